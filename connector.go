@@ -1,0 +1,202 @@
+// Package entrapg logs database/sql programs in to Azure Database for
+// PostgreSQL with Microsoft Entra ID:
+//
+//	db := sql.OpenDB(entrapg.NewConnector("postgres://myserver.postgres.database.azure.com/mydb"))
+//
+// Every connection that the pool opens gets an access token of its own time as
+// its password. The token is requested when the first connection needs it,
+// shared by all, and replaced in the background before it expires. For pgxpool
+// there is [PoolConfig]. Connections are pgx's [*stdlib.Conn].
+//
+// # DSN
+//
+// Whatever pgx takes: a postgres:// URL or key=value settings, several hosts,
+// service files and PG* variables; see [pgconn.ParseConfig]. There is one key more:
+//
+//   - entra_scope: the scope to ask tokens for, passed on as it is. Without it,
+//     the host's name tells the cloud: public (also for names outside Azure),
+//     US Government, China, or Azure Cosmos DB for PostgreSQL.
+//
+// A password in the DSN is an error. PGPASSWORD, a service file's password and
+// passfiles are ignored.
+//
+// # Credential
+//
+// Without [WithCredential], azidentity.DefaultAzureCredential is made when the
+// first connection is opened. It finds the identity of the Azure service that
+// the program runs on, or the developer's own from the Azure CLI; the variable
+// AZURE_TOKEN_CREDENTIALS narrows its choice.
+//
+// # User
+//
+// The PostgreSQL user is the DSN's, else the service file's, else PGUSER, else
+// the one that the token is for: a managed identity's name, a person's user
+// principal name, the name of the resource that a system-assigned identity
+// belongs to, or a service principal's display name. It is never the operating
+// system's user. Where a token for the database names nobody, as those of
+// user-assigned identities do not, one more token, for Azure Resource Manager,
+// is requested to find the name, once for each identity. A member of a group
+// who logs in as the group sets user to the group's name.
+//
+// # TLS
+//
+// The token is a password, good for up to a day. So:
+//
+//   - Without sslmode, verify-full applies.
+//   - A server with a name of Azure Database for PostgreSQL is always verified
+//     as with verify-full, also under sslmode=require, which Azure's portal
+//     suggests.
+//   - Elsewhere require, verify-ca and verify-full do what they do in pgx.
+//   - Plaintext takes sslmode=disable, and hosts that are all loopback or Unix
+//     sockets. Anything else that could send the token in plaintext, prefer and
+//     allow among it, is a [ConfigError].
+//
+// The roots are the system's, or sslrootcert's. To verify a name other than the
+// host outside Azure's names, as with a tunnel, set TLSConfig.ServerName by
+// [WithConnConfig].
+//
+// # Errors
+//
+// What is wrong with a DSN or an option comes back from Connect, and so from
+// the first query or Ping, before anything is dialled. [ConfigError],
+// [TokenError], [UsernameError] and [LoginError] tell apart what failed; none
+// of them, and no log record, ever holds a token. A login that the server
+// refuses with a token from the cache is tried once more with a new one.
+// An unreachable server is pgx's own error, a *pgconn.ConnectError.
+//
+// # Secrets
+//
+// The token stays in the connector's memory, and is lent to pgx only while a
+// connection logs in: neither an open connection's configuration nor what a
+// tracer gets at the start has it. A tracer that looks into the
+// [pgconn.ConnectError] of a login that broke off midway, or an
+// AfterNetConnect hook, could see it.
+package entrapg
+
+import (
+	"context"
+	"database/sql/driver"
+	"fmt"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+)
+
+var (
+	_ driver.Connector = (*Connector)(nil)
+	_ io.Closer        = (*Connector)(nil)
+)
+
+// A Connector opens connections that log in with a Microsoft Entra token. It
+// is made by [NewConnector], safe for concurrent use, and runs no goroutine
+// but for a request for a token that is under way.
+type Connector struct {
+	settings *settings
+	err      error // what is wrong with the DSN or an option
+
+	logins, refusals, retries atomic.Int64
+}
+
+// NewConnector returns a connector for [database/sql.OpenDB]. The package
+// documentation says what a DSN may hold. PG* variables and files that the DSN
+// refers to are read now; what is wrong with any of it comes back from Connect.
+func NewConnector(dsn string, opts ...Option) *Connector {
+	s, err := newSettings(dsn, opts, pgx.ParseConfig)
+	return &Connector{settings: s, err: err}
+}
+
+// Connect opens a connection; database/sql calls it. The connection is a
+// [*stdlib.Conn]. Waiting for a token ends with ctx, and after 30 seconds at
+// the latest; connect_timeout counts from then on, for each host.
+func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
+	if c.err != nil {
+		return nil, c.err
+	}
+	tokens := c.settings.tokens
+	t, isNew, err := tokens.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := c.login(ctx, t, isNew)
+	if isNew || !refused(err) {
+		return conn, err
+	}
+	// The server stopped accepting this token before its time.
+	next, isNew, tokenErr := tokens.get(ctx)
+	switch {
+	case tokenErr != nil:
+		return nil, fmt.Errorf("%w; for another attempt: %w", err, tokenErr)
+	case next.value == t.value:
+		return nil, err
+	}
+	c.retries.Add(1)
+	return c.login(ctx, next, isNew)
+}
+
+// login makes one attempt with t.
+func (c *Connector) login(ctx context.Context, t *token, isNew bool) (driver.Conn, error) {
+	user, err := c.settings.user(t)
+	if err != nil {
+		return nil, err
+	}
+	config := *c.settings.config
+	l := lend(&config, user, t)
+	conn, err := stdlib.GetConnector(config, c.settings.stdlib...).Connect(ctx)
+	if err != nil {
+		l.abort()
+		if refused(err) {
+			c.refusals.Add(1)
+			c.settings.tokens.refuse(t, isNew)
+		}
+		return nil, connectError(user, redact(err, t.value))
+	}
+	c.settings.tokens.accept()
+	c.logins.Add(1)
+	return conn, nil
+}
+
+// Driver returns pgx's driver, which the connections belong to.
+func (c *Connector) Driver() driver.Driver { return stdlib.GetDefaultDriver() }
+
+// Close forgets the token and ends a request for one; [database/sql.DB.Close]
+// calls it. Open connections are left alone, and Connect fails from now on. It
+// may be called more than once and returns nil.
+func (c *Connector) Close() error {
+	if c.settings != nil {
+		c.settings.tokens.close()
+	}
+	return nil
+}
+
+// Stats are counts since a connector was made, and its state now.
+type Stats struct {
+	Logins        int64     // connections opened
+	LoginsRefused int64     // attempts that the server refused with an error of SQLSTATE class 28
+	LoginRetries  int64     // second attempts, with a new token
+	TokenRequests int64     // calls of the credential, those for Azure Resource Manager among them
+	TokenFailures int64     // calls of the credential that brought no token of use
+	TokenExpires  time.Time // of the token in use; zero where there is none
+	User          string    // PostgreSQL user in use; empty while it is not known
+}
+
+// Stats may be called at any time, by any goroutine. It locks nothing, so the
+// figures can be of slightly different moments.
+func (c *Connector) Stats() Stats {
+	stats := Stats{Logins: c.logins.Load(), LoginsRefused: c.refusals.Load(), LoginRetries: c.retries.Load()}
+	if c.settings == nil {
+		return stats
+	}
+	tokens := c.settings.tokens
+	stats.TokenRequests, stats.TokenFailures = tokens.requests.Load(), tokens.failures.Load()
+	stats.User = c.settings.config.User
+	if t := tokens.current.Load(); t != nil {
+		stats.TokenExpires = t.expires
+		if stats.User == "" {
+			stats.User = t.user
+		}
+	}
+	return stats
+}

@@ -1,0 +1,275 @@
+package entrapg
+
+import (
+	"errors"
+	"io/fs"
+	"maps"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgservicefile"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// target is where and how to log in: what a DSN comes to once pgx has parsed it.
+type target struct {
+	config  *pgx.ConnConfig // User is empty where it is to be derived; Password always is
+	sslmode string
+	scope   string // empty where the DSN has no entra_scope
+}
+
+// parseDSN has parse, which is pgx's or pgxpool's, make the configuration, and
+// adds what pgx cannot tell: whether the user and sslmode were chosen or are
+// pgx's own defaults, which entrapg replaces by safer ones.
+func parseDSN(dsn string, parse func(string) (*pgx.ConnConfig, error)) (*target, error) {
+	own, query := scan(dsn)
+	if own["password"] != "" {
+		return nil, &ConfigError{Setting: "password", Problem: "the DSN has a password: remove it, entrapg logs in with Microsoft Entra tokens and wants no secret in a DSN"}
+	}
+	env := environment()
+	said := merge(env, service(merge(env, own)), own)
+	if mode, ok := own["sslmode"]; ok && mode == "" {
+		return nil, &ConfigError{Setting: "sslmode", Problem: "sslmode is empty: leave the key out for verify-full"}
+	}
+	if said["sslmode"] == "" {
+		said["sslmode"] = "verify-full"
+		dsn = prepend("sslmode=verify-full", dsn, query)
+	}
+
+	config, err := parse(dsn)
+	if err != nil {
+		return nil, parseError(err)
+	}
+	config.User = said["user"]
+	config.Password = "" // of PGPASSWORD, a service file or a passfile: not ours
+
+	t := &target{config: config, sslmode: said["sslmode"]}
+	for _, key := range slices.Sorted(maps.Keys(config.RuntimeParams)) {
+		if !strings.HasPrefix(strings.ToLower(key), "entra_") {
+			continue
+		}
+		value := config.RuntimeParams[key]
+		delete(config.RuntimeParams, key)
+		switch {
+		case key != "entra_scope":
+			return nil, &ConfigError{Setting: key, Problem: "unknown key in the DSN: entrapg knows entra_scope"}
+		case value == "":
+			return nil, &ConfigError{Setting: key, Problem: "the scope is empty: leave the key out for the scope of the host's cloud"}
+		}
+		t.scope = value
+	}
+	return t, nil
+}
+
+var quotation = regexp.MustCompile(`(?s)".*"`)
+
+// parseError tells what pgx found wrong, without the DSN and without what pgx
+// quotes from it: where a DSN is malformed, any part of it can be a stray piece
+// of a password.
+func parseError(err error) error {
+	text, detail := err.Error(), ""
+	var parse *pgconn.ParseConfigError
+	if errors.As(err, &parse) {
+		// pgx writes: cannot parse `DSN`: what is wrong (detail).
+		if cause := parse.Unwrap(); cause != nil {
+			detail = " (" + cause.Error() + ")"
+		}
+		text = strings.TrimSuffix(text, detail)
+		text = text[strings.LastIndex(text, "`: ")+len("`: "):] + detail
+	}
+	text = quotation.ReplaceAllString(strings.ReplaceAll(text, `"="`, "="), `"…"`)
+	if strings.Contains(text, "as keyword/value") {
+		text += "; a DSN is a postgres:// URL or a list of key=value settings"
+	}
+	var cause error
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		cause = path
+	}
+	return &ConfigError{Setting: "dsn", Problem: "the DSN does not parse: " + text, Err: cause}
+}
+
+// environment returns those settings of PG* variables that matter here.
+func environment() map[string]string {
+	said := map[string]string{}
+	for key, name := range map[string]string{"user": "PGUSER", "sslmode": "PGSSLMODE", "service": "PGSERVICE", "servicefile": "PGSERVICEFILE"} {
+		if v := os.Getenv(name); v != "" {
+			said[key] = v
+		}
+	}
+	return said
+}
+
+// service returns the settings of the service that said names, from the file
+// where pgx looks for it. What is wrong with that file is left to pgx to say.
+func service(said map[string]string) map[string]string {
+	name, ok := said["service"]
+	if !ok {
+		return nil
+	}
+	path, ok := said["servicefile"]
+	if !ok {
+		if runtime.GOOS == "windows" {
+			path = filepath.Join(os.Getenv("APPDATA"), "postgresql", ".pg_service.conf")
+		} else if home, err := os.UserHomeDir(); err == nil {
+			path = filepath.Join(home, ".pg_service.conf")
+		}
+	}
+	file, err := pgservicefile.ReadServicefile(path)
+	if err != nil {
+		return nil
+	}
+	found, err := file.GetService(name)
+	if err != nil {
+		return nil
+	}
+	return found.Settings
+}
+
+func merge(sets ...map[string]string) map[string]string {
+	all := map[string]string{}
+	for _, set := range sets {
+		maps.Copy(all, set)
+	}
+	return all
+}
+
+// scan reads the settings of a DSN as pgx does, and where the query of a URL
+// begins, -1 for none. It does not judge: what is malformed is passed over
+// somehow, and pgx, which is asked next, refuses it.
+func scan(dsn string) (said map[string]string, query int) {
+	if isURL(dsn) {
+		return scanURL(dsn)
+	}
+	return scanKeywords(dsn), -1
+}
+
+func isURL(dsn string) bool {
+	return strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://")
+}
+
+// prepend adds a setting in front, where every other occurrence overrides it.
+func prepend(setting, dsn string, query int) string {
+	switch {
+	case !isURL(dsn):
+		return setting + " " + dsn
+	case query < 0:
+		return dsn + "?" + setting
+	default:
+		return dsn[:query+1] + setting + "&" + dsn[query+1:]
+	}
+}
+
+const space = " \t\n\r\v\f"
+
+func scanKeywords(s string) map[string]string {
+	said := map[string]string{}
+	for {
+		key, rest, ok := strings.Cut(s, "=")
+		if !ok {
+			return said
+		}
+		key, rest = strings.Trim(key, space), strings.TrimLeft(rest, space)
+		unquoted, quoted := strings.CutPrefix(rest, "'")
+		rest = unquoted
+
+		var value strings.Builder
+		i := 0
+		for ; i < len(rest); i++ {
+			if quoted && rest[i] == '\'' || !quoted && strings.IndexByte(space, rest[i]) >= 0 {
+				break
+			}
+			if rest[i] == '\\' {
+				if i++; i == len(rest) {
+					break
+				}
+			}
+			value.WriteByte(rest[i])
+		}
+		if quoted {
+			i++
+		}
+		s = rest[min(i, len(rest)):]
+
+		if key != "user" || value.Len() > 0 { // pgx passes over an empty user, in this form only
+			said[key] = value.String()
+		}
+	}
+}
+
+func scanURL(dsn string) (said map[string]string, query int) {
+	said = map[string]string{}
+	_, rest, _ := strings.Cut(dsn, "://")
+	// Only a slash ends the search for the credentials, not a question mark.
+	if i := strings.IndexAny(rest, "@/"); i >= 0 && rest[i] == '@' {
+		user, password, _ := strings.Cut(rest[:i], ":")
+		said["user"], said["password"] = unescape(user), unescape(password)
+		rest = rest[i+1:]
+	}
+	// An empty one leaves PGUSER and the service file in force.
+	maps.DeleteFunc(said, func(_, v string) bool { return v == "" })
+
+	i := queryStart(rest)
+	if i < 0 {
+		return said, -1
+	}
+	sslLast := false // JDBC's ssl=true means sslmode=require, unless an sslmode follows
+	for pair := range strings.SplitSeq(rest[i+1:], "&") {
+		key, value, _ := strings.Cut(pair, "=")
+		key = unescape(key)
+		said[key] = unescape(value)
+		switch key {
+		case "ssl":
+			sslLast = true
+		case "sslmode":
+			sslLast = false
+		}
+	}
+	if said["ssl"] == "true" && sslLast {
+		said["sslmode"] = "require"
+	}
+	return said, len(dsn) - len(rest) + i
+}
+
+// queryStart finds the question mark that begins the query in what follows a
+// URL's credentials. One between the brackets of an IPv6 host does not.
+func queryStart(s string) int {
+	for i := 0; ; i++ {
+		if strings.HasPrefix(s[i:], "[") {
+			end := strings.IndexByte(s[i:], ']')
+			if end < 0 {
+				return -1
+			}
+			i += end
+		}
+		n := strings.IndexAny(s[i:], ",/?")
+		if n < 0 {
+			return -1
+		}
+		i += n
+		switch s[i] {
+		case '?':
+			return i
+		case '/':
+			n := strings.IndexByte(s[i:], '?')
+			if n < 0 {
+				return -1
+			}
+			return i + n
+		}
+	}
+}
+
+func unescape(s string) string {
+	s = strings.Trim(s, " ")
+	if plain, err := url.PathUnescape(s); err == nil {
+		return plain
+	}
+	return s
+}

@@ -1,0 +1,66 @@
+package entrapg
+
+import (
+	"context"
+	"net"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// A login lends a token to pgx for one attempt to connect. The token is in
+// pgx's configuration only from the moment that the network connection stands
+// until the server has decided: a tracer, an error or an open connection,
+// which all carry that configuration, have nothing to give away.
+type login struct {
+	config *pgconn.Config // pgx's own copy, nil until the network connection stands
+	conn   net.Conn
+}
+
+// lend prepares config, which belongs to this attempt alone, to log in as user
+// with t. Hooks that the configuration has already keep working.
+func lend(config *pgx.ConnConfig, user string, t *token) *login {
+	l := &login{}
+	config.User = user
+
+	afterNetConnect := config.AfterNetConnect
+	config.AfterNetConnect = func(ctx context.Context, attempt *pgconn.Config, conn net.Conn) (net.Conn, error) {
+		if afterNetConnect != nil {
+			wrapped, err := afterNetConnect(ctx, attempt, conn)
+			if err != nil {
+				return conn, err // pgx closes what it gets
+			}
+			conn = wrapped
+		}
+		l.config, l.conn = attempt, conn
+		attempt.Password = t.value
+		return conn, nil
+	}
+
+	afterConnect := config.AfterConnect
+	config.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
+		l.takeBack()
+		if afterConnect != nil {
+			return afterConnect(ctx, conn)
+		}
+		return nil
+	}
+	return l
+}
+
+// takeBack removes the token once it has been used.
+func (l *login) takeBack() {
+	if l.config != nil {
+		l.config.Password = ""
+	}
+}
+
+// abort cleans up after a failed attempt. pgx leaves the network connection
+// open where a hook of database/sql's driver failed; closing it twice does no
+// harm.
+func (l *login) abort() {
+	l.takeBack()
+	if l.conn != nil {
+		l.conn.Close()
+	}
+}

@@ -1,0 +1,65 @@
+package entrapg
+
+import (
+	"context"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// PoolConfig returns a configuration for [pgxpool.NewWithConfig] whose every
+// connection logs in as those of a [Connector] do. It takes the same DSNs and
+// options, and pgxpool's own pool_… settings besides. Its errors are those of
+// Connect that need no server: [ConfigError] and [UsernameError].
+//
+// The configuration's BeforeConnect hook provides the token. To add a hook of
+// your own, call that one from yours. The token and the credential behind it
+// are shared by all pools made from one configuration and its copies.
+//
+// pgxpool's hooks allow almost all that Connector does, with two exceptions. A
+// token that the server refuses is dropped, but pgxpool makes no second attempt
+// by itself: the query in hand fails, with pgx's error instead of a
+// [LoginError], and the next connection has a new token. And where a connection
+// breaks in the middle of a login, the [pgconn.ConnectError] that pgxpool
+// returns has the token in Config.Password; its text has not.
+func PoolConfig(dsn string, opts ...Option) (*pgxpool.Config, error) {
+	var pool *pgxpool.Config
+	s, err := newSettings(dsn, opts, func(dsn string) (_ *pgx.ConnConfig, err error) {
+		if pool, err = pgxpool.ParseConfig(dsn); err != nil {
+			return nil, err
+		}
+		return pool.ConnConfig, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(s.stdlib) > 0 {
+		return nil, &ConfigError{Setting: "WithStdlib", Problem: "a pgxpool has no use for database/sql's options: set the hooks of the pgxpool.Config instead"}
+	}
+	tokens := s.tokens
+	pool.BeforeConnect = func(ctx context.Context, config *pgx.ConnConfig) error {
+		t, isNew, err := tokens.get(ctx)
+		if err != nil {
+			return err
+		}
+		user, err := s.user(t)
+		if err != nil {
+			return err
+		}
+		l := lend(config, user, t)
+		onPgError := config.OnPgError
+		config.OnPgError = func(conn *pgconn.PgConn, e *pgconn.PgError) bool {
+			if conn.PID() == 0 { // still logging in
+				l.takeBack()
+				if strings.HasPrefix(e.Code, "28") {
+					tokens.refuse(t, isNew)
+				}
+			}
+			return onPgError == nil || onPgError(conn, e)
+		}
+		return nil
+	}
+	return pool, nil
+}

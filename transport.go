@@ -1,0 +1,91 @@
+package entrapg
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// secure sees to it that a token sent to any of the configured hosts is sent
+// to that host alone. It verifies servers where the rules ask for it and
+// refuses what cannot be made safe. It runs last, so that no adjustment of the
+// configuration undoes it by accident.
+func secure(config *pgconn.Config, sslmode string) error {
+	if sslmode == "prefer" || sslmode == "allow" {
+		return &ConfigError{Setting: "sslmode", Problem: fmt.Sprintf("sslmode=%s can fall back to plaintext, which would show the token to the network: use verify-full, or leave sslmode out", sslmode)}
+	}
+	var err error
+	if config.TLSConfig, err = secureHost(config.Host, config.TLSConfig, sslmode); err != nil {
+		return err
+	}
+	fallbacks := make([]*pgconn.FallbackConfig, len(config.Fallbacks))
+	for i, f := range config.Fallbacks {
+		secured := *f
+		if secured.TLSConfig, err = secureHost(f.Host, f.TLSConfig, sslmode); err != nil {
+			return err
+		}
+		fallbacks[i] = &secured
+	}
+	config.Fallbacks = fallbacks
+	return nil
+}
+
+func secureHost(host string, config *tls.Config, sslmode string) (*tls.Config, error) {
+	if config == nil {
+		return nil, plaintextAllowed(host, sslmode)
+	}
+	config = config.Clone()
+	switch {
+	case cloudOf(host) != nil:
+		// Even under sslmode=require, which Azure's portal suggests: these
+		// servers' certificates verify against public roots.
+		config.InsecureSkipVerify = false
+		config.ServerName = host
+	case sslmode == "verify-full",
+		sslmode == "verify-ca" && config.VerifyPeerCertificate == nil && config.VerifyConnection == nil:
+		config.InsecureSkipVerify = false
+	}
+	if config.ServerName == "" && !config.InsecureSkipVerify {
+		config.ServerName = host
+	}
+	return config, nil
+}
+
+func plaintextAllowed(host, sslmode string) error {
+	switch {
+	case !isLocal(host):
+		return &ConfigError{Setting: "sslmode", Problem: fmt.Sprintf("the token would go to host %s in plaintext: sslmode=disable is for loopback and Unix sockets only, use verify-full, or leave sslmode out", host)}
+	case sslmode == "disable":
+		return nil
+	case isSocket(host):
+		return &ConfigError{Setting: "host", Problem: fmt.Sprintf("host %s is a Unix socket, which has no TLS: set host to your server's name, or sslmode=disable if the socket is meant", host)}
+	default:
+		return &ConfigError{Setting: "sslmode", Problem: fmt.Sprintf("host %s has no TLS configuration, and the token does not go out in plaintext: set sslmode=disable if a server on this machine is meant", host)}
+	}
+}
+
+// isLocal reports whether packets to host stay on this machine.
+func isLocal(host string) bool {
+	if isSocket(host) || strings.EqualFold(strings.TrimSuffix(host, "."), "localhost") {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.Unmap().IsLoopback()
+}
+
+func isSocket(host string) bool {
+	network, _ := pgconn.NetworkAddress(host, 0)
+	return network == "unix"
+}
+
+// hosts names all the hosts of a configuration.
+func hosts(config *pgconn.Config) []string {
+	all := []string{config.Host}
+	for _, f := range config.Fallbacks {
+		all = append(all, f.Host)
+	}
+	return all
+}
