@@ -1,0 +1,221 @@
+package entrapgtest
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// A cluster is a throwaway PostgreSQL in a directory of its own. It listens on
+// a Unix socket in there, which nobody else on the machine can reach.
+type cluster struct {
+	dir     string
+	dsn     string // of the superuser
+	process *process
+}
+
+func startCluster(ctx context.Context) (_ *cluster, err error) {
+	bin, err := findPostgres()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "entrapg-")
+	if err != nil {
+		return nil, err
+	}
+	c := &cluster{dir: dir}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.stop())
+		}
+	}()
+	owner, err := newOwner()
+	if err != nil {
+		return nil, err
+	}
+
+	password := rand.Text()
+	c.dsn = fmt.Sprintf("host='%s' port=5432 user=postgres password=%s dbname=postgres sslmode=disable", quote(dir), password)
+	passwordFile := filepath.Join(dir, "password")
+	if err := os.WriteFile(passwordFile, []byte(password), 0o600); err != nil {
+		return nil, err
+	}
+	if err := owner.give(dir, passwordFile); err != nil {
+		return nil, err
+	}
+	data := filepath.Join(dir, "data")
+	initdb := owner.command(ctx, dir, filepath.Join(bin, program("initdb")),
+		"--pgdata="+data, "--username=postgres", "--pwfile="+passwordFile, "--auth=scram-sha-256",
+		"--encoding=UTF8", "--locale=C", "--no-sync")
+	if out, err := initdb.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("initdb of %s: %w: %s", bin, err, bytes.TrimSpace(out))
+	}
+	if err := os.Remove(passwordFile); err != nil {
+		return nil, err
+	}
+	if err := configure(data, dir); err != nil {
+		return nil, err
+	}
+	if c.process, err = startPostgres(owner, bin, dir, data); err != nil {
+		return nil, err
+	}
+	return c, c.await(ctx)
+}
+
+// configure has the server listen in dir alone, and trade durability, which a
+// throwaway has no use for, for speed.
+func configure(data, dir string) error {
+	f, err := os.OpenFile(filepath.Join(data, "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(f, `
+listen_addresses = ''
+unix_socket_directories = '%s'
+unix_socket_permissions = 0700
+max_connections = 300
+fsync = off
+synchronous_commit = off
+full_page_writes = off
+`, strings.ReplaceAll(filepath.ToSlash(dir), "'", "''"))
+	return errors.Join(err, f.Close())
+}
+
+// await waits until the server takes connections.
+func (c *cluster) await(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		conn, err := pgconn.Connect(ctx, c.dsn)
+		if err == nil {
+			return conn.Close(ctx)
+		}
+		select {
+		case <-c.process.ended:
+			return fmt.Errorf("PostgreSQL ended as soon as it started: %s", c.process.log())
+		case <-ctx.Done():
+			return fmt.Errorf("PostgreSQL does not take connections: %w: %s", err, c.process.log())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+func (c *cluster) stop() error {
+	var err error
+	if c.process != nil {
+		err = c.process.stop()
+	}
+	return errors.Join(err, os.RemoveAll(c.dir))
+}
+
+// quote escapes a value for a DSN of keywords.
+func quote(s string) string { return strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) }
+
+func program(name string) string {
+	if runtime.GOOS == "windows" {
+		return name + ".exe"
+	}
+	return name
+}
+
+// places are where packages put PostgreSQL's programs.
+var places = []string{
+	"/usr/lib/postgresql/*/bin",                          // Debian, Ubuntu
+	"/usr/pgsql-*/bin",                                   // Red Hat, from PostgreSQL's own repository
+	"/opt/homebrew/opt/postgresql*/bin",                  // Homebrew on Apple silicon
+	"/usr/local/opt/postgresql*/bin",                     // Homebrew on Intel
+	"/home/linuxbrew/.linuxbrew/opt/postgresql*/bin",     // Homebrew on Linux
+	"/Applications/Postgres.app/Contents/Versions/*/bin", // Postgres.app
+	"/Library/PostgreSQL/*/bin",                          // the installer for macOS
+	`C:\Program Files\PostgreSQL\*\bin`,                  // the installer for Windows
+}
+
+// findPostgres returns the directory that holds PostgreSQL's programs.
+func findPostgres() (string, error) {
+	if dir := os.Getenv("ENTRAPG_POSTGRES_BIN"); dir != "" {
+		if !holdsPostgres(dir) {
+			return "", fmt.Errorf("ENTRAPG_POSTGRES_BIN: %s does not hold PostgreSQL's programs initdb and postgres", dir)
+		}
+		return filepath.Abs(dir)
+	}
+	for _, name := range []string{"initdb", "postgres"} {
+		path, err := exec.LookPath(program(name))
+		if err != nil {
+			continue
+		}
+		for _, path := range []string{path, resolve(path)} {
+			if dir := filepath.Dir(path); holdsPostgres(dir) {
+				return filepath.Abs(dir)
+			}
+		}
+	}
+	var found []string
+	for _, place := range places {
+		dirs, _ := filepath.Glob(place)
+		found = append(found, slices.DeleteFunc(dirs, func(dir string) bool { return !holdsPostgres(dir) })...)
+	}
+	if len(found) > 0 {
+		return slices.MaxFunc(found, func(a, b string) int { return version(a) - version(b) }), nil
+	}
+	return "", errors.New("PostgreSQL's programs initdb and postgres are not installed: " +
+		"`apt-get install postgresql` (Debian, Ubuntu), `dnf install postgresql-server` (Fedora, Red Hat), `brew install postgresql` (macOS), " +
+		"or https://www.postgresql.org/download/; where they are elsewhere than usual, set ENTRAPG_POSTGRES_BIN to their directory")
+}
+
+func holdsPostgres(dir string) bool {
+	for _, name := range []string{"initdb", "postgres"} {
+		if info, err := os.Stat(filepath.Join(dir, program(name))); err != nil || info.IsDir() {
+			return false
+		}
+	}
+	return true
+}
+
+func resolve(path string) string {
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		return target
+	}
+	return path
+}
+
+var digits = regexp.MustCompile(`\d+`)
+
+// version reads the major version from a directory's name, 0 where it has none.
+func version(dir string) int {
+	n, _ := strconv.Atoi(digits.FindString(filepath.Base(filepath.Dir(dir))))
+	return n
+}
+
+// environment is what PostgreSQL's programs get to see of this process's own:
+// neither PG* variables, which would change what they do, nor secrets.
+func environment() []string {
+	var kept []string
+	for _, name := range []string{"PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TZ", "SystemRoot", "TEMP", "TMP"} {
+		if v, ok := os.LookupEnv(name); ok {
+			kept = append(kept, name+"="+v)
+		}
+	}
+	return kept
+}
+
+// tail returns the end of a log file.
+func tail(path string) string {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "no log: " + err.Error()
+	}
+	return string(bytes.TrimSpace(b[max(0, len(b)-2000):]))
+}

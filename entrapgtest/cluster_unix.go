@@ -1,0 +1,112 @@
+//go:build !windows
+
+package entrapgtest
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+)
+
+// An owner is the user that PostgreSQL runs as: the caller, but never root.
+type owner struct{ credential *syscall.Credential }
+
+func newOwner() (*owner, error) {
+	if os.Geteuid() != 0 {
+		return &owner{}, nil
+	}
+	for _, name := range []string{"postgres", "nobody"} {
+		u, err := user.Lookup(name)
+		if err != nil {
+			continue
+		}
+		uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
+		gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
+		if err1 == nil && err2 == nil && uid != 0 {
+			return &owner{&syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}, nil
+		}
+	}
+	return nil, fmt.Errorf("PostgreSQL refuses to run as root, and there is neither a user postgres nor nobody to run it as: run as another user")
+}
+
+// give makes the owner own what root has made.
+func (o *owner) give(paths ...string) error {
+	if o.credential == nil {
+		return nil
+	}
+	for _, path := range paths {
+		if err := os.Chown(path, int(o.credential.Uid), int(o.credential.Gid)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// command runs in a process group of its own, so that a terminal's Ctrl-C is
+// for the program that started it alone.
+func (o *owner) command(ctx context.Context, dir, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
+	cmd.Env = environment()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: o.credential, Setpgid: true}
+	return cmd
+}
+
+// A process is a running server with a shell that watches over it.
+type process struct {
+	stdin   io.Closer
+	ended   chan struct{}
+	err     error // set before ended is closed
+	logFile string
+}
+
+// watch runs the server until it ends or its own standard input does, which it
+// does however the process ends that holds the other side, and then removes
+// the directory.
+const watch = `
+dir=$1; shift
+exec 3<&0
+"$@" >"$dir/log" 2>&1 </dev/null 3<&- &
+server=$!
+(read -r _; kill -QUIT $server 2>/dev/null) <&3 &
+watcher=$!
+exec 3<&-
+wait $server
+code=$?
+kill $watcher 2>/dev/null
+case $code in 0|2|131) rm -rf "$dir"; exit 0;; esac
+exit $code
+`
+
+func startPostgres(o *owner, bin, dir, data string) (*process, error) {
+	p := &process{ended: make(chan struct{}), logFile: filepath.Join(dir, "log")}
+	// Not bound to the caller's context, which is for the start alone.
+	cmd := o.command(context.Background(), dir, "/bin/sh", "-c", watch, "entrapgtest", dir, filepath.Join(bin, "postgres"), "-D", data)
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	p.stdin = stdin
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		defer close(p.ended)
+		p.err = cmd.Wait()
+	}()
+	return p, nil
+}
+
+func (p *process) stop() error {
+	p.stdin.Close()
+	<-p.ended
+	return p.err
+}
+
+func (p *process) log() string { return tail(p.logFile) }

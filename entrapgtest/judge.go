@@ -1,0 +1,117 @@
+package entrapgtest
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// A refusal is what the server says to a login that it does not accept.
+type refusal struct {
+	code, message, hint string
+	reason              string // for the record of logins
+}
+
+// Azure's words. Which SQLSTATE goes with an expired token, a wrong audience
+// and a wrong format is not publicly known; 28000 is taken for all of them.
+const (
+	invalidAuthorization = "28000"
+	invalidPassword      = "28P01"
+)
+
+// judge decides about a login as role with a password, as Azure Database for
+// PostgreSQL does. It returns nil for one that may go on.
+func (s *Server) judge(role string, m mapping, password string) *refusal {
+	if strings.Count(password, ".") != 2 {
+		if strings.Contains(password, "eyJ") {
+			return malformed("the token was cut or altered")
+		}
+		return invalid("the password is no token")
+	}
+	if strings.ContainsAny(password, "\"' \t\r\n") {
+		return malformed("the token has quotes or white space around it")
+	}
+	claims, err := s.Tenant.verify(password)
+	switch {
+	case errors.Is(err, jwt.ErrTokenMalformed):
+		return malformed(err.Error())
+	case err != nil:
+		return invalid(err.Error())
+	}
+
+	if exp, err := claims.GetExpirationTime(); err != nil || exp == nil || !time.Now().Before(exactTime(claims["exp"])) {
+		return &refusal{
+			code: invalidAuthorization, reason: "the token has expired",
+			message: "The access token has expired. Acquire a new token and try again.",
+		}
+	}
+	if claims["aud"] != s.config.Audience {
+		return &refusal{
+			code: invalidAuthorization, reason: fmt.Sprintf("the token is for %v", claims["aud"]),
+			message: fmt.Sprintf("The access token does not have a valid audience claim. Please acquire a new token for the resource %q.", s.config.Audience),
+		}
+	}
+	if claims["tid"] != s.Tenant.ID {
+		return invalid("the token is of another tenant")
+	}
+	oid, _ := claims["oid"].(string)
+	if oid == "" {
+		return &refusal{
+			code: invalidAuthorization, reason: "the token has no oid",
+			message: "The access token doesn't have a valid oid claim. Acquire a new token and try again",
+		}
+	}
+
+	isApp := claims["idtyp"] == "app"
+	groups, _ := claims["groups"].([]any)
+	switch {
+	case m.objectType == "group" && !slices.Contains(groups, any(m.objectID)):
+		return &refusal{
+			code: invalidAuthorization, reason: "the token is of nobody in the group",
+			message: fmt.Sprintf("Azure AD access token not valid for role %s (does not contain group ID %s)", role, m.objectID),
+			hint:    "Did you specify the correct user name and access token?",
+		}
+	case m.objectType == "group":
+		return nil
+	case m.objectType == "user" && isApp:
+		return &refusal{
+			code: invalidAuthorization, reason: "the token is of a program, the role of a person",
+			message: fmt.Sprintf("Azure AD user token for role[%s] is neither an AAD_AUTH_TOKENTYPE_APP_USER or an AAD_AUTH_TOKENTYPE_APP_OBO token.", role),
+		}
+	case m.objectType == "service" && !isApp:
+		return &refusal{
+			code: invalidAuthorization, reason: "the token is of a person, the role of a program",
+			message: fmt.Sprintf("Service Principals cannot generate AAD_AUTH_TOKENTYPE_APP_USER tokens for role[%s]", role),
+		}
+	case oid != m.objectID:
+		return &refusal{
+			code: invalidPassword, reason: "the role is mapped to somebody else",
+			message: fmt.Sprintf("password authentication failed for user %q", role),
+		}
+	}
+	return nil
+}
+
+func invalid(reason string) *refusal {
+	return &refusal{
+		code: invalidAuthorization, reason: reason,
+		message: "An error occurred while validating the access token. Please acquire a new token and retry",
+	}
+}
+
+func malformed(reason string) *refusal {
+	return &refusal{
+		code: invalidAuthorization, reason: reason,
+		message: "The access token has invalid format. Please ensure the token is passed exactly as returned by the authentication endpoint and retry.",
+	}
+}
+
+// exactTime reads a numericDate with its fraction, which jwt cuts off.
+func exactTime(v any) time.Time {
+	seconds, _ := v.(float64)
+	return time.UnixMicro(int64(seconds * 1e6))
+}

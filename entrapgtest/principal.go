@@ -1,0 +1,184 @@
+package entrapgtest
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/uuid"
+)
+
+// Kind is what sort of Entra object a [Principal] is.
+type Kind string
+
+// The kinds of principals that Azure Database for PostgreSQL knows roles for.
+const (
+	User                   Kind = "user"
+	Guest                  Kind = "guest"
+	Group                  Kind = "group"
+	UserAssignedIdentity   Kind = "user-assigned identity"
+	SystemAssignedIdentity Kind = "system-assigned identity"
+	ServicePrincipal       Kind = "service principal"
+)
+
+// objectType is what pgaadauth_create_principal_with_oid calls it.
+func (k Kind) objectType() string {
+	switch k {
+	case User, Guest:
+		return "user"
+	case Group:
+		return "group"
+	default:
+		return "service"
+	}
+}
+
+// A Principal is somebody in a [Tenant]: a person, a group, or a program. All
+// but groups are an [azcore.TokenCredential] whose every GetToken asks the
+// tenant anew; it is safe for concurrent use. Fields are not to be changed once
+// tokens have been asked for.
+type Principal struct {
+	Kind       Kind
+	Name       string // the role's name by Azure's documentation: a UPN, a display name, a resource's name
+	ObjectID   string
+	ClientID   string // of programs, the application ID
+	ResourceID string // of managed identities, the resource that the identity is or belongs to
+	Groups     []*Principal
+
+	// Claims are added to the principal's tokens for the database. They win over
+	// those that the kind has; a nil value takes one away.
+	Claims map[string]any
+
+	tenant *Tenant
+}
+
+var _ azcore.TokenCredential = (*Principal)(nil)
+
+// NewUser adds a member with a user principal name such as
+// "alice@contoso.example", who belongs to groups.
+func (t *Tenant) NewUser(upn string, groups ...*Principal) *Principal {
+	return t.add(&Principal{Kind: User, Name: upn, Groups: groups})
+}
+
+// NewGuest adds a person of another tenant by mail address. Name is what Azure
+// makes of it, as in "bob_fabrikam.example#EXT#@contoso.example".
+func (t *Tenant) NewGuest(mail string, groups ...*Principal) *Principal {
+	name := strings.ReplaceAll(mail, "@", "_") + "#EXT#@" + tenantDomain
+	return t.add(&Principal{Kind: Guest, Name: name, Groups: groups, Claims: map[string]any{"unique_name": mail}})
+}
+
+// NewGroup adds a group. Its members log in with tokens of their own as the
+// group's role; a group itself gets no token.
+func (t *Tenant) NewGroup(displayName string) *Principal {
+	return t.add(&Principal{Kind: Group, Name: displayName})
+}
+
+// NewUserAssignedIdentity adds a managed identity that is a resource of its own.
+// As on Azure, only its tokens for Azure Resource Manager tell its name.
+func (t *Tenant) NewUserAssignedIdentity(name string) *Principal {
+	return t.add(&Principal{Kind: UserAssignedIdentity, Name: name, ResourceID: resourceGroup + "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/" + name})
+}
+
+// NewSystemAssignedIdentity adds the identity of a resource, given by what
+// follows "/providers/" in its ID, for example
+// "Microsoft.Compute/virtualMachines/vm1" or "Microsoft.Web/sites/app1/slots/staging".
+func (t *Tenant) NewSystemAssignedIdentity(resource string) *Principal {
+	parts := strings.Split(resource, "/")
+	name := parts[len(parts)-1]
+	if len(parts) == 5 && strings.EqualFold(parts[3], "slots") {
+		name = strings.Join(parts[2:], "/")
+	}
+	return t.add(&Principal{Kind: SystemAssignedIdentity, Name: name, ResourceID: resourceGroup + "/providers/" + resource})
+}
+
+// NewServicePrincipal adds an application by its display name.
+func (t *Tenant) NewServicePrincipal(displayName string) *Principal {
+	return t.add(&Principal{Kind: ServicePrincipal, Name: displayName})
+}
+
+func (t *Tenant) add(p *Principal) *Principal {
+	p.tenant = t
+	p.ObjectID = uuid.NewString()
+	if p.Kind.objectType() == "service" {
+		p.ClientID = uuid.NewString()
+	}
+	return p
+}
+
+// GetToken asks the tenant for a token of the one scope in options, a resource
+// followed by "/.default". It heeds ctx, and [Faults].
+func (p *Principal) GetToken(ctx context.Context, options policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	if len(options.Scopes) != 1 {
+		return azcore.AccessToken{}, fmt.Errorf("entrapgtest: GetToken takes one scope, not %d", len(options.Scopes))
+	}
+	return p.tenant.issue(ctx, p, options.Scopes[0])
+}
+
+// claims are those of an access token of Entra (version 1.0, which Azure's
+// databases get) for a resource.
+// https://learn.microsoft.com/entra/identity-platform/access-token-claims-reference
+func (p *Principal) claims(resource string, issued, expires time.Time) jwt.MapClaims {
+	t := p.tenant
+	c := jwt.MapClaims{
+		"aud": resource,
+		"iss": "https://sts.windows.net/" + t.ID + "/",
+		"iat": issued.Unix(),
+		"nbf": issued.Unix(),
+		"exp": numericDate(expires),
+		"idp": "https://sts.windows.net/" + t.ID + "/",
+		"oid": p.ObjectID,
+		"sub": p.ObjectID,
+		"tid": t.ID,
+		"uti": uuid.NewString(),
+		"ver": "1.0",
+	}
+	management := strings.HasPrefix(resource, "https://management.")
+	switch p.Kind {
+	case User, Guest:
+		given, _, _ := strings.Cut(p.Name, "@")
+		maps.Copy(c, jwt.MapClaims{
+			"acr": "1", "amr": []string{"pwd", "mfa"}, "appid": azureCLI, "appidacr": "0",
+			"given_name": given, "name": given, "ipaddr": "203.0.113.7", "puid": "10032001" + p.ObjectID[:8],
+			"scp": "user_impersonation", "unique_name": p.Name, "upn": p.Name,
+		})
+		if p.Kind == Guest {
+			delete(c, "upn")
+		}
+	case UserAssignedIdentity, SystemAssignedIdentity:
+		maps.Copy(c, jwt.MapClaims{"appid": p.ClientID, "appidacr": "2", "idtyp": "app", "xms_idrel": "7 32"})
+		if management {
+			c["xms_mirid"] = p.ResourceID
+		}
+	case ServicePrincipal:
+		maps.Copy(c, jwt.MapClaims{"appid": p.ClientID, "appidacr": "1", "app_displayname": p.Name, "idtyp": "app"})
+	}
+	if len(p.Groups) > 0 {
+		ids := make([]string, len(p.Groups))
+		for i, g := range p.Groups {
+			ids[i] = g.ObjectID
+		}
+		c["groups"] = ids
+	}
+	if !management {
+		for name, value := range p.Claims {
+			if c[name] = value; value == nil {
+				delete(c, name)
+			}
+		}
+	}
+	return c
+}
+
+// numericDate is whole seconds, as Entra has it, for all but the short lives
+// that only tests know.
+func numericDate(t time.Time) any {
+	if t.Nanosecond() == 0 {
+		return t.Unix()
+	}
+	return float64(t.UnixMicro()) / 1e6
+}

@@ -1,0 +1,255 @@
+// Package entrapgtest lets programs that log in to Azure Database for PostgreSQL
+// with Microsoft Entra ID be tested without Azure. It starts a server made of
+// three parts: a [Tenant] that issues tokens, a front that takes them as
+// passwords and judges them as Azure does, and behind it a real PostgreSQL.
+//
+//	srv, err := entrapgtest.Start(ctx, entrapgtest.Config{})
+//	if err != nil { … }
+//	defer srv.Close()
+//
+//	app := srv.Tenant.NewUserAssignedIdentity("shop-api")
+//	if err := srv.CreateRole(ctx, "", app); err != nil { … }
+//	db := sql.OpenDB(entrapg.NewConnector(srv.DSN(), entrapg.WithCredential(app)))
+//
+// The real PostgreSQL is a throwaway one, started from programs that are
+// installed (see [Start]), or one that already runs ([Config].Upstream).
+package entrapgtest
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Config says what to start. Its zero value will do.
+type Config struct {
+	// Upstream is the DSN of a PostgreSQL that already runs, with a superuser and
+	// the password. Empty starts a throwaway one. The roles that are created or
+	// mapped get new random passwords there.
+	Upstream string
+
+	// TokenLife is how long a token is good for: an hour by default, rounded down
+	// to whole seconds from ten seconds on.
+	TokenLife time.Duration
+
+	// Audience is the resource that tokens have to be for, Azure Database for
+	// PostgreSQL in the public cloud by default.
+	Audience string
+
+	// Addr is where to listen, "127.0.0.1:0" by default.
+	Addr string
+
+	// Hostnames are further names that the server's certificate is good for. It
+	// always is for localhost and the loopback addresses.
+	Hostnames []string
+}
+
+// A Server is a running Entra-checking PostgreSQL. Its methods are safe for
+// concurrent use.
+type Server struct {
+	Tenant *Tenant
+
+	config   Config
+	listener net.Listener
+	identity *identity
+	upstream *pgx.ConnConfig // superuser
+	stop     func() error    // what stands behind: the throwaway cluster, or a directory
+	ctx      context.Context // of all sessions; ends when Close begins
+	cancel   context.CancelFunc
+	sessions sync.WaitGroup
+
+	mu     sync.Mutex // guards what follows
+	roles  map[string]mapping
+	faults Faults
+	logins []Login
+	conns  map[net.Conn]struct{}
+
+	closing  sync.Once
+	closeErr error
+}
+
+// A mapping ties a role to a principal.
+type mapping struct {
+	objectID   string
+	objectType string // user, group or service
+	password   string // of the role in the real PostgreSQL
+}
+
+// Start starts a server. Ctx bounds the start alone; the server runs until
+// [Server.Close], or until the process ends, however it ends.
+//
+// Without Config.Upstream, PostgreSQL's programs are taken from the directory
+// that ENTRAPG_POSTGRES_BIN names, else from PATH, else from where Debian, Red
+// Hat, Homebrew, Postgres.app and the Windows installer put them, the newest
+// version first. Where there are none, the error says how to install them. When
+// run as root, they run as the user postgres, or nobody, because PostgreSQL
+// refuses root.
+func Start(ctx context.Context, config Config) (_ *Server, err error) {
+	if config.TokenLife <= 0 {
+		config.TokenLife = time.Hour
+	}
+	if config.Audience == "" {
+		config.Audience = "https://ossrdbms-aad.database.windows.net"
+	}
+	if config.Addr == "" {
+		config.Addr = "127.0.0.1:0"
+	}
+	s := &Server{
+		config: config,
+		roles:  map[string]mapping{},
+		conns:  map[net.Conn]struct{}{},
+	}
+	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	if s.Tenant, err = newTenant(config.TokenLife); err != nil {
+		return nil, fmt.Errorf("entrapgtest: %w", err)
+	}
+
+	upstream, dir := config.Upstream, ""
+	if upstream == "" {
+		c, err := startCluster(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("entrapgtest: %w", err)
+		}
+		upstream, dir, s.stop = c.dsn, c.dir, c.stop
+	} else {
+		if dir, err = os.MkdirTemp("", "entrapg-"); err != nil {
+			return nil, fmt.Errorf("entrapgtest: %w", err)
+		}
+		s.stop = func() error { return os.RemoveAll(dir) }
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("entrapgtest: %w", err), s.stop())
+		}
+	}()
+
+	if s.upstream, err = pgx.ParseConfig(upstream); err != nil {
+		return nil, fmt.Errorf("Config.Upstream: %w", err) //nolint:staticcheck // the name of a field
+	}
+	if err := s.exec(ctx, "select 1"); err != nil {
+		return nil, err
+	}
+	if s.identity, err = newIdentity(dir, config.Hostnames); err != nil {
+		return nil, err
+	}
+	var lc net.ListenConfig
+	if s.listener, err = lc.Listen(ctx, "tcp", config.Addr); err != nil {
+		return nil, err
+	}
+	s.sessions.Go(s.serve)
+	return s, nil
+}
+
+// Close ends all sessions, stops the throwaway PostgreSQL and removes its
+// files. A second call does nothing and returns what the first one did.
+func (s *Server) Close() error {
+	s.closing.Do(func() {
+		s.cancel()
+		s.listener.Close()
+		s.mu.Lock()
+		for conn := range s.conns {
+			conn.Close()
+		}
+		s.mu.Unlock()
+		s.sessions.Wait()
+		s.closeErr = s.stop()
+	})
+	return s.closeErr
+}
+
+// DSN returns how to reach the server: its address, verify-full and the
+// certificate authority's file, no user and no password.
+func (s *Server) DSN() string {
+	return fmt.Sprintf("postgres://%s/postgres?sslmode=verify-full&sslrootcert=%s", s.Addr(), strings.ReplaceAll(s.identity.caFile, " ", "%20"))
+}
+
+// Addr returns the address that the server listens on.
+func (s *Server) Addr() string { return s.listener.Addr().String() }
+
+// CAFile returns the file with the certificate of the authority that vouches for the server.
+func (s *Server) CAFile() string { return s.identity.caFile }
+
+// AdminDSN returns the DSN of a superuser on the real PostgreSQL, past the
+// front, with its password: for tables and test data.
+func (s *Server) AdminDSN() string {
+	c := s.upstream
+	if s.config.Upstream != "" {
+		return s.config.Upstream
+	}
+	return c.ConnString()
+}
+
+// CreateRole maps a role to a principal, and creates it where it does not
+// exist: pgaadauth_create_principal_with_oid. An empty role means the
+// principal's own name.
+func (s *Server) CreateRole(ctx context.Context, role string, p *Principal) error {
+	if role == "" {
+		role = p.Name
+	}
+	if len(role) > 63 {
+		return fmt.Errorf("entrapgtest: role %q is longer than the 63 bytes that PostgreSQL keeps", role)
+	}
+	password := rand.Text()
+	name := pgx.Identifier{role}.Sanitize()
+	err := s.exec(ctx, "create role "+name)
+	var exists *pgconn.PgError
+	if err != nil && (!errors.As(err, &exists) || exists.Code != "42710") {
+		return fmt.Errorf("entrapgtest: %w", err)
+	}
+	if err := s.exec(ctx, "alter role "+name+" login password '"+password+"'"); err != nil {
+		return fmt.Errorf("entrapgtest: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.roles[role] = mapping{objectID: p.ObjectID, objectType: p.Kind.objectType(), password: password}
+	return nil
+}
+
+// exec runs statements as superuser.
+func (s *Server) exec(ctx context.Context, sql string) error {
+	conn, err := pgx.ConnectConfig(ctx, s.upstream)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	_, err = conn.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol)
+	return err
+}
+
+// A Login is one attempt to log in, as the server saw it.
+type Login struct {
+	Time        time.Time
+	User        string // the role asked for
+	Database    string
+	Application string // application_name
+	TLS         bool
+	Accepted    bool
+	Code        string // SQLSTATE of a refusal
+	Message     string // what the client was told
+	Reason      string // what the server knows besides; no token is ever in it
+}
+
+// Logins returns the attempts so far, oldest first. An attempt is there by the
+// time that its client knows the outcome. One as a role that is not mapped is
+// handed to PostgreSQL, which decides; it counts as not accepted, with that as its Reason.
+func (s *Server) Logins() []Login {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.logins)
+}
+
+func (s *Server) record(l Login) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.logins = append(s.logins, l)
+}
