@@ -34,7 +34,7 @@ const (
 type token struct {
 	value   string
 	expires time.Time
-	refresh time.Time // from here on, the next Connect has it replaced
+	refresh time.Time // from here on, the next Connect has it replaced; never later than expires
 	tries   int       // attempts to replace it so far that brought nothing new
 	user    string    // derived from the claims; empty where nobody asked for it
 	userErr error     // why there is no such user
@@ -182,6 +182,9 @@ func (s *tokenSource) finish(r *request, t *token, err error) {
 func (t *token) postpone(now time.Time, tries int) {
 	pause := min(time.Second<<min(tries, 6), time.Minute)
 	t.refresh = wall(now).Add(pause/2 + rand.N(pause/2))
+	if t.refresh.After(t.expires) {
+		t.refresh = t.expires
+	}
 	t.tries = tries + 1
 }
 

@@ -1,0 +1,520 @@
+package entrapg_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/entrapg/entrapg"
+)
+
+// inBubble runs a test on fake time, with a connector that takes its tokens
+// from credential and logs in to a server of pipes.
+func inBubble(t *testing.T, credential azcore.TokenCredential, test func(t *testing.T, c *entrapg.Connector, s *pipeServer)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := &pipeServer{}
+		c := entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
+		test(t, c, s)
+		c.Close()
+	})
+}
+
+func TestTokenIsReplacedInTheBackgroundFiveMinutesBeforeItExpires(t *testing.T) {
+	credential := &numbered{life: time.Hour}
+	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
+		mustConnect(t, c)
+		time.Sleep(55*time.Minute - time.Nanosecond)
+		mustConnect(t, c)
+		synctest.Wait()
+		if n := credential.count(); n != 1 {
+			t.Fatalf("%d token requests before the last five minutes, want 1", n)
+		}
+		time.Sleep(time.Nanosecond)
+		mustConnect(t, c)
+		if s.last() != "token-1" {
+			t.Errorf("the connection that found the token in need of replacement used %s, want the old one", s.last())
+		}
+		synctest.Wait()
+		mustConnect(t, c)
+		if s.last() != "token-2" || credential.count() != 2 {
+			t.Errorf("afterwards %s was used after %d requests, want token-2 after 2", s.last(), credential.count())
+		}
+	})
+}
+
+func TestShortLivedTokenIsReplacedInItsLastQuarter(t *testing.T) {
+	credential := &numbered{life: 8 * time.Second}
+	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, _ *pipeServer) {
+		mustConnect(t, c)
+		time.Sleep(6*time.Second - time.Nanosecond)
+		mustConnect(t, c)
+		synctest.Wait()
+		if n := credential.count(); n != 1 {
+			t.Fatalf("%d requests in the first three quarters, want 1", n)
+		}
+		time.Sleep(time.Nanosecond)
+		mustConnect(t, c)
+		synctest.Wait()
+		if n := credential.count(); n != 2 {
+			t.Errorf("%d requests once the last quarter began, want 2", n)
+		}
+	})
+}
+
+func TestTokenIsReplacedFromRefreshOnWhereTheCredentialSetsIt(t *testing.T) {
+	calls := 0
+	credential := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
+		calls++
+		now := time.Now()
+		return azcore.AccessToken{Token: strings.Repeat("x", calls), ExpiresOn: now.Add(24 * time.Hour), RefreshOn: now.Add(12 * time.Hour)}, nil
+	})
+	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, _ *pipeServer) {
+		mustConnect(t, c)
+		time.Sleep(12*time.Hour - time.Nanosecond)
+		mustConnect(t, c)
+		synctest.Wait()
+		if calls != 1 {
+			t.Fatalf("%d requests before RefreshOn, want 1", calls)
+		}
+		time.Sleep(time.Nanosecond)
+		mustConnect(t, c)
+		synctest.Wait()
+		if calls != 2 {
+			t.Errorf("%d requests at RefreshOn, want 2", calls)
+		}
+	})
+}
+
+func TestNobodyWaitsWhileAUsableTokenIsAtHand(t *testing.T) {
+	credential := &numbered{life: time.Hour}
+	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
+		mustConnect(t, c)
+		credential.delay = 20 * time.Second
+		time.Sleep(time.Hour - time.Nanosecond - 10*time.Second)
+		for range 10 { // the request is under way the whole time
+			start := time.Now()
+			mustConnect(t, c)
+			if waited := time.Since(start); waited != 0 {
+				t.Fatalf("a connection waited %v with a usable token at hand", waited)
+			}
+			time.Sleep(time.Second)
+		}
+		if s.last() != "token-1" {
+			t.Errorf("%s was used before the old one had expired", s.last())
+		}
+		time.Sleep(time.Nanosecond) // the old one expires
+		start := time.Now()
+		mustConnect(t, c)
+		if waited := time.Since(start); s.last() != "token-2" || waited != 10*time.Second-time.Nanosecond {
+			t.Errorf("after expiry %s was used after waiting %v, want token-2 from the request already under way", s.last(), waited)
+		}
+		if n := credential.count(); n != 2 {
+			t.Errorf("%d requests, want 2", n)
+		}
+	})
+}
+
+func TestManyColdConnectionsShareOneRequest(t *testing.T) {
+	credential := &numbered{life: time.Hour, delay: time.Second}
+	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, _ *pipeServer) {
+		var all sync.WaitGroup
+		for range 1000 {
+			all.Go(func() {
+				if err := connect(t, c); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		all.Wait()
+		if n := credential.count(); n != 1 {
+			t.Errorf("%d requests for 1000 cold connections, want 1", n)
+		}
+	})
+}
+
+func TestWaiterLeavesOnItsOwnContextAndTheOthersAreServed(t *testing.T) {
+	credential := &numbered{life: time.Hour, delay: 10 * time.Second}
+	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, _ *pipeServer) {
+		start := time.Now()
+		var all sync.WaitGroup
+		all.Go(func() { // the first, whose call starts the request
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, err := c.Connect(ctx)
+			var tokenErr *entrapg.TokenError
+			if !errors.As(err, &tokenErr) || !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("the impatient caller got %v, want a TokenError with its own deadline's error", err)
+			}
+			if waited := time.Since(start); waited != time.Second {
+				t.Errorf("the impatient caller waited %v, want its own deadline of 1s", waited)
+			}
+		})
+		synctest.Wait()
+		all.Go(func() {
+			mustConnect(t, c)
+			if waited := time.Since(start); waited != 10*time.Second {
+				t.Errorf("the patient caller waited %v, want 10s", waited)
+			}
+		})
+		all.Wait()
+		if n := credential.count(); n != 1 {
+			t.Errorf("%d requests, want 1: the caller who left must not take the request along", n)
+		}
+	})
+}
+
+func TestRequestKeepsTheValuesOfItsCallersContext(t *testing.T) {
+	type key struct{}
+	var got any
+	credential := credentialFunc(func(ctx context.Context, _ string) (azcore.AccessToken, error) {
+		got = ctx.Value(key{})
+		return azcore.AccessToken{Token: "t", ExpiresOn: time.Now().Add(time.Hour)}, nil
+	})
+	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, _ *pipeServer) {
+		conn, err := c.Connect(context.WithValue(t.Context(), key{}, "trace"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+		if got != "trace" {
+			t.Errorf("the credential saw the value %v, want the caller's", got)
+		}
+	})
+}
+
+func TestCredentialThatNeverAnswersHoldsNobodyUpForLongerThanTheLimit(t *testing.T) {
+	release := make(chan struct{})
+	calls := 0
+	credential := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
+		calls++
+		if calls == 1 {
+			<-release // heeds no context
+		}
+		return azcore.AccessToken{Token: strings.Repeat("x", calls), ExpiresOn: time.Now().Add(time.Hour)}, nil
+	})
+	synctest.Test(t, func(t *testing.T) {
+		release = make(chan struct{})
+		s := &pipeServer{}
+		c := entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
+		start := time.Now()
+		err := connect(t, c)
+		var tokenErr *entrapg.TokenError
+		if !errors.As(err, &tokenErr) || !strings.Contains(err.Error(), "no answer within 30s") {
+			t.Fatalf("got %v, want a TokenError that says that there was no answer", err)
+		}
+		if waited := time.Since(start); waited != 30*time.Second {
+			t.Errorf("waited %v, want 30s", waited)
+		}
+		close(release)
+		synctest.Wait()
+		mustConnect(t, c)
+		if calls != 1 || s.last() != "x" {
+			t.Errorf("the late answer was thrown away: %d calls, token %s", calls, s.last())
+		}
+	})
+}
+
+func TestEntraDownFailsNobodyWhileTheTokenIsValidAndIsNotHammered(t *testing.T) {
+	credential := &numbered{life: time.Hour}
+	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
+		mustConnect(t, c)
+		time.Sleep(55 * time.Minute)
+		down := errors.New("Entra is down")
+		credential.fail(down)
+		for range 300 * 20 { // twenty connections a second until the token expires
+			mustConnect(t, c)
+			time.Sleep(50 * time.Millisecond)
+		}
+		if n := credential.count() - 1; n < 5 || n > 15 {
+			t.Errorf("%d requests in five minutes of outage, want 5 to 15", n)
+		}
+		if stats := c.Stats(); stats.TokenFailures != int64(credential.count()-1) {
+			t.Errorf("Stats counts %d failures of %d", stats.TokenFailures, credential.count()-1)
+		}
+
+		err := connect(t, c) // now the token has expired
+		var tokenErr *entrapg.TokenError
+		if !errors.As(err, &tokenErr) || !errors.Is(err, down) {
+			t.Errorf("after expiry: %v, want a TokenError with the credential's own error", err)
+		}
+		credential.fail(nil)
+		mustConnect(t, c)
+		if s.last() == "token-1" {
+			t.Error("the expired token was used")
+		}
+	})
+}
+
+func TestFailedRefreshIsLoggedOnceWithoutTheToken(t *testing.T) {
+	credential := &numbered{life: time.Hour}
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		s := &pipeServer{}
+		c := entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(credential),
+			entrapg.WithLogger(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))))
+		mustConnect(t, c)
+		credential.fail(errors.New("Entra is down"))
+		time.Sleep(55 * time.Minute)
+		mustConnect(t, c)
+		synctest.Wait()
+		if n := strings.Count(log.String(), "\n"); n != 1 || !strings.Contains(log.String(), "Entra is down") || strings.Contains(log.String(), "token-1") {
+			t.Errorf("want one record that says why, got:\n%s", log.String())
+		}
+	})
+}
+
+func TestCredentialThatHandsBackTheSameTokenIsNotHammered(t *testing.T) {
+	credential := &numbered{life: time.Hour, frozen: true}
+	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, _ *pipeServer) {
+		mustConnect(t, c)
+		time.Sleep(55 * time.Minute)
+		for range 290 * 20 {
+			mustConnect(t, c)
+			time.Sleep(50 * time.Millisecond)
+		}
+		if n := credential.count() - 1; n < 5 || n > 15 {
+			t.Errorf("%d requests in five minutes, want 5 to 15", n)
+		}
+	})
+}
+
+func TestIdleConnectorAsksForNothing(t *testing.T) {
+	credential := &numbered{life: time.Hour}
+	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, _ *pipeServer) {
+		mustConnect(t, c)
+		time.Sleep(100 * time.Hour)
+		synctest.Wait()
+		if n := credential.count(); n != 1 {
+			t.Errorf("%d requests by an idle connector, want none after the first", n)
+		}
+	})
+}
+
+func TestRefusedCachedTokenIsReplacedAndTheLoginRetriedOnce(t *testing.T) {
+	credential := &numbered{life: time.Hour}
+	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
+		mustConnect(t, c)
+		s.refuse = refuseAll("token-1")
+		mustConnect(t, c)
+		if got := strings.Join(s.passwords(), " "); got != "token-1 token-1 token-2" {
+			t.Errorf("tokens used: %s", got)
+		}
+		if stats := c.Stats(); stats.LoginsRefused != 1 || stats.LoginRetries != 1 || stats.Logins != 2 || stats.TokenRequests != 2 {
+			t.Errorf("Stats: %+v", stats)
+		}
+	})
+}
+
+func TestRefusedLoginIsNeverTriedAThirdTime(t *testing.T) {
+	credential := &numbered{life: time.Hour}
+	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
+		mustConnect(t, c)
+		s.refuse = refuseAll("token-1", "token-2")
+		err := connect(t, c)
+		var loginErr *entrapg.LoginError
+		if !errors.As(err, &loginErr) {
+			t.Fatalf("got %v, want a LoginError", err)
+		}
+		if got := strings.Join(s.passwords(), " "); got != "token-1 token-1 token-2" {
+			t.Errorf("tokens used: %s", got)
+		}
+	})
+}
+
+func TestRefusedLoginIsNotRetriedWithTheSameToken(t *testing.T) {
+	credential := &numbered{life: time.Hour, frozen: true}
+	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
+		mustConnect(t, c)
+		s.refuse = refuseAll("token-1")
+		if err := connect(t, c); err == nil {
+			t.Fatal("a refused login succeeded")
+		}
+		if n := len(s.passwords()); n != 2 {
+			t.Errorf("%d logins, want 2: the first, and one that was refused", n)
+		}
+	})
+}
+
+func TestNewTokenThatIsRefusedIsNotReplacedOnTheSpot(t *testing.T) {
+	credential := &numbered{life: time.Hour}
+	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
+		s.refuse = refuseAll("token-1")
+		var loginErr *entrapg.LoginError
+		if err := connect(t, c); !errors.As(err, &loginErr) {
+			t.Fatalf("got %v, want a LoginError", err)
+		}
+		if n := len(s.passwords()); n != 1 {
+			t.Errorf("%d logins, want 1", n)
+		}
+		mustConnect(t, c) // the next one has a new token
+	})
+}
+
+func TestFailureOtherThanARefusalIsNotRetried(t *testing.T) {
+	credential := &numbered{life: time.Hour}
+	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
+		mustConnect(t, c)
+		s.refuse = func(string) *pgproto3.ErrorResponse {
+			return &pgproto3.ErrorResponse{Severity: "FATAL", Code: "53300", Message: "sorry, too many clients already"}
+		}
+		if err := connect(t, c); err == nil {
+			t.Fatal("the login succeeded")
+		}
+		if n := len(s.passwords()); n != 2 || credential.count() != 1 {
+			t.Errorf("%d logins and %d token requests, want 2 and 1", n, credential.count())
+		}
+	})
+}
+
+func TestHopelessIdentityIsNotAskedForATokenByEveryConnection(t *testing.T) {
+	credential := &numbered{life: time.Hour}
+	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
+		s.refuse = func(string) *pgproto3.ErrorResponse {
+			return &pgproto3.ErrorResponse{Severity: "FATAL", Code: "28P01", Message: `password authentication failed for user "app"`}
+		}
+		for range 600 * 10 { // ten minutes, ten connections a second
+			if err := connect(t, c); err == nil {
+				t.Fatal("the login succeeded")
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		if n := credential.count(); n < 5 || n > 40 {
+			t.Errorf("%d token requests in ten minutes, want 5 to 40", n)
+		}
+		s.refuse = nil
+		mustConnect(t, c) // with the token at hand
+		if stats := c.Stats(); stats.Logins != 1 {
+			t.Errorf("Stats: %+v", stats)
+		}
+	})
+}
+
+func TestManyConnectionsWithARevokedTokenShareOneReplacement(t *testing.T) {
+	credential := &numbered{life: time.Hour, delay: time.Second}
+	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
+		mustConnect(t, c)
+		s.refuse = refuseAll("token-1")
+		var all sync.WaitGroup
+		for range 100 {
+			all.Go(func() {
+				if err := connect(t, c); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if n := credential.count(); n != 2 {
+			t.Errorf("%d token requests, want 2", n)
+		}
+	})
+}
+
+func TestRefusedTokenThatCannotBeReplacedGivesBothReasons(t *testing.T) {
+	credential := &numbered{life: time.Hour}
+	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
+		mustConnect(t, c)
+		s.refuse = refuseAll("token-1")
+		down := errors.New("Entra is down")
+		credential.fail(down)
+		err := connect(t, c)
+		var loginErr *entrapg.LoginError
+		var tokenErr *entrapg.TokenError
+		if !errors.As(err, &loginErr) || !errors.As(err, &tokenErr) || !errors.Is(err, down) {
+			t.Errorf("got %v, want a LoginError and a TokenError", err)
+		}
+	})
+}
+
+func TestCloseEndsARequestUnderWay(t *testing.T) {
+	credential := &numbered{life: time.Hour, delay: 20 * time.Second}
+	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, _ *pipeServer) {
+		start := time.Now()
+		time.AfterFunc(time.Second, func() { c.Close() })
+		err := connect(t, c)
+		if err == nil || !strings.Contains(err.Error(), "closed") || time.Since(start) != time.Second {
+			t.Errorf("after %v: %v, want the waiter to leave when the connector is closed", time.Since(start), err)
+		}
+		synctest.Wait() // the bubble fails the test if a goroutine is left behind
+		if err := connect(t, c); err == nil || !strings.Contains(err.Error(), "closed") {
+			t.Errorf("Connect after Close: %v", err)
+		}
+		if err := c.Close(); err != nil {
+			t.Errorf("second Close: %v", err)
+		}
+		if !c.Stats().TokenExpires.IsZero() {
+			t.Error("the token outlived Close")
+		}
+	})
+}
+
+func TestCredentialThatBlowsUpIsATokenErrorAndHoldsNobodyUp(t *testing.T) {
+	for name, blowUp := range map[string]func(){
+		"panic":  func() { panic("boom") },
+		"Goexit": runtime.Goexit,
+	} {
+		t.Run(name, func(t *testing.T) {
+			calls := 0
+			credential := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
+				if calls++; calls == 1 {
+					blowUp()
+				}
+				return azcore.AccessToken{Token: "t", ExpiresOn: time.Now().Add(time.Hour)}, nil
+			})
+			inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, _ *pipeServer) {
+				var tokenErr *entrapg.TokenError
+				if err := connect(t, c); !errors.As(err, &tokenErr) {
+					t.Errorf("got %v, want a TokenError", err)
+				}
+				mustConnect(t, c)
+			})
+		})
+	}
+}
+
+func TestUselessTokenIsATokenErrorBeforeAnythingIsDialled(t *testing.T) {
+	hour := func() time.Time { return time.Now().Add(time.Hour) }
+	for name, test := range map[string]struct {
+		token azcore.AccessToken
+		says  string
+	}{
+		"empty":             {azcore.AccessToken{ExpiresOn: hour()}, "empty"},
+		"expired":           {azcore.AccessToken{Token: "t", ExpiresOn: time.Now().Add(-time.Minute)}, "expired at"},
+		"without ExpiresOn": {azcore.AccessToken{Token: "t"}, "ExpiresOn"},
+		"quoted":            {azcore.AccessToken{Token: `"eyJ.a.b"`, ExpiresOn: hour()}, "malformed"},
+		"with a newline":    {azcore.AccessToken{Token: "eyJ.a.b\n", ExpiresOn: hour()}, "malformed"},
+		"with a NUL":        {azcore.AccessToken{Token: "eyJ\x00.a.b", ExpiresOn: hour()}, "malformed"},
+		"a header":          {azcore.AccessToken{Token: "Bearer eyJ.a.b", ExpiresOn: hour()}, "malformed"},
+		"too long":          {azcore.AccessToken{Token: strings.Repeat("x", 65531), ExpiresOn: hour()}, "65530"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &pipeServer{}
+			c := entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(credentialFunc(
+				func(context.Context, string) (azcore.AccessToken, error) { return test.token, nil })))
+			err := connect(t, c)
+			var tokenErr *entrapg.TokenError
+			if !errors.As(err, &tokenErr) || !strings.Contains(err.Error(), test.says) {
+				t.Errorf("got %v, want a TokenError with %q", err, test.says)
+			}
+			if test.token.Token != "" && len(test.token.Token) > 1 && strings.Contains(err.Error(), test.token.Token) {
+				t.Error("the error shows the token")
+			}
+			if len(s.passwords()) > 0 {
+				t.Error("something was sent")
+			}
+			if n := c.Stats().TokenFailures; n != 1 {
+				t.Errorf("Stats counts %d failures, want 1", n)
+			}
+		})
+	}
+}
