@@ -168,3 +168,7 @@ func mustConnect(t *testing.T, c *entrapg.Connector) {
 		t.Fatalf("Connect: %v", err)
 	}
 }
+
+func tokenOptions(scope string) policy.TokenRequestOptions {
+	return policy.TokenRequestOptions{Scopes: []string{scope}}
+}

@@ -1,0 +1,385 @@
+package entrapg_test
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/entrapg/entrapg"
+	"github.com/entrapg/entrapg/entrapgtest"
+)
+
+func TestPoolLogsInAsTheIdentityBehindItsCredential(t *testing.T) {
+	p := app(t, server)
+	db, c := open(t, server.DSN(), entrapg.WithCredential(p))
+	if user := sessionUser(t, db); user != p.Name {
+		t.Errorf("logged in as %q, want %q", user, p.Name)
+	}
+	stats := c.Stats()
+	if stats.Logins != 1 || stats.LoginsRefused != 0 || stats.User != p.Name || time.Until(stats.TokenExpires) < 50*time.Minute {
+		t.Errorf("Stats: %+v", stats)
+	}
+}
+
+func TestConnectionIsPgxsOwn(t *testing.T) {
+	db, c := open(t, server.DSN(), entrapg.WithCredential(app(t, server)))
+	if _, ok := c.Driver().(*stdlib.Driver); !ok {
+		t.Errorf("Driver is a %T", c.Driver())
+	}
+	conn, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	err = conn.Raw(func(driverConn any) error {
+		var one int
+		return driverConn.(*stdlib.Conn).Conn().QueryRow(t.Context(), "select 1").Scan(&one)
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func Test200ColdConnectionsMakeOneTokenRequest(t *testing.T) {
+	p := server.Tenant.NewUser("cold@contoso.example")
+	createRole(t, server, "", p)
+	requests := 0
+	slow := credentialFunc(func(ctx context.Context, scope string) (azcore.AccessToken, error) {
+		requests++ // -race finds out if two requests overlap
+		time.Sleep(50 * time.Millisecond)
+		return p.GetToken(ctx, tokenOptions(scope))
+	})
+	db, c := open(t, server.DSN(), entrapg.WithCredential(slow))
+	db.SetMaxIdleConns(200)
+	var all, ready sync.WaitGroup
+	ready.Add(200)
+	for range 200 {
+		all.Go(func() {
+			conn, err := db.Conn(t.Context())
+			ready.Done()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			ready.Wait() // so that all are open at once
+			conn.Close()
+		})
+	}
+	all.Wait()
+	if stats := c.Stats(); requests != 1 || stats.TokenRequests != 1 || stats.Logins != 200 {
+		t.Errorf("%d requests; Stats: %+v", requests, stats)
+	}
+}
+
+func TestOpenConnectionOutlivesItsToken(t *testing.T) {
+	s := start(t, entrapgtest.Config{TokenLife: 2 * time.Second})
+	db, c := open(t, s.DSN(), entrapg.WithCredential(app(t, s)))
+	conn, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	expires := c.Stats().TokenExpires
+	for time.Now().Before(expires.Add(100 * time.Millisecond)) {
+		if err := conn.PingContext(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if err := conn.PingContext(t.Context()); err != nil {
+		t.Errorf("after its token expired: %v", err)
+	}
+	// A new connection has a new token.
+	other, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	other.Close()
+	if !c.Stats().TokenExpires.After(expires) {
+		t.Error("the second connection used the expired token")
+	}
+}
+
+func TestPoolOutlivesManyTokens(t *testing.T) {
+	s := start(t, entrapgtest.Config{TokenLife: 500 * time.Millisecond})
+	db, c := open(t, s.DSN(), entrapg.WithCredential(app(t, s)))
+	db.SetMaxIdleConns(0) // a login for every query
+	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); {
+		if err := db.PingContext(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if stats := c.Stats(); stats.TokenRequests < 5 || stats.TokenRequests > 20 || stats.LoginsRefused > 0 {
+		t.Errorf("in three seconds of tokens that live half a second: %+v", stats)
+	}
+}
+
+func TestRevokedTokenIsReplacedWithoutAFailedQuery(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	db, c := open(t, s.DSN(), entrapg.WithCredential(app(t, s)))
+	db.SetMaxIdleConns(0)
+	for range 3 {
+		if err := db.PingContext(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.RevokeTokens(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := db.PingContext(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if stats := c.Stats(); stats.LoginRetries != 3 || stats.LoginsRefused != 3 {
+		t.Errorf("Stats: %+v", stats)
+	}
+	attempts := s.Logins()
+	if n := len(attempts); n != 7 {
+		t.Errorf("the server saw %d attempts, want 7", n)
+	}
+}
+
+func TestWrongIdentityIsRefusedOnceWithAHint(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	owner := app(t, s)
+	mallory := s.Tenant.NewUserAssignedIdentity("mallory")
+	db, _ := open(t, s.DSN()+"&user="+owner.Name, entrapg.WithCredential(mallory))
+	err := db.PingContext(t.Context())
+	var login *entrapg.LoginError
+	var server *pgconn.PgError
+	if !errors.As(err, &login) || !errors.As(err, &server) {
+		t.Fatalf("got %v, want a LoginError with the server's own", err)
+	}
+	if login.User != owner.Name || login.Hint == "" || server.Code != "28P01" {
+		t.Errorf("got %#v", login)
+	}
+	if n := len(s.Logins()); n != 1 {
+		t.Errorf("%d attempts, want 1", n)
+	}
+}
+
+func TestRoleThatIsNotMappedIsExplained(t *testing.T) {
+	p := server.Tenant.NewUser("nobody@contoso.example")
+	db, _ := open(t, server.DSN(), entrapg.WithCredential(p))
+	err := db.PingContext(t.Context())
+	var login *entrapg.LoginError
+	if !errors.As(err, &login) || !strings.Contains(login.Hint, "pgaadauth_create_principal") {
+		t.Errorf("got %v, want a LoginError that tells how to map the role", err)
+	}
+}
+
+func TestSecondHostIsUsedWhereTheFirstIsDown(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	down := listener.Addr().String()
+	listener.Close()
+	dsn := strings.Replace(server.DSN(), "postgres://", "postgres://"+down+",", 1)
+	db, c := open(t, dsn, entrapg.WithCredential(app(t, server)))
+	sessionUser(t, db)
+	if n := c.Stats().Logins; n != 1 {
+		t.Errorf("%d logins", n)
+	}
+}
+
+func TestRefusalByASecondHostCountsToo(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	down := listener.Addr().String()
+	listener.Close()
+	dsn := strings.Replace(s.DSN(), "postgres://", "postgres://"+down+",", 1)
+	db, c := open(t, dsn, entrapg.WithCredential(app(t, s)))
+	db.SetMaxIdleConns(0)
+	sessionUser(t, db)
+	if err := s.RevokeTokens(); err != nil {
+		t.Fatal(err)
+	}
+	sessionUser(t, db)
+	if n := c.Stats().LoginRetries; n != 1 {
+		t.Errorf("%d retries, want 1", n)
+	}
+}
+
+func TestUnreachableServerIsPgxsErrorWithoutTheToken(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener.Close()
+	db, _ := open(t, fmt.Sprintf("postgres://%s/postgres?user=app", listener.Addr()), entrapg.WithCredential(app(t, server)))
+	err = db.PingContext(t.Context())
+	var connect *pgconn.ConnectError
+	var login *entrapg.LoginError
+	if !errors.As(err, &connect) || errors.As(err, &login) {
+		t.Fatalf("got %v, want a ConnectError and no LoginError", err)
+	}
+	if connect.Config.Password != "" {
+		t.Error("the error carries the token")
+	}
+}
+
+func TestLoginCutAtAnyStageIsAnErrorAndTheNextOneSucceeds(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	db, c := open(t, s.DSN(), entrapg.WithCredential(app(t, s)))
+	db.SetMaxIdleConns(0)
+	for _, stage := range []entrapgtest.Stage{entrapgtest.AtConnect, entrapgtest.AfterTLS, entrapgtest.AfterStartup, entrapgtest.AfterPassword} {
+		s.SetFaults(entrapgtest.Faults{CutLogin: stage})
+		err := db.PingContext(t.Context())
+		var connect *pgconn.ConnectError
+		if !errors.As(err, &connect) {
+			t.Errorf("stage %d: got %v, want a ConnectError", stage, err)
+		} else if connect.Config.Password != "" {
+			t.Errorf("stage %d: the error carries the token", stage)
+		}
+		s.SetFaults(entrapgtest.Faults{})
+		if err := db.PingContext(t.Context()); err != nil {
+			t.Errorf("after stage %d: %v", stage, err)
+		}
+	}
+	if stats := c.Stats(); stats.LoginRetries != 0 || stats.Logins != 4 {
+		t.Errorf("Stats: %+v", stats)
+	}
+}
+
+func TestCallersDeadlineEndsALoginThatTheServerKeepsWaiting(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	db, _ := open(t, s.DSN(), entrapg.WithCredential(app(t, s)))
+	s.SetFaults(entrapgtest.Faults{LoginDelay: time.Minute})
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if err := db.PingContext(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v, want the caller's deadline", err)
+	}
+}
+
+func TestPgxsHooksAreInReach(t *testing.T) {
+	var after, reset int
+	db, _ := open(t, server.DSN(), entrapg.WithCredential(app(t, server)), entrapg.WithStdlib(
+		stdlib.OptionAfterConnect(func(ctx context.Context, conn *pgx.Conn) error {
+			after++
+			_, err := conn.Exec(ctx, "set application_name = 'hooked'")
+			return err
+		}),
+		stdlib.OptionResetSession(func(context.Context, *pgx.Conn) error { reset++; return nil }),
+	))
+	var name string
+	for range 2 {
+		if err := db.QueryRowContext(t.Context(), "show application_name").Scan(&name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if name != "hooked" || after != 1 || reset != 1 {
+		t.Errorf("application_name %q, AfterConnect ran %d times, ResetSession %d", name, after, reset)
+	}
+}
+
+func TestConnectionWhoseHookFailsIsClosed(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	p := app(t, s)
+	broken := errors.New("hook failed")
+	db, _ := open(t, s.DSN(), entrapg.WithCredential(p), entrapg.WithStdlib(
+		stdlib.OptionAfterConnect(func(context.Context, *pgx.Conn) error { return broken }),
+	))
+	for range 3 {
+		if err := db.PingContext(t.Context()); !errors.Is(err, broken) {
+			t.Fatalf("got %v, want the hook's error", err)
+		}
+	}
+	admin, err := pgx.Connect(t.Context(), s.AdminDSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close(context.Background())
+	sessions := -1
+	for deadline := time.Now().Add(10 * time.Second); sessions != 0 && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if err := admin.QueryRow(t.Context(), "select count(*) from pg_stat_activity where usename = $1", p.Name).Scan(&sessions); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if sessions != 0 {
+		t.Errorf("%d sessions are left over", sessions)
+	}
+}
+
+func TestHooksOfTheConfigurationKeepWorking(t *testing.T) {
+	var calls []string
+	db, _ := open(t, server.DSN(), entrapg.WithCredential(app(t, server)), entrapg.WithConnConfig(func(config *pgx.ConnConfig) {
+		if config.User != "" || config.Password != "" {
+			t.Errorf("the configuration has user %q", config.User)
+		}
+		config.AfterNetConnect = func(_ context.Context, _ *pgconn.Config, conn net.Conn) (net.Conn, error) {
+			calls = append(calls, "net")
+			return conn, nil
+		}
+		config.AfterConnect = func(_ context.Context, conn *pgconn.PgConn) error {
+			calls = append(calls, "connect")
+			return nil
+		}
+	}))
+	sessionUser(t, db)
+	if got := strings.Join(calls, " "); got != "net connect" {
+		t.Errorf("hooks called: %s", got)
+	}
+}
+
+func TestOneConnectorServesManyPoolsAtOnce(t *testing.T) {
+	c := entrapg.NewConnector(server.DSN(), entrapg.WithCredential(app(t, server)))
+	defer c.Close()
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 5 {
+				conn, err := c.Connect(t.Context())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := conn.(driver.Pinger).Ping(t.Context()); err != nil {
+					t.Error(err)
+				}
+				c.Stats()
+				conn.Close()
+			}
+		})
+	}
+	all.Wait()
+}
+
+func TestTransactionsWork(t *testing.T) {
+	db, _ := open(t, server.DSN(), entrapg.WithCredential(app(t, server)))
+	tx, err := db.BeginTx(t.Context(), &sql.TxOptions{Isolation: sql.LevelSerializable})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.ExecContext(t.Context(), "create temp table t (n int) on commit drop"); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestQueryInProgressCanBeCancelled(t *testing.T) {
+	db, _ := open(t, server.DSN(), entrapg.WithCredential(app(t, server)))
+	sessionUser(t, db)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := db.ExecContext(ctx, "select pg_sleep(60)"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+}

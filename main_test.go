@@ -1,0 +1,88 @@
+package entrapg_test
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/entrapg/entrapg"
+	"github.com/entrapg/entrapg/entrapgtest"
+)
+
+// server is shared by the tests that leave it as it is.
+var server *entrapgtest.Server
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	// What the developer's machine is set to must not decide how tests end.
+	for _, name := range []string{"PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGPASSFILE", "PGDATABASE", "PGSSLMODE", "PGSSLROOTCERT", "PGSERVICE", "PGSERVICEFILE", "PGAPPNAME", "PGOPTIONS"} {
+		os.Unsetenv(name)
+	}
+	var err error
+	server, err = entrapgtest.Start(context.Background(), entrapgtest.Config{Hostnames: []string{azureName}})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer server.Close()
+	return m.Run()
+}
+
+// azureName is a server's name that the rules for Azure apply to.
+const azureName = "shop.postgres.database.azure.com"
+
+// start starts a server of the test's own.
+func start(t testing.TB, config entrapgtest.Config) *entrapgtest.Server {
+	t.Helper()
+	s, err := entrapgtest.Start(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// app adds a managed identity with a role to a server.
+func app(t testing.TB, s *entrapgtest.Server) *entrapgtest.Principal {
+	t.Helper()
+	p := s.Tenant.NewUserAssignedIdentity("app-" + t.Name())
+	p.Name = p.Name[:min(len(p.Name), 63)]
+	p.ResourceID = "/subscriptions/1/resourcegroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/" + p.Name
+	createRole(t, s, "", p)
+	return p
+}
+
+func createRole(t testing.TB, s *entrapgtest.Server, role string, p *entrapgtest.Principal) {
+	t.Helper()
+	if err := s.CreateRole(t.Context(), role, p); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// open opens a pool that the test's end closes.
+func open(t testing.TB, dsn string, opts ...entrapg.Option) (*sql.DB, *entrapg.Connector) {
+	t.Helper()
+	c := entrapg.NewConnector(dsn, opts...)
+	db := sql.OpenDB(c)
+	t.Cleanup(func() { db.Close() })
+	return db, c
+}
+
+// sessionUser asks the real PostgreSQL who is logged in.
+func sessionUser(t testing.TB, db *sql.DB) string {
+	t.Helper()
+	var user string
+	if err := db.QueryRowContext(t.Context(), "select session_user").Scan(&user); err != nil {
+		t.Fatal(err)
+	}
+	return user
+}
