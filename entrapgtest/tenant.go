@@ -31,11 +31,11 @@ type Tenant struct {
 	keyID    string
 	life     time.Duration
 	faults   Faults
-	requests int
+	requests map[string]int // by resource
 }
 
 func newTenant(life time.Duration) (*Tenant, error) {
-	t := &Tenant{ID: uuid.NewString(), life: life}
+	t := &Tenant{ID: uuid.NewString(), life: life, requests: map[string]int{}}
 	return t, t.rotate()
 }
 
@@ -57,7 +57,19 @@ func (t *Tenant) rotate() error {
 func (t *Tenant) Requests() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.requests
+	n := 0
+	for _, count := range t.requests {
+		n += count
+	}
+	return n
+}
+
+// RequestsFor counts the requests for one resource, such as
+// "https://management.azure.com".
+func (t *Tenant) RequestsFor(resource string) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.requests[resource]
 }
 
 func (t *Tenant) setFaults(f Faults) {
@@ -68,15 +80,15 @@ func (t *Tenant) setFaults(f Faults) {
 
 // issue answers one request for a token.
 func (t *Tenant) issue(ctx context.Context, p *Principal, scope string) (azcore.AccessToken, error) {
+	resource, ok := strings.CutSuffix(scope, "/.default")
 	t.mu.Lock()
-	t.requests++
+	t.requests[resource]++
 	faults := t.faults
 	t.mu.Unlock()
 
 	if err := sleep(ctx, faults.EntraDelay); err != nil {
 		return azcore.AccessToken{}, err
 	}
-	resource, ok := strings.CutSuffix(scope, "/.default")
 	switch {
 	case faults.EntraDown:
 		return azcore.AccessToken{}, errors.New("entrapgtest: Entra is down, as Faults.EntraDown has it")

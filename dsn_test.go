@@ -1,0 +1,214 @@
+package entrapg_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/entrapg/entrapg"
+)
+
+// configOf returns the configuration that a connector would use, as the last
+// WithConnConfig sees it, and the error that Connect would return.
+func configOf(t *testing.T, dsn string) (*pgx.ConnConfig, error) {
+	t.Helper()
+	pool, err := entrapg.PoolConfig(dsn, entrapg.WithCredential(&numbered{}))
+	if err != nil {
+		return nil, err
+	}
+	return pool.ConnConfig, nil
+}
+
+func TestUnusableSettingsAreNamedBeforeAnythingHappens(t *testing.T) {
+	const host = "host=db.example.com "
+	var nilCredential *azidentity.AzureCLICredential
+	for name, test := range map[string]struct {
+		dsn     string
+		opts    []entrapg.Option
+		setting string
+		says    string
+	}{
+		"no DSN at all":           {"db.example.com", nil, "dsn", "postgres:// URL"},
+		"a stray quote":           {"host='db", nil, "dsn", "unterminated"},
+		"a port that is none":     {"postgres://db.example.com:x/", nil, "dsn", "port"},
+		"a missing CA file":       {host + "sslrootcert=/nowhere/ca.pem", nil, "dsn", "/nowhere/ca.pem"},
+		"an unknown service":      {host + "service=nowhere", nil, "dsn", "service"},
+		"an unknown sslmode":      {host + "sslmode=verify-ful", nil, "dsn", "sslmode"},
+		"an empty sslmode":        {host + "sslmode=", nil, "sslmode", "empty"},
+		"a password":              {host + "password=hunter2", nil, "password", "remove it"},
+		"a password in a URL":     {"postgres://app:hunter2@db.example.com/", nil, "password", "remove it"},
+		"a password in a query":   {"postgres://db.example.com/?pass%77ord=hunter2", nil, "password", "remove it"},
+		"an unknown entra_ key":   {host + "entra_scoop=x", nil, "entra_scoop", "unknown key"},
+		"entra_ in capitals":      {host + "Entra_Scope=x", nil, "Entra_Scope", "unknown key"},
+		"an empty scope":          {host + "entra_scope=", nil, "entra_scope", "empty"},
+		"two scopes":              {host + "entra_scope=a", []entrapg.Option{entrapg.WithScope("b")}, "entra_scope", "different scopes"},
+		"an empty WithScope":      {host, []entrapg.Option{entrapg.WithScope("")}, "WithScope", "empty"},
+		"prefer":                  {host + "sslmode=prefer", nil, "sslmode", "verify-full"},
+		"allow":                   {host + "sslmode=allow", nil, "sslmode", "verify-full"},
+		"prefer on loopback":      {"host=127.0.0.1 sslmode=prefer", nil, "sslmode", "verify-full"},
+		"disable for a remote":    {host + "sslmode=disable", nil, "sslmode", "plaintext"},
+		"disable for one remote":  {"host=127.0.0.1,db.example.com sslmode=disable", nil, "sslmode", "db.example.com"},
+		"disable for Azure":       {"host=" + azureName + " sslmode=disable", nil, "sslmode", "plaintext"},
+		"disable for 127.1":       {"host=127.1 sslmode=disable", nil, "sslmode", "plaintext"},
+		"a socket without TLS":    {"host=/run/postgresql", nil, "host", "Unix socket"},
+		"a nil credential":        {host, []entrapg.Option{entrapg.WithCredential(nil)}, "WithCredential", "nil"},
+		"a typed nil credential":  {host, []entrapg.Option{entrapg.WithCredential(nilCredential)}, "WithCredential", "nil"},
+		"a nil adjustment":        {host, []entrapg.Option{entrapg.WithConnConfig(nil)}, "WithConnConfig", "nil"},
+		"a nil stdlib option":     {host, []entrapg.Option{entrapg.WithStdlib(nil)}, "WithStdlib", "nil"},
+		"a password by code":      {host, []entrapg.Option{entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.Password = "hunter2" })}, "WithConnConfig", "Password"},
+		"hosts of two clouds":     {"host=" + azureName + ",x.postgres.database.chinacloudapi.cn", nil, "host", "different Azure clouds"},
+		"no TLS by code":          {host, []entrapg.Option{entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.TLSConfig = nil })}, "sslmode", "plaintext"},
+		"no TLS by code on local": {"host=127.0.0.1", []entrapg.Option{entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.TLSConfig = nil })}, "sslmode", "plaintext"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dialled := entrapg.WithConnConfig(func(c *pgx.ConnConfig) {
+				c.DialFunc = func(context.Context, string, string) (net.Conn, error) {
+					t.Error("something was dialled")
+					return nil, errors.New("dialled")
+				}
+			})
+			credential := &numbered{}
+			c := entrapg.NewConnector(test.dsn, append([]entrapg.Option{entrapg.WithCredential(credential), nil, dialled}, test.opts...)...)
+			defer c.Close()
+			c.Stats()
+			_, err := c.Connect(t.Context())
+			var config *entrapg.ConfigError
+			if !errors.As(err, &config) {
+				t.Fatalf("got %v, want a ConfigError", err)
+			}
+			if config.Setting != test.setting || !strings.Contains(err.Error(), test.says) {
+				t.Errorf("got %q for setting %q, want %q for %q", err, config.Setting, test.says, test.setting)
+			}
+			if strings.Contains(err.Error(), "hunter2") {
+				t.Error("the error shows the password")
+			}
+			if credential.count() > 0 {
+				t.Error("a token was asked for")
+			}
+		})
+	}
+}
+
+func TestMalformedDSNNeverShowsAPassword(t *testing.T) {
+	for _, dsn := range []string{
+		"host=db password=hun ter2 user=x",
+		"postgres://app:hun/ter2@db.example.com/x?y",
+		"postgres://app:hun%zzter2@db.example.com/",
+		"postgres://app:p/w?hunter2@db.example.com/",
+		"postgres://app:hun`: ter2@db:x/",
+		`postgres://db/?a="hun"ter2%zz=1`,
+	} {
+		err := connect(t, entrapg.NewConnector(dsn))
+		var config *entrapg.ConfigError
+		if !errors.As(err, &config) {
+			t.Errorf("%s: got %v, want a ConfigError", dsn, err)
+		} else if strings.Contains(err.Error(), "ter2") {
+			t.Errorf("%s: the error shows a part of it: %v", dsn, err)
+		}
+	}
+}
+
+func TestMissingFileIsInTheErrorsChain(t *testing.T) {
+	err := connect(t, entrapg.NewConnector("host=db.example.com sslrootcert=/nowhere/ca.pem"))
+	if !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestUserIsTheDSNsThenTheServicesThenPGUSERsAndNeverTheOperatingSystems(t *testing.T) {
+	services := filepath.Join(t.TempDir(), "services")
+	if err := os.WriteFile(services, []byte("[named]\nuser=of-service\n[nameless]\nport=5433\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ dsn, service, pguser, want string }{
+		{"host=db.example.com", "", "", ""},
+		{"host=db.example.com", "", "of-env", "of-env"},
+		{"host=db.example.com", "named", "of-env", "of-service"},
+		{"host=db.example.com", "nameless", "of-env", "of-env"},
+		{"host=db.example.com user=of-dsn", "named", "of-env", "of-dsn"},
+		{"host=db.example.com user='its' user='of\\'dsn'", "", "of-env", "of'dsn"},
+		{"host=db.example.com user=''", "", "of-env", "of-env"},
+		{"host=db.example.com service=named servicefile=" + services, "", "", "of-service"},
+		{"postgres://db.example.com", "", "of-env", "of-env"},
+		{"postgres://@db.example.com", "named", "of-env", "of-service"},
+		{"postgres://of%20dsn@db.example.com/", "named", "of-env", "of dsn"},
+		{"postgres://x@db.example.com/?user=of-dsn", "named", "of-env", "of-dsn"},
+		{"postgres://[::1]:5432/?user=of-dsn&sslmode=disable", "", "of-env", "of-dsn"},
+	} {
+		t.Setenv("PGUSER", test.pguser)
+		t.Setenv("PGSERVICE", test.service)
+		t.Setenv("PGSERVICEFILE", services)
+		config, err := configOf(t, test.dsn)
+		if err != nil {
+			t.Errorf("%+v: %v", test, err)
+		} else if config.User != test.want {
+			t.Errorf("%+v: user %q", test, config.User)
+		}
+	}
+}
+
+func TestPasswordsFromElsewhereAreIgnored(t *testing.T) {
+	passfile := filepath.Join(t.TempDir(), "pgpass")
+	if err := os.WriteFile(passfile, []byte("*:*:*:*:hunter2\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PGPASSFILE", passfile)
+	config, err := configOf(t, "host=db.example.com user=app")
+	if err != nil || config.Password != "" {
+		t.Errorf("passfile: password %q, error %v", config.Password, err)
+	}
+	t.Setenv("PGPASSWORD", "hunter2")
+	config, err = configOf(t, "host=db.example.com user=app")
+	if err != nil || config.Password != "" {
+		t.Errorf("PGPASSWORD: password %q, error %v", config.Password, err)
+	}
+}
+
+func TestKeysOfEntrapgDoNotReachTheServer(t *testing.T) {
+	config, err := configOf(t, "postgres://db.example.com/?entra_scope=x&application_name=app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(config.RuntimeParams) != 1 || config.RuntimeParams["application_name"] != "app" {
+		t.Errorf("runtime parameters: %v", config.RuntimeParams)
+	}
+}
+
+func TestScopeFollowsTheHostsCloudUnlessItIsGiven(t *testing.T) {
+	const public, government, china, cosmos = "https://ossrdbms-aad.database.windows.net/.default",
+		"https://ossrdbms-aad.database.usgovcloudapi.net/.default",
+		"https://ossrdbms-aad.database.chinacloudapi.cn/.default",
+		"https://token.postgres.cosmos.azure.com/.default"
+	for _, test := range []struct {
+		dsn, want string
+		opts      []entrapg.Option
+	}{
+		{"host=" + azureName, public, nil},
+		{"host=db.example.com", public, nil},
+		{"host=X.Postgres.Database.USGovCloudAPI.net.", government, nil},
+		{"host=x.postgres.database.chinacloudapi.cn", china, nil},
+		{"host=127.0.0.1,x.postgres.cosmos.azure.com", cosmos, nil},
+		{"host=" + azureName + " entra_scope=api://odd", "api://odd", nil},
+		{"host=" + azureName, "api://odd", []entrapg.Option{entrapg.WithScope("api://odd")}},
+	} {
+		var asked string
+		stop := errors.New("asked")
+		credential := credentialFunc(func(_ context.Context, scope string) (azcore.AccessToken, error) {
+			asked = scope
+			return azcore.AccessToken{}, stop
+		})
+		err := connect(t, entrapg.NewConnector(test.dsn+" user=app", append(test.opts, entrapg.WithCredential(credential))...))
+		if !errors.Is(err, stop) || asked != test.want {
+			t.Errorf("%s: asked for %q, error %v; want %q", test.dsn, asked, err, test.want)
+		}
+	}
+}

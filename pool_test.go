@@ -1,0 +1,149 @@
+package entrapg_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/entrapg/entrapg"
+	"github.com/entrapg/entrapg/entrapgtest"
+)
+
+func newPool(t *testing.T, config *pgxpool.Config) *pgxpool.Pool {
+	t.Helper()
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+func poolConfig(t *testing.T, dsn string, opts ...entrapg.Option) *pgxpool.Config {
+	t.Helper()
+	config, err := entrapg.PoolConfig(dsn, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return config
+}
+
+func TestPgxpoolLogsInWithTokensThatTurnOver(t *testing.T) {
+	s := start(t, entrapgtest.Config{TokenLife: 500 * time.Millisecond})
+	p := app(t, s)
+	config := poolConfig(t, s.DSN()+"&pool_max_conns=7&pool_max_conn_lifetime=50ms&pool_health_check_period=20ms", entrapg.WithCredential(p))
+	if config.MaxConns != 7 || config.MaxConnLifetime != 50*time.Millisecond {
+		t.Errorf("pool settings are lost: %d connections, lifetime %v", config.MaxConns, config.MaxConnLifetime)
+	}
+	pool := newPool(t, config)
+	var all sync.WaitGroup
+	for range 7 {
+		all.Go(func() {
+			for end := time.Now().Add(2 * time.Second); time.Now().Before(end); {
+				var user string
+				if err := pool.QueryRow(t.Context(), "select session_user").Scan(&user); err != nil || user != p.Name {
+					t.Errorf("user %q, error %v", user, err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	if n := s.Tenant.Requests(); n < 4 || n > 15 {
+		t.Errorf("%d token requests in two seconds of tokens that live half a second", n)
+	}
+}
+
+func TestPgxpoolDropsARefusedToken(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	pool := newPool(t, poolConfig(t, s.DSN(), entrapg.WithCredential(app(t, s))))
+	if err := pool.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.RevokeTokens(); err != nil {
+		t.Fatal(err)
+	}
+	pool.Reset()
+	err := pool.Ping(t.Context())
+	var refused *pgconn.PgError
+	if !errors.As(err, &refused) || refused.Code != "28000" {
+		t.Fatalf("got %v, want the refusal", err)
+	}
+	var connect *pgconn.ConnectError
+	if errors.As(err, &connect); connect.Config.Password != "" {
+		t.Error("the error carries the token")
+	}
+	if err := pool.Ping(t.Context()); err != nil {
+		t.Errorf("the next attempt: %v", err)
+	}
+}
+
+func TestPgxpoolsOwnHooksKeepWorking(t *testing.T) {
+	config := poolConfig(t, server.DSN(), entrapg.WithCredential(app(t, server)))
+	before := config.BeforeConnect
+	var called []string
+	config.BeforeConnect = func(ctx context.Context, c *pgx.ConnConfig) error {
+		called = append(called, "before")
+		return before(ctx, c)
+	}
+	config.AfterConnect = func(context.Context, *pgx.Conn) error {
+		called = append(called, "after")
+		return nil
+	}
+	if err := newPool(t, config).Ping(t.Context()); err != nil || len(called) != 2 {
+		t.Errorf("hooks called: %v, error %v", called, err)
+	}
+}
+
+func TestPlainPgxConnectionLogsInByThePoolsHook(t *testing.T) {
+	config := poolConfig(t, server.DSN(), entrapg.WithCredential(app(t, server)))
+	c := config.ConnConfig.Copy()
+	if err := config.BeforeConnect(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pgx.ConnectConfig(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if err := conn.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestPgxpoolReportsWhatIsWrongAtOnce(t *testing.T) {
+	var config *entrapg.ConfigError
+	for setting, dsn := range map[string]string{
+		"password": "host=db.example.com password=hunter2",
+		"sslmode":  "host=db.example.com sslmode=prefer",
+		"dsn":      "host=db.example.com pool_max_conns=many",
+	} {
+		if _, err := entrapg.PoolConfig(dsn); !errors.As(err, &config) || config.Setting != setting {
+			t.Errorf("%s: got %v, want a ConfigError for %s", dsn, err, setting)
+		}
+	}
+	_, err := entrapg.PoolConfig("host=db.example.com", entrapg.WithStdlib(stdlib.OptionResetSession(nil)))
+	if !errors.As(err, &config) || config.Setting != "WithStdlib" {
+		t.Errorf("WithStdlib: %v", err)
+	}
+}
+
+func TestPgxpoolWithoutATokenDialsNothing(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	p := app(t, s)
+	s.SetFaults(entrapgtest.Faults{EntraDown: true})
+	var token *entrapg.TokenError
+	if err := newPool(t, poolConfig(t, s.DSN(), entrapg.WithCredential(p))).Ping(t.Context()); !errors.As(err, &token) {
+		t.Errorf("got %v, want a TokenError", err)
+	}
+	if n := len(s.Logins()); n != 0 {
+		t.Errorf("%d logins were attempted", n)
+	}
+}
