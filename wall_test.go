@@ -1,0 +1,51 @@
+package entrapg
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+)
+
+type oneHour struct{ calls int }
+
+func (c *oneHour) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	c.calls++
+	now := time.Now() // with its monotonic reading, as credentials have it
+	return azcore.AccessToken{Token: "t", ExpiresOn: now.Add(time.Hour)}, nil
+}
+
+// afterSleep is what time.Now returns on a machine that has slept: the wall
+// clock has gone on, the monotonic one has not. Only package time can make such
+// a Time, so this reaches into its second field, where the monotonic reading is.
+func afterSleep(t *testing.T, slept time.Duration) time.Time {
+	now := time.Now()
+	after := now.Add(slept)
+	(*[2]uint64)(unsafe.Pointer(&after))[1] = (*[2]uint64)(unsafe.Pointer(&now))[1]
+	if after.Sub(now) != 0 || after.Round(0).Sub(now.Round(0)) != slept {
+		t.Fatalf("package time has changed: %v became %v", now, after)
+	}
+	return after
+}
+
+func TestLaptopThatSleptAsksForANewToken(t *testing.T) {
+	credential := &oneHour{}
+	clock := time.Now
+	s := &tokenSource{
+		credential: &lazyCredential{made: credential},
+		logger:     slog.New(slog.DiscardHandler),
+		now:        func() time.Time { return clock() },
+	}
+	if _, _, err := s.get(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	clock = func() time.Time { return afterSleep(t, time.Hour+time.Minute) }
+	// The new token has expired on this clock too, but it was asked for.
+	if _, _, err := s.get(t.Context()); err == nil || credential.calls != 2 {
+		t.Errorf("%d token requests, error %v: the token that expired during the sleep was used", credential.calls, err)
+	}
+}
