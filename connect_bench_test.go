@@ -1,0 +1,76 @@
+package entrapg_test
+
+import (
+	"database/sql/driver"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/entrapg/entrapg"
+	"github.com/entrapg/entrapg/entrapgtest"
+)
+
+// BenchmarkConnect asks what a whole connection costs beside pgx's own
+// connector with a static password: the same server, role and token. The two
+// take turns, and the ratio is the median over all pairs.
+func BenchmarkConnect(b *testing.B) {
+	s := start(b, entrapgtest.Config{})
+	p := s.Tenant.NewUser("bench@contoso.example")
+	createRole(b, s, "", p)
+	token, err := p.GetToken(b.Context(), tokenOptions("https://ossrdbms-aad.database.windows.net/.default"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	config, err := pgx.ParseConfig(s.DSN() + "&user=" + p.Name)
+	if err != nil {
+		b.Fatal(err)
+	}
+	config.Password = token.Token
+	static := stdlib.GetConnector(*config)
+	entra := entrapg.NewConnector(s.DSN(), entrapg.WithCredential(p))
+	defer entra.Close()
+
+	connect := func(b *testing.B, c driver.Connector) time.Duration {
+		start := time.Now()
+		conn, err := c.Connect(b.Context())
+		took := time.Since(start)
+		if err != nil {
+			b.Fatal(err)
+		}
+		conn.Close()
+		return took
+	}
+	connect(b, entra)
+	connect(b, static)
+
+	b.Run("entrapg", func(b *testing.B) {
+		b.ReportAllocs()
+		for range b.N {
+			connect(b, entra)
+		}
+	})
+	b.Run("static", func(b *testing.B) {
+		b.ReportAllocs()
+		for range b.N {
+			connect(b, static)
+		}
+	})
+	b.Run("ratio", func(b *testing.B) {
+		var ratios []float64
+		for i := range max(100, b.N) {
+			var e, s time.Duration
+			if i%2 == 0 {
+				e, s = connect(b, entra), connect(b, static)
+			} else {
+				s, e = connect(b, static), connect(b, entra)
+			}
+			ratios = append(ratios, float64(e)/float64(s))
+		}
+		slices.Sort(ratios)
+		b.ReportMetric(ratios[len(ratios)/2], "×static")
+		b.ReportMetric(0, "ns/op")
+	})
+}
