@@ -55,6 +55,7 @@ func (o *owner) command(ctx context.Context, dir, name string, args ...string) *
 	cmd.Dir = dir
 	cmd.Env = environment()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: o.credential, Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) } // with its children
 	return cmd
 }
 

@@ -1,0 +1,335 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/entrapg/entrapg"
+	"github.com/entrapg/entrapg/entrapgtest"
+)
+
+const demoUsage = `Usage: entrapg demo [flags]
+
+  entrapg demo              about 20 seconds
+  entrapg demo -for 60s     longer
+
+Starts a PostgreSQL that checks Entra tokens as Azure's does, with tokens that
+live a few seconds, and has two pools do the same work: one made by entrapg, one
+with the token that was valid at the start. Ends with what was measured.
+Needs PostgreSQL's programs on this machine, and nothing of Azure.
+
+`
+
+// What the demo is set to. Entra takes its time to answer, so that a pool that
+// waited for it would show.
+const (
+	demoTokenLife  = 4 * time.Second
+	demoEntraDelay = 300 * time.Millisecond
+	demoWorkers    = 4
+	demoPause      = 20 * time.Millisecond  // between the queries of a worker
+	demoConnLife   = 150 * time.Millisecond // short, so that logins never cease
+)
+
+func demo(ctx context.Context, args []string, out *terminal, stderr io.Writer) error {
+	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
+	flags.Usage = func() { fmt.Fprint(stderr, demoUsage); flags.PrintDefaults() }
+	length := flags.Duration("for", 20*time.Second, "how long the pools work, 6s at the least")
+	if ok, err := parse(flags, args, stderr); !ok {
+		return err
+	}
+	if *length < 6*time.Second {
+		fmt.Fprintln(stderr, "entrapg demo: -for has to be 6s at the least, for the first token to expire")
+		return errUsage
+	}
+
+	out.printf("%s\n\n", out.bold("Two pools, one PostgreSQL, tokens that live "+demoTokenLife.String()+" instead of an hour"))
+	out.printf("starting PostgreSQL and an Entra tenant …\n")
+	d, err := startDemo(ctx)
+	if err != nil {
+		return err
+	}
+	defer d.server.Close()
+	out.printf("%s PostgreSQL %s, %s as %s, on %s\n\n", out.good("✓"), d.version, d.identity.Kind, d.identity.Name, d.server.Addr())
+
+	err = d.work(ctx, *length, out)
+	if err := d.server.Close(); err != nil {
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	d.summarize(out)
+	return d.verdict()
+}
+
+// A demonstration is the server, the identity and the two pools.
+type demonstration struct {
+	server   *entrapgtest.Server
+	identity *entrapgtest.Principal
+	version  string
+	requests *requests
+	entra    *entrapg.Connector
+
+	fresh, fixed *pool
+}
+
+func startDemo(ctx context.Context) (_ *demonstration, err error) {
+	server, err := entrapgtest.Start(ctx, entrapgtest.Config{TokenLife: demoTokenLife})
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, server.Close())
+		}
+	}()
+	d := &demonstration{server: server, identity: server.Tenant.NewUserAssignedIdentity("shop-api")}
+	if err := server.CreateRole(ctx, "", d.identity); err != nil {
+		return nil, err
+	}
+
+	// The token that the second pool keeps.
+	token, err := d.identity.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{databaseScope}})
+	if err != nil {
+		return nil, err
+	}
+	config, err := pgx.ParseConfig(server.DSN())
+	if err != nil {
+		return nil, err
+	}
+	config.User, config.Password = d.identity.Name, token.Token
+	server.SetFaults(entrapgtest.Faults{EntraDelay: demoEntraDelay})
+
+	d.requests = &requests{credential: d.identity}
+	d.entra = entrapg.NewConnector(server.DSN(), entrapg.WithCredential(d.requests), entrapg.WithLogger(nil))
+	d.fresh = newPool(d.entra, d.requests)
+	d.fixed = newPool(stdlib.GetConnector(*config), d.requests)
+	return d, d.fresh.db.QueryRowContext(ctx, "select split_part(current_setting('server_version'), ' ', 1)").Scan(&d.version)
+}
+
+const databaseScope = "https://ossrdbms-aad.database.windows.net/.default"
+
+// work runs both pools, with a line a second.
+func (d *demonstration) work(ctx context.Context, length time.Duration, out *terminal) error {
+	working, stop := context.WithTimeout(ctx, length)
+	defer stop()
+	var workers sync.WaitGroup
+	for range demoWorkers {
+		workers.Go(func() { d.fresh.work(working) })
+		workers.Go(func() { d.fixed.work(working) })
+	}
+
+	out.printf("%s\n", out.dim(fmt.Sprintf("%6s  %-13s  %-26s  %s", "", "token", "entrapg", "token fixed at start")))
+	start := time.Now()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	complained := false
+	for working.Err() == nil {
+		select {
+		case <-tick.C:
+			left := max(0, time.Until(d.entra.Stats().TokenExpires))
+			token := fmt.Sprintf("no. %d, %.1f s", d.requests.count(), left.Seconds())
+			out.printf("%4.0f s  %-13s  %s  %s\n", time.Since(start).Seconds(), token, d.fresh.line(out), d.fixed.line(out))
+			if text := d.fixed.complaint(); text != "" && !complained {
+				complained = true
+				out.printf("%s\n", out.bad(fmt.Sprintf("%6s  └ the fixed token: %s", "", text)))
+			}
+		case <-working.Done():
+		}
+	}
+	workers.Wait()
+	d.fresh.db.Close()
+	d.fixed.db.Close()
+	return ctx.Err()
+}
+
+func (d *demonstration) summarize(out *terminal) {
+	refused := func(p *pool) int64 { return p.refused.Load() }
+	out.printf("\n%s\n", out.bold(fmt.Sprintf("%-36s %12s %12s", "measured in this run", "entrapg", "fixed token")))
+	row := func(name string, fresh, fixed any) { out.printf("%-36s %12v %12v\n", name, fresh, fixed) }
+	row("queries done", d.fresh.queries.Load(), d.fixed.queries.Load())
+	row("queries failed", d.fresh.failures.Load(), d.fixed.failures.Load())
+	row("connections opened", d.fresh.opened.Load(), d.fixed.opened.Load())
+	row("logins refused", refused(d.fresh), refused(d.fixed))
+	row("tokens requested", d.requests.count(), 1)
+	row("slowest connect while a token", "", "")
+	row("  was being replaced", milliseconds(d.fresh.slowest()), "–")
+	out.printf("\n%s\n", out.dim(fmt.Sprintf("Entra took %v for each token. One more request, for Azure Resource Manager,\nfound the user's name.", demoEntraDelay)))
+}
+
+// verdict says whether the run showed what it is there to show.
+func (d *demonstration) verdict() error {
+	switch {
+	case d.fresh.failures.Load() > 0:
+		return fmt.Errorf("%d queries of entrapg's pool failed: %s", d.fresh.failures.Load(), d.fresh.complaint())
+	case d.requests.count() < 2:
+		return errors.New("the token was never replaced")
+	case d.fixed.refused.Load() == 0:
+		return errors.New("the fixed token was never refused")
+	}
+	return nil
+}
+
+func milliseconds(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d)/1e6) }
+
+// requests is a credential that takes down when the one behind it was asked for
+// a token for the database.
+type requests struct {
+	credential azcore.TokenCredential
+
+	mu      sync.Mutex // guards what follows
+	started int
+	spans   []span
+}
+
+// A span is the time that a request took.
+type span struct{ from, to time.Time }
+
+func (r *requests) GetToken(ctx context.Context, options policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	if options.Scopes[0] != databaseScope {
+		return r.credential.GetToken(ctx, options)
+	}
+	from := time.Now()
+	r.mu.Lock()
+	r.started++
+	r.mu.Unlock()
+	token, err := r.credential.GetToken(ctx, options)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.spans = append(r.spans, span{from, time.Now()})
+	return token, err
+}
+
+func (r *requests) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.started
+}
+
+// A pool is one of the two, with what happened in it.
+type pool struct {
+	driver.Connector
+	db       *sql.DB
+	requests *requests
+
+	queries, failures, opened, refused atomic.Int64
+	lineQueries, lineRefused           int64 // as the last line had them
+
+	mu       sync.Mutex // guards what follows
+	connects []span
+	lastErr  error
+}
+
+func newPool(c driver.Connector, r *requests) *pool {
+	p := &pool{Connector: c, requests: r}
+	p.db = sql.OpenDB(p)
+	p.db.SetMaxOpenConns(demoWorkers)
+	p.db.SetMaxIdleConns(demoWorkers)
+	p.db.SetConnMaxLifetime(demoConnLife)
+	return p
+}
+
+// Connect times the connector's.
+func (p *pool) Connect(ctx context.Context) (driver.Conn, error) {
+	from := time.Now()
+	conn, err := p.Connector.Connect(ctx)
+	if err != nil {
+		if said := new(pgconn.PgError); errors.As(err, &said) && strings.HasPrefix(said.Code, "28") {
+			p.refused.Add(1)
+		}
+		return nil, err
+	}
+	p.opened.Add(1)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.connects = append(p.connects, span{from, time.Now()})
+	return conn, nil
+}
+
+// Close passes on sql.DB's Close.
+func (p *pool) Close() error {
+	if c, ok := p.Connector.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
+}
+
+func (p *pool) work(ctx context.Context) {
+	for ctx.Err() == nil {
+		var n int
+		err := p.db.QueryRowContext(ctx, "select count(*) from pg_class").Scan(&n)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			p.queries.Add(1)
+		default:
+			p.failures.Add(1)
+			p.mu.Lock()
+			p.lastErr = err
+			p.mu.Unlock()
+		}
+		select {
+		case <-time.After(demoPause):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// complaint is what the server, or whoever else, said to the last failure.
+func (p *pool) complaint() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if said := new(pgconn.PgError); errors.As(p.lastErr, &said) {
+		return said.Message
+	}
+	if p.lastErr != nil {
+		return p.lastErr.Error()
+	}
+	return ""
+}
+
+// line tells of the time since the last line.
+func (p *pool) line(out *terminal) string {
+	queries, refused := p.queries.Load(), p.refused.Load()
+	done, denied := queries-p.lineQueries, refused-p.lineRefused
+	p.lineQueries, p.lineRefused = queries, refused
+	if denied > 0 {
+		return out.bad(fmt.Sprintf("%-26s", fmt.Sprintf("✗ %d queries, %d refused", done, denied)))
+	}
+	return out.good(fmt.Sprintf("%-26s", fmt.Sprintf("✓ %d queries", done)))
+}
+
+// slowest is the longest connect that a request for a token overlapped, the
+// first request apart: for that, everybody has to wait.
+func (p *pool) slowest() time.Duration {
+	p.requests.mu.Lock()
+	replacements := p.requests.spans[min(1, len(p.requests.spans)):]
+	p.requests.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var slowest time.Duration
+	for _, c := range p.connects {
+		for _, r := range replacements {
+			if c.from.Before(r.to) && r.from.Before(c.to) {
+				slowest = max(slowest, c.to.Sub(c.from))
+			}
+		}
+	}
+	return slowest
+}

@@ -1,0 +1,573 @@
+package entrapgtest_test
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/entrapg/entrapg/entrapgtest"
+)
+
+const audience = "https://ossrdbms-aad.database.windows.net"
+
+func start(t testing.TB, config entrapgtest.Config) *entrapgtest.Server {
+	t.Helper()
+	s, err := entrapgtest.Start(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func createRole(t testing.TB, s *entrapgtest.Server, role string, p *entrapgtest.Principal) {
+	t.Helper()
+	if err := s.CreateRole(t.Context(), role, p); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func token(t testing.TB, p *entrapgtest.Principal, resource string) azcore.AccessToken {
+	t.Helper()
+	token, err := p.GetToken(t.Context(), policy.TokenRequestOptions{Scopes: []string{resource + "/.default"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+// logIn logs in as pgx does with a password, and closes the connection.
+func logIn(t testing.TB, s *entrapgtest.Server, user, password string) error {
+	t.Helper()
+	conn, err := connect(t, s.DSN(), user, password)
+	if err == nil {
+		conn.Close(context.Background())
+	}
+	return err
+}
+
+func connect(t testing.TB, dsn, user, password string) (*pgx.Conn, error) {
+	t.Helper()
+	config, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.User, config.Password = user, password
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	return pgx.ConnectConfig(ctx, config)
+}
+
+// forge signs claims as somebody who is not the tenant.
+func forge(t testing.TB, genuine string, method jwt.SigningMethod, key any, change func(jwt.MapClaims)) string {
+	t.Helper()
+	claims := jwt.MapClaims{}
+	parsed, _, err := jwt.NewParser().ParseUnverified(genuine, claims)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if change != nil {
+		change(claims)
+	}
+	forged := jwt.NewWithClaims(method, claims)
+	forged.Header["kid"] = parsed.Header["kid"]
+	signed, err := forged.SignedString(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signed
+}
+
+func TestServerJudgesTokensAsAzureDoes(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	other := start(t, entrapgtest.Config{})
+	app := s.Tenant.NewUserAssignedIdentity("app")
+	deployer := s.Tenant.NewServicePrincipal("deployer")
+	alice := s.Tenant.NewUser("alice@contoso.example")
+	team := s.Tenant.NewGroup("team")
+	member := s.Tenant.NewUser("member@contoso.example", team)
+	noOID := s.Tenant.NewUser("ghost@contoso.example")
+	noOID.Claims = map[string]any{"oid": nil}
+	strangerTenant := s.Tenant.NewUser("stranger@contoso.example")
+	strangerTenant.Claims = map[string]any{"tid": other.Tenant.ID}
+	for _, p := range []*entrapgtest.Principal{app, alice, team, noOID, strangerTenant} {
+		createRole(t, s, "", p)
+	}
+	createRole(t, s, "odd name; \"quoted\"", alice)
+	foreignKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreigner := other.Tenant.NewUser("alice@contoso.example")
+	s.SetFaults(entrapgtest.Faults{TokenLife: time.Microsecond})
+	expired := token(t, app, audience).Token
+	s.SetFaults(entrapgtest.Faults{})
+	genuine := token(t, app, audience).Token
+	later := func(c jwt.MapClaims) { c["exp"] = time.Now().Add(time.Hour).Unix() }
+
+	const validation = "An error occurred while validating the access token. Please acquire a new token and retry"
+	for name, test := range map[string]struct {
+		role, password string
+		code, message  string // empty: accepted
+	}{
+		"managed identity":             {"app", genuine, "", ""},
+		"user":                         {"alice@contoso.example", token(t, alice, audience).Token, "", ""},
+		"role of another name":         {"odd name; \"quoted\"", token(t, alice, audience).Token, "", ""},
+		"member of a group":            {"team", token(t, member, audience).Token, "", ""},
+		"expired":                      {"app", expired, "28000", "The access token has expired. Acquire a new token and try again."},
+		"expired, with exp changed":    {"app", forge(t, expired, jwt.SigningMethodRS256, foreignKey, later), "28000", validation},
+		"signed by somebody else":      {"app", forge(t, genuine, jwt.SigningMethodRS256, foreignKey, nil), "28000", validation},
+		"not signed":                   {"app", forge(t, genuine, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, nil), "28000", validation},
+		"signed with a shared secret":  {"app", forge(t, genuine, jwt.SigningMethodHS256, []byte("secret"), nil), "28000", validation},
+		"of another tenant":            {"alice@contoso.example", token(t, foreigner, audience).Token, "28000", validation},
+		"that names another tenant":    {"stranger@contoso.example", token(t, strangerTenant, audience).Token, "28000", validation},
+		"for another service":          {"app", token(t, app, "https://management.azure.com").Token, "28000", `The access token does not have a valid audience claim. Please acquire a new token for the resource "` + audience + `".`},
+		"with a slash in the audience": {"app", token(t, app, audience+"/").Token, "28000", `The access token does not have a valid audience claim. Please acquire a new token for the resource "` + audience + `".`},
+		"without oid":                  {"ghost@contoso.example", token(t, noOID, audience).Token, "28000", "The access token doesn't have a valid oid claim. Acquire a new token and try again"},
+		"an ordinary password":         {"app", "hunter2", "28000", validation},
+		"an empty password":            {"app", "", "28000", validation},
+		"a quoted token":               {"app", `"` + genuine + `"`, "28000", "The access token has invalid format. Please ensure the token is passed exactly as returned by the authentication endpoint and retry."},
+		"a token that was cut":         {"app", genuine[:40], "28000", "The access token has invalid format. Please ensure the token is passed exactly as returned by the authentication endpoint and retry."},
+		"a person as a service":        {"app", token(t, alice, audience).Token, "28000", "Service Principals cannot generate AAD_AUTH_TOKENTYPE_APP_USER tokens for role[app]"},
+		"a service as a person":        {"alice@contoso.example", genuine, "28000", "Azure AD user token for role[alice@contoso.example] is neither an AAD_AUTH_TOKENTYPE_APP_USER or an AAD_AUTH_TOKENTYPE_APP_OBO token."},
+		"a service as another":         {"app", token(t, deployer, audience).Token, "28P01", `password authentication failed for user "app"`},
+		"a person as another":          {"alice@contoso.example", token(t, member, audience).Token, "28P01", `password authentication failed for user "alice@contoso.example"`},
+		"a stranger as a group":        {"team", token(t, alice, audience).Token, "28000", "Azure AD access token not valid for role team (does not contain group ID " + team.ObjectID + ")"},
+		"a role in another case":       {"APP", genuine, "28P01", `password authentication failed for user "APP"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := logIn(t, s, test.role, test.password)
+			logins := s.Logins()
+			last := logins[len(logins)-1]
+			if test.code == "" {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !last.Accepted || last.User != test.role || !last.TLS || last.Database != "postgres" {
+					t.Errorf("recorded: %+v", last)
+				}
+				return
+			}
+			var said *pgconn.PgError
+			if !errors.As(err, &said) {
+				t.Fatalf("got %v, want a refusal", err)
+			}
+			if said.Code != test.code || said.Message != test.message {
+				t.Errorf("got %s %q, want %s %q", said.Code, said.Message, test.code, test.message)
+			}
+			if last.Accepted || test.role != "APP" && (last.Code != test.code || last.Reason == "") {
+				t.Errorf("recorded: %+v", last)
+			}
+		})
+	}
+}
+
+func TestSessionIsTheRealServers(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	app := s.Tenant.NewUserAssignedIdentity("app")
+	createRole(t, s, "", app)
+	conn, err := connect(t, s.DSN()+"&application_name=shop&search_path=elsewhere", "app", token(t, app, audience).Token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	var user, name, path string
+	if err := conn.QueryRow(t.Context(), "select session_user, current_setting('application_name'), current_setting('search_path')").Scan(&user, &name, &path); err != nil {
+		t.Fatal(err)
+	}
+	if user != "app" || name != "shop" || path != "elsewhere" {
+		t.Errorf("session of %q, application %q, search path %q", user, name, path)
+	}
+	if _, err := conn.Exec(t.Context(), "set session authorization postgres"); err == nil {
+		t.Error("the role could become the superuser")
+	}
+	rows := make([][]any, 10_000)
+	for i := range rows {
+		rows[i] = []any{i, strings.Repeat("x", 100)}
+	}
+	if _, err := conn.Exec(t.Context(), "create temp table t (n int, s text)"); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := conn.CopyFrom(t.Context(), pgx.Identifier{"t"}, []string{"n", "s"}, pgx.CopyFromRows(rows)); err != nil || n != 10_000 {
+		t.Errorf("copied %d rows, error %v", n, err)
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(50*time.Millisecond, func() { conn.PgConn().CancelRequest(context.Background()) })
+	defer cancel()
+	var said *pgconn.PgError
+	if _, err := conn.Exec(ctx, "select pg_sleep(60)"); !errors.As(err, &said) || said.Code != "57014" {
+		t.Errorf("a cancelled query ended with %v", err)
+	}
+	if err := logIn(t, s, "app", token(t, app, audience).Token); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestErrorOfTheRealServerReachesTheClient(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	app := s.Tenant.NewUserAssignedIdentity("app")
+	createRole(t, s, "", app)
+	_, err := connect(t, strings.Replace(s.DSN(), "/postgres?", "/nowhere?", 1), "app", token(t, app, audience).Token)
+	var said *pgconn.PgError
+	if !errors.As(err, &said) || said.Code != "3D000" {
+		t.Errorf("got %v, want that there is no such database", err)
+	}
+}
+
+func TestRoleThatIsNotMappedKeepsItsPassword(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	admin, err := pgx.Connect(t.Context(), s.AdminDSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close(context.Background())
+	if _, err := admin.Exec(t.Context(), "create role classic login password 'hunter2'"); err != nil {
+		t.Fatal(err)
+	}
+	if err := logIn(t, s, "classic", "hunter2"); err != nil {
+		t.Error(err)
+	}
+	if err := logIn(t, s, "classic", "hunter3"); err == nil {
+		t.Error("a wrong password was accepted")
+	}
+	// Mapping it is what turns it into an Entra role.
+	app := s.Tenant.NewUserAssignedIdentity("app")
+	createRole(t, s, "classic", app)
+	if err := logIn(t, s, "classic", "hunter2"); err == nil {
+		t.Error("the password still works")
+	}
+	if err := logIn(t, s, "classic", token(t, app, audience).Token); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRunningServerCanStandBehindTheFront(t *testing.T) {
+	behind := start(t, entrapgtest.Config{})
+	s := start(t, entrapgtest.Config{Upstream: behind.AdminDSN(), Audience: "https://token.postgres.cosmos.azure.com"})
+	app := s.Tenant.NewUserAssignedIdentity("app")
+	createRole(t, s, "", app)
+	if err := logIn(t, s, "app", token(t, app, "https://token.postgres.cosmos.azure.com").Token); err != nil {
+		t.Error(err)
+	}
+	if err := logIn(t, s, "app", token(t, app, audience).Token); err == nil {
+		t.Error("a token for another audience was accepted")
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Dir(s.CAFile())); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the directory is left behind: %v", err)
+	}
+	if conn, err := pgx.Connect(t.Context(), behind.AdminDSN()); err != nil {
+		t.Errorf("closing the front stopped the server behind it: %v", err)
+	} else {
+		conn.Close(context.Background())
+	}
+}
+
+func TestUnreachableUpstreamIsAnErrorAndLeavesNothing(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", dir)
+	if s, err := entrapgtest.Start(t.Context(), entrapgtest.Config{Upstream: "host=127.0.0.1 port=1 user=postgres"}); err == nil {
+		s.Close()
+		t.Error("it started")
+	}
+	if entries, _ := os.ReadDir(dir); len(entries) > 0 {
+		t.Errorf("left behind: %v", entries)
+	}
+}
+
+func TestRevokedTokensAreRefusedAndSessionsGoOn(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	app := s.Tenant.NewUserAssignedIdentity("app")
+	createRole(t, s, "", app)
+	old := token(t, app, audience).Token
+	conn, err := connect(t, s.DSN(), "app", old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if err := s.RevokeTokens(); err != nil {
+		t.Fatal(err)
+	}
+	if err := logIn(t, s, "app", old); err == nil {
+		t.Error("a revoked token was accepted")
+	}
+	if err := conn.Ping(t.Context()); err != nil {
+		t.Errorf("the open session: %v", err)
+	}
+	if err := logIn(t, s, "app", token(t, app, audience).Token); err != nil {
+		t.Errorf("a new token: %v", err)
+	}
+}
+
+func TestFaultsOfEntra(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	app := s.Tenant.NewUserAssignedIdentity("app")
+	options := policy.TokenRequestOptions{Scopes: []string{audience + "/.default"}}
+	s.SetFaults(entrapgtest.Faults{EntraDown: true})
+	if _, err := app.GetToken(t.Context(), options); err == nil {
+		t.Error("Entra answered though it is down")
+	}
+	s.SetFaults(entrapgtest.Faults{EntraDelay: time.Minute})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := app.GetToken(ctx, options); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v from a slow Entra, want the caller's deadline", err)
+	}
+	s.SetFaults(entrapgtest.Faults{TokenLife: time.Minute})
+	if left := time.Until(token(t, app, audience).ExpiresOn); left < 50*time.Second || left > time.Minute {
+		t.Errorf("a token of a minute expires in %v", left)
+	}
+	for name, bad := range map[string]policy.TokenRequestOptions{
+		"no scope":        {},
+		"two scopes":      {Scopes: []string{"a/.default", "b/.default"}},
+		"a bare resource": {Scopes: []string{audience}},
+	} {
+		if _, err := app.GetToken(t.Context(), bad); err == nil {
+			t.Errorf("%s: a token was issued", name)
+		}
+	}
+	if _, err := s.Tenant.NewGroup("team").GetToken(t.Context(), options); err == nil {
+		t.Error("a group got a token")
+	}
+	if n := s.Tenant.Requests(); n != 5 {
+		t.Errorf("%d requests counted, want 5", n)
+	}
+}
+
+func TestHostileClientsGetNowhereAndTheServerLivesOn(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	app := s.Tenant.NewUserAssignedIdentity("app")
+	createRole(t, s, "", app)
+	sslRequest := []byte{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f}
+	for name, sent := range map[string][]byte{
+		"nothing":              {},
+		"one byte":             {0},
+		"an endless length":    {0xff, 0xff, 0xff, 0xff, 0, 3, 0, 0},
+		"a short length":       {0, 0, 0, 4, 0, 3, 0, 0},
+		"no parameters":        {0, 0, 0, 9, 0, 3, 0, 0, 0},
+		"unfinished startup":   {0, 0, 0, 20, 0, 3, 0, 0, 'u', 's', 'e', 'r'},
+		"protocol 2":           {0, 0, 0, 8, 0, 2, 0, 0},
+		"GSS again and again":  {0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30, 0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30, 0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30, 0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30},
+		"a cancel for nobody":  {0, 0, 0, 16, 0x04, 0xd2, 0x16, 0x2e, 0, 0, 0, 1, 0, 0, 0, 1},
+		"no TLS after asking":  append(append([]byte{}, sslRequest...), "hello, world, this is no TLS"...),
+		"half a TLS handshake": {0x16, 3, 1, 0, 200, 1, 0, 0, 196},
+		"HTTP":                 []byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, err := net.Dial("tcp", s.Addr())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			conn.Write(sent)
+			conn.(*net.TCPConn).CloseWrite()
+			conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+			answer, err := io.ReadAll(conn)
+			if err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("the server waits on, after answering %q", answer)
+			}
+			if strings.Contains(string(answer), "R\x00\x00\x00\x08\x00\x00\x00\x00") {
+				t.Errorf("the client is in: %q", answer)
+			}
+		})
+	}
+	if err := logIn(t, s, "app", token(t, app, audience).Token); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
+func TestClientWithoutTLSIsRefusedInAzuresWords(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	app := s.Tenant.NewUserAssignedIdentity("app")
+	createRole(t, s, "", app)
+	_, err := connect(t, "sslmode=disable "+hostAndPort(t, s), "app", token(t, app, audience).Token)
+	var said *pgconn.PgError
+	want := `no pg_hba.conf entry for host "127.0.0.1", user "app", database "app", no encryption`
+	if !errors.As(err, &said) || said.Code != "28000" || said.Message != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+func TestTLSMayStartTheConnection(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	app := s.Tenant.NewUserAssignedIdentity("app")
+	createRole(t, s, "", app)
+	conn, err := connect(t, s.DSN()+"&sslnegotiation=direct", "app", token(t, app, audience).Token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close(context.Background())
+}
+
+func TestNewerProtocolIsNegotiatedDown(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	app := s.Tenant.NewUserAssignedIdentity("app")
+	createRole(t, s, "", app)
+	conn, err := connect(t, s.DSN()+"&max_protocol_version=3.2", "app", token(t, app, audience).Token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close(context.Background())
+}
+
+func TestBytesSlippedInBeforeTLSEndTheConnection(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	raw, err := net.Dial("tcp", s.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	raw.SetDeadline(time.Now().Add(20 * time.Second))
+	startup := append(binary.BigEndian.AppendUint32(nil, 18), 0, 3, 0, 0, 'u', 's', 'e', 'r', 0, 'x', 0, 0)
+	raw.Write(append([]byte{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f}, startup...))
+	if _, err := io.ReadFull(raw, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := tls.Client(raw, &tls.Config{InsecureSkipVerify: true}).Handshake(); err == nil {
+		t.Error("the handshake succeeded")
+	}
+	if n := len(s.Logins()); n != 0 {
+		t.Errorf("the slipped-in startup message counted as a login")
+	}
+}
+
+func TestCloseEndsEverythingAndLeavesNothing(t *testing.T) {
+	before := runtime.NumGoroutine()
+	s, err := entrapgtest.Start(t.Context(), entrapgtest.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	app := s.Tenant.NewUserAssignedIdentity("app")
+	createRole(t, s, "", app)
+	conn, err := connect(t, s.DSN(), "app", token(t, app, audience).Token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	halfway, err := net.Dial("tcp", s.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer halfway.Close()
+	var all sync.WaitGroup
+	for range 3 {
+		all.Go(func() {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if err := conn.Ping(t.Context()); err == nil {
+		t.Error("a session outlived the server")
+	}
+	if _, err := os.Stat(filepath.Dir(s.CAFile())); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the directory is left behind: %v", err)
+	}
+	if _, err := pgx.Connect(t.Context(), s.AdminDSN()); err == nil {
+		t.Error("PostgreSQL is still running")
+	}
+	for deadline := time.Now().Add(20 * time.Second); runtime.NumGoroutine() > before && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if n := runtime.NumGoroutine(); n > before {
+		t.Errorf("%d goroutines are left over", n-before)
+	}
+}
+
+func TestCancelledStartLeavesNothing(t *testing.T) {
+	dir, err := os.MkdirTemp("", "start")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o777); err != nil { // PostgreSQL may run as another user
+		t.Fatal(err)
+	}
+	t.Setenv("TMPDIR", dir)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if s, err := entrapgtest.Start(ctx, entrapgtest.Config{}); err == nil {
+		s.Close()
+		t.Error("it started")
+	}
+	if entries, _ := os.ReadDir(dir); len(entries) > 0 {
+		t.Errorf("left behind: %v", entries)
+	}
+}
+
+func TestMissingPostgresIsExplained(t *testing.T) {
+	t.Setenv("ENTRAPG_POSTGRES_BIN", t.TempDir())
+	_, err := entrapgtest.Start(t.Context(), entrapgtest.Config{})
+	if err == nil || !strings.Contains(err.Error(), "ENTRAPG_POSTGRES_BIN") {
+		t.Errorf("got %v, want an error that names the variable", err)
+	}
+}
+
+func TestNobodyElseReachesTheThrowawayServer(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	admin, err := pgx.ParseConfig(s.AdminDSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if runtime.GOOS != "windows" {
+		info, err := os.Stat(admin.Host)
+		if err != nil || info.Mode().Perm() != 0o700 {
+			t.Errorf("the socket's directory has mode %v, error %v", info.Mode(), err)
+		}
+	}
+	admin.Password = "guess"
+	if _, err := pgx.ConnectConfig(t.Context(), admin); err == nil {
+		t.Error("a wrong password was accepted on the socket")
+	}
+	conn, err := pgx.Connect(t.Context(), s.AdminDSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	var listens string
+	if err := conn.QueryRow(t.Context(), "show listen_addresses").Scan(&listens); err != nil || listens != "" {
+		t.Errorf("it listens on %q, error %v", listens, err)
+	}
+}
+
+func TestLongRoleNameIsRefused(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	if err := s.CreateRole(t.Context(), strings.Repeat("x", 64), s.Tenant.NewUser("a@contoso.example")); err == nil {
+		t.Error("PostgreSQL would cut it off")
+	}
+}
+
+func hostAndPort(t testing.TB, s *entrapgtest.Server) string {
+	t.Helper()
+	host, port, err := net.SplitHostPort(s.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("host=%s port=%s", host, port)
+}
