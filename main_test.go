@@ -86,3 +86,12 @@ func sessionUser(t testing.TB, db *sql.DB) string {
 	}
 	return user
 }
+
+// exampleServer returns the DSN of the server and a managed identity that has a role there.
+func exampleServer(name string) (dsn string, credential *entrapgtest.Principal) {
+	credential = server.Tenant.NewUserAssignedIdentity(name)
+	if err := server.CreateRole(context.Background(), "", credential); err != nil {
+		panic(err)
+	}
+	return server.DSN(), credential
+}

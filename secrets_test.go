@@ -51,7 +51,7 @@ func (r *rendered) addError(err error) {
 		return
 	}
 	r.add(err)
-	switch e := err.(type) {
+	switch e := err.(type) { //nolint:errorlint // every cause is looked at, one after the other
 	case interface{ Unwrap() error }:
 		r.addError(e.Unwrap())
 	case interface{ Unwrap() []error }:

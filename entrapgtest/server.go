@@ -134,7 +134,7 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	}()
 
 	if s.upstream, err = pgx.ParseConfig(upstream); err != nil {
-		return nil, fmt.Errorf("Config.Upstream: %w", err) //nolint:staticcheck // the name of a field
+		return nil, fmt.Errorf("Config.Upstream: %w", err)
 	}
 	if err := s.exec(ctx, "select 1"); err != nil {
 		return nil, err

@@ -1,0 +1,120 @@
+package entrapg_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var goBlock = regexp.MustCompile("(?ms)^```go\n(.*?)^```$")
+
+// TestGoCodeInTheDocumentationCompilesAndItsTestsPass takes every Go block of
+// the README and docs as a file of a module of its own, as a reader would. Its
+// requirements are this module's.
+func TestGoCodeInTheDocumentationCompilesAndItsTestsPass(t *testing.T) {
+	root, err := filepath.Abs(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mod, err := os.ReadFile("go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mod = bytes.Replace(mod, []byte("module github.com/entrapg/entrapg\n"), []byte("module example.com/docs\n"), 1)
+	mod = fmt.Appendf(mod, "\nrequire github.com/entrapg/entrapg v0.0.0\n\nreplace github.com/entrapg/entrapg => %q\n", root)
+	sum, err := os.ReadFile("go.sum")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	documents, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := 0
+	for _, document := range append(documents, "README.md") {
+		text, err := os.ReadFile(document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, block := range goBlock.FindAllSubmatch(text, -1) {
+			blocks++
+			name := fmt.Sprintf("%s block %d", document, blocks)
+			t.Run(name, func(t *testing.T) {
+				code := block[1]
+				file, args := "main.go", []string{"vet", "-mod=mod", "."}
+				if bytes.Contains(code, []byte("testing.T)")) {
+					file, args = "doc_test.go", []string{"test", "-mod=mod", "."}
+				}
+				dir := t.TempDir()
+				for name, content := range map[string][]byte{file: code, "go.mod": mod, "go.sum": sum} {
+					if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+						t.Fatal(err)
+					}
+				}
+				cmd := exec.CommandContext(t.Context(), "go", args...)
+				cmd.Dir = dir
+				cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off")
+				if out, err := cmd.CombinedOutput(); err != nil {
+					t.Errorf("go %s: %v\n%s", args[0], err, out)
+				}
+			})
+		}
+	}
+	if blocks < 3 {
+		t.Errorf("only %d Go blocks were found", blocks)
+	}
+}
+
+// TestRequirementsAreThoseOnTheList fails when the module gains a requirement
+// that nobody has decided on.
+func TestRequirementsAreThoseOnTheList(t *testing.T) {
+	mod, err := os.ReadFile("go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	allowed := []string{
+		"github.com/Azure/azure-sdk-for-go/sdk/azcore",
+		"github.com/Azure/azure-sdk-for-go/sdk/azidentity",
+		"github.com/golang-jwt/jwt/v5",
+		"github.com/google/uuid",
+		"github.com/jackc/pgservicefile",
+		"github.com/jackc/pgx/v5",
+	}
+	var direct []string
+	for line := range strings.Lines(string(mod)) {
+		fields := strings.Fields(line)
+		if len(fields) == 2 && strings.HasPrefix(fields[1], "v") {
+			direct = append(direct, fields[0])
+		}
+		if len(fields) > 0 && fields[0] == "replace" {
+			t.Error("a replace directive keeps go install from working")
+		}
+	}
+	slices.Sort(direct)
+	if !slices.Equal(direct, allowed) {
+		t.Errorf("go.mod requires %q, the list has %q", direct, allowed)
+	}
+}
+
+func TestLibraryImportsNeitherTestingNorItsOwnTestServer(t *testing.T) {
+	for _, test := range []struct{ pkg, forbidden string }{
+		{".", "testing"},
+		{".", "github.com/entrapg/entrapg/entrapgtest"},
+		{"./entrapgtest", "testing"},
+	} {
+		out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", test.pkg).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slices.Contains(strings.Fields(string(out)), test.forbidden) {
+			t.Errorf("%s imports %s", test.pkg, test.forbidden)
+		}
+	}
+}

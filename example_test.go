@@ -1,0 +1,133 @@
+package entrapg_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/entrapg/entrapg"
+)
+
+// On Azure the connector takes nothing but the DSN. Here a tenant and a server
+// for tests stand in, so the DSN is the server's and the credential a principal's.
+func ExampleNewConnector() {
+	dsn, credential := exampleServer("shop-api")
+
+	db := sql.OpenDB(entrapg.NewConnector(dsn, entrapg.WithCredential(credential)))
+	defer db.Close()
+
+	var user string
+	if err := db.QueryRowContext(context.Background(), "select session_user").Scan(&user); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("logged in as", user)
+	// Output: logged in as shop-api
+}
+
+func ExamplePoolConfig() {
+	dsn, credential := exampleServer("shop-worker")
+
+	ctx := context.Background()
+	config, err := entrapg.PoolConfig(dsn+"&pool_max_conns=4", entrapg.WithCredential(credential))
+	if err != nil {
+		log.Fatal(err)
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer pool.Close()
+
+	var user string
+	if err := pool.QueryRow(ctx, "select session_user").Scan(&user); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("logged in as", user, "with at most", config.MaxConns, "connections")
+	// Output: logged in as shop-worker with at most 4 connections
+}
+
+// What is wrong with a DSN comes with the first use, before anything is dialled.
+func ExampleConfigError() {
+	db := sql.OpenDB(entrapg.NewConnector("postgres://myserver.postgres.database.azure.com/mydb?sslmode=prefer"))
+	defer db.Close()
+
+	err := db.PingContext(context.Background())
+	var config *entrapg.ConfigError
+	if errors.As(err, &config) {
+		fmt.Println("check", config.Setting)
+	}
+	// Output: check sslmode
+}
+
+func ExampleLoginError() {
+	dsn, _ := exampleServer("shop-api")
+	mallory := server.Tenant.NewUserAssignedIdentity("mallory")
+
+	db := sql.OpenDB(entrapg.NewConnector(dsn+"&user=shop-api", entrapg.WithCredential(mallory)))
+	defer db.Close()
+
+	var login *entrapg.LoginError
+	if err := db.PingContext(context.Background()); errors.As(err, &login) {
+		fmt.Println("refused as", login.User)
+		fmt.Println(login.Hint)
+	}
+	// Output:
+	// refused as shop-api
+	// no such role, or none that is mapped to this identity: role names are case-sensitive; create the role with pgaadauth_create_principal, or set user to the name it has
+}
+
+func ExampleWithStdlib() {
+	dsn, credential := exampleServer("shop-api")
+	setUp := func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, "set statement_timeout = '5s'") // or register types in conn.TypeMap()
+		return err
+	}
+
+	db := sql.OpenDB(entrapg.NewConnector(dsn, entrapg.WithCredential(credential),
+		entrapg.WithStdlib(stdlib.OptionAfterConnect(setUp))))
+	defer db.Close()
+
+	var timeout string
+	if err := db.QueryRowContext(context.Background(), "show statement_timeout").Scan(&timeout); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(timeout)
+	// Output: 5s
+}
+
+func ExampleWithConnConfig() {
+	dsn, credential := exampleServer("shop-api")
+
+	db := sql.OpenDB(entrapg.NewConnector(dsn, entrapg.WithCredential(credential),
+		entrapg.WithConnConfig(func(config *pgx.ConnConfig) {
+			config.RuntimeParams["application_name"] = "shop"
+		})))
+	defer db.Close()
+
+	var name string
+	if err := db.QueryRowContext(context.Background(), "show application_name").Scan(&name); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(name)
+	// Output: shop
+}
+
+func ExampleConnector_Stats() {
+	dsn, credential := exampleServer("shop-api")
+	connector := entrapg.NewConnector(dsn, entrapg.WithCredential(credential))
+	db := sql.OpenDB(connector)
+	defer db.Close()
+	if err := db.PingContext(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+
+	stats := connector.Stats()
+	fmt.Println(stats.Logins, "login as", stats.User)
+	// Output: 1 login as shop-api
+}

@@ -1,0 +1,46 @@
+#!/bin/sh
+# Sees to it that PostgreSQL's programs are there for the tests and the demo.
+# Does nothing where they are; installs them by apt-get or brew where they are
+# not; says what to do elsewhere.
+set -eu
+
+found() {
+	if [ -n "${ENTRAPG_POSTGRES_BIN:-}" ]; then
+		[ -x "$ENTRAPG_POSTGRES_BIN/initdb" ] && return 0
+		echo "ENTRAPG_POSTGRES_BIN=$ENTRAPG_POSTGRES_BIN does not hold PostgreSQL's programs" >&2
+		exit 1
+	fi
+	command -v initdb >/dev/null && return 0
+	for initdb in /usr/lib/postgresql/*/bin/initdb /usr/pgsql-*/bin/initdb \
+		/opt/homebrew/opt/postgresql*/bin/initdb /usr/local/opt/postgresql*/bin/initdb \
+		/home/linuxbrew/.linuxbrew/opt/postgresql*/bin/initdb \
+		/Applications/Postgres.app/Contents/Versions/*/bin/initdb /Library/PostgreSQL/*/bin/initdb; do
+		[ -x "$initdb" ] && return 0
+	done
+	return 1
+}
+
+found && exit 0
+echo "PostgreSQL is not installed: installing it" >&2
+if command -v apt-get >/dev/null; then
+	root=
+	[ "$(id -u)" = 0 ] || root=sudo
+	export DEBIAN_FRONTEND=noninteractive
+	$root apt-get update -qq
+	# Debian's package would start a server on port 5432, which nobody here asked for.
+	$root mkdir -p /etc/postgresql-common/createcluster.d
+	echo 'create_main_cluster = false' | $root tee /etc/postgresql-common/createcluster.d/entrapg.conf >/dev/null
+	$root apt-get install -y -qq --no-install-recommends postgresql >/dev/null
+	$root rm -f /etc/postgresql-common/createcluster.d/entrapg.conf
+elif command -v brew >/dev/null; then
+	brew install postgresql@18
+else
+	cat >&2 <<-'EOF'
+		There is neither apt-get nor brew here. Install PostgreSQL 14 or newer, for example
+		  dnf install postgresql-server          (Fedora, Red Hat)
+		  https://www.postgresql.org/download/   (the rest)
+		and, if its programs end up in an unusual place, set ENTRAPG_POSTGRES_BIN to their directory.
+	EOF
+	exit 1
+fi
+found || { echo "PostgreSQL was installed, but its programs are not where they are looked for" >&2; exit 1; }
