@@ -32,12 +32,12 @@ func Example() {
 	}
 	fmt.Println("after its token was revoked:", db.PingContext(ctx))
 	for _, login := range server.Logins() {
-		fmt.Println(login.User, login.Accepted, login.Code)
+		fmt.Println(login.User, login.Accepted)
 	}
 	// Output:
 	// first: <nil>
 	// after its token was revoked: <nil>
 	// alice@contoso.example true
-	// alice@contoso.example false 28000
+	// alice@contoso.example false
 	// alice@contoso.example true
 }

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestMain lets this test binary stand in for the command: the tests run it as
+// a process of its own, with its signals and exit codes.
+func TestMain(m *testing.M) {
+	if os.Getenv("ENTRAPG_TEST_AS_COMMAND") != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// command is the command with a directory of its own for temporary files.
+func command(t *testing.T, args ...string) (cmd *exec.Cmd, out *bytes.Buffer, dir string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "cmd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o777); err != nil { // PostgreSQL may run as another user
+		t.Fatal(err)
+	}
+	cmd = exec.CommandContext(t.Context(), os.Args[0], args...)
+	cmd.Env = append(os.Environ(), "ENTRAPG_TEST_AS_COMMAND=1", "TMPDIR="+dir, "TMP="+dir, "TEMP="+dir)
+	out = &bytes.Buffer{}
+	cmd.Stdout, cmd.Stderr = out, out
+	return cmd, out, dir
+}
+
+func left(t *testing.T, dir string) []string {
+	t.Helper()
+	entries, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return entries
+}
+
+func TestDemoShowsTheFixedTokenFailingAndEntrapgNot(t *testing.T) {
+	t.Parallel()
+	cmd, out, dir := command(t, "demo", "-for", "7s")
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	text := out.String()
+	for _, want := range []string{
+		`queries failed +0 +[1-9]`,
+		`logins refused +0 +[1-9]`,
+		`tokens requested +[2-9] +1`,
+		`was being replaced +\d+\.\d ms`,
+		`the fixed token: The access token has expired`,
+	} {
+		if !regexp.MustCompile(want).MatchString(text) {
+			t.Errorf("no match for %q in:\n%s", want, text)
+		}
+	}
+	if strings.Contains(text, "\x1b") {
+		t.Error("there are colours in output that is no terminal's")
+	}
+	for line := range strings.Lines(text) {
+		if n := len([]rune(strings.TrimRight(line, " \n"))); n > 80 && !strings.Contains(line, "└") {
+			t.Errorf("%d columns: %s", n, line)
+		}
+	}
+	if entries := left(t, dir); len(entries) > 0 {
+		t.Errorf("left behind: %v", entries)
+	}
+}
+
+func TestDemoEndsCleanlyOnASignalAtAnyMoment(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has no such signals")
+	}
+	for name, test := range map[string]struct {
+		signal os.Signal
+		after  string // text that has to be there first
+	}{
+		"SIGTERM while PostgreSQL starts": {syscall.SIGTERM, "starting PostgreSQL"},
+		"SIGTERM while the pools work":    {syscall.SIGTERM, "1 s"},
+		"SIGINT while the pools work":     {syscall.SIGINT, "1 s"},
+		"SIGKILL while the pools work":    {syscall.SIGKILL, "1 s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cmd, _, dir := command(t, "demo")
+			pipe, err := os.CreateTemp(t.TempDir(), "out")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer pipe.Close()
+			cmd.Stdout = pipe
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			said := func() string {
+				b, err := os.ReadFile(pipe.Name())
+				if err != nil {
+					t.Fatal(err)
+				}
+				return string(b)
+			}
+			deadline := time.Now().Add(time.Minute)
+			for !strings.Contains(said(), test.after) && time.Now().Before(deadline) {
+				time.Sleep(10 * time.Millisecond)
+			}
+			cmd.Process.Signal(test.signal)
+			err = cmd.Wait()
+			var exit *exec.ExitError
+			if !errors.As(err, &exit) {
+				t.Fatalf("ended with %v, want an exit code", err)
+			}
+			if test.signal != syscall.SIGKILL && exit.ExitCode() != failed {
+				t.Errorf("exit code %d, want %d", exit.ExitCode(), failed)
+			}
+			// After SIGKILL somebody else has to clean up, and that takes a moment.
+			for len(left(t, dir)) > 0 && time.Now().Before(deadline) {
+				time.Sleep(10 * time.Millisecond)
+			}
+			if entries := left(t, dir); len(entries) > 0 {
+				t.Errorf("left behind: %v", entries)
+			}
+		})
+	}
+}
+
+func TestWrongUseEndsWithExitCode2AndTheUsage(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{
+		{}, {"dmeo"}, {"demo", "-nosuch"}, {"demo", "extra"}, {"demo", "-for", "1s"}, {"demo", "-for", "long"},
+	} {
+		cmd, out, _ := command(t, args...)
+		err := cmd.Run()
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != misuse || out.Len() == 0 {
+			t.Errorf("%q: %v, want exit code 2, and why:\n%s", args, err, out)
+		}
+	}
+}
+
+func TestHelpIsNoError(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"help"}, {"-h"}, {"--help"}, {"demo", "-h"}} {
+		cmd, out, _ := command(t, args...)
+		if err := cmd.Run(); err != nil || !strings.Contains(out.String(), "Usage: entrapg") {
+			t.Errorf("%q: %v\n%s", args, err, out)
+		}
+	}
+}
+
+func TestColourIsForTerminalsThatWantIt(t *testing.T) {
+	for _, test := range []struct {
+		terminal *terminal
+		want     string
+	}{
+		{&terminal{colour: true}, "\x1b[32mok\x1b[0m"},
+		{&terminal{}, "ok"},
+	} {
+		if got := test.terminal.good("ok"); got != test.want {
+			t.Errorf("got %q, want %q", got, test.want)
+		}
+	}
+	device, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer device.Close()
+	t.Setenv("NO_COLOR", "1")
+	if newTerminal(device).colour {
+		t.Error("NO_COLOR is ignored")
+	}
+}
