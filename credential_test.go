@@ -1,0 +1,80 @@
+package entrapg_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/entrapg/entrapg"
+)
+
+// azureCLI puts a program on PATH that answers as the Azure CLI does, with a token.
+func azureCLI(t *testing.T, answer string) (calls func() int) {
+	t.Helper()
+	if runtime.GOOS == "windows" {
+		t.Skip("the stand-in for the Azure CLI is a shell script")
+	}
+	dir := t.TempDir()
+	script := fmt.Sprintf("#!/bin/sh\necho called >>%s/calls\n%s\n", dir, answer)
+	if err := os.WriteFile(filepath.Join(dir, "az"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	return func() int {
+		b, _ := os.ReadFile(filepath.Join(dir, "calls"))
+		return strings.Count(string(b), "called")
+	}
+}
+
+func TestWithoutACredentialAzidentitysDefaultIsMadeAtTheFirstConnect(t *testing.T) {
+	p := server.Tenant.NewUser("cli@contoso.example")
+	createRole(t, server, "", p)
+	token, err := p.GetToken(t.Context(), tokenOptions("https://ossrdbms-aad.database.windows.net/.default"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, c := open(t, server.DSN())
+	// All this is set after NewConnector, and still in time.
+	t.Setenv("AZURE_TOKEN_CREDENTIALS", "AzureCLICredential")
+	calls := azureCLI(t, fmt.Sprintf(`echo '{"accessToken": "%s", "expires_on": %d, "tokenType": "Bearer"}'`, token.Token, token.ExpiresOn.Unix()))
+	db.SetMaxIdleConns(0)
+	for range 3 {
+		if user := sessionUser(t, db); user != p.Name {
+			t.Errorf("logged in as %q, want %q", user, p.Name)
+		}
+	}
+	if n := calls(); n != 1 || c.Stats().TokenRequests != 1 {
+		t.Errorf("az was called %d times, want 1; Stats: %+v", n, c.Stats())
+	}
+}
+
+func TestFailureOfTheDefaultCredentialSaysWhichAndWhy(t *testing.T) {
+	t.Setenv("AZURE_TOKEN_CREDENTIALS", "AzureCLICredential")
+	azureCLI(t, `echo "ERROR: Please run 'az login' to setup account." >&2; exit 1`)
+	var token *entrapg.TokenError
+	if err := connect(t, entrapg.NewConnector(server.DSN())); !errors.As(err, &token) || !strings.Contains(err.Error(), "az login") || !strings.Contains(err.Error(), "AzureCLICredential") {
+		t.Errorf("got %v, want a TokenError with what az said", err)
+	}
+}
+
+func TestDefaultCredentialThatCannotBeMadeIsATokenErrorAndTriedAgain(t *testing.T) {
+	p := server.Tenant.NewUser("later@contoso.example")
+	createRole(t, server, "", p)
+	token, err := p.GetToken(t.Context(), tokenOptions("https://ossrdbms-aad.database.windows.net/.default"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := entrapg.NewConnector(server.DSN())
+	t.Setenv("AZURE_TOKEN_CREDENTIALS", "nonsense")
+	var tokenErr *entrapg.TokenError
+	if err := connect(t, c); !errors.As(err, &tokenErr) || tokenErr.Credential != "DefaultAzureCredential" || !strings.Contains(err.Error(), "AZURE_TOKEN_CREDENTIALS") {
+		t.Errorf("got %v, want a TokenError that names the variable", err)
+	}
+	t.Setenv("AZURE_TOKEN_CREDENTIALS", "AzureCLICredential")
+	azureCLI(t, fmt.Sprintf(`echo '{"accessToken": "%s", "expires_on": %d, "tokenType": "Bearer"}'`, token.Token, token.ExpiresOn.Unix()))
+	mustConnect(t, c)
+}
