@@ -33,7 +33,8 @@
 // the one that the token is for: a managed identity's name, a person's user
 // principal name, the name of the resource that a system-assigned identity
 // belongs to, or a service principal's display name. It is never the operating
-// system's user. Where a token for the database names nobody, as those of
+// system's user. Guests set user, because their roles' names (with #EXT#) are
+// not what their tokens call them. Where a token for the database names nobody, as those of
 // user-assigned identities do not, one more token, for Azure Resource Manager,
 // is requested to find the name, once for each identity. A member of a group
 // who logs in as the group sets user to the group's name.
@@ -78,6 +79,7 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"io"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -111,6 +113,11 @@ func NewConnector(dsn string, opts ...Option) *Connector {
 // Connect opens a connection; database/sql calls it. The connection is a
 // [*stdlib.Conn]. Waiting for a token ends with ctx, and after 30 seconds at
 // the latest; connect_timeout counts from then on, for each host.
+//
+// Its errors are [*ConfigError], [*TokenError], [*UsernameError] and
+// [*LoginError], of which a refused token that could not be replaced has two;
+// pgx's own for a server that cannot be reached; and those of hooks. After Close
+// it fails. Where ctx has ended, errors.Is finds its error.
 func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if c.err != nil {
 		return nil, c.err
@@ -120,8 +127,8 @@ func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := c.login(ctx, t, isNew)
-	if isNew || !refused(err) {
+	conn, refused, err := c.login(ctx, t, isNew)
+	if isNew || !refused {
 		return conn, err
 	}
 	// The server stopped accepting this token before its time.
@@ -132,30 +139,35 @@ func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 	case next.value == t.value:
 		return nil, err
 	}
+	tokens.logger.Warn("entrapg: login refused, trying once more with a new token", "error", err)
 	c.retries.Add(1)
-	return c.login(ctx, next, isNew)
+	conn, _, err = c.login(ctx, next, isNew)
+	return conn, err
 }
 
-// login makes one attempt with t.
-func (c *Connector) login(ctx context.Context, t *token, isNew bool) (driver.Conn, error) {
+// login makes one attempt with t. Refused tells that the server turned the
+// user away, and not merely that something failed.
+func (c *Connector) login(ctx context.Context, t *token, isNew bool) (conn driver.Conn, refused bool, err error) {
 	user, err := c.settings.user(t)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	config := *c.settings.config
-	l := lend(&config, user, t)
-	conn, err := stdlib.GetConnector(config, c.settings.stdlib...).Connect(ctx)
-	if err != nil {
-		l.abort()
-		if refused(err) {
-			c.refusals.Add(1)
-			c.settings.tokens.refuse(t, isNew)
-		}
-		return nil, connectError(user, redact(err, t.value))
+	l := c.settings.tokens.lend(&config, user, t, isNew)
+	conn, err = stdlib.GetConnector(config, c.settings.stdlib...).Connect(ctx)
+	if err == nil {
+		c.logins.Add(1)
+		return conn, false, nil
 	}
-	c.settings.tokens.accept()
-	c.logins.Add(1)
-	return conn, nil
+	l.abort()
+	err = redact(err, t.value)
+	if l.accepted { // a hook failed
+		return nil, false, fmt.Errorf("entrapg: %w", err)
+	}
+	if refused = slices.ContainsFunc(serverErrors(err), isRefusal); refused {
+		c.refusals.Add(1)
+	}
+	return nil, refused, connectError(user, err)
 }
 
 // Driver returns pgx's driver, which the connections belong to.
@@ -177,7 +189,7 @@ type Stats struct {
 	LoginsRefused int64     // attempts that the server refused with an error of SQLSTATE class 28
 	LoginRetries  int64     // second attempts, with a new token
 	TokenRequests int64     // calls of the credential, those for Azure Resource Manager among them
-	TokenFailures int64     // calls of the credential that brought no token of use
+	TokenFailures int64     // those that brought no token of use, and attempts to make DefaultAzureCredential that failed
 	TokenExpires  time.Time // of the token in use; zero where there is none
 	User          string    // PostgreSQL user in use; empty while it is not known
 }

@@ -22,8 +22,8 @@ import (
 )
 
 func TestPoolLogsInAsTheIdentityBehindItsCredential(t *testing.T) {
-	p := app(t, server)
-	db, c := open(t, server.DSN(), entrapg.WithCredential(p))
+	p := app(t, server())
+	db, c := open(t, server().DSN(), entrapg.WithCredential(p))
 	if user := sessionUser(t, db); user != p.Name {
 		t.Errorf("logged in as %q, want %q", user, p.Name)
 	}
@@ -34,7 +34,7 @@ func TestPoolLogsInAsTheIdentityBehindItsCredential(t *testing.T) {
 }
 
 func TestConnectionIsPgxsOwn(t *testing.T) {
-	db, c := open(t, server.DSN(), entrapg.WithCredential(app(t, server)))
+	db, c := open(t, server().DSN(), entrapg.WithCredential(app(t, server())))
 	if _, ok := c.Driver().(*stdlib.Driver); !ok {
 		t.Errorf("Driver is a %T", c.Driver())
 	}
@@ -53,15 +53,15 @@ func TestConnectionIsPgxsOwn(t *testing.T) {
 }
 
 func Test200ColdConnectionsMakeOneTokenRequest(t *testing.T) {
-	p := server.Tenant.NewUser("cold@contoso.example")
-	createRole(t, server, "", p)
+	p := server().Tenant.NewUser("cold@contoso.example")
+	createRole(t, server(), "", p)
 	requests := 0
 	slow := credentialFunc(func(ctx context.Context, scope string) (azcore.AccessToken, error) {
 		requests++ // -race finds out if two requests overlap
 		time.Sleep(50 * time.Millisecond)
 		return p.GetToken(ctx, tokenOptions(scope))
 	})
-	db, c := open(t, server.DSN(), entrapg.WithCredential(slow))
+	db, c := open(t, server().DSN(), entrapg.WithCredential(slow))
 	db.SetMaxIdleConns(200)
 	var all, ready sync.WaitGroup
 	ready.Add(200)
@@ -170,8 +170,8 @@ func TestWrongIdentityIsRefusedOnceWithAHint(t *testing.T) {
 }
 
 func TestRoleThatIsNotMappedIsExplained(t *testing.T) {
-	p := server.Tenant.NewUser("nobody@contoso.example")
-	db, _ := open(t, server.DSN(), entrapg.WithCredential(p))
+	p := server().Tenant.NewUser("nobody@contoso.example")
+	db, _ := open(t, server().DSN(), entrapg.WithCredential(p))
 	err := db.PingContext(t.Context())
 	var login *entrapg.LoginError
 	if !errors.As(err, &login) || !strings.Contains(login.Hint, "pgaadauth_create_principal") {
@@ -186,8 +186,8 @@ func TestSecondHostIsUsedWhereTheFirstIsDown(t *testing.T) {
 	}
 	down := listener.Addr().String()
 	listener.Close()
-	dsn := strings.Replace(server.DSN(), "postgres://", "postgres://"+down+",", 1)
-	db, c := open(t, dsn, entrapg.WithCredential(app(t, server)))
+	dsn := strings.Replace(server().DSN(), "postgres://", "postgres://"+down+",", 1)
+	db, c := open(t, dsn, entrapg.WithCredential(app(t, server())))
 	sessionUser(t, db)
 	if n := c.Stats().Logins; n != 1 {
 		t.Errorf("%d logins", n)
@@ -221,7 +221,7 @@ func TestUnreachableServerIsPgxsErrorWithoutTheToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	listener.Close()
-	db, _ := open(t, fmt.Sprintf("postgres://%s/postgres?user=app", listener.Addr()), entrapg.WithCredential(app(t, server)))
+	db, _ := open(t, fmt.Sprintf("postgres://%s/postgres?user=app", listener.Addr()), entrapg.WithCredential(app(t, server())))
 	err = db.PingContext(t.Context())
 	var connect *pgconn.ConnectError
 	var login *entrapg.LoginError
@@ -269,7 +269,7 @@ func TestCallersDeadlineEndsALoginThatTheServerKeepsWaiting(t *testing.T) {
 
 func TestPgxsHooksAreInReach(t *testing.T) {
 	var after, reset int
-	db, _ := open(t, server.DSN(), entrapg.WithCredential(app(t, server)), entrapg.WithStdlib(
+	db, _ := open(t, server().DSN(), entrapg.WithCredential(app(t, server())), entrapg.WithStdlib(
 		stdlib.OptionAfterConnect(func(ctx context.Context, conn *pgx.Conn) error {
 			after++
 			_, err := conn.Exec(ctx, "set application_name = 'hooked'")
@@ -318,7 +318,7 @@ func TestConnectionWhoseHookFailsIsClosed(t *testing.T) {
 
 func TestHooksOfTheConfigurationKeepWorking(t *testing.T) {
 	var calls []string
-	db, _ := open(t, server.DSN(), entrapg.WithCredential(app(t, server)), entrapg.WithConnConfig(func(config *pgx.ConnConfig) {
+	db, _ := open(t, server().DSN(), entrapg.WithCredential(app(t, server())), entrapg.WithConnConfig(func(config *pgx.ConnConfig) {
 		if config.User != "" || config.Password != "" {
 			t.Errorf("the configuration has user %q", config.User)
 		}
@@ -338,7 +338,7 @@ func TestHooksOfTheConfigurationKeepWorking(t *testing.T) {
 }
 
 func TestOneConnectorServesManyPoolsAtOnce(t *testing.T) {
-	c := entrapg.NewConnector(server.DSN(), entrapg.WithCredential(app(t, server)))
+	c := entrapg.NewConnector(server().DSN(), entrapg.WithCredential(app(t, server())))
 	defer c.Close()
 	var all sync.WaitGroup
 	for range 8 {
@@ -361,7 +361,7 @@ func TestOneConnectorServesManyPoolsAtOnce(t *testing.T) {
 }
 
 func TestTransactionsWork(t *testing.T) {
-	db, _ := open(t, server.DSN(), entrapg.WithCredential(app(t, server)))
+	db, _ := open(t, server().DSN(), entrapg.WithCredential(app(t, server())))
 	tx, err := db.BeginTx(t.Context(), &sql.TxOptions{Isolation: sql.LevelSerializable})
 	if err != nil {
 		t.Fatal(err)
@@ -375,7 +375,7 @@ func TestTransactionsWork(t *testing.T) {
 }
 
 func TestQueryInProgressCanBeCancelled(t *testing.T) {
-	db, _ := open(t, server.DSN(), entrapg.WithCredential(app(t, server)))
+	db, _ := open(t, server().DSN(), entrapg.WithCredential(app(t, server())))
 	sessionUser(t, db)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()

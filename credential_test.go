@@ -31,13 +31,13 @@ func azureCLI(t *testing.T, answer string) (calls func() int) {
 }
 
 func TestWithoutACredentialAzidentitysDefaultIsMadeAtTheFirstConnect(t *testing.T) {
-	p := server.Tenant.NewUser("cli@contoso.example")
-	createRole(t, server, "", p)
+	p := server().Tenant.NewUser("cli@contoso.example")
+	createRole(t, server(), "", p)
 	token, err := p.GetToken(t.Context(), tokenOptions("https://ossrdbms-aad.database.windows.net/.default"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, c := open(t, server.DSN())
+	db, c := open(t, server().DSN())
 	// All this is set after NewConnector, and still in time.
 	t.Setenv("AZURE_TOKEN_CREDENTIALS", "AzureCLICredential")
 	calls := azureCLI(t, fmt.Sprintf(`echo '{"accessToken": "%s", "expires_on": %d, "tokenType": "Bearer"}'`, token.Token, token.ExpiresOn.Unix()))
@@ -56,19 +56,19 @@ func TestFailureOfTheDefaultCredentialSaysWhichAndWhy(t *testing.T) {
 	t.Setenv("AZURE_TOKEN_CREDENTIALS", "AzureCLICredential")
 	azureCLI(t, `echo "ERROR: Please run 'az login' to setup account." >&2; exit 1`)
 	var token *entrapg.TokenError
-	if err := connect(t, entrapg.NewConnector(server.DSN())); !errors.As(err, &token) || !strings.Contains(err.Error(), "az login") || !strings.Contains(err.Error(), "AzureCLICredential") {
+	if err := connect(t, entrapg.NewConnector(server().DSN())); !errors.As(err, &token) || !strings.Contains(err.Error(), "az login") || !strings.Contains(err.Error(), "AzureCLICredential") {
 		t.Errorf("got %v, want a TokenError with what az said", err)
 	}
 }
 
 func TestDefaultCredentialThatCannotBeMadeIsATokenErrorAndTriedAgain(t *testing.T) {
-	p := server.Tenant.NewUser("later@contoso.example")
-	createRole(t, server, "", p)
+	p := server().Tenant.NewUser("later@contoso.example")
+	createRole(t, server(), "", p)
 	token, err := p.GetToken(t.Context(), tokenOptions("https://ossrdbms-aad.database.windows.net/.default"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := entrapg.NewConnector(server.DSN())
+	c := entrapg.NewConnector(server().DSN())
 	t.Setenv("AZURE_TOKEN_CREDENTIALS", "nonsense")
 	var tokenErr *entrapg.TokenError
 	if err := connect(t, c); !errors.As(err, &tokenErr) || tokenErr.Credential != "DefaultAzureCredential" || !strings.Contains(err.Error(), "AZURE_TOKEN_CREDENTIALS") {

@@ -24,6 +24,11 @@ type target struct {
 	scope   string // empty where the DSN has no entra_scope
 }
 
+// The functions below read a DSN, PG* variables and service files as pgx does in
+// pgconn/config.go, parse_url.go and defaults*.go (v5.12), to learn what a parsed
+// configuration does not tell. pgx stays the judge: FuzzDSN holds the two
+// together.
+
 // parseDSN has parse, which is pgx's or pgxpool's, make the configuration, and
 // adds what pgx cannot tell: whether the user and sslmode were chosen or are
 // pgx's own defaults, which entrapg replaces by safer ones.
@@ -81,9 +86,13 @@ func parseError(err error) error {
 			detail = " (" + cause.Error() + ")"
 		}
 		text = strings.TrimSuffix(text, detail)
-		text = text[strings.LastIndex(text, "`: ")+len("`: "):] + detail
+		if i := strings.LastIndex(text, "`: "); i >= 0 {
+			text = text[i+len("`: "):]
+		}
+		text += detail
 	}
-	text = quotation.ReplaceAllString(strings.ReplaceAll(text, `"="`, "="), `"…"`)
+	text = strings.ReplaceAll(text, `"="`, "=") // of pgx's own words, not of the DSN
+	text = quotation.ReplaceAllString(text, `"…"`)
 	if strings.Contains(text, "as keyword/value") {
 		text += "; a DSN is a postgres:// URL or a list of key=value settings"
 	}
@@ -115,11 +124,7 @@ func service(said map[string]string) map[string]string {
 	}
 	path, ok := said["servicefile"]
 	if !ok {
-		if runtime.GOOS == "windows" {
-			path = filepath.Join(os.Getenv("APPDATA"), "postgresql", ".pg_service.conf")
-		} else if home, err := os.UserHomeDir(); err == nil {
-			path = filepath.Join(home, ".pg_service.conf")
-		}
+		path = defaultServiceFile()
 	}
 	file, err := pgservicefile.ReadServicefile(path)
 	if err != nil {
@@ -130,6 +135,20 @@ func service(said map[string]string) map[string]string {
 		return nil
 	}
 	return found.Settings
+}
+
+func defaultServiceFile() string {
+	if appData := os.Getenv("APPDATA"); runtime.GOOS == "windows" && appData != "" {
+		path := filepath.Join(appData, "postgresql", ".pg_service.conf")
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(home, ".pg_service.conf")
 }
 
 func merge(sets ...map[string]string) map[string]string {

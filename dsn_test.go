@@ -137,7 +137,7 @@ func TestUserIsTheDSNsThenTheServicesThenPGUSERsAndNeverTheOperatingSystems(t *t
 		{"host=db.example.com user=of-dsn", "named", "of-env", "of-dsn"},
 		{"host=db.example.com user='its' user='of\\'dsn'", "", "of-env", "of'dsn"},
 		{"host=db.example.com user=''", "", "of-env", "of-env"},
-		{"host=db.example.com service=named servicefile=" + services, "", "", "of-service"},
+		{"host=db.example.com service=named servicefile=" + quote(services), "", "", "of-service"},
 		{"postgres://db.example.com", "", "of-env", "of-env"},
 		{"postgres://@db.example.com", "named", "of-env", "of-service"},
 		{"postgres://of%20dsn@db.example.com/", "named", "of-env", "of dsn"},

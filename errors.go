@@ -58,9 +58,10 @@ func (e *UsernameError) Error() string {
 }
 func (e *UsernameError) Unwrap() error { return e.Err }
 
-// A LoginError reports that the server refused a login. Its cause is pgx's
-// error, in which errors.As finds the *pgconn.PgError with the server's own
-// words.
+// A LoginError reports that the server said no to a login: to the token or the
+// user (SQLSTATE class 28), or for any other reason, such as a database that does
+// not exist (3D000) or too many connections (53300). Its cause is pgx's error, in
+// which errors.As finds the *pgconn.PgError with the server's own words.
 type LoginError struct {
 	User string // the PostgreSQL user of the attempt
 	Hint string // what it means on Azure and what to do, empty where nothing is known
@@ -78,36 +79,31 @@ func (e *LoginError) Unwrap() error { return e.Err }
 
 var errClosed = errors.New("entrapg: the connector is closed")
 
-// connectError names what kept Connect from succeeding. Where the server said
-// it, that is a LoginError; trouble on the way there stays pgx's error.
+// connectError names what kept the server from letting user in. Where the
+// server said it, that is a LoginError; trouble on the way there stays pgx's.
 func connectError(user string, err error) error {
-	refusals := serverErrors(err)
+	said := serverErrors(err)
+	// Azure asks an Entra role for a cleartext password and every other role for
+	// SCRAM, so that pgx's "failed SASL auth" means that the role is not mapped.
 	sasl := strings.Contains(err.Error(), "failed SASL auth")
-	if len(refusals) == 0 && !sasl {
+	if len(said) == 0 && !sasl {
 		return fmt.Errorf("entrapg: %w", err)
 	}
 	e := &LoginError{User: user, Err: err}
 	if sasl {
 		e.Hint = hintNotMapped
 	}
-	for _, refusal := range refusals {
+	for _, s := range said {
 		if e.Hint == "" {
-			e.Hint = hint(refusal)
+			e.Hint = hint(s)
 		}
 	}
 	return e
 }
 
-// refused reports whether any of the hosts tried refused the login itself
-// (SQLSTATE class 28, invalid authorization specification).
-func refused(err error) bool {
-	for _, e := range serverErrors(err) {
-		if strings.HasPrefix(e.Code, "28") {
-			return true
-		}
-	}
-	return false
-}
+// isRefusal reports whether the server refused the login itself: SQLSTATE
+// class 28, invalid authorization specification.
+func isRefusal(e *pgconn.PgError) bool { return strings.HasPrefix(e.Code, "28") }
 
 // redact returns err unless its text holds the secret, which takes a server that
 // repeats what it was sent; then it returns what the server said without it.

@@ -67,7 +67,7 @@ func ExampleConfigError() {
 
 func ExampleLoginError() {
 	dsn, _ := exampleServer("shop-api")
-	mallory := server.Tenant.NewUserAssignedIdentity("mallory")
+	mallory := server().Tenant.NewUserAssignedIdentity("mallory")
 
 	db := sql.OpenDB(entrapg.NewConnector(dsn+"&user=shop-api", entrapg.WithCredential(mallory)))
 	defer db.Close()

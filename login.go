@@ -13,13 +13,15 @@ import (
 // until the server has decided: a tracer, an error or an open connection,
 // which all carry that configuration, have nothing to give away.
 type login struct {
-	config *pgconn.Config // pgx's own copy, nil until the network connection stands
-	conn   net.Conn
+	config   *pgconn.Config // pgx's own copy, nil until the network connection stands
+	conn     net.Conn
+	accepted bool // the server let the user in
 }
 
-// lend prepares config, which belongs to this attempt alone, to log in as user
-// with t. Hooks that the configuration has already keep working.
-func lend(config *pgx.ConnConfig, user string, t *token) *login {
+// lend prepares config to log in as user with t, and tells tokens what the
+// server made of it. Config may be a shallow copy: its fields are set, and what
+// they point to is left alone. Hooks that it has already keep working.
+func (tokens *tokenSource) lend(config *pgx.ConnConfig, user string, t *token, isNew bool) *login {
 	l := &login{}
 	config.User = user
 
@@ -37,9 +39,22 @@ func lend(config *pgx.ConnConfig, user string, t *token) *login {
 		return conn, nil
 	}
 
+	onPgError := config.OnPgError
+	config.OnPgError = func(conn *pgconn.PgConn, e *pgconn.PgError) bool {
+		if !l.accepted {
+			l.takeBack()
+			if isRefusal(e) {
+				tokens.refuse(t, isNew)
+			}
+		}
+		return onPgError == nil || onPgError(conn, e)
+	}
+
 	afterConnect := config.AfterConnect
 	config.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
 		l.takeBack()
+		l.accepted = true
+		tokens.accept(t)
 		if afterConnect != nil {
 			return afterConnect(ctx, conn)
 		}

@@ -3,34 +3,36 @@ package entrapg_test
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"os"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/entrapg/entrapg"
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-// server is shared by the tests that leave it as it is.
-var server *entrapgtest.Server
+// server is shared by the tests that leave it as it is. It starts with the
+// first of them: tests and fuzzing that need none can do without PostgreSQL.
+var server = sync.OnceValue(func() *entrapgtest.Server {
+	s, err := entrapgtest.Start(context.Background(), entrapgtest.Config{Hostnames: []string{azureName}})
+	if err != nil {
+		panic(err)
+	}
+	closeServer = func() { s.Close() }
+	return s
+})
+
+var closeServer = func() {}
 
 func TestMain(m *testing.M) {
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
 	// What the developer's machine is set to must not decide how tests end.
 	for _, name := range []string{"PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGPASSFILE", "PGDATABASE", "PGSSLMODE", "PGSSLROOTCERT", "PGSERVICE", "PGSERVICEFILE", "PGAPPNAME", "PGOPTIONS"} {
 		os.Unsetenv(name)
 	}
-	var err error
-	server, err = entrapgtest.Start(context.Background(), entrapgtest.Config{Hostnames: []string{azureName}})
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer server.Close()
-	return m.Run()
+	code := m.Run()
+	closeServer()
+	os.Exit(code)
 }
 
 // azureName is a server's name that the rules for Azure apply to.
@@ -89,9 +91,14 @@ func sessionUser(t testing.TB, db *sql.DB) string {
 
 // exampleServer returns the DSN of the server and a managed identity that has a role there.
 func exampleServer(name string) (dsn string, credential *entrapgtest.Principal) {
-	credential = server.Tenant.NewUserAssignedIdentity(name)
-	if err := server.CreateRole(context.Background(), "", credential); err != nil {
+	credential = server().Tenant.NewUserAssignedIdentity(name)
+	if err := server().CreateRole(context.Background(), "", credential); err != nil {
 		panic(err)
 	}
-	return server.DSN(), credential
+	return server().DSN(), credential
+}
+
+// quote writes a value for a DSN of keywords.
+func quote(s string) string {
+	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
 }

@@ -64,9 +64,11 @@ func WithScope(scope string) Option {
 }
 
 // WithLogger sends the few records that a connector writes to logger instead of
-// [slog.Default]: a warning where a token could not be had or a login was
-// refused, debug records for the rest. No record ever holds a token. A nil
-// logger means silence.
+// [slog.Default]. They are warnings of what no caller sees as an error: a token
+// that could not be replaced while the old one serves, a refused login that is
+// tried again, a user's name that could not be looked up; and, for debugging, a
+// record of each new token. No record ever holds a token. A nil logger means
+// silence.
 func WithLogger(logger *slog.Logger) Option {
 	return func(o *options) error {
 		if logger == nil {
@@ -102,8 +104,9 @@ func WithConnConfig(adjust func(*pgx.ConnConfig)) Option {
 // [stdlib.OptionAfterConnect], [stdlib.OptionResetSession] and
 // [stdlib.OptionShouldPing] do what pgx documents, except that a connection
 // whose AfterConnect hook fails is closed. [stdlib.OptionBeforeConnect] runs
-// after the rules for TLS and could break them: use it for nothing but
-// [stdlib.RandomizeHostOrderFunc] and the like. They mean nothing to a pgxpool,
+// after the rules for TLS and could break them, and shares maps and slices with
+// other attempts: use it for nothing but [stdlib.RandomizeHostOrderFunc] and the
+// like. They mean nothing to a pgxpool,
 // so [PoolConfig] reports a [ConfigError]; set the hooks of the
 // [pgxpool.Config] it returns instead.
 func WithStdlib(opts ...stdlib.OptionOpenDB) Option {

@@ -2,17 +2,16 @@ package entrapg
 
 import (
 	"context"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // PoolConfig returns a configuration for [pgxpool.NewWithConfig] whose every
 // connection logs in as those of a [Connector] do. It takes the same DSNs and
-// options, and pgxpool's own pool_… settings besides. Its errors are those of
-// Connect that need no server: [ConfigError] and [UsernameError].
+// options, and pgxpool's own pool_… settings besides. Its errors are
+// [ConfigError], and [UsernameError] for a user that is set to no possible name;
+// what depends on the token comes from the pool's own methods, as from Connect.
 //
 // The configuration's BeforeConnect hook provides the token. To add a hook of
 // your own, call that one from yours. The token and the credential behind it
@@ -48,17 +47,7 @@ func PoolConfig(dsn string, opts ...Option) (*pgxpool.Config, error) {
 		if err != nil {
 			return err
 		}
-		l := lend(config, user, t)
-		onPgError := config.OnPgError
-		config.OnPgError = func(conn *pgconn.PgConn, e *pgconn.PgError) bool {
-			if conn.PID() == 0 { // still logging in
-				l.takeBack()
-				if strings.HasPrefix(e.Code, "28") {
-					tokens.refuse(t, isNew)
-				}
-			}
-			return onPgError == nil || onPgError(conn, e)
-		}
+		tokens.lend(config, user, t, isNew)
 		return nil
 	}
 	return pool, nil

@@ -86,7 +86,7 @@ func TestPgxpoolDropsARefusedToken(t *testing.T) {
 }
 
 func TestPgxpoolsOwnHooksKeepWorking(t *testing.T) {
-	config := poolConfig(t, server.DSN(), entrapg.WithCredential(app(t, server)))
+	config := poolConfig(t, server().DSN(), entrapg.WithCredential(app(t, server())))
 	before := config.BeforeConnect
 	var called []string
 	config.BeforeConnect = func(ctx context.Context, c *pgx.ConnConfig) error {
@@ -103,7 +103,7 @@ func TestPgxpoolsOwnHooksKeepWorking(t *testing.T) {
 }
 
 func TestPlainPgxConnectionLogsInByThePoolsHook(t *testing.T) {
-	config := poolConfig(t, server.DSN(), entrapg.WithCredential(app(t, server)))
+	config := poolConfig(t, server().DSN(), entrapg.WithCredential(app(t, server())))
 	c := config.ConnConfig.Copy()
 	if err := config.BeforeConnect(t.Context(), c); err != nil {
 		t.Fatal(err)

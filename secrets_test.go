@@ -14,6 +14,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/stdlib"
 
@@ -51,6 +52,9 @@ func (r *rendered) addError(err error) {
 		return
 	}
 	r.add(err)
+	if e, ok := err.(*pgconn.ConnectError); ok { //nolint:errorlint // as below
+		r.add(*e.Config)
+	}
 	switch e := err.(type) { //nolint:errorlint // every cause is looked at, one after the other
 	case interface{ Unwrap() error }:
 		r.addError(e.Unwrap())
@@ -120,13 +124,18 @@ func TestNothingThatCanBeRenderedShowsAToken(t *testing.T) {
 			conn.Close()
 		}
 		pool.Reset()
-		out.addError(pool.Ping(ctx))
+		err = pool.Ping(ctx)
+		if faults.LoginDelay > 0 || faults.CutLogin == entrapgtest.AfterPassword {
+			out.add(err) // but not what it carries: PoolConfig says why
+		} else {
+			out.addError(err)
+		}
 		// The structs themselves, as a debugger or a careless log call has them.
 		out.add(c, c.Stats(), config, *config, config.ConnConfig, *config.ConnConfig)
 	}
 	try(entrapgtest.Faults{})
 	try(entrapgtest.Faults{LoginDelay: 4 * time.Second})
-	for stage := range entrapgtest.AfterPassword {
+	for stage := range entrapgtest.AfterPassword + 1 {
 		try(entrapgtest.Faults{CutLogin: stage})
 	}
 	try(entrapgtest.Faults{NoTLS: true})

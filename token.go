@@ -76,9 +76,9 @@ type request struct {
 	err    error
 }
 
-// get returns a token that has not expired. New tells that it was requested
-// for this call, or for one that waited along with it. Nobody waits while a
-// usable token is at hand; one who waits leaves when ctx ends.
+// get returns a token that has not expired. A new one was requested for this
+// call, or for one that waited along with it. Nobody waits while a usable token
+// is at hand; one who waits leaves when ctx ends.
 func (s *tokenSource) get(ctx context.Context) (t *token, isNew bool, err error) {
 	for {
 		t, now := s.current.Load(), s.now()
@@ -178,9 +178,12 @@ func (s *tokenSource) finish(r *request, t *token, err error) {
 	}
 }
 
+// backoff is the pause after so many attempts in vain: a second, two, four, up to a minute.
+func backoff(tries int) time.Duration { return min(time.Second<<min(tries, 6), time.Minute) }
+
 // postpone puts off the next attempt to replace t, for longer each time.
 func (t *token) postpone(now time.Time, tries int) {
-	pause := min(time.Second<<min(tries, 6), time.Minute)
+	pause := backoff(tries)
 	t.refresh = wall(now).Add(pause/2 + rand.N(pause/2))
 	if t.refresh.After(t.expires) {
 		t.refresh = t.expires
@@ -238,7 +241,7 @@ func newToken(answer azcore.AccessToken, now time.Time) (*token, error) {
 		}
 	}
 	t.refresh = t.expires.Add(-min(refreshMargin, t.expires.Sub(now)/4))
-	if on := wall(answer.RefreshOn); !on.IsZero() && on.Before(t.expires) {
+	if on := wall(answer.RefreshOn); on.After(now) && on.Before(t.expires) {
 		t.refresh = on
 	}
 	return t, nil
@@ -249,7 +252,8 @@ func wall(t time.Time) time.Time { return t.Round(0) }
 
 // deriveUser finds the user that a token is for. Where the token names nobody,
 // one for Azure Resource Manager may: it is asked for once for each identity.
-// Lookup is what went wrong with that.
+// What went wrong with that is lookup, apart from err: there may be a user all
+// the same.
 func (s *tokenSource) deriveUser(ctx context.Context, credential azcore.TokenCredential, value string) (user string, lookup, err error) {
 	c, err := parseClaims(value)
 	if err != nil {
@@ -299,8 +303,8 @@ func (s *tokenSource) refuse(t *token, isNew bool) {
 	defer s.mu.Unlock()
 	if isNew && s.refusedValue != t.value {
 		s.refusedValue = t.value
-		if n := s.refusals.Add(1); n >= free {
-			s.resume = wall(s.now()).Add(min(time.Second<<min(n-free, 6), time.Minute))
+		if n := int(s.refusals.Add(1)); n >= free {
+			s.resume = wall(s.now()).Add(backoff(n - free))
 		}
 	}
 	if current := s.current.Load(); current != nil && current.value == t.value && !s.now().Before(s.resume) {
@@ -308,15 +312,19 @@ func (s *tokenSource) refuse(t *token, isNew bool) {
 	}
 }
 
-// accept takes down that the server accepted a token.
-func (s *tokenSource) accept() {
-	if s.refusals.Load() == 0 {
+// accept takes down that the server accepted t. If another host had refused it
+// before, it is put back.
+func (s *tokenSource) accept(t *token) {
+	if s.refusals.Load() == 0 && s.current.Load() != nil {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.refusals.Store(0)
 	s.refusedValue, s.resume = "", time.Time{}
+	if s.current.Load() == nil && !s.closed {
+		s.current.Store(t)
+	}
 }
 
 // close drops the token and ends a request under way. Whoever waits for it,

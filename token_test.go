@@ -3,6 +3,7 @@ package entrapg_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"runtime"
 	"strings"
@@ -12,7 +13,10 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
+	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/entrapg/entrapg"
 )
@@ -194,7 +198,7 @@ func TestRequestKeepsTheValuesOfItsCallersContext(t *testing.T) {
 }
 
 func TestCredentialThatNeverAnswersHoldsNobodyUpForLongerThanTheLimit(t *testing.T) {
-	release := make(chan struct{})
+	var release chan struct{}
 	calls := 0
 	credential := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
 		calls++
@@ -305,7 +309,7 @@ func TestRefusedCachedTokenIsReplacedAndTheLoginRetriedOnce(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		mustConnect(t, c)
-		s.refuse = refuseAll("token-1")
+		s.setRefuse(refuseAll("token-1"))
 		mustConnect(t, c)
 		if got := strings.Join(s.passwords(), " "); got != "token-1 token-1 token-2" {
 			t.Errorf("tokens used: %s", got)
@@ -320,7 +324,7 @@ func TestRefusedLoginIsNeverTriedAThirdTime(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		mustConnect(t, c)
-		s.refuse = refuseAll("token-1", "token-2")
+		s.setRefuse(refuseAll("token-1", "token-2"))
 		err := connect(t, c)
 		var loginErr *entrapg.LoginError
 		if !errors.As(err, &loginErr) {
@@ -336,7 +340,7 @@ func TestRefusedLoginIsNotRetriedWithTheSameToken(t *testing.T) {
 	credential := &numbered{life: time.Hour, frozen: true}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		mustConnect(t, c)
-		s.refuse = refuseAll("token-1")
+		s.setRefuse(refuseAll("token-1"))
 		if err := connect(t, c); err == nil {
 			t.Fatal("a refused login succeeded")
 		}
@@ -349,7 +353,7 @@ func TestRefusedLoginIsNotRetriedWithTheSameToken(t *testing.T) {
 func TestNewTokenThatIsRefusedIsNotReplacedOnTheSpot(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
-		s.refuse = refuseAll("token-1")
+		s.setRefuse(refuseAll("token-1"))
 		var loginErr *entrapg.LoginError
 		if err := connect(t, c); !errors.As(err, &loginErr) {
 			t.Fatalf("got %v, want a LoginError", err)
@@ -392,7 +396,7 @@ func TestHopelessIdentityIsNotAskedForATokenByEveryConnection(t *testing.T) {
 		if n := credential.count(); n < 5 || n > 40 {
 			t.Errorf("%d token requests in ten minutes, want 5 to 40", n)
 		}
-		s.refuse = nil
+		s.setRefuse(nil)
 		mustConnect(t, c) // with the token at hand
 		if stats := c.Stats(); stats.Logins != 1 {
 			t.Errorf("Stats: %+v", stats)
@@ -404,7 +408,7 @@ func TestManyConnectionsWithARevokedTokenShareOneReplacement(t *testing.T) {
 	credential := &numbered{life: time.Hour, delay: time.Second}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		mustConnect(t, c)
-		s.refuse = refuseAll("token-1")
+		s.setRefuse(refuseAll("token-1"))
 		var all sync.WaitGroup
 		for range 100 {
 			all.Go(func() {
@@ -424,7 +428,7 @@ func TestRefusedTokenThatCannotBeReplacedGivesBothReasons(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		mustConnect(t, c)
-		s.refuse = refuseAll("token-1")
+		s.setRefuse(refuseAll("token-1"))
 		down := errors.New("Entra is down")
 		credential.fail(down)
 		err := connect(t, c)
@@ -516,5 +520,79 @@ func TestUselessTokenIsATokenErrorBeforeAnythingIsDialled(t *testing.T) {
 				t.Errorf("Stats counts %d failures, want 1", n)
 			}
 		})
+	}
+}
+
+func TestRefusalByOneHostCostsNoTokenWhereAnotherAccepts(t *testing.T) {
+	credential := &numbered{life: time.Hour}
+	synctest.Test(t, func(t *testing.T) {
+		s := &pipeServer{}
+		turn := 0
+		s.refuse = func(string) *pgproto3.ErrorResponse {
+			if turn++; turn%2 == 1 {
+				return &pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "no pg_hba.conf entry"}
+			}
+			return nil
+		}
+		c := entrapg.NewConnector("host=127.0.0.1,localhost user=app sslmode=disable", s.options(), entrapg.WithCredential(credential))
+		for range 10 {
+			mustConnect(t, c)
+		}
+		if n := credential.count(); n != 1 {
+			t.Errorf("%d token requests, want 1", n)
+		}
+	})
+}
+
+func TestPgxpoolReplacesARefusedTokenHoweverOftenThatHappens(t *testing.T) {
+	credential := &numbered{life: 24 * time.Hour}
+	synctest.Test(t, func(t *testing.T) {
+		s := &pipeServer{}
+		config, err := entrapg.PoolConfig(bubbleDSN, s.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		login := func() error {
+			c := config.ConnConfig.Copy()
+			if err := config.BeforeConnect(t.Context(), c); err != nil {
+				return err
+			}
+			conn, err := pgx.ConnectConfig(t.Context(), c)
+			if err == nil {
+				conn.Close(t.Context())
+			}
+			return err
+		}
+		for range 10 { // a new token that is refused, and its successor that is not
+			next := fmt.Sprintf("token-%d", credential.count()+1)
+			s.setRefuse(refuseAll(next, s.last()))
+			for range 3 {
+				if login() == nil {
+					break
+				}
+			}
+			if err := login(); err != nil {
+				t.Fatalf("with %d tokens: %v", credential.count(), err)
+			}
+			time.Sleep(time.Hour)
+		}
+	})
+}
+
+func TestFailingHookIsNoRefusedLogin(t *testing.T) {
+	credential := &numbered{life: time.Hour}
+	s := &pipeServer{}
+	broken := &pgconn.PgError{Severity: "ERROR", Code: "28000", Message: "of the hook"}
+	c := entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(credential), entrapg.WithStdlib(
+		stdlib.OptionAfterConnect(func(context.Context, *pgx.Conn) error { return broken })))
+	for range 3 {
+		err := connect(t, c)
+		var login *entrapg.LoginError
+		if !errors.Is(err, broken) || errors.As(err, &login) {
+			t.Errorf("got %v, want the hook's error and no LoginError", err)
+		}
+	}
+	if stats := c.Stats(); credential.count() != 1 || stats.LoginsRefused != 0 || stats.LoginRetries != 0 {
+		t.Errorf("%d token requests; Stats: %+v", credential.count(), stats)
 	}
 }

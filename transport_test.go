@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"math/big"
 	"net"
@@ -156,14 +157,15 @@ func TestImpostorGetsTheTokenOnlyWhereTheUserAskedForNoVerification(t *testing.T
 		{selfSigned, other, "sslmode=require", true}, // what require means
 
 		// An authority that the user trusts, but a certificate for another name.
-		{otherName, azureName, "sslmode=require sslrootcert=" + otherName.caFile, false},
-		{otherName, azureName, "sslmode=verify-ca sslrootcert=" + otherName.caFile, false},
-		{otherName, azureName, "sslmode=verify-full sslrootcert=" + otherName.caFile, false},
-		{otherName, other, "sslrootcert=" + otherName.caFile, false},
-		{otherName, other, "sslmode=verify-full sslrootcert=" + otherName.caFile, false},
-		{otherName, other, "sslmode=verify-ca sslrootcert=" + otherName.caFile, true}, // what verify-ca means
+		{otherName, azureName, "sslmode=require sslrootcert=" + quote(otherName.caFile), false},
+		{otherName, azureName, "sslmode=verify-ca sslrootcert=" + quote(otherName.caFile), false},
+		{otherName, azureName, "sslmode=verify-full sslrootcert=" + quote(otherName.caFile), false},
+		{otherName, other, "sslrootcert=" + quote(otherName.caFile), false},
+		{otherName, other, "sslmode=verify-full sslrootcert=" + quote(otherName.caFile), false},
+		{otherName, other, "sslmode=verify-ca sslrootcert=" + quote(otherName.caFile), true}, // what verify-ca means
 	} {
-		t.Run(strings.Join([]string{test.impostor.name, test.host, filepath.Dir(test.settings)}, " "), func(t *testing.T) {
+		settings, _, _ := strings.Cut(test.settings, " sslrootcert")
+		t.Run(fmt.Sprintf("certificate for %q, host %s, %s", test.impostor.name, test.host, settings), func(t *testing.T) {
 			token := "canary." + rand.Text() + ".canary"
 			credential := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
 				return azcore.AccessToken{Token: token, ExpiresOn: time.Now().Add(time.Hour)}, nil
@@ -193,18 +195,18 @@ func TestImpostorGetsTheTokenOnlyWhereTheUserAskedForNoVerification(t *testing.T
 }
 
 func TestAzureHostIsReachedUnderRequireWhereItsCertificateVerifies(t *testing.T) {
-	_, port, _ := net.SplitHostPort(server.Addr())
+	_, port, _ := net.SplitHostPort(server().Addr())
 	for _, sslmode := range []string{"", "sslmode=require", "sslmode=verify-ca", "sslmode=verify-full"} {
-		dsn := "host=" + azureName + " port=" + port + " dbname=postgres sslrootcert=" + server.CAFile() + " " + sslmode
-		db, _ := open(t, dsn, entrapg.WithCredential(app(t, server)), at("127.0.0.1"))
+		dsn := "host=" + azureName + " port=" + port + " dbname=postgres sslrootcert=" + quote(server().CAFile()) + " " + sslmode
+		db, _ := open(t, dsn, entrapg.WithCredential(app(t, server())), at("127.0.0.1"))
 		sessionUser(t, db)
 	}
 }
 
 func TestServerWithACertificateOfAnotherAuthorityIsRefused(t *testing.T) {
 	another := start(t, entrapgtest.Config{})
-	dsn := strings.Replace(server.DSN(), server.CAFile(), another.CAFile(), 1)
-	db, _ := open(t, dsn, entrapg.WithCredential(app(t, server)))
+	dsn := strings.Replace(another.DSN(), another.Addr(), server().Addr(), 1)
+	db, _ := open(t, dsn, entrapg.WithCredential(app(t, server())))
 	var unknown x509.UnknownAuthorityError
 	if err := db.PingContext(t.Context()); !errors.As(err, &unknown) {
 		t.Errorf("got %v, want an UnknownAuthorityError", err)
@@ -225,24 +227,24 @@ func TestServerWithoutTLSGetsNoToken(t *testing.T) {
 }
 
 func TestRootsAndServerNameCanBeSetByCode(t *testing.T) {
-	pem, err := os.ReadFile(server.CAFile())
+	pem, err := os.ReadFile(server().CAFile())
 	if err != nil {
 		t.Fatal(err)
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pem)
-	host, port, _ := net.SplitHostPort(server.Addr())
+	host, port, _ := net.SplitHostPort(server().Addr())
 	dsn := "host=" + host + " dbname=postgres port=" + port
 	for name, config := range map[string]*tls.Config{
 		"roots alone":         {RootCAs: roots},
 		"a name for a tunnel": {RootCAs: roots, ServerName: azureName},
 	} {
-		db, _ := open(t, dsn, entrapg.WithCredential(app(t, server)), entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.TLSConfig = config }))
+		db, _ := open(t, dsn, entrapg.WithCredential(app(t, server())), entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.TLSConfig = config }))
 		if err := db.PingContext(t.Context()); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	db, _ := open(t, dsn, entrapg.WithCredential(app(t, server)), entrapg.WithConnConfig(func(c *pgx.ConnConfig) {
+	db, _ := open(t, dsn, entrapg.WithCredential(app(t, server())), entrapg.WithConnConfig(func(c *pgx.ConnConfig) {
 		c.TLSConfig = &tls.Config{RootCAs: roots, ServerName: "elsewhere.example"}
 	}))
 	if err := db.PingContext(t.Context()); err == nil {
@@ -259,7 +261,7 @@ func TestVerificationCannotBeTurnedOffByAccident(t *testing.T) {
 	})
 	for _, settings := range []string{"", "sslmode=verify-full", "sslmode=verify-ca"} {
 		c := entrapg.NewConnector("host=db.example.com,db.example.org user=app "+settings,
-			entrapg.WithCredential(app(t, server)), insecure, at(server.Addr()))
+			entrapg.WithCredential(app(t, server())), insecure, at(server().Addr()))
 		_, err := c.Connect(t.Context())
 		var unverified *tls.CertificateVerificationError
 		if !errors.As(err, &unverified) {
@@ -269,7 +271,7 @@ func TestVerificationCannotBeTurnedOffByAccident(t *testing.T) {
 }
 
 func TestUnixSocketWithoutTLSWorksWhereSSLModeIsDisable(t *testing.T) {
-	admin, err := pgx.ParseConfig(server.AdminDSN())
+	admin, err := pgx.ParseConfig(server().AdminDSN())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -277,7 +279,7 @@ func TestUnixSocketWithoutTLSWorksWhereSSLModeIsDisable(t *testing.T) {
 	credential := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
 		return azcore.AccessToken{Token: admin.Password, ExpiresOn: time.Now().Add(time.Hour)}, nil
 	})
-	dsn := "host='" + admin.Host + "' port=" + strconv.Itoa(int(admin.Port)) + " user=postgres sslmode=disable"
+	dsn := "host=" + quote(admin.Host) + " port=" + strconv.Itoa(int(admin.Port)) + " user=postgres sslmode=disable"
 	db, _ := open(t, dsn, entrapg.WithCredential(credential))
 	if user := sessionUser(t, db); user != "postgres" {
 		t.Errorf("logged in as %q", user)
@@ -285,8 +287,8 @@ func TestUnixSocketWithoutTLSWorksWhereSSLModeIsDisable(t *testing.T) {
 }
 
 func TestPlaintextOnLoopbackIsPossibleAndTheServersRefusalExplained(t *testing.T) {
-	host, port, _ := net.SplitHostPort(server.Addr())
-	db, _ := open(t, "host="+host+" port="+port+" sslmode=disable", entrapg.WithCredential(app(t, server)))
+	host, port, _ := net.SplitHostPort(server().Addr())
+	db, _ := open(t, "host="+host+" port="+port+" sslmode=disable", entrapg.WithCredential(app(t, server())))
 	err := db.PingContext(t.Context())
 	var login *entrapg.LoginError
 	if !errors.As(err, &login) || !strings.Contains(login.Hint, "TLS") {

@@ -111,9 +111,9 @@ func TestUserIsDerivedFromTheClaims(t *testing.T) {
 }
 
 func TestEveryKindOfPrincipalLogsInAsItsRole(t *testing.T) {
-	tenant := server.Tenant
+	tenant := server().Tenant
 	team := tenant.NewGroup("dba team")
-	createRole(t, server, "", team)
+	createRole(t, server(), "", team)
 	guest := tenant.NewGuest("bob@fabrikam.example")
 	for _, test := range []struct {
 		principal *entrapgtest.Principal
@@ -131,13 +131,13 @@ func TestEveryKindOfPrincipalLogsInAsItsRole(t *testing.T) {
 		t.Run(string(test.principal.Kind)+" "+test.role, func(t *testing.T) {
 			role := test.principal
 			if test.user == "" {
-				createRole(t, server, "", role)
+				createRole(t, server(), "", role)
 			}
 			user := test.user
 			if role == guest {
 				user = role.Name // what a guest's token calls the guest is not what the role is called
 			}
-			db, _ := open(t, server.DSN(), entrapg.WithCredential(test.principal), entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.User = user }))
+			db, _ := open(t, server().DSN(), entrapg.WithCredential(test.principal), entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.User = user }))
 			if got := sessionUser(t, db); got != test.role {
 				t.Errorf("logged in as %q, want %q", got, test.role)
 			}

@@ -131,7 +131,8 @@ func program(name string) string {
 	return name
 }
 
-// places are where packages put PostgreSQL's programs.
+// places are where packages put PostgreSQL's programs. scripts/install-postgres.sh
+// looks in the same ones.
 var places = []string{
 	"/usr/lib/postgresql/*/bin",                          // Debian, Ubuntu
 	"/usr/pgsql-*/bin",                                   // Red Hat, from PostgreSQL's own repository

@@ -69,7 +69,9 @@ type process struct {
 
 // watch runs the server until it ends or its own standard input does, which it
 // does however the process ends that holds the other side, and then removes
-// the directory.
+// the directory. That is a clean end: 0 after a shutdown, 2 after SIGQUIT, 131
+// where SIGQUIT came before the server handled it. After any other the log stays
+// for whoever waits for the server.
 const watch = `
 dir=$1; shift
 exec 3<&0

@@ -1,9 +1,9 @@
 package entrapgtest
 
 import (
-	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 )
@@ -27,16 +27,24 @@ func (*owner) command(ctx context.Context, dir, name string, args ...string) *ex
 // behind where its program is killed.
 type process struct {
 	pgctl   func(args ...string) error
-	ended   chan struct{}
+	ended   chan struct{} // never closed: pg_ctl does not tell
 	logFile string
 }
 
 func startPostgres(o *owner, bin, dir, data string) (*process, error) {
 	p := &process{ended: make(chan struct{}), logFile: filepath.Join(dir, "log")}
 	p.pgctl = func(args ...string) error {
+		// To a file: the server inherits the output, and a pipe would stay open.
+		said := filepath.Join(dir, "pg_ctl")
+		out, err := os.Create(said)
+		if err != nil {
+			return err
+		}
+		defer out.Close()
 		cmd := o.command(context.Background(), dir, filepath.Join(bin, "pg_ctl.exe"), append(args, "-D", data)...)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("pg_ctl %s: %w: %s", args[0], err, bytes.TrimSpace(out))
+		cmd.Stdout, cmd.Stderr = out, out
+		if err := cmd.Run(); err != nil {
+			return fmt.Errorf("pg_ctl %s: %w: %s", args[0], err, tail(said))
 		}
 		return nil
 	}

@@ -123,7 +123,7 @@ func (s *Server) negotiate(ctx context.Context, conn net.Conn, faults Faults) (*
 			} else if _, err := conn.Write([]byte{'S'}); err != nil {
 				return nil, err
 			}
-			secured := tls.Server(plain, s.identity.tls)
+			secured := tls.Server(plain, s.certificate.tls)
 			if err := secured.HandshakeContext(ctx); err != nil {
 				return nil, err
 			}
@@ -261,7 +261,7 @@ func (s *Server) openSession(ctx context.Context, c *client, m mapping) (net.Con
 	case errors.As(err, &said):
 		return nil, s.refuse(c, &refusal{code: said.Code, message: said.Message, hint: said.Hint, reason: "the token is good, but PostgreSQL refuses"})
 	case err != nil:
-		return nil, s.refuse(c, &refusal{code: "08006", message: "the server behind this one cannot be reached", reason: err.Error()})
+		return nil, s.refuse(c, unreachable(err))
 	}
 	session, err := conn.Hijack()
 	if err != nil {
@@ -286,12 +286,12 @@ func (s *Server) openSession(ctx context.Context, c *client, m mapping) (net.Con
 // handOver leaves a role that is not mapped to the real server, which sees the
 // client's own startup message and asks in its own way.
 func (s *Server) handOver(ctx context.Context, c *client) (net.Conn, error) {
-	c.login.Reason = "the role is not mapped to Entra: PostgreSQL decides"
-	s.record(c.login)
 	upstream, err := s.dialUpstream(ctx)
 	if err != nil {
-		return nil, err
+		return nil, s.refuse(c, unreachable(err))
 	}
+	c.login.Reason = "the role is not mapped to Entra: PostgreSQL decides"
+	s.record(c.login)
 	if _, err := upstream.Write(c.raw); err != nil {
 		upstream.Close()
 		return nil, err
@@ -320,6 +320,10 @@ func (s *Server) cancelQuery(ctx context.Context, raw []byte) error {
 func (s *Server) dialUpstream(ctx context.Context) (net.Conn, error) {
 	network, address := pgconn.NetworkAddress(s.upstream.Host, s.upstream.Port)
 	return s.upstream.DialFunc(ctx, network, address)
+}
+
+func unreachable(err error) *refusal {
+	return &refusal{code: "08006", message: "the server behind this one cannot be reached", reason: err.Error()}
 }
 
 func (s *Server) refuse(c *client, r *refusal) error {

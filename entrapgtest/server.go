@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -35,7 +36,7 @@ import (
 type Config struct {
 	// Upstream is the DSN of a PostgreSQL that already runs, with a superuser and
 	// the password. Empty starts a throwaway one. The roles that are created or
-	// mapped get new random passwords there.
+	// mapped get new random passwords there, and stay when the Server closes.
 	Upstream string
 
 	// TokenLife is how long a token is good for: an hour by default, rounded down
@@ -59,14 +60,14 @@ type Config struct {
 type Server struct {
 	Tenant *Tenant
 
-	config   Config
-	listener net.Listener
-	identity *identity
-	upstream *pgx.ConnConfig // superuser
-	stop     func() error    // what stands behind: the throwaway cluster, or a directory
-	ctx      context.Context // of all sessions; ends when Close begins
-	cancel   context.CancelFunc
-	sessions sync.WaitGroup
+	config      Config
+	listener    net.Listener
+	certificate *certificate
+	upstream    *pgx.ConnConfig // superuser
+	stop        func() error    // what stands behind: the throwaway cluster, or a directory
+	ctx         context.Context // of all sessions; ends when Close begins
+	cancel      context.CancelFunc
+	sessions    sync.WaitGroup
 
 	mu     sync.Mutex // guards what follows
 	roles  map[string]mapping
@@ -139,7 +140,7 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	if err := s.exec(ctx, "select 1"); err != nil {
 		return nil, err
 	}
-	if s.identity, err = newIdentity(dir, config.Hostnames); err != nil {
+	if s.certificate, err = newCertificate(dir, config.Hostnames); err != nil {
 		return nil, err
 	}
 	var lc net.ListenConfig
@@ -170,14 +171,15 @@ func (s *Server) Close() error {
 // DSN returns how to reach the server: its address, verify-full and the
 // certificate authority's file, no user and no password.
 func (s *Server) DSN() string {
-	return fmt.Sprintf("postgres://%s/postgres?sslmode=verify-full&sslrootcert=%s", s.Addr(), strings.ReplaceAll(s.identity.caFile, " ", "%20"))
+	caFile := strings.NewReplacer("+", "%20", "%2F", "/").Replace(url.QueryEscape(s.certificate.caFile))
+	return fmt.Sprintf("postgres://%s/postgres?sslmode=verify-full&sslrootcert=%s", s.Addr(), caFile)
 }
 
 // Addr returns the address that the server listens on.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
 
 // CAFile returns the file with the certificate of the authority that vouches for the server.
-func (s *Server) CAFile() string { return s.identity.caFile }
+func (s *Server) CAFile() string { return s.certificate.caFile }
 
 // AdminDSN returns the DSN of a superuser on the real PostgreSQL, past the
 // front, with its password: for tables and test data.

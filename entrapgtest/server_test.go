@@ -291,7 +291,7 @@ func TestRunningServerCanStandBehindTheFront(t *testing.T) {
 
 func TestUnreachableUpstreamIsAnErrorAndLeavesNothing(t *testing.T) {
 	dir := t.TempDir()
-	t.Setenv("TMPDIR", dir)
+	setTempDir(t, dir)
 	if s, err := entrapgtest.Start(t.Context(), entrapgtest.Config{Upstream: "host=127.0.0.1 port=1 user=postgres"}); err == nil {
 		s.Close()
 		t.Error("it started")
@@ -509,7 +509,7 @@ func TestCancelledStartLeavesNothing(t *testing.T) {
 	if err := os.Chmod(dir, 0o777); err != nil { // PostgreSQL may run as another user
 		t.Fatal(err)
 	}
-	t.Setenv("TMPDIR", dir)
+	setTempDir(t, dir)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	if s, err := entrapgtest.Start(ctx, entrapgtest.Config{}); err == nil {
@@ -570,4 +570,28 @@ func hostAndPort(t testing.TB, s *entrapgtest.Server) string {
 		t.Fatal(err)
 	}
 	return fmt.Sprintf("host=%s port=%s", host, port)
+}
+
+func setTempDir(t *testing.T, dir string) {
+	for _, name := range []string{"TMPDIR", "TMP", "TEMP"} {
+		t.Setenv(name, dir)
+	}
+}
+
+func TestDSNCarriesAnyDirectory(t *testing.T) {
+	dir, err := os.MkdirTemp("", "a&b%41+c =d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	setTempDir(t, dir)
+	s := start(t, entrapgtest.Config{})
+	app := s.Tenant.NewUserAssignedIdentity("app")
+	createRole(t, s, "", app)
+	if err := logIn(t, s, "app", token(t, app, audience).Token); err != nil {
+		t.Error(err)
+	}
 }

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Sees to it that PostgreSQL's programs are there for the tests and the demo.
 # Does nothing where they are; installs them by apt-get or brew where they are
-# not; says what to do elsewhere.
+# not; says what to do elsewhere. Package entrapgtest looks in the same places.
 set -eu
 
 found() {

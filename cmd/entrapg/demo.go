@@ -66,11 +66,7 @@ func demo(ctx context.Context, args []string, out *terminal, stderr io.Writer) e
 	defer d.server.Close()
 	out.printf("%s PostgreSQL %s, %s as %s, on %s\n\n", out.good("✓"), d.version, d.identity.Kind, d.identity.Name, d.server.Addr())
 
-	err = d.work(ctx, *length, out)
-	if err := d.server.Close(); err != nil {
-		return err
-	}
-	if err != nil {
+	if err := errors.Join(d.work(ctx, *length, out), d.server.Close()); err != nil {
 		return err
 	}
 	d.summarize(out)
@@ -159,13 +155,12 @@ func (d *demonstration) work(ctx context.Context, length time.Duration, out *ter
 }
 
 func (d *demonstration) summarize(out *terminal) {
-	refused := func(p *pool) int64 { return p.refused.Load() }
 	out.printf("\n%s\n", out.bold(fmt.Sprintf("%-36s %12s %12s", "measured in this run", "entrapg", "fixed token")))
 	row := func(name string, fresh, fixed any) { out.printf("%-36s %12v %12v\n", name, fresh, fixed) }
 	row("queries done", d.fresh.queries.Load(), d.fixed.queries.Load())
 	row("queries failed", d.fresh.failures.Load(), d.fixed.failures.Load())
 	row("connections opened", d.fresh.opened.Load(), d.fixed.opened.Load())
-	row("logins refused", refused(d.fresh), refused(d.fixed))
+	row("logins refused", d.fresh.refused.Load(), d.fixed.refused.Load())
 	row("tokens requested", d.requests.count(), 1)
 	row("slowest connect while a token", "", "")
 	row("  was being replaced", milliseconds(d.fresh.slowest()), "–")

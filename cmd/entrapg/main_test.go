@@ -173,13 +173,30 @@ func TestColourIsForTerminalsThatWantIt(t *testing.T) {
 			t.Errorf("got %q, want %q", got, test.want)
 		}
 	}
-	device, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	device, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0) // a character device, like a terminal
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer device.Close()
-	t.Setenv("NO_COLOR", "1")
-	if newTerminal(device).colour {
-		t.Error("NO_COLOR is ignored")
+	file, err := os.CreateTemp(t.TempDir(), "out")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for _, test := range []struct {
+		out           *os.File
+		noColor, term string
+		want          bool
+	}{
+		{device, "", "xterm", true},
+		{device, "1", "xterm", false},
+		{device, "", "dumb", false},
+		{file, "", "xterm", false},
+	} {
+		t.Setenv("NO_COLOR", test.noColor)
+		t.Setenv("TERM", test.term)
+		if got := newTerminal(test.out).colour; got != test.want {
+			t.Errorf("%+v: colour %t", test, got)
+		}
 	}
 }

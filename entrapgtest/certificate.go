@@ -15,14 +15,14 @@ import (
 	"time"
 )
 
-// An identity is the server's certificate and the authority behind it, whose
-// key is forgotten once it has signed.
-type identity struct {
+// A certificate is the server's, with the authority behind it, whose key is
+// forgotten once it has signed.
+type certificate struct {
 	caFile string
 	tls    *tls.Config
 }
 
-func newIdentity(dir string, hostnames []string) (*identity, error) {
+func newCertificate(dir string, hostnames []string) (*certificate, error) {
 	authority := &x509.Certificate{
 		SerialNumber:          big.NewInt(1),
 		Subject:               pkix.Name{CommonName: "entrapgtest CA"},
@@ -60,7 +60,7 @@ func newIdentity(dir string, hostnames []string) (*identity, error) {
 		return nil, err
 	}
 
-	id := &identity{
+	c := &certificate{
 		caFile: filepath.Join(dir, "ca.pem"),
 		tls: &tls.Config{
 			Certificates: []tls.Certificate{{Certificate: [][]byte{serverDER, authorityDER}, PrivateKey: serverKey}},
@@ -68,5 +68,5 @@ func newIdentity(dir string, hostnames []string) (*identity, error) {
 			MinVersion:   tls.VersionTLS12,
 		},
 	}
-	return id, os.WriteFile(id.caFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: authorityDER}), 0o644)
+	return c, os.WriteFile(c.caFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: authorityDER}), 0o644)
 }

@@ -26,13 +26,13 @@ func (f credentialFunc) GetToken(ctx context.Context, options policy.TokenReques
 
 // numbered is a credential whose tokens are token-1, token-2 and so on.
 type numbered struct {
-	life  time.Duration
-	delay time.Duration
+	life   time.Duration
+	delay  time.Duration
+	frozen bool // hands back its first token for ever
 
-	mu     sync.Mutex
-	calls  int
-	err    error
-	frozen bool // hands back the token that it gave last
+	mu    sync.Mutex
+	calls int
+	err   error
 }
 
 func (n *numbered) GetToken(ctx context.Context, _ policy.TokenRequestOptions) (azcore.AccessToken, error) {
@@ -120,6 +120,12 @@ func (s *pipeServer) serve(conn net.Conn) {
 			return
 		}
 	}
+}
+
+func (s *pipeServer) setRefuse(refuse func(string) *pgproto3.ErrorResponse) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refuse = refuse
 }
 
 func (s *pipeServer) passwords() []string {
