@@ -32,7 +32,8 @@
 // The PostgreSQL user is the DSN's, else the service file's, else PGUSER, else
 // the one that the token is for: a managed identity's name, a person's user
 // principal name, the name of the resource that a system-assigned identity
-// belongs to, or a service principal's display name. It is never the operating
+// belongs to, or a service principal's display name, or failing that its
+// application ID. It is never the operating
 // system's user. Guests set user, because their roles' names (with #EXT#) are
 // not what their tokens call them. Where a token for the database names nobody, as those of
 // user-assigned identities do not, one more token, for Azure Resource Manager,
@@ -69,9 +70,8 @@
 //
 // The token stays in the connector's memory, and is lent to pgx only while a
 // connection logs in: neither an open connection's configuration nor what a
-// tracer gets at the start has it. A tracer that looks into the
-// [pgconn.ConnectError] of a login that broke off midway, or an
-// AfterNetConnect hook, could see it.
+// tracer gets at the start has it. Where a login breaks off midway, without a
+// word of the server, a tracer could find it in the [pgconn.ConnectError].
 package entrapg
 
 import (
@@ -80,6 +80,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -106,7 +107,18 @@ type Connector struct {
 // documentation says what a DSN may hold. PG* variables and files that the DSN
 // refers to are read now; what is wrong with any of it comes back from Connect.
 func NewConnector(dsn string, opts ...Option) *Connector {
-	s, err := newSettings(dsn, opts, pgx.ParseConfig)
+	s, err := newSettings(dsn, opts, func(dsn string) (*pgx.ConnConfig, error) {
+		config, err := pgx.ParseConfig(dsn)
+		if err != nil {
+			return nil, err
+		}
+		for key := range config.RuntimeParams {
+			if strings.HasPrefix(key, "pool_") {
+				return nil, &ConfigError{Setting: key, Problem: "this setting is pgxpool's: use PoolConfig, or the methods of sql.DB"}
+			}
+		}
+		return config, nil
+	})
 	return &Connector{settings: s, err: err}
 }
 
@@ -119,8 +131,11 @@ func NewConnector(dsn string, opts ...Option) *Connector {
 // pgx's own for a server that cannot be reached; and those of hooks. After Close
 // it fails. Where ctx has ended, errors.Is finds its error.
 func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
-	if c.err != nil {
+	switch {
+	case c.err != nil:
 		return nil, c.err
+	case c.settings == nil:
+		return nil, &ConfigError{Setting: "dsn", Problem: "the Connector was not made by NewConnector"}
 	}
 	tokens := c.settings.tokens
 	t, isNew, err := tokens.get(ctx)
@@ -148,7 +163,7 @@ func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 // login makes one attempt with t. Refused tells that the server turned the
 // user away, and not merely that something failed.
 func (c *Connector) login(ctx context.Context, t *token, isNew bool) (conn driver.Conn, refused bool, err error) {
-	user, err := c.settings.user(t)
+	user, err := t.userFor(c.settings.config.User)
 	if err != nil {
 		return nil, false, err
 	}
@@ -160,7 +175,6 @@ func (c *Connector) login(ctx context.Context, t *token, isNew bool) (conn drive
 		return conn, false, nil
 	}
 	l.abort()
-	err = redact(err, t.value)
 	if l.accepted { // a hook failed
 		return nil, false, fmt.Errorf("entrapg: %w", err)
 	}

@@ -44,11 +44,19 @@ func parseDSN(dsn string, parse func(string) (*pgx.ConnConfig, error)) (*target,
 	}
 	if said["sslmode"] == "" {
 		said["sslmode"] = "verify-full"
-		dsn = prepend("sslmode=verify-full", dsn, query)
+		safe := []setting{{"sslmode", "verify-full"}}
+		if said["sslrootcert"] == "" { // the system's roots, not ~/.postgresql/root.crt
+			safe = append(safe, setting{"sslrootcert", ""})
+		}
+		dsn = prepend(safe, dsn, query)
 	}
 
 	config, err := parse(dsn)
-	if err != nil {
+	var refused *ConfigError
+	switch {
+	case errors.As(err, &refused):
+		return nil, err
+	case err != nil:
 		return nil, parseError(err)
 	}
 	config.User = said["user"]
@@ -56,6 +64,15 @@ func parseDSN(dsn string, parse func(string) (*pgx.ConnConfig, error)) (*target,
 
 	t := &target{config: config, sslmode: said["sslmode"]}
 	for _, key := range slices.Sorted(maps.Keys(config.RuntimeParams)) {
+		switch strings.ToLower(key) {
+		case "password", "passwd", "pass", "pwd", "pgpassword": // the server would get it as a parameter
+			return nil, &ConfigError{Setting: key, Problem: "the DSN has a password: remove it, entrapg logs in with Microsoft Entra tokens and wants no secret in a DSN"}
+		case "server":
+			return nil, errForeign
+		}
+		if strings.ContainsAny(key, ":/?;@") {
+			return nil, errForeign
+		}
 		if !strings.HasPrefix(strings.ToLower(key), "entra_") {
 			continue
 		}
@@ -71,6 +88,8 @@ func parseDSN(dsn string, parse func(string) (*pgx.ConnConfig, error)) (*target,
 	}
 	return t, nil
 }
+
+var errForeign = &ConfigError{Setting: "dsn", Problem: "the DSN is of another kind, of JDBC, ADO.NET or ODBC perhaps: a DSN of pgx is a postgres:// URL or a list of key=value settings"}
 
 var quotation = regexp.MustCompile(`(?s)".*"`)
 
@@ -91,7 +110,8 @@ func parseError(err error) error {
 		}
 		text += detail
 	}
-	text = strings.ReplaceAll(text, `"="`, "=") // of pgx's own words, not of the DSN
+	// Pgx's own words, which come not from the DSN.
+	text = strings.NewReplacer(`"="`, "=", `"sslcert"`, "sslcert", `"sslkey"`, "sslkey", "CA file", "CA file of sslrootcert").Replace(text)
 	text = quotation.ReplaceAllString(text, `"…"`)
 	if strings.Contains(text, "as keyword/value") {
 		text += "; a DSN is a postgres:// URL or a list of key=value settings"
@@ -101,13 +121,23 @@ func parseError(err error) error {
 	if errors.As(err, &path) {
 		cause = path
 	}
-	return &ConfigError{Setting: "dsn", Problem: "the DSN does not parse: " + text, Err: cause}
+	setting := "dsn"
+	for _, key := range []string{
+		"port", "sslmode", "sslrootcert", "sslcertmode", "sslcert", "sslkey", "connect_timeout", "target_session_attrs", "channel_binding", "require_auth",
+		"min_protocol_version", "max_protocol_version", "service", "statement_cache_capacity", "description_cache_capacity", "default_query_exec_mode",
+		"pool_max_conns", "pool_min_conns", "pool_min_idle_conns", "pool_max_conn_lifetime", "pool_max_conn_idle_time", "pool_health_check_period", "pool_ping_timeout",
+	} {
+		if strings.Contains(text, key) {
+			setting = key
+		}
+	}
+	return &ConfigError{Setting: setting, Problem: "the DSN does not parse: " + text, Err: cause}
 }
 
 // environment returns those settings of PG* variables that matter here.
 func environment() map[string]string {
 	said := map[string]string{}
-	for key, name := range map[string]string{"user": "PGUSER", "sslmode": "PGSSLMODE", "service": "PGSERVICE", "servicefile": "PGSERVICEFILE"} {
+	for key, name := range map[string]string{"user": "PGUSER", "sslmode": "PGSSLMODE", "service": "PGSERVICE", "servicefile": "PGSERVICEFILE", "sslrootcert": "PGSSLROOTCERT"} {
 		if v := os.Getenv(name); v != "" {
 			said[key] = v
 		}
@@ -173,15 +203,22 @@ func isURL(dsn string) bool {
 	return strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://")
 }
 
-// prepend adds a setting in front, where every other occurrence overrides it.
-func prepend(setting, dsn string, query int) string {
+type setting struct{ key, value string }
+
+// prepend adds settings in front, where every other occurrence overrides them.
+func prepend(settings []setting, dsn string, query int) string {
+	var keywords, parameters strings.Builder
+	for _, s := range settings {
+		keywords.WriteString(s.key + "='" + s.value + "' ")
+		parameters.WriteString(s.key + "=" + s.value + "&")
+	}
 	switch {
 	case !isURL(dsn):
-		return setting + " " + dsn
+		return keywords.String() + dsn
 	case query < 0:
-		return dsn + "?" + setting
+		return dsn + "?" + parameters.String()
 	default:
-		return dsn[:query+1] + setting + "&" + dsn[query+1:]
+		return dsn[:query+1] + parameters.String() + dsn[query+1:]
 	}
 }
 

@@ -7,18 +7,20 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/entrapg/entrapg"
 )
 
-// configOf returns the configuration that a connector would use, as the last
-// WithConnConfig sees it, and the error that Connect would return.
+// configOf returns the configuration that a connector would use, and the error
+// that Connect would return.
 func configOf(t *testing.T, dsn string) (*pgx.ConnConfig, error) {
 	t.Helper()
 	pool, err := entrapg.PoolConfig(dsn, entrapg.WithCredential(&numbered{}))
@@ -39,14 +41,27 @@ func TestUnusableSettingsAreNamedBeforeAnythingHappens(t *testing.T) {
 	}{
 		"no DSN at all":           {"db.example.com", nil, "dsn", "postgres:// URL"},
 		"a stray quote":           {"host='db", nil, "dsn", "unterminated"},
-		"a port that is none":     {"postgres://db.example.com:x/", nil, "dsn", "port"},
-		"a missing CA file":       {host + "sslrootcert=/nowhere/ca.pem", nil, "dsn", "/nowhere/ca.pem"},
-		"an unknown service":      {host + "service=nowhere", nil, "dsn", "service"},
-		"an unknown sslmode":      {host + "sslmode=verify-ful", nil, "dsn", "sslmode"},
+		"a port that is none":     {"postgres://db.example.com:x/", nil, "port", "port"},
+		"a missing CA file":       {host + "sslrootcert=/nowhere/ca.pem", nil, "sslrootcert", "/nowhere/ca.pem"},
+		"an unknown service":      {host + "service=nowhere", nil, "service", "service"},
+		"an unknown sslmode":      {host + "sslmode=verify-ful", nil, "sslmode", "sslmode"},
 		"an empty sslmode":        {host + "sslmode=", nil, "sslmode", "empty"},
 		"a password":              {host + "password=hunter2", nil, "password", "remove it"},
 		"a password in a URL":     {"postgres://app:hunter2@db.example.com/", nil, "password", "remove it"},
 		"a password in a query":   {"postgres://db.example.com/?pass%77ord=hunter2", nil, "password", "remove it"},
+		"a password misspelt":     {host + "passwd=hunter2", nil, "passwd", "remove it"},
+		"a password in capitals":  {host + "PASSWORD=hunter2", nil, "PASSWORD", "remove it"},
+		"a DSN of ADO.NET":        {"Server=db;Database=d;User Id=u;Password=hunter2;", nil, "dsn", "postgres:// URL"},
+		"a DSN of JDBC":           {"jdbc:postgresql://db/d?user=a&password=hunter2", nil, "dsn", "postgres:// URL"},
+		"half a key pair":         {host + "sslcert=/nowhere", nil, "sslkey", "sslcert and sslkey"},
+		"a pool's setting":        {host + "pool_max_conns=3", nil, "pool_max_conns", "PoolConfig"},
+		"channel binding":         {host + "channel_binding=require", nil, "channel_binding", "leave it out"},
+		"no password method":      {host + "require_auth=scram-sha-256", nil, "require_auth", "password"},
+		"password forbidden":      {host + "require_auth=!password", nil, "require_auth", "password"},
+		"a blank WithScope":       {host, []entrapg.Option{entrapg.WithScope(" ")}, "WithScope", "empty"},
+		"a nil function":          {host, []entrapg.Option{entrapg.WithCredential(credentialFunc(nil))}, "WithCredential", "nil"},
+		"no dialer":               {host, []entrapg.Option{entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.DialFunc = nil })}, "WithConnConfig", "DialFunc"},
+		"a nil fallback":          {host, []entrapg.Option{entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.Fallbacks = []*pgconn.FallbackConfig{nil} })}, "WithConnConfig", "fallback"},
 		"an unknown entra_ key":   {host + "entra_scoop=x", nil, "entra_scoop", "unknown key"},
 		"entra_ in capitals":      {host + "Entra_Scope=x", nil, "Entra_Scope", "unknown key"},
 		"an empty scope":          {host + "entra_scope=", nil, "entra_scope", "empty"},
@@ -96,6 +111,16 @@ func TestUnusableSettingsAreNamedBeforeAnythingHappens(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestZeroConnectorIsAConfigErrorToo(t *testing.T) {
+	var c entrapg.Connector
+	var config *entrapg.ConfigError
+	if err := connect(t, &c); !errors.As(err, &config) {
+		t.Errorf("got %v, want a ConfigError", err)
+	}
+	c.Stats()
+	c.Close()
 }
 
 func TestMalformedDSNNeverShowsAPassword(t *testing.T) {
@@ -170,6 +195,42 @@ func TestPasswordsFromElsewhereAreIgnored(t *testing.T) {
 	config, err = configOf(t, "host=db.example.com user=app")
 	if err != nil || config.Password != "" {
 		t.Errorf("PGPASSWORD: password %q, error %v", config.Password, err)
+	}
+}
+
+func TestRootsAreTheSystemsUnlessTheyAreChosen(t *testing.T) {
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	pem, err := os.ReadFile(server().CAFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := filepath.Join(home, ".postgresql", "root.crt") // where libpq looks
+	if err := os.MkdirAll(filepath.Dir(root), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(root, pem, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		dsn, env string
+		chosen   bool
+	}{
+		{"host=db.example.com", "", false},
+		{"postgres://db.example.com", "", false},
+		{"postgres://db.example.com/?application_name=x", "", false},
+		{"host=db.example.com", root, true},
+		{"host=db.example.com sslrootcert=" + quote(root), "", true},
+		{"host=db.example.com sslmode=verify-full", "", runtime.GOOS != "windows"}, // as pgx does it
+	} {
+		t.Setenv("PGSSLROOTCERT", test.env)
+		config, err := configOf(t, test.dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if chosen := config.TLSConfig.RootCAs != nil; chosen != test.chosen {
+			t.Errorf("%+v: own roots %t", test, chosen)
+		}
 	}
 }
 

@@ -3,7 +3,6 @@ package entrapg
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -105,33 +104,38 @@ func connectError(user string, err error) error {
 // class 28, invalid authorization specification.
 func isRefusal(e *pgconn.PgError) bool { return strings.HasPrefix(e.Code, "28") }
 
-// redact returns err unless its text holds the secret, which takes a server that
-// repeats what it was sent; then it returns what the server said without it.
-func redact(err error, secret string) error {
-	if !strings.Contains(err.Error(), secret) {
-		said := serverErrors(err)
-		if !slices.ContainsFunc(said, func(e *pgconn.PgError) bool { return strings.Contains(fmt.Sprintf("%+v", *e), secret) }) {
-			return err
+// redact removes the secret from what a server said, for one that repeats what it
+// was sent. A piece of the secret counts too: servers cut long passwords off.
+func redact(e *pgconn.PgError, secret string) {
+	const piece = 32
+	pieces := map[string]bool{}
+	for i := range max(0, len(secret)-piece+1) {
+		pieces[secret[i:i+piece]] = true
+	}
+	for _, field := range []*string{
+		&e.Severity, &e.SeverityUnlocalized, &e.Code, &e.Message, &e.Detail, &e.Hint, &e.InternalQuery, &e.Where,
+		&e.SchemaName, &e.TableName, &e.ColumnName, &e.DataTypeName, &e.ConstraintName, &e.File, &e.Routine,
+	} {
+		text := strings.ReplaceAll(*field, secret, redacted)
+		var clean strings.Builder
+		for len(text) > 0 {
+			n := 0
+			for len(text) >= n+piece && pieces[text[n:n+piece]] {
+				n++
+			}
+			if n > 0 {
+				clean.WriteString(redacted)
+				text = text[n+piece-1:]
+				continue
+			}
+			clean.WriteByte(text[0])
+			text = text[1:]
 		}
+		*field = clean.String()
 	}
-	clean := func(s string) string { return strings.ReplaceAll(s, secret, "[token]") }
-	text := &redactedError{text: clean(err.Error())}
-	for _, e := range serverErrors(err) {
-		text.said = append(text.said, &pgconn.PgError{
-			Severity: clean(e.Severity), SeverityUnlocalized: clean(e.SeverityUnlocalized), Code: clean(e.Code),
-			Message: clean(e.Message), Detail: clean(e.Detail), Hint: clean(e.Hint), Where: clean(e.Where),
-		})
-	}
-	return text
 }
 
-type redactedError struct {
-	text string
-	said []error
-}
-
-func (e *redactedError) Error() string   { return e.text }
-func (e *redactedError) Unwrap() []error { return e.said }
+const redacted = "[token]"
 
 // serverErrors collects what every host said. pgx joins the errors of all
 // attempts, of which errors.As would find the first alone.

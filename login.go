@@ -11,18 +11,20 @@ import (
 // A login lends a token to pgx for one attempt to connect. The token is in
 // pgx's configuration only from the moment that the network connection stands
 // until the server has decided: a tracer, an error or an open connection,
-// which all carry that configuration, have nothing to give away.
+// which all carry that configuration, have nothing to give away. Pgx makes an
+// attempt in one goroutine.
 type login struct {
+	token    *token
 	config   *pgconn.Config // pgx's own copy, nil until the network connection stands
 	conn     net.Conn
-	accepted bool // the server let the user in
+	accepted bool // the server let the user in; from here on nothing changes
 }
 
 // lend prepares config to log in as user with t, and tells tokens what the
 // server made of it. Config may be a shallow copy: its fields are set, and what
 // they point to is left alone. Hooks that it has already keep working.
 func (tokens *tokenSource) lend(config *pgx.ConnConfig, user string, t *token, isNew bool) *login {
-	l := &login{}
+	l := &login{token: t}
 	config.User = user
 
 	afterNetConnect := config.AfterNetConnect
@@ -34,27 +36,37 @@ func (tokens *tokenSource) lend(config *pgx.ConnConfig, user string, t *token, i
 			}
 			conn = wrapped
 		}
-		l.config, l.conn = attempt, conn
-		attempt.Password = t.value
+		if !l.accepted { // else somebody connects with an open connection's configuration
+			l.config, l.conn = attempt, conn
+			attempt.Password = l.token.value
+		}
 		return conn, nil
 	}
 
 	onPgError := config.OnPgError
 	config.OnPgError = func(conn *pgconn.PgConn, e *pgconn.PgError) bool {
-		if !l.accepted {
-			l.takeBack()
-			if isRefusal(e) {
-				tokens.refuse(t, isNew)
-			}
+		if l.accepted {
+			return onPgError == nil || onPgError(conn, e)
 		}
-		return onPgError == nil || onPgError(conn, e)
+		l.takeBack()
+		redact(e, t.value)
+		if isRefusal(e) {
+			tokens.refuse(t, isNew)
+		}
+		if onPgError != nil {
+			onPgError(conn, e)
+		}
+		return false // ends the attempt with e; true would have pgx repeat the server's words
 	}
 
 	afterConnect := config.AfterConnect
 	config.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
-		l.takeBack()
-		l.accepted = true
-		tokens.accept(t)
+		if !l.accepted {
+			l.takeBack()
+			l.token, l.config = nil, nil
+			l.accepted = true
+			tokens.accept(t)
+		}
 		if afterConnect != nil {
 			return afterConnect(ctx, conn)
 		}

@@ -3,6 +3,7 @@ package entrapg
 import (
 	"log/slog"
 	"reflect"
+	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/jackc/pgx/v5"
@@ -41,7 +42,8 @@ func collect(opts []Option) (*options, error) {
 // [ConfigError].
 func WithCredential(credential azcore.TokenCredential) Option {
 	return func(o *options) error {
-		if v := reflect.ValueOf(credential); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
+		v := reflect.ValueOf(credential)
+		if !v.IsValid() || (v.Kind() == reflect.Pointer || v.Kind() == reflect.Func) && v.IsNil() {
 			return &ConfigError{Setting: "WithCredential", Problem: "the credential is nil: check the error of the function that made it, or leave the option out for DefaultAzureCredential"}
 		}
 		o.credential = credential
@@ -55,7 +57,7 @@ func WithCredential(credential azcore.TokenCredential) Option {
 // The DSN's entra_scope does the same; two that differ are a [ConfigError].
 func WithScope(scope string) Option {
 	return func(o *options) error {
-		if scope == "" {
+		if strings.TrimSpace(scope) == "" {
 			return &ConfigError{Setting: "WithScope", Problem: "the scope is empty: leave the option out for the scope of the host's cloud"}
 		}
 		o.scope = scope

@@ -15,7 +15,8 @@ import (
 //
 // The configuration's BeforeConnect hook provides the token. To add a hook of
 // your own, call that one from yours. The token and the credential behind it
-// are shared by all pools made from one configuration and its copies.
+// are shared by all pools made from one configuration and its copies. The rules
+// for TLS are applied to every connection anew.
 //
 // pgxpool's hooks allow almost all that Connector does, with two exceptions. A
 // token that the server refuses is dropped, but pgxpool makes no second attempt
@@ -43,8 +44,11 @@ func PoolConfig(dsn string, opts ...Option) (*pgxpool.Config, error) {
 		if err != nil {
 			return err
 		}
-		user, err := s.user(t)
+		user, err := t.userFor(config.User)
 		if err != nil {
+			return err
+		}
+		if err := secure(&config.Config, s.sslmode); err != nil {
 			return err
 		}
 		tokens.lend(config, user, t, isNew)

@@ -125,7 +125,7 @@ func TestNothingThatCanBeRenderedShowsAToken(t *testing.T) {
 		}
 		pool.Reset()
 		err = pool.Ping(ctx)
-		if faults.LoginDelay > 0 || faults.CutLogin == entrapgtest.AfterPassword {
+		if faults.LoginDelay > 0 || faults.CutLogin > entrapgtest.AtConnect {
 			out.add(err) // but not what it carries: PoolConfig says why
 		} else {
 			out.addError(err)

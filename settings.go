@@ -1,19 +1,23 @@
 package entrapg
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
 // settings are what a DSN and options come to: all that a login needs. They
 // never change once made.
 type settings struct {
-	config *pgx.ConnConfig // secured; without password, and without user where it is derived
-	tokens *tokenSource
-	stdlib []stdlib.OptionOpenDB
+	config  *pgx.ConnConfig // secured; without password, and without user where it is derived
+	sslmode string          // in force
+	tokens  *tokenSource
+	stdlib  []stdlib.OptionOpenDB
 }
 
 // newSettings puts a DSN and options together. Parse is pgx's or pgxpool's.
@@ -30,6 +34,9 @@ func newSettings(dsn string, opts []Option, parse func(string) (*pgx.ConnConfig,
 	for _, adjust := range o.adjust {
 		adjust(config)
 	}
+	if config.DialFunc == nil || config.LookupFunc == nil || config.BuildFrontend == nil || slices.Contains(config.Fallbacks, nil) {
+		return nil, &ConfigError{Setting: "WithConnConfig", Problem: "it removes what pgx cannot do without: DialFunc, LookupFunc, BuildFrontend or a fallback is nil"}
+	}
 	if config.Password != "" {
 		return nil, &ConfigError{Setting: "WithConnConfig", Problem: "it sets Password, which is for the token: leave it alone"}
 	}
@@ -37,6 +44,9 @@ func newSettings(dsn string, opts []Option, parse func(string) (*pgx.ConnConfig,
 		if err := usableName(config.User); err != nil {
 			return nil, &UsernameError{Problem: "the one that is set cannot be a role's name", Err: err}
 		}
+	}
+	if err := cleartextAllowed(&config.Config); err != nil {
+		return nil, err
 	}
 	if err := secure(&config.Config, target.sslmode); err != nil {
 		return nil, err
@@ -67,14 +77,19 @@ func newSettings(dsn string, opts []Option, parse func(string) (*pgx.ConnConfig,
 	if config.User == "" {
 		tokens.management = azure.management
 	}
-	return &settings{config: config, tokens: tokens, stdlib: o.stdlib}, nil
+	return &settings{config: config, sslmode: target.sslmode, tokens: tokens, stdlib: o.stdlib}, nil
 }
 
-// user returns the user to log in as with t: the one that is set, else the one
-// that t is for.
-func (s *settings) user(t *token) (string, error) {
-	if s.config.User != "" {
-		return s.config.User, nil
+// cleartextAllowed refuses settings that forbid what a token is sent as: a
+// cleartext password, inside TLS.
+func cleartextAllowed(config *pgconn.Config) error {
+	if config.ChannelBinding == "require" {
+		return &ConfigError{Setting: "channel_binding", Problem: "channel_binding=require is for SCRAM, and a token is sent as a cleartext password inside TLS: leave it out"}
 	}
-	return t.user, t.userErr
+	methods := strings.Split(strings.ReplaceAll(config.RequireAuth, " ", ""), ",")
+	negated := strings.HasPrefix(config.RequireAuth, "!")
+	if config.RequireAuth != "" && (negated && slices.Contains(methods, "!password") || !negated && !slices.Contains(methods, "password")) {
+		return &ConfigError{Setting: "require_auth", Problem: "it forbids password, which is how a token is sent: use require_auth=password, or leave it out"}
+	}
+	return nil
 }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +20,13 @@ const (
 	// requestLimit bounds a request for a token, which no caller's deadline does.
 	// Off Azure, the managed-identity endpoint can keep azidentity for minutes.
 	requestLimit = 30 * time.Second
+
+	// lookupLimit bounds the look-up of a user's name, which a login may do without.
+	lookupLimit = 10 * time.Second
+
+	// maxCalls bounds how many calls of a credential that heeds no context may
+	// hang, each abandoned after requestLimit.
+	maxCalls = 2
 
 	// refreshMargin is how long before its expiry a token is replaced, where the
 	// credential says nothing and the token does not live too briefly for it.
@@ -40,6 +49,18 @@ type token struct {
 	userErr error     // why there is no such user
 }
 
+// userFor returns the user to log in as: the one that is set, else the one that
+// the token is for.
+func (t *token) userFor(set string) (string, error) {
+	switch {
+	case set != "":
+		return set, nil
+	case t.user == "" && t.userErr == nil:
+		return "", &UsernameError{Problem: "the one that was set has been removed"}
+	}
+	return t.user, t.userErr
+}
+
 // tokenSource holds the one current token of a credential and a scope. While
 // it is fresh, get takes a clock reading and an atomic load. Otherwise one
 // request is under way at a time, which belongs to no caller.
@@ -57,15 +78,16 @@ type tokenSource struct {
 
 	mu     sync.Mutex // guards what follows, and every change of current; nothing slow runs under it
 	asking *request   // nil where no request is under way
+	calls  int        // of the credential that have not returned, abandoned ones among them
 	closed bool
 
 	// For an identity that its database token does not name, so that it is
 	// looked up once.
 	identity, identityUser string
 
-	refusals     atomic.Int64 // new tokens in a row that the server refused; read without mu
-	refusedValue string       // the last of them
-	resume       time.Time    // until then, a refused token is kept
+	refusals atomic.Int64 // new tokens in a row that the server refused; read without mu
+	refused  *token       // the last of them
+	resume   time.Time    // until then, a refused token is kept
 }
 
 // A request is one call of the credential. Its fields are set before done is closed.
@@ -84,6 +106,9 @@ func (s *tokenSource) get(ctx context.Context) (t *token, isNew bool, err error)
 		t, now := s.current.Load(), s.now()
 		if t != nil && now.Before(t.refresh) {
 			return t, false, nil
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, false, s.failed(err)
 		}
 		r := s.ask(ctx, t)
 		if t != nil && now.Before(t.expires) {
@@ -109,14 +134,15 @@ func (s *tokenSource) ask(ctx context.Context, seen *token) *request {
 	defer s.mu.Unlock()
 	switch {
 	case s.closed:
-		r := &request{done: make(chan struct{}), err: errClosed}
-		close(r.done)
-		return r
+		return failedRequest(errClosed)
 	case s.asking != nil:
 		return s.asking
 	case s.current.Load() != seen:
 		return nil
+	case s.calls >= maxCalls:
+		return failedRequest(s.failed(errors.New("the credential has not returned from earlier calls")))
 	}
+	s.calls++
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestLimit)
 	r := &request{done: make(chan struct{}), cancel: cancel}
 	s.asking = r
@@ -134,10 +160,19 @@ func (s *tokenSource) ask(ctx context.Context, seen *token) *request {
 				err = s.failed(err)
 			}
 			abandon()
+			s.mu.Lock()
+			s.calls--
+			s.mu.Unlock()
 			s.finish(r, t, err)
 		}()
 		t, err = s.request(ctx)
 	}()
+	return r
+}
+
+func failedRequest(err error) *request {
+	r := &request{done: make(chan struct{}), err: err}
+	close(r.done)
 	return r
 }
 
@@ -198,7 +233,10 @@ func (s *tokenSource) request(ctx context.Context) (*token, error) {
 		return nil, err
 	}
 	answer, err := s.getToken(ctx, credential, s.scope)
-	if err != nil {
+	switch {
+	case err != nil && answer.Token != "" && strings.Contains(err.Error(), answer.Token):
+		return nil, errors.New("the credential failed, with an error that shows a token and is not repeated here")
+	case err != nil:
 		return nil, err
 	}
 	t, err := newToken(answer, s.now())
@@ -272,6 +310,8 @@ func (s *tokenSource) deriveUser(ctx context.Context, credential azcore.TokenCre
 		return user, nil, nil
 	}
 
+	ctx, cancel := context.WithTimeout(ctx, lookupLimit)
+	defer cancel()
 	answer, lookup := s.getToken(ctx, credential, s.management)
 	if lookup != nil {
 		s.failures.Add(1)
@@ -301,13 +341,15 @@ func (s *tokenSource) refuse(t *token, isNew bool) {
 	const free = 3
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if isNew && s.refusedValue != t.value {
-		s.refusedValue = t.value
+	if isNew && s.refused != t { // else another connection with the same token was here first
+		s.refused = t
 		if n := int(s.refusals.Add(1)); n >= free {
 			s.resume = wall(s.now()).Add(backoff(n - free))
 		}
 	}
-	if current := s.current.Load(); current != nil && current.value == t.value && !s.now().Before(s.resume) {
+	// A clock that was set back must not make the pause longer than it was.
+	pausing := s.now().Before(s.resume) && s.resume.Sub(s.now()) <= backoff(math.MaxInt)
+	if current := s.current.Load(); current != nil && current.value == t.value && !pausing {
 		s.current.Store(nil)
 	}
 }
@@ -321,7 +363,7 @@ func (s *tokenSource) accept(t *token) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.refusals.Store(0)
-	s.refusedValue, s.resume = "", time.Time{}
+	s.refused, s.resume = nil, time.Time{}
 	if s.current.Load() == nil && !s.closed {
 		s.current.Store(t)
 	}

@@ -255,6 +255,13 @@ func (s *Server) openSession(ctx context.Context, c *client, m mapping) (net.Con
 	maps.DeleteFunc(config.RuntimeParams, func(name, _ string) bool {
 		return name == "user" || name == "database" || strings.HasPrefix(name, "_pq_.")
 	})
+	// What pgconn has read ahead is behind the reader that it gives its frontend,
+	// and on a slow machine it does read ahead.
+	var reader io.Reader
+	config.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+		reader = r
+		return pgproto3.NewFrontend(r, w)
+	}
 	conn, err := pgconn.ConnectConfig(ctx, config)
 	var said *pgconn.PgError
 	switch {
@@ -280,8 +287,16 @@ func (s *Server) openSession(ctx context.Context, c *client, m mapping) (net.Con
 		session.Conn.Close()
 		return nil, err
 	}
-	return session.Conn, nil
+	return &hijacked{Conn: session.Conn, reader: reader}, nil
 }
+
+// hijacked is a connection taken over from pgconn, read through pgconn's reader.
+type hijacked struct {
+	net.Conn
+	reader io.Reader
+}
+
+func (h *hijacked) Read(b []byte) (int, error) { return h.reader.Read(b) }
 
 // handOver leaves a role that is not mapped to the real server, which sees the
 // client's own startup message and asks in its own way.
@@ -305,7 +320,10 @@ func (s *Server) cancelQuery(ctx context.Context, raw []byte) error {
 	if err != nil {
 		return err
 	}
-	defer upstream.Close()
+	if !s.track(upstream) {
+		return errEnded
+	}
+	defer s.untrack(upstream)
 	if _, err := upstream.Write(raw); err != nil {
 		return err
 	}

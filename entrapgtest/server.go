@@ -195,11 +195,17 @@ func (s *Server) AdminDSN() string {
 // exist: pgaadauth_create_principal_with_oid. An empty role means the
 // principal's own name.
 func (s *Server) CreateRole(ctx context.Context, role string, p *Principal) error {
+	if p == nil || p.tenant != s.Tenant {
+		return errors.New("entrapgtest: the principal is not one of this server's tenant")
+	}
 	if role == "" {
 		role = p.Name
 	}
-	if len(role) > 63 {
-		return fmt.Errorf("entrapgtest: role %q is longer than the 63 bytes that PostgreSQL keeps", role)
+	switch {
+	case role == "" || len(role) > 63 || strings.IndexByte(role, 0) >= 0:
+		return fmt.Errorf("entrapgtest: PostgreSQL has no role %q: names have 1 to 63 bytes and no NUL", role)
+	case role == s.upstream.User:
+		return fmt.Errorf("entrapgtest: role %q is the superuser that this server itself logs in as", role)
 	}
 	password := rand.Text()
 	name := pgx.Identifier{role}.Sanitize()
@@ -241,7 +247,11 @@ type Login struct {
 	Reason      string // what the server knows besides; no token is ever in it
 }
 
-// Logins returns the attempts so far, oldest first. An attempt is there by the
+// keptLogins is how many attempts are remembered at the least.
+const keptLogins = 10_000
+
+// Logins returns the attempts so far, oldest first; of very many, the newest ten
+// thousand. An attempt is there by the
 // time that its client knows the outcome. One as a role that is not mapped is
 // handed to PostgreSQL, which decides; it counts as not accepted, with that as its Reason.
 func (s *Server) Logins() []Login {
@@ -253,5 +263,8 @@ func (s *Server) Logins() []Login {
 func (s *Server) record(l Login) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.logins) >= 2*keptLogins {
+		s.logins = slices.Delete(s.logins, 0, keptLogins)
+	}
 	s.logins = append(s.logins, l)
 }

@@ -556,11 +556,46 @@ func TestNobodyElseReachesTheThrowawayServer(t *testing.T) {
 	}
 }
 
-func TestLongRoleNameIsRefused(t *testing.T) {
+func TestRolesThatCannotBeMappedAreRefused(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
-	if err := s.CreateRole(t.Context(), strings.Repeat("x", 64), s.Tenant.NewUser("a@contoso.example")); err == nil {
-		t.Error("PostgreSQL would cut it off")
+	alice := s.Tenant.NewUser("alice@contoso.example")
+	for name, err := range map[string]error{
+		"a name that PostgreSQL would cut off": s.CreateRole(t.Context(), strings.Repeat("x", 64), alice),
+		"a name with NUL":                      s.CreateRole(t.Context(), "a\x00b", alice),
+		"the superuser":                        s.CreateRole(t.Context(), "postgres", alice),
+		"nobody":                               s.CreateRole(t.Context(), "x", nil),
+		"a principal of no tenant":             s.CreateRole(t.Context(), "x", &entrapgtest.Principal{}),
+	} {
+		if err == nil {
+			t.Errorf("%s: no error", name)
+		}
 	}
+}
+
+func TestNothingIsLostBetweenLoginAndSessionOnABusyMachine(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	app := s.Tenant.NewUserAssignedIdentity("app")
+	createRole(t, s, "", app)
+	password := token(t, app, audience).Token
+	var all sync.WaitGroup
+	for range 24 {
+		all.Go(func() {
+			for range 15 {
+				conn, err := connect(t, s.DSN(), "app", password)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				if err := conn.Ping(ctx); err != nil {
+					t.Error(err)
+				}
+				cancel()
+				conn.Close(context.Background())
+			}
+		})
+	}
+	all.Wait()
 }
 
 func hostAndPort(t testing.TB, s *entrapgtest.Server) string {

@@ -140,10 +140,10 @@ func (d *demonstration) work(ctx context.Context, length time.Duration, out *ter
 		case <-tick.C:
 			left := max(0, time.Until(d.entra.Stats().TokenExpires))
 			token := fmt.Sprintf("no. %d, %.1f s", d.requests.count(), left.Seconds())
-			out.printf("%4.0f s  %-13s  %s  %s\n", time.Since(start).Seconds(), token, d.fresh.line(out), d.fixed.line(out))
+			out.printf("%4.0f s  %-13s  %s  %s\n", time.Since(start).Seconds(), token, d.fresh.line(out, 26), d.fixed.line(out, 0))
 			if text := d.fixed.complaint(); text != "" && !complained {
 				complained = true
-				out.printf("%s\n", out.bad(fmt.Sprintf("%6s  └ the fixed token: %s", "", text)))
+				out.printf("%s\n", out.bad(fmt.Sprintf("%6s  └ %s", "", text)))
 			}
 		case <-working.Done():
 		}
@@ -162,7 +162,7 @@ func (d *demonstration) summarize(out *terminal) {
 	row("connections opened", d.fresh.opened.Load(), d.fixed.opened.Load())
 	row("logins refused", d.fresh.refused.Load(), d.fixed.refused.Load())
 	row("tokens requested", d.requests.count(), 1)
-	row("slowest connect while a token", "", "")
+	out.printf("slowest connect while a token\n")
 	row("  was being replaced", milliseconds(d.fresh.slowest()), "–")
 	out.printf("\n%s\n", out.dim(fmt.Sprintf("Entra took %v for each token. One more request, for Azure Resource Manager,\nfound the user's name.", demoEntraDelay)))
 }
@@ -299,15 +299,15 @@ func (p *pool) complaint() string {
 	return ""
 }
 
-// line tells of the time since the last line.
-func (p *pool) line(out *terminal) string {
+// line tells of the time since the last line, filled up to a width.
+func (p *pool) line(out *terminal, width int) string {
 	queries, refused := p.queries.Load(), p.refused.Load()
 	done, denied := queries-p.lineQueries, refused-p.lineRefused
 	p.lineQueries, p.lineRefused = queries, refused
 	if denied > 0 {
-		return out.bad(fmt.Sprintf("%-26s", fmt.Sprintf("✗ %d queries, %d refused", done, denied)))
+		return out.bad(fmt.Sprintf("%-*s", width, fmt.Sprintf("✗ %d queries, %d refused", done, denied)))
 	}
-	return out.good(fmt.Sprintf("%-26s", fmt.Sprintf("✓ %d queries", done)))
+	return out.good(fmt.Sprintf("%-*s", width, fmt.Sprintf("✓ %d queries", done)))
 }
 
 // slowest is the longest connect that a request for a token overlapped, the
