@@ -121,9 +121,9 @@ func TestPlainPgxConnectionLogsInByThePoolsHook(t *testing.T) {
 func TestPgxpoolReportsWhatIsWrongAtOnce(t *testing.T) {
 	var config *entrapg.ConfigError
 	for setting, dsn := range map[string]string{
-		"password": "host=db.example.com password=hunter2",
-		"sslmode":  "host=db.example.com sslmode=prefer",
-		"dsn":      "host=db.example.com pool_max_conns=many",
+		"password":       "host=db.example.com password=hunter2",
+		"sslmode":        "host=db.example.com sslmode=prefer",
+		"pool_max_conns": "host=db.example.com pool_max_conns=many",
 	} {
 		if _, err := entrapg.PoolConfig(dsn); !errors.As(err, &config) || config.Setting != setting {
 			t.Errorf("%s: got %v, want a ConfigError for %s", dsn, err, setting)
@@ -145,5 +145,30 @@ func TestPgxpoolWithoutATokenDialsNothing(t *testing.T) {
 	}
 	if n := len(s.Logins()); n != 0 {
 		t.Errorf("%d logins were attempted", n)
+	}
+}
+
+func TestPgxpoolsConfigurationCannotBeMadeUnsafeAfterwards(t *testing.T) {
+	s := &pipeServer{}
+	config := poolConfig(t, "host=db.example.com user=app", s.options(), entrapg.WithCredential(&numbered{life: time.Hour}))
+	config.ConnConfig.TLSConfig = nil
+	var refused *entrapg.ConfigError
+	if err := newPool(t, config).Ping(t.Context()); !errors.As(err, &refused) || len(s.passwords()) > 0 {
+		t.Errorf("got %v, want a ConfigError", err)
+	}
+}
+
+func TestPgxpoolLogsInAsTheUserOfItsConfiguration(t *testing.T) {
+	alice := server().Tenant.NewUser("alice.pool@contoso.example")
+	createRole(t, server(), "", alice)
+	createRole(t, server(), "other name of alice", alice)
+	config := poolConfig(t, server().DSN(), entrapg.WithCredential(alice))
+	other := config.Copy()
+	other.ConnConfig.User = "other name of alice"
+	for want, config := range map[string]*pgxpool.Config{alice.Name: config, "other name of alice": other} {
+		var user string
+		if err := newPool(t, config).QueryRow(t.Context(), "select session_user").Scan(&user); err != nil || user != want {
+			t.Errorf("logged in as %q, error %v, want %q", user, err, want)
+		}
 	}
 }

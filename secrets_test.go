@@ -166,18 +166,63 @@ func TestNothingThatCanBeRenderedShowsAToken(t *testing.T) {
 }
 
 func TestServerThatRepeatsTheTokenInItsErrorIsNotQuoted(t *testing.T) {
-	s := &pipeServer{refuse: func(password string) *pgproto3.ErrorResponse {
-		return &pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "who is " + password + "?", Detail: password, Hint: password, Where: password}
-	}}
-	c := entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(&numbered{life: time.Hour}))
-	out := &rendered{}
-	err := connect(t, c)
-	out.addError(err)
-	if text := out.text.String(); strings.Contains(text, "token-1") || !strings.Contains(text, "who is [token]?") {
-		t.Errorf("got %s", text)
+	value := strings.Repeat("0123456789abcdef", 300) // of which servers may repeat a part
+	credential := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
+		return azcore.AccessToken{Token: value, ExpiresOn: time.Now().Add(time.Hour)}, nil
+	})
+	for name, repeated := range map[string]string{"whole": value, "cut off": value[:4095], "the end": value[100:]} {
+		for _, severity := range []string{"FATAL", "ERROR"} {
+			s := &pipeServer{refuse: func(string) *pgproto3.ErrorResponse {
+				return &pgproto3.ErrorResponse{Severity: severity, Code: "28000", Message: "who is " + repeated + "?", Detail: repeated, Hint: repeated, Where: repeated}
+			}}
+			out := &rendered{}
+			err := connect(t, entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(credential)))
+			out.addError(err)
+			var login *entrapg.LoginError
+			if !errors.As(err, &login) || !strings.Contains(err.Error(), "who is [token]?") {
+				t.Errorf("%s: got %v, want a LoginError without the token", name, err)
+			}
+			out.addError(newPool(t, poolConfig(t, bubbleDSN, s.options(), entrapg.WithCredential(credential))).Ping(t.Context()))
+			if strings.Contains(out.text.String(), value[:32]) {
+				t.Errorf("%s, %s: the token shows", name, severity)
+			}
+		}
 	}
-	var login *entrapg.LoginError
-	if !errors.As(err, &login) {
-		t.Errorf("got %v, want a LoginError", err)
+}
+
+func TestConfigurationOfAnOpenConnectionHandsOutNoToken(t *testing.T) {
+	s := &pipeServer{}
+	c := entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(&numbered{life: time.Hour}))
+	conn, err := c.Connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	config := conn.(*stdlib.Conn).Conn().Config()
+	config.Password = "of the caller"
+	var all sync.WaitGroup
+	for range 4 { // at once: -race looks on
+		all.Go(func() {
+			other, err := pgx.ConnectConfig(t.Context(), config)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			other.Close(context.Background())
+		})
+	}
+	all.Wait()
+	if got := s.passwords(); len(got) != 5 || got[0] != "token-1" || got[1] != "of the caller" || got[4] != "of the caller" {
+		t.Errorf("passwords sent: %q", got)
+	}
+}
+
+func TestCredentialThatShowsItsTokenInAnErrorIsNotQuoted(t *testing.T) {
+	credential := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
+		return azcore.AccessToken{Token: "canary"}, errors.New("cannot keep canary")
+	})
+	var token *entrapg.TokenError
+	if err := connect(t, entrapg.NewConnector(bubbleDSN, entrapg.WithCredential(credential))); !errors.As(err, &token) || strings.Contains(err.Error(), "canary") {
+		t.Errorf("got %v", err)
 	}
 }

@@ -382,7 +382,12 @@ func TestFailureOtherThanARefusalIsNotRetried(t *testing.T) {
 }
 
 func TestHopelessIdentityIsNotAskedForATokenByEveryConnection(t *testing.T) {
-	credential := &numbered{life: time.Hour}
+	for name, frozen := range map[string]bool{"new tokens": false, "a credential that caches": true} {
+		t.Run(name, func(t *testing.T) { testHopelessIdentity(t, &numbered{life: time.Hour, frozen: frozen}) })
+	}
+}
+
+func testHopelessIdentity(t *testing.T, credential *numbered) {
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		s.refuse = func(string) *pgproto3.ErrorResponse {
 			return &pgproto3.ErrorResponse{Severity: "FATAL", Code: "28P01", Message: `password authentication failed for user "app"`}
@@ -595,4 +600,57 @@ func TestFailingHookIsNoRefusedLogin(t *testing.T) {
 	if stats := c.Stats(); credential.count() != 1 || stats.LoginsRefused != 0 || stats.LoginRetries != 0 {
 		t.Errorf("%d token requests; Stats: %+v", credential.count(), stats)
 	}
+}
+
+func TestCredentialThatHangsForEverIsNotCalledAgainAndAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		credential := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
+			<-release
+			return azcore.AccessToken{Token: "t", ExpiresOn: time.Now().Add(time.Hour)}, nil
+		})
+		s := &pipeServer{}
+		c := entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
+		for range 100 {
+			var token *entrapg.TokenError
+			if err := connect(t, c); !errors.As(err, &token) {
+				t.Fatalf("got %v, want a TokenError", err)
+			}
+		}
+		if n := c.Stats().TokenRequests; n > 2 {
+			t.Errorf("%d calls hang, want 2 at the most", n)
+		}
+		close(release)
+		synctest.Wait()
+		mustConnect(t, c)
+	})
+}
+
+func TestCallerThatHasGivenUpAlreadyStartsNoRequest(t *testing.T) {
+	credential := &numbered{life: time.Hour}
+	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, _ *pipeServer) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := c.Connect(ctx); !errors.Is(err, context.Canceled) || credential.count() != 0 {
+			t.Errorf("%d requests, error %v", credential.count(), err)
+		}
+	})
+}
+
+func TestLookUpThatHangsDoesNotKeepALoginFromTheNameItHas(t *testing.T) {
+	credential := credentialFunc(func(ctx context.Context, scope string) (azcore.AccessToken, error) {
+		if strings.Contains(scope, "management") {
+			<-ctx.Done()
+			return azcore.AccessToken{}, ctx.Err()
+		}
+		return azcore.AccessToken{Token: jwt(c{"app_displayname": "Shop"}), ExpiresOn: time.Now().Add(time.Hour)}, nil
+	})
+	synctest.Test(t, func(t *testing.T) {
+		s := &pipeServer{}
+		c := entrapg.NewConnector("host=127.0.0.1 sslmode=disable", s.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
+		mustConnect(t, c)
+		if user := c.Stats().User; user != "Shop" {
+			t.Errorf("user %q", user)
+		}
+	})
 }

@@ -49,3 +49,28 @@ func TestLaptopThatSleptAsksForANewToken(t *testing.T) {
 		t.Errorf("%d token requests, error %v: the token that expired during the sleep was used", credential.calls, err)
 	}
 }
+
+func TestClockThatIsSetBackProlongsNoPause(t *testing.T) {
+	credential := &oneHour{}
+	clock := time.Now
+	s := &tokenSource{
+		credential: &lazyCredential{made: credential},
+		logger:     slog.New(slog.DiscardHandler),
+		now:        func() time.Time { return clock() },
+	}
+	for range 5 { // until there is a pause
+		tok, isNew, err := s.get(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.refuse(tok, isNew)
+	}
+	if s.current.Load() == nil {
+		t.Fatal("there is no pause")
+	}
+	clock = func() time.Time { return time.Now().Add(-10 * time.Hour) }
+	s.refuse(s.current.Load(), false)
+	if s.current.Load() != nil {
+		t.Error("the refused token is kept for hours")
+	}
+}
