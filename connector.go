@@ -152,6 +152,7 @@ func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 	case tokenErr != nil:
 		return nil, fmt.Errorf("%w; for another attempt: %w", err, tokenErr)
 	case next.value == t.value:
+		tokens.refuse(next, isNew) // what the server thinks of it is known
 		return nil, err
 	}
 	tokens.logger.Warn("entrapg: login refused, trying once more with a new token", "error", err)
