@@ -130,7 +130,7 @@ func (d *demonstration) work(ctx context.Context, length time.Duration, out *ter
 		workers.Go(func() { d.fixed.work(working) })
 	}
 
-	out.printf("%s\n", out.dim(fmt.Sprintf("%6s  %-13s  %-26s  %s", "", "token", "entrapg", "token fixed at start")))
+	out.printf("%s\n", out.dim(fmt.Sprintf("%6s  %-13s  %-26s  %s", "", "token, left", "entrapg", "token fixed at start")))
 	start := time.Now()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
