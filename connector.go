@@ -79,7 +79,6 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -142,45 +141,49 @@ func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, refused, err := c.login(ctx, t, isNew)
+	conn, refused, err := c.login(ctx, t)
 	if isNew || !refused {
 		return conn, err
 	}
 	// The server stopped accepting this token before its time.
-	next, isNew, tokenErr := tokens.get(ctx)
+	next, _, tokenErr := tokens.get(ctx)
 	switch {
 	case tokenErr != nil:
 		return nil, fmt.Errorf("%w; for another attempt: %w", err, tokenErr)
 	case next.value == t.value:
-		tokens.refuse(next, isNew) // what the server thinks of it is known
+		user, _ := next.userFor(c.settings.config.User)
+		tokens.refuse(user, next) // what the server thinks of it is known
 		return nil, err
 	}
 	tokens.logger.Warn("entrapg: login refused, trying once more with a new token", "error", err)
 	c.retries.Add(1)
-	conn, _, err = c.login(ctx, next, isNew)
+	conn, _, err = c.login(ctx, next)
 	return conn, err
 }
 
 // login makes one attempt with t. Refused tells that the server turned the
 // user away, and not merely that something failed.
-func (c *Connector) login(ctx context.Context, t *token, isNew bool) (conn driver.Conn, refused bool, err error) {
+func (c *Connector) login(ctx context.Context, t *token) (conn driver.Conn, refused bool, err error) {
 	user, err := t.userFor(c.settings.config.User)
 	if err != nil {
 		return nil, false, err
 	}
 	config := *c.settings.config
-	l := c.settings.tokens.lend(&config, user, t, isNew)
+	tokens := c.settings.tokens
+	l := tokens.lend(&config, user, t, func() { refused = true })
 	conn, err = stdlib.GetConnector(config, c.settings.stdlib...).Connect(ctx)
-	if err == nil {
+	switch {
+	case err == nil: // whatever a host before the last one said
 		c.logins.Add(1)
 		return conn, false, nil
-	}
-	l.abort()
-	if l.accepted { // a hook failed
+	case l.accepted: // a hook failed
+		l.abort()
 		return nil, false, fmt.Errorf("entrapg: %w", err)
 	}
-	if refused = slices.ContainsFunc(serverErrors(err), isRefusal); refused {
+	l.abort()
+	if refused {
 		c.refusals.Add(1)
+		tokens.refuse(user, t)
 	}
 	return nil, refused, connectError(user, err)
 }

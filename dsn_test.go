@@ -199,6 +199,14 @@ func TestPasswordsFromElsewhereAreIgnored(t *testing.T) {
 	}
 }
 
+func TestMethodsThatAllowATokenAreTaken(t *testing.T) {
+	for _, methods := range []string{"password", "\tpassword , scram-sha-256", " !md5,!gss", "!none"} {
+		if _, err := configOf(t, "host=db.example.com require_auth="+quote(methods)); err != nil {
+			t.Errorf("%q: %v", methods, err)
+		}
+	}
+}
+
 func TestRootsAreTheSystemsUnlessTheyAreChosen(t *testing.T) {
 	home := t.TempDir()
 	t.Setenv("HOME", home)

@@ -75,12 +75,14 @@ type pipeServer struct {
 func (s *pipeServer) options() entrapg.Option {
 	return entrapg.WithConnConfig(func(config *pgx.ConnConfig) {
 		config.LookupFunc = func(context.Context, string) ([]string, error) { return []string{"127.0.0.1"}, nil }
-		config.DialFunc = func(context.Context, string, string) (net.Conn, error) {
-			client, server := net.Pipe()
-			go s.serve(server)
-			return client, nil
-		}
+		config.DialFunc = s.dial
 	})
+}
+
+func (s *pipeServer) dial(context.Context, string, string) (net.Conn, error) {
+	client, server := net.Pipe()
+	go s.serve(server)
+	return client, nil
 }
 
 func (s *pipeServer) serve(conn net.Conn) {

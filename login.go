@@ -20,10 +20,11 @@ type login struct {
 	accepted bool // the server let the user in; from here on nothing changes
 }
 
-// lend prepares config to log in as user with t, and tells tokens what the
-// server made of it. Config may be a shallow copy: its fields are set, and what
-// they point to is left alone. Hooks that it has already keep working.
-func (tokens *tokenSource) lend(config *pgx.ConnConfig, user string, t *token, isNew bool) *login {
+// lend prepares config to log in as user with t. Refused is called each time
+// that a host refuses it, and tokens learns when one accepts it. Config may be a
+// shallow copy: its fields are set, and what they point to is left alone. Hooks
+// that it has already keep working.
+func (tokens *tokenSource) lend(config *pgx.ConnConfig, user string, t *token, refused func()) *login {
 	l := &login{token: t}
 	config.User = user
 
@@ -51,7 +52,7 @@ func (tokens *tokenSource) lend(config *pgx.ConnConfig, user string, t *token, i
 		l.takeBack()
 		redact(e, t.value)
 		if isRefusal(e) {
-			tokens.refuse(t, isNew)
+			refused()
 		}
 		if onPgError != nil {
 			onPgError(conn, e)
@@ -65,7 +66,7 @@ func (tokens *tokenSource) lend(config *pgx.ConnConfig, user string, t *token, i
 			l.takeBack()
 			l.token, l.config = nil, nil
 			l.accepted = true
-			tokens.accept(t)
+			tokens.accept(user, t)
 		}
 		if afterConnect != nil {
 			return afterConnect(ctx, conn)

@@ -40,7 +40,7 @@ func PoolConfig(dsn string, opts ...Option) (*pgxpool.Config, error) {
 	}
 	tokens := s.tokens
 	pool.BeforeConnect = func(ctx context.Context, config *pgx.ConnConfig) error {
-		t, isNew, err := tokens.get(ctx)
+		t, _, err := tokens.get(ctx)
 		if err != nil {
 			return err
 		}
@@ -51,7 +51,7 @@ func PoolConfig(dsn string, opts ...Option) (*pgxpool.Config, error) {
 		if err := secure(&config.Config, s.sslmode); err != nil {
 			return err
 		}
-		tokens.lend(config, user, t, isNew)
+		tokens.lend(config, user, t, func() { tokens.refuse(user, t) })
 		return nil
 	}
 	return pool, nil

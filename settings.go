@@ -62,6 +62,7 @@ func newSettings(dsn string, opts []Option, parse func(string) (*pgx.ConnConfig,
 		scope:      azure.scope,
 		logger:     o.logger,
 		now:        time.Now,
+		refusals:   map[string]*refusals{},
 	}
 	if o.credential != nil {
 		tokens.name = credentialName(o.credential)
@@ -86,8 +87,11 @@ func cleartextAllowed(config *pgconn.Config) error {
 	if config.ChannelBinding == "require" {
 		return &ConfigError{Setting: "channel_binding", Problem: "channel_binding=require is for SCRAM, and a token is sent as a cleartext password inside TLS: leave it out"}
 	}
-	methods := strings.Split(strings.ReplaceAll(config.RequireAuth, " ", ""), ",")
-	negated := strings.HasPrefix(config.RequireAuth, "!")
+	methods := strings.Split(config.RequireAuth, ",")
+	for i := range methods {
+		methods[i] = strings.TrimSpace(methods[i])
+	}
+	negated := strings.HasPrefix(methods[0], "!")
 	if config.RequireAuth != "" && (negated && slices.Contains(methods, "!password") || !negated && !slices.Contains(methods, "password")) {
 		return &ConfigError{Setting: "require_auth", Problem: "it forbids password, which is how a token is sent: use require_auth=password, or leave it out"}
 	}

@@ -25,8 +25,10 @@ const (
 	lookupLimit = 10 * time.Second
 
 	// maxCalls bounds how many calls of a credential that heeds no context may
-	// hang, each abandoned after requestLimit.
-	maxCalls = 2
+	// hang, each abandoned after requestLimit. Should they never return, there is
+	// one more after each spareCall.
+	maxCalls  = 2
+	spareCall = 10 * time.Minute
 
 	// refreshMargin is how long before its expiry a token is replaced, where the
 	// credential says nothing and the token does not live too briefly for it.
@@ -79,15 +81,22 @@ type tokenSource struct {
 	mu     sync.Mutex // guards what follows, and every change of current; nothing slow runs under it
 	asking *request   // nil where no request is under way
 	calls  int        // of the credential that have not returned, abandoned ones among them
+	spare  time.Time  // when there may be one more, where calls has reached maxCalls
 	closed bool
 
 	// For an identity that its database token does not name, so that it is
 	// looked up once.
 	identity, identityUser string
 
-	refusals atomic.Int64 // new tokens in a row that the server refused; read without mu
-	refused  *token       // the last of them
-	resume   time.Time    // until then, a refused token is kept
+	refusals map[string]*refusals // of users, since the server last let them in
+	troubled atomic.Int64         // how many users that are; read without mu
+}
+
+// refusals are tokens in a row that the server refused a user with.
+type refusals struct {
+	count  int
+	last   *token
+	resume time.Time // until then, a refused token is kept
 }
 
 // A request is one call of the credential. Its fields are set before done is closed.
@@ -139,10 +148,11 @@ func (s *tokenSource) ask(ctx context.Context, seen *token) *request {
 		return s.asking
 	case s.current.Load() != seen:
 		return nil
-	case s.calls >= maxCalls:
+	case s.calls >= maxCalls && s.now().Before(s.spare):
 		return failedRequest(s.failed(errors.New("the credential has not returned from earlier calls")))
 	}
 	s.calls++
+	s.spare = wall(s.now()).Add(spareCall)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestLimit)
 	r := &request{done: make(chan struct{}), cancel: cancel}
 	s.asking = r
@@ -333,37 +343,45 @@ func (s *tokenSource) deriveUser(ctx context.Context, credential azcore.TokenCre
 	return user, lookup, nil
 }
 
-// refuse takes down that the server refused a login with t, and drops it, so
-// that the next caller has a new one. After a few new tokens in a row that were
-// refused like those before them, the fault lies elsewhere: then the token
-// stays for a while that grows, instead of a request for every connection.
-func (s *tokenSource) refuse(t *token, isNew bool) {
+// refuse takes down that the server refused user with t, and drops t, so that
+// the next caller has a new one. After a few tokens in a row that were refused,
+// the fault lies elsewhere: then the token stays for a while that grows, instead
+// of a request for every connection.
+func (s *tokenSource) refuse(user string, t *token) {
 	const free = 3
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if isNew && s.refused != t { // else another connection with the same token was here first
-		s.refused = t
-		if n := int(s.refusals.Add(1)); n >= free {
-			s.resume = wall(s.now()).Add(backoff(n - free))
+	r := s.refusals[user]
+	if r == nil {
+		r = &refusals{}
+		s.refusals[user] = r
+		s.troubled.Add(1)
+	}
+	if r.last != t { // else another connection with the same token was here first
+		r.last = t
+		if r.count++; r.count > free {
+			r.resume = wall(s.now()).Add(backoff(r.count - free - 1))
 		}
 	}
 	// A clock that was set back must not make the pause longer than it was.
-	pausing := s.now().Before(s.resume) && s.resume.Sub(s.now()) <= backoff(math.MaxInt)
+	pausing := s.now().Before(r.resume) && r.resume.Sub(s.now()) <= backoff(math.MaxInt)
 	if current := s.current.Load(); current != nil && current.value == t.value && !pausing {
 		s.current.Store(nil)
 	}
 }
 
-// accept takes down that the server accepted t. If another host had refused it
-// before, it is put back.
-func (s *tokenSource) accept(t *token) {
-	if s.refusals.Load() == 0 && s.current.Load() != nil {
+// accept takes down that the server let user in with t. If another host or
+// another user's refusal had it dropped, it is put back.
+func (s *tokenSource) accept(user string, t *token) {
+	if s.troubled.Load() == 0 && s.current.Load() != nil {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.refusals.Store(0)
-	s.refused, s.resume = nil, time.Time{}
+	if s.refusals[user] != nil {
+		delete(s.refusals, user)
+		s.troubled.Add(-1)
+	}
 	if s.current.Load() == nil && !s.closed {
 		s.current.Store(t)
 	}

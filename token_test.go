@@ -620,9 +620,51 @@ func TestCredentialThatHangsForEverIsNotCalledAgainAndAgain(t *testing.T) {
 		if n := c.Stats().TokenRequests; n > 2 {
 			t.Errorf("%d calls hang, want 2 at the most", n)
 		}
+		time.Sleep(11 * time.Minute)
+		if err := connect(t, c); err == nil || c.Stats().TokenRequests != 3 {
+			t.Errorf("later: %v, %d calls, want one more", err, c.Stats().TokenRequests)
+		}
 		close(release)
 		synctest.Wait()
 		mustConnect(t, c)
+	})
+}
+
+func TestOnePoolsHopelessUserDoesNotCostAnothersTokens(t *testing.T) {
+	credential := &numbered{life: time.Hour}
+	synctest.Test(t, func(t *testing.T) {
+		bad := &pipeServer{refuse: func(string) *pgproto3.ErrorResponse {
+			return &pgproto3.ErrorResponse{Severity: "FATAL", Code: "28P01", Message: "no such role"}
+		}}
+		good := &pipeServer{}
+		config, err := entrapg.PoolConfig(bubbleDSN, good.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		login := func(user string, s *pipeServer) error {
+			c := config.ConnConfig.Copy()
+			c.User = user
+			if err := config.BeforeConnect(t.Context(), c); err != nil {
+				return err
+			}
+			c.DialFunc = s.dial
+			conn, err := pgx.ConnectConfig(t.Context(), c)
+			if err == nil {
+				conn.Close(t.Context())
+			}
+			return err
+		}
+		for range 500 {
+			if err := login("good", good); err != nil {
+				t.Fatal(err)
+			}
+			if err := login("bad", bad); err == nil {
+				t.Fatal("the hopeless user was let in")
+			}
+		}
+		if n := credential.count(); n > 10 {
+			t.Errorf("%d token requests for 500 connections, want 10 at the most", n)
+		}
 	})
 }
 

@@ -57,19 +57,20 @@ func TestClockThatIsSetBackProlongsNoPause(t *testing.T) {
 		credential: &lazyCredential{made: credential},
 		logger:     slog.New(slog.DiscardHandler),
 		now:        func() time.Time { return clock() },
+		refusals:   map[string]*refusals{},
 	}
 	for range 5 { // until there is a pause
-		tok, isNew, err := s.get(t.Context())
+		tok, _, err := s.get(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.refuse(tok, isNew)
+		s.refuse("app", tok)
 	}
 	if s.current.Load() == nil {
 		t.Fatal("there is no pause")
 	}
 	clock = func() time.Time { return time.Now().Add(-10 * time.Hour) }
-	s.refuse(s.current.Load(), false)
+	s.refuse("app", s.current.Load())
 	if s.current.Load() != nil {
 		t.Error("the refused token is kept for hours")
 	}
