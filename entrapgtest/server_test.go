@@ -572,32 +572,6 @@ func TestRolesThatCannotBeMappedAreRefused(t *testing.T) {
 	}
 }
 
-func TestNothingIsLostBetweenLoginAndSessionOnABusyMachine(t *testing.T) {
-	s := start(t, entrapgtest.Config{})
-	app := s.Tenant.NewUserAssignedIdentity("app")
-	createRole(t, s, "", app)
-	password := token(t, app, audience).Token
-	var all sync.WaitGroup
-	for range 24 {
-		all.Go(func() {
-			for range 15 {
-				conn, err := connect(t, s.DSN(), "app", password)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-				if err := conn.Ping(ctx); err != nil {
-					t.Error(err)
-				}
-				cancel()
-				conn.Close(context.Background())
-			}
-		})
-	}
-	all.Wait()
-}
-
 func hostAndPort(t testing.TB, s *entrapgtest.Server) string {
 	t.Helper()
 	host, port, err := net.SplitHostPort(s.Addr())

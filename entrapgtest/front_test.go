@@ -1,0 +1,58 @@
+package entrapgtest
+
+import (
+	"context"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/jackc/pgx/v5"
+)
+
+// slowWriter is a connection of a machine so busy that a write takes longer
+// than pgconn puts up with: it then begins to read ahead.
+type slowWriter struct{ net.Conn }
+
+func (c slowWriter) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	time.Sleep(60 * time.Millisecond)
+	return n, err
+}
+
+func TestNothingIsLostBetweenLoginAndSessionOnABusyMachine(t *testing.T) {
+	s, err := Start(t.Context(), Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	app := s.Tenant.NewUserAssignedIdentity("app")
+	if err := s.CreateRole(t.Context(), "", app); err != nil {
+		t.Fatal(err)
+	}
+	token, err := app.GetToken(t.Context(), policy.TokenRequestOptions{Scopes: []string{s.config.Audience + "/.default"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dial := s.upstream.DialFunc
+	s.upstream.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		return slowWriter{conn}, err
+	}
+
+	config, err := pgx.ParseConfig(s.DSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.User, config.Password = app.Name, token.Token
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if err := conn.Ping(ctx); err != nil {
+		t.Errorf("the first answer of the session is lost: %v", err)
+	}
+}
