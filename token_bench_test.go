@@ -1,7 +1,6 @@
 package entrapg
 
 import (
-	"log/slog"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -12,7 +11,7 @@ import (
 // against one clock reading and one atomic load, which is the least it can be.
 // The two take turns, so that the ratio holds on a machine whose speed drifts.
 func BenchmarkTokenStep(b *testing.B) {
-	s := &tokenSource{credential: &lazyCredential{made: &oneHour{}}, logger: slog.New(slog.DiscardHandler), now: time.Now}
+	s := sourceOn(&oneHour{}, time.Now)
 	if _, _, err := s.get(b.Context()); err != nil {
 		b.Fatal(err)
 	}

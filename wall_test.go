@@ -19,6 +19,16 @@ func (c *oneHour) GetToken(context.Context, policy.TokenRequestOptions) (azcore.
 	return azcore.AccessToken{Token: "t", ExpiresOn: now.Add(time.Hour)}, nil
 }
 
+// sourceOn is a source of credential's tokens on a clock of the test's own.
+func sourceOn(credential *oneHour, now func() time.Time) *tokenSource {
+	return &tokenSource{
+		credential: &lazyCredential{made: credential},
+		logger:     slog.New(slog.DiscardHandler),
+		now:        now,
+		refusals:   map[string]*refusals{},
+	}
+}
+
 // afterSleep is what time.Now returns on a machine that has slept: the wall
 // clock has gone on, the monotonic one has not. Only package time can make such
 // a Time, so this reaches into its second field, where the monotonic reading is.
@@ -35,11 +45,7 @@ func afterSleep(t *testing.T, slept time.Duration) time.Time {
 func TestLaptopThatSleptAsksForANewToken(t *testing.T) {
 	credential := &oneHour{}
 	clock := time.Now
-	s := &tokenSource{
-		credential: &lazyCredential{made: credential},
-		logger:     slog.New(slog.DiscardHandler),
-		now:        func() time.Time { return clock() },
-	}
+	s := sourceOn(credential, func() time.Time { return clock() })
 	if _, _, err := s.get(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -53,12 +59,7 @@ func TestLaptopThatSleptAsksForANewToken(t *testing.T) {
 func TestClockThatIsSetBackProlongsNoPause(t *testing.T) {
 	credential := &oneHour{}
 	clock := time.Now
-	s := &tokenSource{
-		credential: &lazyCredential{made: credential},
-		logger:     slog.New(slog.DiscardHandler),
-		now:        func() time.Time { return clock() },
-		refusals:   map[string]*refusals{},
-	}
+	s := sourceOn(credential, func() time.Time { return clock() })
 	for range 5 { // until there is a pause
 		tok, _, err := s.get(t.Context())
 		if err != nil {
