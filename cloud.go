@@ -1,6 +1,8 @@
 package entrapg
 
 import (
+	"net/url"
+	"os"
 	"slices"
 	"strings"
 
@@ -57,9 +59,27 @@ func cloudOf(host string) *azureCloud {
 	return nil
 }
 
+// authorityVariable is azidentity's: the host to ask for tokens.
+const authorityVariable = "AZURE_AUTHORITY_HOST"
+
+// cloudOfAuthority returns the cloud whose authority a URL names, nil for one
+// that is none of Azure's.
+func cloudOfAuthority(authority string) *azureCloud {
+	u, err := url.Parse(authority)
+	if err != nil {
+		return nil
+	}
+	for _, c := range azureClouds {
+		if own, err := url.Parse(c.authority.ActiveDirectoryAuthorityHost); err == nil && strings.EqualFold(own.Host, u.Host) {
+			return c
+		}
+	}
+	return nil
+}
+
 // commonCloud returns the one cloud that all hosts belong to. A host outside
 // Azure, such as an address or a name of a tunnel, fits every cloud; with no
-// other it is the public one.
+// other it is that of AZURE_AUTHORITY_HOST, or the public one.
 func commonCloud(hosts []string) (*azureCloud, error) {
 	var found *azureCloud
 	var first string
@@ -72,6 +92,9 @@ func commonCloud(hosts []string) (*azureCloud, error) {
 			return nil, &ConfigError{Setting: "host", Problem: "hosts " + first + " and " + host +
 				" belong to different Azure clouds, and no token is good for both: use one connector for each"}
 		}
+	}
+	if found == nil {
+		found = cloudOfAuthority(os.Getenv(authorityVariable))
 	}
 	if found == nil {
 		found = publicCloud

@@ -105,8 +105,18 @@ type Connector struct {
 // NewConnector returns a connector for [database/sql.OpenDB]. The package
 // documentation says what a DSN may hold. PG* variables and files that the DSN
 // refers to are read now; what is wrong with any of it comes back from Connect.
+//
+// Connectors that are given one credential by [WithCredential] share its tokens,
+// one for each scope. Without that option a connector makes a credential of its
+// own.
 func NewConnector(dsn string, opts ...Option) *Connector {
-	s, err := newSettings(dsn, opts, func(dsn string) (*pgx.ConnConfig, error) {
+	return defaultDriver.newConnector(dsn, opts, false)
+}
+
+// newConnector makes a connector. Shared tells that the credential which the DSN
+// chooses is that of all other connectors whose DSN chooses the same.
+func (d *entraDriver) newConnector(dsn string, opts []Option, shared bool) *Connector {
+	s, err := newSettings(&d.sources, dsn, opts, shared, func(dsn string) (*pgx.ConnConfig, error) {
 		config, err := pgx.ParseConfig(dsn)
 		if err != nil {
 			return nil, err
@@ -135,9 +145,11 @@ func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 		return nil, c.err
 	case c.settings == nil:
 		return nil, &ConfigError{Setting: "dsn", Problem: "the Connector was not made by NewConnector"}
+	case c.settings.account.isClosed():
+		return nil, errClosed
 	}
-	tokens := c.settings.tokens
-	t, isNew, err := tokens.get(ctx)
+	account, user := c.settings.account, c.settings.config.User
+	t, isNew, err := account.get(ctx, user)
 	if err != nil {
 		return nil, err
 	}
@@ -146,16 +158,16 @@ func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 		return conn, err
 	}
 	// The server stopped accepting this token before its time.
-	next, _, tokenErr := tokens.get(ctx)
+	next, _, tokenErr := account.get(ctx, user)
 	switch {
 	case tokenErr != nil:
 		return nil, fmt.Errorf("%w; for another attempt: %w", err, tokenErr)
 	case next.value == t.value:
-		user, _ := next.userFor(c.settings.config.User)
-		tokens.refuse(user, next) // what the server thinks of it is known
+		user, _ := next.userFor(user)
+		account.refuse(user, next) // what the server thinks of it is known
 		return nil, err
 	}
-	tokens.logger.Warn("entrapg: login refused, trying once more with a new token", "error", err)
+	account.logger.Warn("entrapg: login refused, trying once more with a new token", "error", err)
 	c.retries.Add(1)
 	conn, _, err = c.login(ctx, next)
 	return conn, err
@@ -169,8 +181,8 @@ func (c *Connector) login(ctx context.Context, t *token) (conn driver.Conn, refu
 		return nil, false, err
 	}
 	config := *c.settings.config
-	tokens := c.settings.tokens
-	l := tokens.lend(&config, user, t, func() { refused = true })
+	account := c.settings.account
+	l := account.lend(&config, user, t, func() { refused = true })
 	conn, err = stdlib.GetConnector(config, c.settings.stdlib...).Connect(ctx)
 	switch {
 	case err == nil: // whatever a host before the last one said
@@ -183,31 +195,34 @@ func (c *Connector) login(ctx context.Context, t *token) (conn driver.Conn, refu
 	l.abort()
 	if refused {
 		c.refusals.Add(1)
-		tokens.refuse(user, t)
+		account.refuse(user, t)
 	}
-	return nil, refused, connectError(user, err)
+	return nil, refused, connectError(user, err, t == account.password)
 }
 
 // Driver returns pgx's driver, which the connections belong to.
 func (c *Connector) Driver() driver.Driver { return stdlib.GetDefaultDriver() }
 
-// Close forgets the token and ends a request for one; [database/sql.DB.Close]
-// calls it. Open connections are left alone, and Connect fails from now on. It
-// may be called more than once and returns nil.
+// Close ends every wait for a token; [database/sql.DB.Close] calls it. The last
+// of the connectors that share a credential forgets its token and ends a request
+// for one. Open connections are left alone, and Connect fails from now on. It may
+// be called more than once and returns nil.
 func (c *Connector) Close() error {
 	if c.settings != nil {
-		c.settings.tokens.close()
+		c.settings.account.close()
 	}
 	return nil
 }
 
-// Stats are counts since a connector was made, and its state now.
+// Stats are counts since a connector was made, and its state now. What is said
+// of tokens is about all connectors that share the credential, and the counts
+// begin with the first of them.
 type Stats struct {
 	Logins        int64     // connections opened
 	LoginsRefused int64     // attempts that the server refused with an error of SQLSTATE class 28
 	LoginRetries  int64     // second attempts, with a new token
 	TokenRequests int64     // calls of the credential, those for Azure Resource Manager among them
-	TokenFailures int64     // those that brought no token of use, and attempts to make DefaultAzureCredential that failed
+	TokenFailures int64     // those that brought no token of use, and attempts to make a credential that failed
 	TokenExpires  time.Time // of the token in use; zero where there is none
 	User          string    // PostgreSQL user in use; empty while it is not known
 }
@@ -219,10 +234,13 @@ func (c *Connector) Stats() Stats {
 	if c.settings == nil {
 		return stats
 	}
-	tokens := c.settings.tokens
-	stats.TokenRequests, stats.TokenFailures = tokens.requests.Load(), tokens.failures.Load()
 	stats.User = c.settings.config.User
-	if t := tokens.current.Load(); t != nil {
+	tokens := c.settings.account.source
+	if tokens == nil {
+		return stats
+	}
+	stats.TokenRequests, stats.TokenFailures = tokens.requests.Load(), tokens.failures.Load()
+	if t := tokens.current.Load(); t != nil && !c.settings.account.isClosed() {
 		stats.TokenExpires = t.expires
 		if stats.User == "" {
 			stats.User = t.user

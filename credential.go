@@ -2,7 +2,11 @@ package entrapg
 
 import (
 	"fmt"
+	"net"
+	"net/http"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
@@ -10,13 +14,170 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 )
 
-// lazyCredential makes a credential when the first token is asked for, so that
-// building a connector costs nothing and cannot fail for lack of an identity.
-type lazyCredential struct {
-	create func() (azcore.TokenCredential, error)
+// A credentialChoice is what a DSN says about the credential, and what the
+// host's cloud adds. Equal ones make credentials that can stand in for each other.
+type credentialChoice struct {
+	kind               *credentialKind
+	clientID, tenantID string
+	cloud              *azureCloud
+}
 
-	mu   sync.Mutex // guards made
-	made azcore.TokenCredential
+// A credentialKind is a value of entra_credential.
+type credentialKind struct {
+	name string // as in DSNs; azidentity's own name will do too
+	typ  string // azidentity's name
+	uses []string
+	make func(credentialChoice, clientSettings) (azcore.TokenCredential, error)
+}
+
+// clientSettings are what all of azidentity's options have that speak HTTP.
+type clientSettings struct {
+	azcore.ClientOptions
+	private bool // the authority is none of Azure's own, so that Azure cannot vouch for it
+}
+
+const (
+	keyCredential = "entra_credential"
+	keyClientID   = "entra_client_id"
+	keyTenantID   = "entra_tenant_id"
+	keyScope      = "entra_scope"
+)
+
+// ownKeys are the keys of a DSN that are entrapg's.
+var ownKeys = []string{keyCredential, keyClientID, keyTenantID, keyScope}
+
+const managedIdentity = "ManagedIdentityCredential"
+
+var (
+	defaultKind = &credentialKind{
+		"default", "DefaultAzureCredential", []string{keyTenantID, keyScope},
+		func(c credentialChoice, s clientSettings) (azcore.TokenCredential, error) {
+			return azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{
+				ClientOptions: s.ClientOptions, DisableInstanceDiscovery: s.private, TenantID: c.tenantID,
+			})
+		},
+	}
+	noneKind = &credentialKind{name: "none"}
+
+	credentialKinds = []*credentialKind{
+		defaultKind,
+		{
+			"environment", "EnvironmentCredential", []string{keyScope},
+			func(_ credentialChoice, s clientSettings) (azcore.TokenCredential, error) {
+				return azidentity.NewEnvironmentCredential(&azidentity.EnvironmentCredentialOptions{
+					ClientOptions: s.ClientOptions, DisableInstanceDiscovery: s.private,
+				})
+			},
+		},
+		{
+			"workloadidentity", "WorkloadIdentityCredential", []string{keyClientID, keyTenantID, keyScope},
+			func(c credentialChoice, s clientSettings) (azcore.TokenCredential, error) {
+				return azidentity.NewWorkloadIdentityCredential(&azidentity.WorkloadIdentityCredentialOptions{
+					ClientOptions: s.ClientOptions, DisableInstanceDiscovery: s.private, ClientID: c.clientID, TenantID: c.tenantID,
+				})
+			},
+		},
+		{
+			"managedidentity", managedIdentity, []string{keyClientID, keyScope},
+			func(c credentialChoice, s clientSettings) (azcore.TokenCredential, error) {
+				options := &azidentity.ManagedIdentityCredentialOptions{ClientOptions: s.ClientOptions}
+				if c.clientID != "" {
+					options.ID = azidentity.ClientID(c.clientID)
+				}
+				return azidentity.NewManagedIdentityCredential(options)
+			},
+		},
+		{
+			"azurecli", "AzureCLICredential", []string{keyTenantID, keyScope},
+			func(c credentialChoice, _ clientSettings) (azcore.TokenCredential, error) {
+				return azidentity.NewAzureCLICredential(&azidentity.AzureCLICredentialOptions{TenantID: c.tenantID})
+			},
+		},
+		{
+			"azuredevelopercli", "AzureDeveloperCLICredential", []string{keyTenantID, keyScope},
+			func(c credentialChoice, _ clientSettings) (azcore.TokenCredential, error) {
+				return azidentity.NewAzureDeveloperCLICredential(&azidentity.AzureDeveloperCLICredentialOptions{TenantID: c.tenantID})
+			},
+		},
+		{
+			"azurepowershell", "AzurePowerShellCredential", []string{keyTenantID, keyScope},
+			func(c credentialChoice, _ clientSettings) (azcore.TokenCredential, error) {
+				return azidentity.NewAzurePowerShellCredential(&azidentity.AzurePowerShellCredentialOptions{TenantID: c.tenantID})
+			},
+		},
+		noneKind,
+	}
+)
+
+// credentialKindOf finds the kind that a DSN names, in any case.
+func credentialKindOf(name string) (*credentialKind, error) {
+	var known []string
+	for _, k := range credentialKinds {
+		if strings.EqualFold(name, k.name) || k.typ != "" && strings.EqualFold(name, k.typ) {
+			return k, nil
+		}
+		known = append(known, k.name)
+	}
+	return nil, &ConfigError{Setting: keyCredential, Problem: fmt.Sprintf("there is no credential %q: use one of %s", name, strings.Join(known, ", "))}
+}
+
+// check refuses a key that has no meaning for the credential, or a value that
+// cannot be one.
+func (k *credentialKind) check(key, value string) error {
+	problem := ""
+	switch {
+	case key == keyCredential:
+		return nil
+	case !slices.Contains(k.uses, key) && k == defaultKind:
+		problem = "the default credential takes it from the environment's AZURE_CLIENT_ID: set that, or entra_credential=managedidentity or workloadidentity"
+	case !slices.Contains(k.uses, key):
+		problem = "entra_credential=" + k.name + " has no use for it: remove it"
+	case strings.TrimSpace(value) == "":
+		problem = "it is empty: leave the key out"
+	case key == keyClientID && !clientID.MatchString(value):
+		problem = "it is no client ID, which is a GUID that Azure shows with the identity"
+	case key == keyTenantID && !tenantID.MatchString(value):
+		problem = "it is no tenant, which is a GUID or a domain"
+	default:
+		return nil
+	}
+	return &ConfigError{Setting: key, Problem: problem}
+}
+
+var (
+	clientID = regexp.MustCompile(`^[0-9A-Za-z-]+$`)
+	tenantID = regexp.MustCompile(`^[0-9A-Za-z.-]+$`)
+)
+
+// A lazyCredential is made when the first token is asked for, so that building
+// a connector costs nothing and cannot fail for lack of an identity.
+type lazyCredential struct {
+	name   string // in errors and logs
+	create func(*http.Client) (azcore.TokenCredential, error)
+
+	mu     sync.Mutex // guards what follows
+	made   azcore.TokenCredential
+	client *http.Client // of a credential that was made here
+}
+
+// given wraps a credential that somebody else has made.
+func given(credential azcore.TokenCredential) *lazyCredential {
+	name := strings.TrimPrefix(strings.TrimPrefix(fmt.Sprintf("%T", credential), "*"), "azidentity.")
+	return &lazyCredential{name: name, made: credential}
+}
+
+// lazy makes the credential of a DSN's choice, when it is needed.
+func (c credentialChoice) lazy() *lazyCredential {
+	return &lazyCredential{name: c.kind.typ, create: func(client *http.Client) (azcore.TokenCredential, error) {
+		s := clientSettings{ClientOptions: azcore.ClientOptions{Transport: client}}
+		// azidentity heeds AZURE_AUTHORITY_HOST only where the options name no authority.
+		if host := os.Getenv(authorityVariable); host == "" {
+			s.Cloud = c.cloud.authority
+		} else {
+			s.private = cloudOfAuthority(host) == nil
+		}
+		return c.kind.make(c, s)
+	}}
 }
 
 // get returns the credential. One that could not be made is tried again by the
@@ -25,27 +186,21 @@ func (l *lazyCredential) get() (azcore.TokenCredential, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.made == nil {
-		made, err := l.create()
+		client := newHTTPClient((&net.Dialer{}).DialContext)
+		made, err := l.create(client)
 		if err != nil {
 			return nil, err
 		}
-		l.made = made
+		l.made, l.client = made, client
 	}
 	return l.made, nil
 }
 
-// defaultCredential makes azidentity's DefaultAzureCredential for a cloud.
-// AZURE_AUTHORITY_HOST wins over the cloud: azidentity reads it only where the
-// options name none.
-func defaultCredential(c *azureCloud) (azcore.TokenCredential, error) {
-	var options azidentity.DefaultAzureCredentialOptions
-	if os.Getenv("AZURE_AUTHORITY_HOST") == "" {
-		options.Cloud = c.authority
+// rest ends what the credential keeps running between requests.
+func (l *lazyCredential) rest() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.client != nil {
+		l.client.CloseIdleConnections()
 	}
-	return azidentity.NewDefaultAzureCredential(&options)
-}
-
-// credentialName is what a credential is called in errors and logs.
-func credentialName(credential azcore.TokenCredential) string {
-	return strings.TrimPrefix(strings.TrimPrefix(fmt.Sprintf("%T", credential), "*"), "azidentity.")
 }

@@ -14,9 +14,10 @@ import (
 
 // target is where and how to log in: what a DSN comes to once pgx has parsed it.
 type target struct {
-	config  *pgx.ConnConfig // User is empty where it is to be derived; Password always is
-	sslmode string
-	scope   string // empty where the DSN has no entra_scope
+	config     *pgx.ConnConfig // User is empty where it is to be derived
+	sslmode    string
+	credential *credentialKind   // nil where the DSN has no entra_credential
+	own        map[string]string // the values of entrapg's own keys
 }
 
 // parseDSN has parse, which is pgx's or pgxpool's, make the configuration, and
@@ -24,9 +25,6 @@ type target struct {
 // pgx's own defaults, which entrapg replaces by safer ones.
 func parseDSN(dsn string, parse func(string) (*pgx.ConnConfig, error)) (*target, error) {
 	own, query := scan(dsn)
-	if own["password"] != "" {
-		return nil, passwordError("password")
-	}
 	env := environment()
 	said := merge(env, service(merge(env, own)), own)
 	if mode, ok := own["sslmode"]; ok && mode == "" {
@@ -50,33 +48,43 @@ func parseDSN(dsn string, parse func(string) (*pgx.ConnConfig, error)) (*target,
 		return nil, parseError(err)
 	}
 	config.User = said["user"]
-	config.Password = "" // of PGPASSWORD, a service file or a passfile: not ours
 
-	t := &target{config: config, sslmode: said["sslmode"]}
-	return t, t.takeKeys()
+	t := &target{config: config, sslmode: said["sslmode"], own: map[string]string{}}
+	if err := t.takeKeys(); err != nil {
+		return nil, err
+	}
+	if t.credential != noneKind {
+		if own["password"] != "" {
+			return nil, passwordError("password")
+		}
+		config.Password = "" // of PGPASSWORD, a service file or a passfile: not ours
+	}
+	return t, nil
 }
 
 // takeKeys takes entrapg's own keys out of what pgx, which does not know them,
 // would send to the server. Others that the server should not see are errors.
 func (t *target) takeKeys() error {
 	for _, key := range slices.Sorted(maps.Keys(t.config.RuntimeParams)) {
-		value, name := t.config.RuntimeParams[key], strings.ToLower(key)
-		switch {
+		switch name := strings.ToLower(key); {
 		case slices.Contains([]string{"password", "passwd", "pass", "pwd", "pgpassword"}, name):
 			return passwordError(key)
 		case name == "server" || strings.ContainsAny(key, ":/?;@"):
 			return errForeign
-		case !strings.HasPrefix(name, "entra_"):
-			continue
-		case key != "entra_scope":
-			return &ConfigError{Setting: key, Problem: "unknown key in the DSN: entrapg knows entra_scope"}
-		case strings.TrimSpace(value) == "":
-			return &ConfigError{Setting: key, Problem: "the scope is empty: leave the key out for the scope of the host's cloud"}
+		case slices.Contains(ownKeys, key):
+			t.own[key] = t.config.RuntimeParams[key]
+			delete(t.config.RuntimeParams, key)
+		case strings.HasPrefix(name, "entra_"):
+			return &ConfigError{Setting: key, Problem: "unknown key in the DSN: entrapg knows " + strings.Join(ownKeys, ", ")}
 		}
-		t.scope = value
-		delete(t.config.RuntimeParams, key)
 	}
-	return nil
+	name, ok := t.own[keyCredential]
+	if !ok {
+		return nil
+	}
+	var err error
+	t.credential, err = credentialKindOf(name)
+	return err
 }
 
 func passwordError(key string) error {

@@ -3,6 +3,8 @@ package entrapg
 import (
 	"errors"
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -78,9 +80,9 @@ func (e *LoginError) Unwrap() error { return e.Err }
 
 var errClosed = errors.New("entrapg: the connector is closed")
 
-// connectError names what kept the server from letting user in. Where the
-// server said it, that is a LoginError; trouble on the way there stays pgx's.
-func connectError(user string, err error) error {
+// connectError names what kept the server from letting user in, with a token or
+// with a password. Where the server said it, that is a LoginError; trouble on the way there stays pgx's.
+func connectError(user string, err error, password bool) error {
 	said := serverErrors(err)
 	// Azure asks an Entra role for a cleartext password and every other role for
 	// SCRAM, so that pgx's "failed SASL auth" means that the role is not mapped.
@@ -89,12 +91,15 @@ func connectError(user string, err error) error {
 		return fmt.Errorf("entrapg: %w", err)
 	}
 	e := &LoginError{User: user, Err: err}
-	if sasl {
+	switch {
+	case password && (sasl || slices.ContainsFunc(said, isRefusal)):
+		e.Hint = "entra_credential=none logs in with the DSN's own password: check it, and the user"
+	case password:
+	case sasl:
 		e.Hint = hintNotMapped
-	}
-	for _, s := range said {
-		if e.Hint == "" {
-			e.Hint = hint(s)
+	default:
+		for i := 0; i < len(said) && e.Hint == ""; i++ {
+			e.Hint = hint(said[i])
 		}
 	}
 	return e
@@ -136,6 +141,18 @@ func redact(e *pgconn.PgError, secret string) {
 }
 
 const redacted = "[token]"
+
+// webToken is how every token of Entra begins: a JSON object in base64.
+var webToken = regexp.MustCompile(`eyJ[\w-]{16,}`)
+
+// withoutToken replaces an error that shows a token, the one given or any that
+// looks like Entra's: MSAL, for one, quotes an answer that it cannot read.
+func withoutToken(err error, token string) error {
+	if err == nil || !(token != "" && strings.Contains(err.Error(), token) || webToken.MatchString(err.Error())) {
+		return err
+	}
+	return errors.New("the credential failed, with an error that shows a token and is not repeated here")
+}
 
 // serverErrors collects what every host said. pgx joins the errors of all
 // attempts, of which errors.As would find the first alone.

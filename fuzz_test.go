@@ -69,7 +69,7 @@ func FuzzDSN(f *testing.F) {
 		}
 
 		// What may be connected to is safe, whatever the DSN.
-		if secure(&got.config.Config, got.sslmode) != nil {
+		if (transportRules{sslmode: got.sslmode}).secure(&got.config.Config) != nil {
 			return
 		}
 		for _, f := range append(got.config.Fallbacks, &pgconn.FallbackConfig{Host: got.config.Host, TLSConfig: got.config.TLSConfig}) {

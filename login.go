@@ -21,10 +21,10 @@ type login struct {
 }
 
 // lend prepares config to log in as user with t. Refused is called each time
-// that a host refuses it, and tokens learns when one accepts it. Config may be a
+// that a host refuses it, and the account learns when one accepts it. Config may be a
 // shallow copy: its fields are set, and what they point to is left alone. Hooks
 // that it has already keep working.
-func (tokens *tokenSource) lend(config *pgx.ConnConfig, user string, t *token, refused func()) *login {
+func (a *account) lend(config *pgx.ConnConfig, user string, t *token, refused func()) *login {
 	l := &login{token: t}
 	config.User = user
 
@@ -50,7 +50,9 @@ func (tokens *tokenSource) lend(config *pgx.ConnConfig, user string, t *token, r
 			return onPgError == nil || onPgError(conn, e)
 		}
 		l.takeBack()
-		redact(e, t.value)
+		if t != a.password { // else a short word perhaps, which stands in the text by chance
+			redact(e, t.value)
+		}
 		if isRefusal(e) {
 			refused()
 		}
@@ -66,7 +68,7 @@ func (tokens *tokenSource) lend(config *pgx.ConnConfig, user string, t *token, r
 			l.takeBack()
 			l.token, l.config = nil, nil
 			l.accepted = true
-			tokens.accept(user, t)
+			a.accept(user, t)
 		}
 		if afterConnect != nil {
 			return afterConnect(ctx, conn)

@@ -15,7 +15,8 @@ import (
 //
 // The configuration's BeforeConnect hook provides the token. To add a hook of
 // your own, call that one from yours. The token and the credential behind it
-// are shared by all pools made from one configuration and its copies. The rules
+// are shared by all pools made from one configuration and its copies, and with
+// whoever else is given the same credential by [WithCredential]. The rules
 // for TLS are applied to every connection anew.
 //
 // pgxpool's hooks allow almost all that Connector does, with two exceptions. A
@@ -26,7 +27,7 @@ import (
 // returns has the token in Config.Password; its text has not.
 func PoolConfig(dsn string, opts ...Option) (*pgxpool.Config, error) {
 	var pool *pgxpool.Config
-	s, err := newSettings(dsn, opts, func(dsn string) (_ *pgx.ConnConfig, err error) {
+	s, err := newSettings(&defaultDriver.sources, dsn, opts, false, func(dsn string) (_ *pgx.ConnConfig, err error) {
 		if pool, err = pgxpool.ParseConfig(dsn); err != nil {
 			return nil, err
 		}
@@ -38,9 +39,9 @@ func PoolConfig(dsn string, opts ...Option) (*pgxpool.Config, error) {
 	if len(s.stdlib) > 0 {
 		return nil, &ConfigError{Setting: "WithStdlib", Problem: "a pgxpool has no use for database/sql's options: set the hooks of the pgxpool.Config instead"}
 	}
-	tokens := s.tokens
+	account := s.account
 	pool.BeforeConnect = func(ctx context.Context, config *pgx.ConnConfig) error {
-		t, _, err := tokens.get(ctx)
+		t, _, err := account.get(ctx, config.User)
 		if err != nil {
 			return err
 		}
@@ -48,10 +49,10 @@ func PoolConfig(dsn string, opts ...Option) (*pgxpool.Config, error) {
 		if err != nil {
 			return err
 		}
-		if err := secure(&config.Config, s.sslmode); err != nil {
+		if err := s.rules.secure(&config.Config); err != nil {
 			return err
 		}
-		tokens.lend(config, user, t, func() { tokens.refuse(user, t) })
+		account.lend(config, user, t, func() { account.refuse(user, t) })
 		return nil
 	}
 	return pool, nil

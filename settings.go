@@ -1,11 +1,12 @@
 package entrapg
 
 import (
+	"cmp"
+	"maps"
+	"reflect"
 	"slices"
 	"strings"
-	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -15,13 +16,13 @@ import (
 // never change once made.
 type settings struct {
 	config  *pgx.ConnConfig // secured; without password, and without user where it is derived
-	sslmode string          // in force
-	tokens  *tokenSource
+	rules   transportRules
+	account *account
 	stdlib  []stdlib.OptionOpenDB
 }
 
 // newSettings puts a DSN and options together. Parse is pgx's or pgxpool's.
-func newSettings(dsn string, opts []Option, parse func(string) (*pgx.ConnConfig, error)) (*settings, error) {
+func newSettings(sources *tokenSources, dsn string, opts []Option, shared bool, parse func(string) (*pgx.ConnConfig, error)) (*settings, error) {
 	o, err := collect(opts)
 	if err != nil {
 		return nil, err
@@ -30,55 +31,81 @@ func newSettings(dsn string, opts []Option, parse func(string) (*pgx.ConnConfig,
 	if err != nil {
 		return nil, err
 	}
-	config := target.config
+	config, rules := target.config, transportRules{sslmode: target.sslmode, password: target.credential == noneKind}
+	password := config.Password
 	for _, adjust := range o.adjust {
 		adjust(config)
 	}
 	if config.DialFunc == nil || config.LookupFunc == nil || config.BuildFrontend == nil || slices.Contains(config.Fallbacks, nil) {
 		return nil, &ConfigError{Setting: "WithConnConfig", Problem: "it removes what pgx cannot do without: DialFunc, LookupFunc, BuildFrontend or a fallback is nil"}
 	}
-	if config.Password != "" {
+	if config.Password != password {
 		return nil, &ConfigError{Setting: "WithConnConfig", Problem: "it sets Password, which is for the token: leave it alone"}
 	}
-	if config.User != "" {
+	config.Password = ""
+	switch {
+	case config.User != "":
 		if err := usableName(config.User); err != nil {
 			return nil, &UsernameError{Problem: "the one that is set cannot be a role's name", Err: err}
 		}
+	case rules.password:
+		return nil, &UsernameError{Problem: "entra_credential=none has no token to derive it from"}
 	}
-	if err := cleartextAllowed(&config.Config); err != nil {
+	if !rules.password {
+		if err := cleartextAllowed(&config.Config); err != nil {
+			return nil, err
+		}
+	}
+	if err := rules.secure(&config.Config); err != nil {
 		return nil, err
 	}
-	if err := secure(&config.Config, target.sslmode); err != nil {
-		return nil, err
-	}
-
 	azure, err := commonCloud(hosts(&config.Config))
 	if err != nil {
 		return nil, err
 	}
-	tokens := &tokenSource{
-		credential: &lazyCredential{made: o.credential, create: func() (azcore.TokenCredential, error) { return defaultCredential(azure) }},
-		name:       "DefaultAzureCredential",
-		scope:      azure.scope,
-		logger:     o.logger,
-		now:        time.Now,
-		refusals:   map[string]*refusals{},
+	choice, err := target.choose(o, azure)
+	if err != nil {
+		return nil, err
 	}
-	if o.credential != nil {
-		tokens.name = credentialName(o.credential)
+
+	s := &settings{config: config, rules: rules, stdlib: o.stdlib}
+	if rules.password {
+		s.account = passwordAccount(password)
+		return s, nil
 	}
+	key := sourceKey{scope: azure.scope, management: azure.management}
+	if scope := cmp.Or(target.own[keyScope], o.scope); scope != "" {
+		key.scope = scope
+	}
+	credential := choice.lazy()
 	switch {
-	case target.scope != "" && o.scope != "" && target.scope != o.scope:
-		return nil, &ConfigError{Setting: "entra_scope", Problem: "the DSN and WithScope name different scopes: keep one"}
-	case target.scope != "":
-		tokens.scope = target.scope
-	case o.scope != "":
-		tokens.scope = o.scope
+	case o.credential != nil:
+		credential = given(o.credential)
+		if reflect.ValueOf(o.credential).Comparable() {
+			key.credential = o.credential
+		}
+	case shared:
+		key.credential = choice
 	}
-	if config.User == "" {
-		tokens.management = azure.management
+	s.account = sources.openAccount(key, credential, o.logger)
+	return s, nil
+}
+
+// choose puts together what the DSN and the options say about the credential.
+func (t *target) choose(o *options, azure *azureCloud) (credentialChoice, error) {
+	choice := credentialChoice{kind: cmp.Or(t.credential, defaultKind), clientID: t.own[keyClientID], tenantID: t.own[keyTenantID], cloud: azure}
+	for _, key := range slices.Sorted(maps.Keys(t.own)) {
+		switch {
+		case key == keyScope && o.scope != "" && t.own[key] != o.scope:
+			return choice, &ConfigError{Setting: key, Problem: "the DSN and WithScope name different scopes: keep one"}
+		case key != keyScope && o.credential != nil:
+			return choice, &ConfigError{Setting: key, Problem: "the program gives a credential of its own by WithCredential, which the DSN cannot choose or change: keep one"}
+		}
+		if err := choice.kind.check(key, t.own[key]); err != nil {
+			return choice, err
+		}
 	}
-	return &settings{config: config, sslmode: target.sslmode, tokens: tokens, stdlib: o.stdlib}, nil
+	return choice, nil
 }
 
 // cleartextAllowed refuses settings that forbid what a token is sent as: a

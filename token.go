@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,31 +45,32 @@ type token struct {
 	expires time.Time
 	refresh time.Time // from here on, the next Connect has it replaced; never later than expires
 	tries   int       // attempts to replace it so far that brought nothing new
-	user    string    // derived from the claims; empty where nobody asked for it
+	user    string    // that it is for; empty where nobody asked yet
 	userErr error     // why there is no such user
 }
 
 // userFor returns the user to log in as: the one that is set, else the one that
 // the token is for.
 func (t *token) userFor(set string) (string, error) {
-	switch {
-	case set != "":
+	if set != "" {
 		return set, nil
-	case t.user == "" && t.userErr == nil:
-		return "", &UsernameError{Problem: "the one that was set has been removed"}
 	}
 	return t.user, t.userErr
 }
 
-// tokenSource holds the one current token of a credential and a scope. While
+// named reports whether it is known whom the token is for, or that it is for
+// nobody.
+func (t *token) named() bool { return t.user != "" || t.userErr != nil }
+
+// A tokenSource holds the one current token of a credential and a scope. While
 // it is fresh, get takes a clock reading and an atomic load. Otherwise one
 // request is under way at a time, which belongs to no caller.
 type tokenSource struct {
+	key        sourceKey
+	users      int // guarded by the mutex of its tokenSources
 	credential *lazyCredential
-	name       string // of the credential
 	scope      string
-	management string // scope of the token that helps to derive a user; empty where none is to be derived
-	logger     *slog.Logger
+	management string // scope of the token that helps to name another
 	now        func() time.Time
 
 	current atomic.Pointer[token]
@@ -87,58 +86,72 @@ type tokenSource struct {
 	// For an identity that its database token does not name, so that it is
 	// looked up once.
 	identity, identityUser string
-
-	refusals map[string]*refusals // of users, since the server last let them in
-	troubled atomic.Int64         // how many users that are; read without mu
 }
 
-// refusals are tokens in a row that the server refused a user with.
-type refusals struct {
-	count  int
-	last   *token
-	resume time.Time // until then, a refused token is kept
+// A need is what somebody wants of a tokenSource.
+type need struct {
+	name   bool            // the token has to be named
+	logger *slog.Logger    // for what happens to a request that this starts
+	closed <-chan struct{} // ends the wait
 }
 
-// A request is one call of the credential. Its fields are set before done is closed.
+// A request replaces the current token, or names it. Its results are set before
+// done is closed.
 type request struct {
+	need
+	seen   *token // the current token when it began
+	names  bool   // seen will do, once it is named
 	done   chan struct{}
 	cancel context.CancelFunc
-	token  *token
-	err    error
+
+	token   *token
+	err     error
+	nameErr error // the token is good, but whom it is for could not be found out this time
 }
 
 // get returns a token that has not expired. A new one was requested for this
 // call, or for one that waited along with it. Nobody waits while a usable token
 // is at hand; one who waits leaves when ctx ends.
-func (s *tokenSource) get(ctx context.Context) (t *token, isNew bool, err error) {
+func (s *tokenSource) get(ctx context.Context, n need) (_ *token, isNew bool, err error) {
 	for {
 		t, now := s.current.Load(), s.now()
-		if t != nil && now.Before(t.refresh) {
-			return t, false, nil
+		usable := t != nil && (!n.name || t.named())
+		if usable && now.Before(t.refresh) {
+			return t, isNew, nil
 		}
 		if err := ctx.Err(); err != nil {
 			return nil, false, s.failed(err)
 		}
-		r := s.ask(ctx, t)
-		if t != nil && now.Before(t.expires) {
-			return t, false, nil
+		r := s.ask(ctx, n, t)
+		if usable && now.Before(t.expires) {
+			return t, isNew, nil
 		}
 		if r == nil {
 			continue
 		}
 		select {
 		case <-r.done:
-			return r.token, true, r.err
+		case <-n.closed:
+			return nil, false, errClosed
 		case <-ctx.Done():
 			return nil, false, s.failed(fmt.Errorf("gave up waiting: %w", ctx.Err()))
 		}
+		switch {
+		case r.err != nil:
+			return nil, false, r.err
+		case !n.name || r.token.named():
+			return r.token, isNew || !r.names, nil
+		case r.name:
+			return nil, false, r.nameErr
+		}
+		isNew = true // but somebody else's request, who needed no name
 	}
 }
 
 // ask returns the request under way and starts one where there is none. It
 // returns nil where seen is no longer the current token: another request has
 // ended since the caller looked.
-func (s *tokenSource) ask(ctx context.Context, seen *token) *request {
+func (s *tokenSource) ask(ctx context.Context, n need, seen *token) *request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -154,7 +167,12 @@ func (s *tokenSource) ask(ctx context.Context, seen *token) *request {
 	s.calls++
 	s.spare = wall(s.now()).Add(spareCall)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestLimit)
-	r := &request{done: make(chan struct{}), cancel: cancel}
+	named := seen != nil && seen.named()
+	r := &request{
+		need: n, seen: seen, names: n.name && !named && seen != nil && s.now().Before(seen.expires),
+		done: make(chan struct{}), cancel: cancel,
+	}
+	r.name = n.name || named // who needs a name must find it in the next token too
 	s.asking = r
 	// A credential that heeds no context must not keep the callers waiting.
 	abandon := context.AfterFunc(ctx, func() {
@@ -164,7 +182,7 @@ func (s *tokenSource) ask(ctx context.Context, seen *token) *request {
 		t, err := (*token)(nil), errors.New("the credential ended its goroutine")
 		defer func() {
 			if p := recover(); p != nil {
-				t, err = nil, fmt.Errorf("the credential panicked: %v", p)
+				t, err = nil, withoutToken(fmt.Errorf("the credential panicked: %v", p), "")
 			}
 			if err != nil {
 				err = s.failed(err)
@@ -175,7 +193,7 @@ func (s *tokenSource) ask(ctx context.Context, seen *token) *request {
 			s.mu.Unlock()
 			s.finish(r, t, err)
 		}()
-		t, err = s.request(ctx)
+		t, err = s.answer(ctx, r)
 	}()
 	return r
 }
@@ -195,6 +213,10 @@ func (s *tokenSource) finish(r *request, t *token, err error) {
 	old := s.current.Load()
 	switch {
 	case s.closed || abandoned && (t == nil || old != nil && old.expires.After(t.expires)):
+	case t != nil && r.names:
+		if old == r.seen { // else it was refused meanwhile
+			s.current.Store(t)
+		}
 	case t != nil && old != nil && t.value == old.value:
 		// The credential keeps its own cache and is not ready to replace it.
 		t.postpone(s.now(), old.tries)
@@ -219,7 +241,7 @@ func (s *tokenSource) finish(r *request, t *token, err error) {
 	}
 	s.failures.Add(1)
 	if old != nil && s.now().Before(old.expires) {
-		s.logger.Warn("entrapg: token refresh failed, the old token serves on", "error", err, "expires", old.expires)
+		r.logger.Warn("entrapg: token refresh failed, the old token serves on", "error", err, "expires", old.expires)
 	}
 }
 
@@ -236,36 +258,36 @@ func (t *token) postpone(now time.Time, tries int) {
 	t.tries = tries + 1
 }
 
-// request asks the credential.
-func (s *tokenSource) request(ctx context.Context) (*token, error) {
+// answer does what r is for.
+func (s *tokenSource) answer(ctx context.Context, r *request) (t *token, err error) {
 	credential, err := s.credential.get()
 	if err != nil {
 		return nil, err
 	}
-	answer, err := s.getToken(ctx, credential, s.scope)
-	switch {
-	case err != nil && answer.Token != "" && strings.Contains(err.Error(), answer.Token):
-		return nil, errors.New("the credential failed, with an error that shows a token and is not repeated here")
-	case err != nil:
-		return nil, err
-	}
-	t, err := newToken(answer, s.now())
-	if err != nil {
-		return nil, err
-	}
-	if s.management != "" {
-		var lookup error
-		if t.user, lookup, t.userErr = s.deriveUser(ctx, credential, t.value); t.userErr != nil && lookup != nil {
-			return nil, t.userErr // not for good: the next look-up may succeed
+	if r.names {
+		t = new(*r.seen)
+	} else {
+		access, err := s.getToken(ctx, credential, s.scope)
+		if err != nil {
+			return nil, err
+		}
+		if t, err = newToken(access, s.now()); err != nil {
+			return nil, err
 		}
 	}
-	s.logger.Debug("entrapg: new token", "credential", s.name, "expires", t.expires, "user", t.user)
+	if r.name {
+		r.nameErr = s.nameToken(ctx, credential, t, r.logger)
+	}
+	if !r.names {
+		r.logger.Debug("entrapg: new token", "credential", s.credential.name, "expires", t.expires, "user", t.user)
+	}
 	return t, nil
 }
 
 func (s *tokenSource) getToken(ctx context.Context, credential azcore.TokenCredential, scope string) (azcore.AccessToken, error) {
 	s.requests.Add(1)
-	return credential.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{scope}})
+	access, err := credential.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{scope}})
+	return access, withoutToken(err, access.Token)
 }
 
 // newToken checks what a credential returned as far as that can be done
@@ -298,90 +320,23 @@ func newToken(answer azcore.AccessToken, now time.Time) (*token, error) {
 // wall strips the monotonic reading, which Before would prefer.
 func wall(t time.Time) time.Time { return t.Round(0) }
 
-// deriveUser finds the user that a token is for. Where the token names nobody,
-// one for Azure Resource Manager may: it is asked for once for each identity.
-// What went wrong with that is lookup, apart from err: there may be a user all
-// the same.
-func (s *tokenSource) deriveUser(ctx context.Context, credential azcore.TokenCredential, value string) (user string, lookup, err error) {
-	c, err := parseClaims(value)
-	if err != nil {
-		return "", nil, &UsernameError{Problem: err.Error() + ", so that no user can be derived from it"}
-	}
-	if user = c.roleName(); user != "" {
-		return user, nil, nil
-	}
-	identity := c.identity()
-	s.mu.Lock()
-	if identity != "" && identity == s.identity {
-		user = s.identityUser
-	}
-	s.mu.Unlock()
-	if user != "" {
-		return user, nil, nil
-	}
-
-	ctx, cancel := context.WithTimeout(ctx, lookupLimit)
-	defer cancel()
-	answer, lookup := s.getToken(ctx, credential, s.management)
-	if lookup != nil {
-		s.failures.Add(1)
-		s.logger.Warn("entrapg: no token for Azure Resource Manager to derive the user from", "error", lookup)
-	} else if m, err := parseClaims(answer.Token); err == nil {
-		user = m.roleName()
-	}
-	if user == "" {
-		user = c.applicationName()
-	}
-	if user == "" {
-		return "", lookup, &UsernameError{Problem: "nothing in the token names one", Claims: c.keys(), Err: lookup}
-	}
-	if lookup == nil {
-		s.mu.Lock()
-		s.identity, s.identityUser = identity, user
-		s.mu.Unlock()
-	}
-	return user, lookup, nil
-}
-
-// refuse takes down that the server refused user with t, and drops t, so that
-// the next caller has a new one. After a few tokens in a row that were refused,
-// the fault lies elsewhere: then the token stays for a while that grows, instead
-// of a request for every connection.
-func (s *tokenSource) refuse(user string, t *token) {
-	const free = 3
+// drop forgets t where it is current, so that the next caller has a new one.
+func (s *tokenSource) drop(t *token) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := s.refusals[user]
-	if r == nil {
-		r = &refusals{}
-		s.refusals[user] = r
-		s.troubled.Add(1)
-	}
-	if r.last != t { // else another connection with the same token was here first
-		r.last = t
-		if r.count++; r.count > free {
-			r.resume = wall(s.now()).Add(backoff(r.count - free - 1))
-		}
-	}
-	// A clock that was set back must not make the pause longer than it was.
-	pausing := s.now().Before(r.resume) && r.resume.Sub(s.now()) <= backoff(math.MaxInt)
-	if current := s.current.Load(); current != nil && current.value == t.value && !pausing {
+	if current := s.current.Load(); current != nil && current.value == t.value {
 		s.current.Store(nil)
 	}
 }
 
-// accept takes down that the server let user in with t. If another host or
-// another user's refusal had it dropped, it is put back.
-func (s *tokenSource) accept(user string, t *token) {
-	if s.troubled.Load() == 0 && s.current.Load() != nil {
+// restore puts t back where another host's or another user's refusal had it
+// dropped.
+func (s *tokenSource) restore(t *token) {
+	if s.current.Load() != nil {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.refusals[user] != nil {
-		delete(s.refusals, user)
-		s.troubled.Add(-1)
-	}
 	if s.current.Load() == nil && !s.closed {
 		s.current.Store(t)
 	}
@@ -398,6 +353,7 @@ func (s *tokenSource) close() {
 	if r != nil {
 		s.finish(r, nil, errClosed)
 	}
+	s.credential.rest()
 }
 
 func (s *tokenSource) failed(err error) error {
@@ -405,5 +361,8 @@ func (s *tokenSource) failed(err error) error {
 	if errors.As(err, &username) || errors.Is(err, errClosed) {
 		return err
 	}
-	return &TokenError{Credential: s.name, Scope: s.scope, Err: err}
+	if s.credential.name == managedIdentity && errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("%w; no managed-identity endpoint has answered, and outside Azure there is none", err)
+	}
+	return &TokenError{Credential: s.credential.name, Scope: s.scope, Err: err}
 }

@@ -9,22 +9,28 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
+// transportRules are what a login may travel on.
+type transportRules struct {
+	sslmode  string // in force
+	password bool   // with entra_credential=none, what travels is a password of PostgreSQL's own
+}
+
 // secure sees to it that a token sent to any of the configured hosts is sent
 // to that host alone. It verifies servers where the rules ask for it and
 // refuses what cannot be made safe. It runs last, so that no adjustment of the
 // configuration undoes it by accident.
-func secure(config *pgconn.Config, sslmode string) error {
-	if sslmode == "prefer" || sslmode == "allow" {
-		return &ConfigError{Setting: "sslmode", Problem: fmt.Sprintf("sslmode=%s can fall back to plaintext, which would show the token to the network: use verify-full, or leave sslmode out", sslmode)}
+func (r transportRules) secure(config *pgconn.Config) error {
+	if !r.password && (r.sslmode == "prefer" || r.sslmode == "allow") {
+		return &ConfigError{Setting: "sslmode", Problem: fmt.Sprintf("sslmode=%s can fall back to plaintext, which would show the token to the network: use verify-full, or leave sslmode out", r.sslmode)}
 	}
 	var err error
-	if config.TLSConfig, err = secureHost(config.Host, config.TLSConfig, sslmode); err != nil {
+	if config.TLSConfig, err = r.secureHost(config.Host, config.TLSConfig); err != nil {
 		return err
 	}
 	fallbacks := make([]*pgconn.FallbackConfig, len(config.Fallbacks))
 	for i, f := range config.Fallbacks {
 		secured := *f
-		if secured.TLSConfig, err = secureHost(f.Host, f.TLSConfig, sslmode); err != nil {
+		if secured.TLSConfig, err = r.secureHost(f.Host, f.TLSConfig); err != nil {
 			return err
 		}
 		fallbacks[i] = &secured
@@ -33,9 +39,9 @@ func secure(config *pgconn.Config, sslmode string) error {
 	return nil
 }
 
-func secureHost(host string, config *tls.Config, sslmode string) (*tls.Config, error) {
+func (r transportRules) secureHost(host string, config *tls.Config) (*tls.Config, error) {
 	if config == nil {
-		return nil, plaintextAllowed(host, sslmode)
+		return nil, r.plaintextAllowed(host)
 	}
 	config = config.Clone()
 	switch {
@@ -44,8 +50,8 @@ func secureHost(host string, config *tls.Config, sslmode string) (*tls.Config, e
 		// servers' certificates verify against public roots.
 		config.InsecureSkipVerify = false
 		config.ServerName = host
-	case sslmode == "verify-full",
-		sslmode == "verify-ca" && config.VerifyPeerCertificate == nil && config.VerifyConnection == nil:
+	case r.sslmode == "verify-full",
+		r.sslmode == "verify-ca" && config.VerifyPeerCertificate == nil && config.VerifyConnection == nil:
 		config.InsecureSkipVerify = false
 	}
 	if config.ServerName == "" && !config.InsecureSkipVerify {
@@ -54,11 +60,15 @@ func secureHost(host string, config *tls.Config, sslmode string) (*tls.Config, e
 	return config, nil
 }
 
-func plaintextAllowed(host, sslmode string) error {
+func (r transportRules) plaintextAllowed(host string) error {
 	switch {
+	case r.password && cloudOf(host) == nil:
+		return nil
+	case r.password:
+		return &ConfigError{Setting: "sslmode", Problem: fmt.Sprintf("the password would go to host %s in plaintext: use verify-full, or leave sslmode out", host)}
 	case !isLocal(host):
 		return &ConfigError{Setting: "sslmode", Problem: fmt.Sprintf("the token would go to host %s in plaintext: sslmode=disable is for loopback and Unix sockets only, use verify-full, or leave sslmode out", host)}
-	case sslmode == "disable":
+	case r.sslmode == "disable":
 		return nil
 	case isSocket(host):
 		return &ConfigError{Setting: "host", Problem: fmt.Sprintf("host %s is a Unix socket, which has no TLS: set host to your server's name, or sslmode=disable if the socket is meant", host)}

@@ -11,6 +11,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 )
 
+var quiet = slog.New(slog.DiscardHandler)
+
 type oneHour struct{ calls int }
 
 func (c *oneHour) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
@@ -22,10 +24,8 @@ func (c *oneHour) GetToken(context.Context, policy.TokenRequestOptions) (azcore.
 // sourceOn is a source of credential's tokens on a clock of the test's own.
 func sourceOn(credential *oneHour, now func() time.Time) *tokenSource {
 	return &tokenSource{
-		credential: &lazyCredential{made: credential},
-		logger:     slog.New(slog.DiscardHandler),
+		credential: given(credential),
 		now:        now,
-		refusals:   map[string]*refusals{},
 	}
 }
 
@@ -46,12 +46,12 @@ func TestLaptopThatSleptAsksForANewToken(t *testing.T) {
 	credential := &oneHour{}
 	clock := time.Now
 	s := sourceOn(credential, func() time.Time { return clock() })
-	if _, _, err := s.get(t.Context()); err != nil {
+	if _, _, err := s.get(t.Context(), need{logger: quiet}); err != nil {
 		t.Fatal(err)
 	}
 	clock = func() time.Time { return afterSleep(t, time.Hour+time.Minute) }
 	// The new token has expired on this clock too, but it was asked for.
-	if _, _, err := s.get(t.Context()); err == nil || credential.calls != 2 {
+	if _, _, err := s.get(t.Context(), need{logger: quiet}); err == nil || credential.calls != 2 {
 		t.Errorf("%d token requests, error %v: the token that expired during the sleep was used", credential.calls, err)
 	}
 }
@@ -60,18 +60,19 @@ func TestClockThatIsSetBackProlongsNoPause(t *testing.T) {
 	credential := &oneHour{}
 	clock := time.Now
 	s := sourceOn(credential, func() time.Time { return clock() })
+	a := &account{source: s, logger: quiet}
 	for range 5 { // until there is a pause
-		tok, _, err := s.get(t.Context())
+		tok, _, err := a.get(t.Context(), "app")
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.refuse("app", tok)
+		a.refuse("app", tok)
 	}
 	if s.current.Load() == nil {
 		t.Fatal("there is no pause")
 	}
 	clock = func() time.Time { return time.Now().Add(-10 * time.Hour) }
-	s.refuse("app", s.current.Load())
+	a.refuse("app", s.current.Load())
 	if s.current.Load() != nil {
 		t.Error("the refused token is kept for hours")
 	}
