@@ -68,6 +68,11 @@ func TestUnusableSettingsAreNamedBeforeAnythingHappens(t *testing.T) {
 		"an empty scope":          {host + "entra_scope=", nil, "entra_scope", "empty"},
 		"two scopes":              {host + "entra_scope=a", []entrapg.Option{entrapg.WithScope("b")}, "entra_scope", "different scopes"},
 		"an empty WithScope":      {host, []entrapg.Option{entrapg.WithScope("")}, "WithScope", "empty"},
+		"no such credential":      {host + "entra_credential=kerberos", nil, "entra_credential", "azuredevelopercli, azurepowershell, none"},
+		"an empty credential":     {host + "entra_credential=", nil, "entra_credential", "default, environment"},
+		"two credentials":         {host + "entra_credential=azurecli", []entrapg.Option{entrapg.WithCredential(&numbered{})}, "entra_credential", "WithCredential"},
+		"none and a credential":   {host + "entra_credential=none user=u", []entrapg.Option{entrapg.WithCredential(&numbered{})}, "entra_credential", "WithCredential"},
+		"a client ID for another": {host + "entra_client_id=0a", []entrapg.Option{entrapg.WithCredential(&numbered{})}, "entra_client_id", "WithCredential"},
 		"prefer":                  {host + "sslmode=prefer", nil, "sslmode", "verify-full"},
 		"allow":                   {host + "sslmode=allow", nil, "sslmode", "verify-full"},
 		"prefer on loopback":      {"host=127.0.0.1 sslmode=prefer", nil, "sslmode", "verify-full"},
@@ -111,6 +116,45 @@ func TestUnusableSettingsAreNamedBeforeAnythingHappens(t *testing.T) {
 				t.Error("a token was asked for")
 			}
 		})
+	}
+}
+
+func TestKeyThatTheCredentialHasNoUseForIsAnError(t *testing.T) {
+	const host = "host=db.example.com "
+	for dsn, want := range map[string]string{
+		"entra_client_id=0a":                                             "entra_client_id", // of the default credential
+		"entra_credential=default entra_client_id=0a":                    "entra_client_id",
+		"entra_credential=environment entra_client_id=0a":                "entra_client_id",
+		"entra_credential=environment entra_tenant_id=0a":                "entra_tenant_id",
+		"entra_credential=managedidentity entra_tenant_id=0a":            "entra_tenant_id",
+		"entra_credential=azurecli entra_client_id=0a":                   "entra_client_id",
+		"entra_credential=azuredevelopercli entra_client_id=0a":          "entra_client_id",
+		"entra_credential=azurepowershell entra_client_id=0a":            "entra_client_id",
+		"entra_credential=none user=u entra_client_id=0a":                "entra_client_id",
+		"entra_credential=none user=u entra_tenant_id=0a":                "entra_tenant_id",
+		"entra_credential=none user=u entra_scope=x":                     "entra_scope",
+		"entra_credential=managedidentity entra_client_id=":              "entra_client_id",
+		"entra_credential=managedidentity entra_client_id=/providers/id": "entra_client_id", // a resource ID
+		"entra_credential=azurecli entra_tenant_id='a b'":                "entra_tenant_id",
+		"entra_credential=azurecli entra_tenant_id=":                     "entra_tenant_id",
+	} {
+		var config *entrapg.ConfigError
+		if err := connect(t, entrapg.NewConnector(host+dsn)); !errors.As(err, &config) || config.Setting != want {
+			t.Errorf("%s: got %v, want a ConfigError for %s", dsn, err, want)
+		}
+	}
+	for _, dsn := range []string{
+		"entra_credential=default entra_tenant_id=contoso.example entra_scope=x",
+		"entra_credential=EnvironmentCredential",
+		"entra_credential=WorkloadIdentity entra_client_id=0a-0b entra_tenant_id=0a-0b",
+		"entra_credential=MANAGEDIDENTITYCREDENTIAL entra_client_id=0a-0b",
+		"entra_credential=azureCLI entra_tenant_id=0a",
+		"entra_credential=AzureDeveloperCLICredential entra_tenant_id=0a",
+		"entra_credential=azurepowershellcredential entra_tenant_id=0a",
+	} {
+		if _, err := entrapg.PoolConfig(host + dsn); err != nil {
+			t.Errorf("%s: %v", dsn, err)
+		}
 	}
 }
 
@@ -244,12 +288,12 @@ func TestRootsAreTheSystemsUnlessTheyAreChosen(t *testing.T) {
 }
 
 func TestKeysOfEntrapgDoNotReachTheServer(t *testing.T) {
-	config, err := configOf(t, "postgres://db.example.com/?entra_scope=x&application_name=app")
+	config, err := entrapg.PoolConfig("postgres://db.example.com/?entra_credential=workloadidentity&entra_client_id=a&entra_tenant_id=b&entra_scope=x&application_name=app")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(config.RuntimeParams) != 1 || config.RuntimeParams["application_name"] != "app" {
-		t.Errorf("runtime parameters: %v", config.RuntimeParams)
+	if params := config.ConnConfig.RuntimeParams; len(params) != 1 || params["application_name"] != "app" {
+		t.Errorf("runtime parameters: %v", params)
 	}
 }
 
@@ -261,15 +305,20 @@ func TestScopeFollowsTheHostsCloudUnlessItIsGiven(t *testing.T) {
 	for _, test := range []struct {
 		dsn, want string
 		opts      []entrapg.Option
+		authority string
 	}{
-		{"host=" + azureName, public, nil},
-		{"host=db.example.com", public, nil},
-		{"host=X.Postgres.Database.USGovCloudAPI.net.", government, nil},
-		{"host=x.postgres.database.chinacloudapi.cn", china, nil},
-		{"host=127.0.0.1,x.postgres.cosmos.azure.com", cosmos, nil},
-		{"host=" + azureName + " entra_scope=api://odd", "api://odd", nil},
-		{"host=" + azureName, "api://odd", []entrapg.Option{entrapg.WithScope("api://odd")}},
+		{"host=" + azureName, public, nil, ""},
+		{"host=db.example.com", public, nil, ""},
+		{"host=db.example.com", china, nil, "https://login.chinacloudapi.cn"}, // as through a tunnel
+		{"host=db.example.com", public, nil, "https://login.example.com/"},
+		{"host=" + azureName, public, nil, "https://login.chinacloudapi.cn/"},
+		{"host=X.Postgres.Database.USGovCloudAPI.net.", government, nil, ""},
+		{"host=x.postgres.database.chinacloudapi.cn", china, nil, ""},
+		{"host=127.0.0.1,x.postgres.cosmos.azure.com", cosmos, nil, ""},
+		{"host=" + azureName + " entra_scope=api://odd", "api://odd", nil, ""},
+		{"host=" + azureName, "api://odd", []entrapg.Option{entrapg.WithScope("api://odd")}, ""},
 	} {
+		t.Setenv("AZURE_AUTHORITY_HOST", test.authority)
 		var asked string
 		stop := errors.New("asked")
 		credential := credentialFunc(func(_ context.Context, scope string) (azcore.AccessToken, error) {

@@ -157,6 +157,11 @@ func refuseAll(passwords ...string) func(string) *pgproto3.ErrorResponse {
 	}
 }
 
+// refuseEverything is a pipeServer's refusal of a role that it does not have.
+func refuseEverything(string) *pgproto3.ErrorResponse {
+	return &pgproto3.ErrorResponse{Severity: "FATAL", Code: "28P01", Message: `password authentication failed for user "app"`}
+}
+
 const bubbleDSN = "host=127.0.0.1 user=app sslmode=disable"
 
 // connect opens a connection and closes it again.

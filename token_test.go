@@ -389,9 +389,7 @@ func TestHopelessIdentityIsNotAskedForATokenByEveryConnection(t *testing.T) {
 
 func testHopelessIdentity(t *testing.T, credential *numbered) {
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
-		s.refuse = func(string) *pgproto3.ErrorResponse {
-			return &pgproto3.ErrorResponse{Severity: "FATAL", Code: "28P01", Message: `password authentication failed for user "app"`}
-		}
+		s.setRefuse(refuseEverything)
 		for range 600 * 10 { // ten minutes, ten connections a second
 			if err := connect(t, c); err == nil {
 				t.Fatal("the login succeeded")
@@ -633,9 +631,7 @@ func TestCredentialThatHangsForEverIsNotCalledAgainAndAgain(t *testing.T) {
 func TestOnePoolsHopelessUserDoesNotCostAnothersTokens(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	synctest.Test(t, func(t *testing.T) {
-		bad := &pipeServer{refuse: func(string) *pgproto3.ErrorResponse {
-			return &pgproto3.ErrorResponse{Severity: "FATAL", Code: "28P01", Message: "no such role"}
-		}}
+		bad := &pipeServer{refuse: refuseEverything}
 		good := &pipeServer{}
 		config, err := entrapg.PoolConfig(bubbleDSN, good.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
 		if err != nil {
