@@ -26,7 +26,7 @@ func managedIdentity(t testing.TB, h *entrapgtest.Host, id azidentity.ManagedIDK
 }
 
 func TestManagedIdentitiesGetTokensOnTheirHost(t *testing.T) {
-	s := start(t, entrapgtest.Config{})
+	s := share(t)
 	one, two := s.Tenant.NewUserAssignedIdentity("one"), s.Tenant.NewUserAssignedIdentity("two")
 	vm := s.Tenant.NewSystemAssignedIdentity("Microsoft.Compute/virtualMachines/vm1")
 	stranger := s.Tenant.NewUserAssignedIdentity("stranger")
@@ -106,7 +106,7 @@ func claim(t testing.TB, token, name string) any {
 }
 
 func TestOnlyWhoHasTheSecretOfAHostGetsItsTokens(t *testing.T) {
-	s := start(t, entrapgtest.Config{})
+	s := share(t)
 	mine, theirs := s.Tenant.NewUserAssignedIdentity("mine"), s.Tenant.NewUserAssignedIdentity("theirs")
 	host, other := s.Tenant.NewHost(mine), s.Tenant.NewHost(theirs)
 	environ := map[string]string{}
@@ -168,7 +168,7 @@ func TestOnlyWhoHasTheSecretOfAHostGetsItsTokens(t *testing.T) {
 }
 
 func TestHostHasManagedIdentitiesAlone(t *testing.T) {
-	s := start(t, entrapgtest.Config{})
+	s := share(t)
 	for name, p := range map[string]*entrapgtest.Principal{
 		"a user":                 s.Tenant.NewUser("alice@contoso.example"),
 		"a service principal":    s.Tenant.NewServicePrincipal("deployer"),

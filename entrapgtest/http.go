@@ -129,6 +129,6 @@ func reset(w http.ResponseWriter) {
 	conn.Close()
 }
 
-// secondsLeft are whole ones, rounded down: 0 for the last one, which clients take
-// for a token that has just expired.
+// secondsLeft are whole ones, rounded down: no client is to keep a token for longer
+// than it lives.
 func secondsLeft(expires time.Time) int { return max(0, int(time.Until(expires)/time.Second)) }

@@ -11,6 +11,10 @@
 //	if err := srv.CreateRole(ctx, "", app); err != nil { … }
 //	db := sql.OpenDB(entrapg.NewConnector(srv.DSN(), entrapg.WithCredential(app)))
 //
+// The tenant also answers over HTTPS as Entra does and, for a [Host], over HTTP as
+// an endpoint of managed identities, so that azidentity's credentials get their
+// tokens from it: see [Tenant.ClientOptions].
+//
 // The real PostgreSQL is a throwaway one, started from programs that are
 // installed (see [Start]), or one that already runs ([Config].Upstream).
 package entrapgtest
@@ -41,7 +45,9 @@ type Config struct {
 	Upstream string
 
 	// TokenLife is how long a token is good for: an hour by default, rounded down
-	// to whole seconds from ten seconds on.
+	// to whole seconds from ten seconds on. Over HTTP, what is left of it is always
+	// told in whole seconds, rounded down: with less than one left, a client has a
+	// token that it takes for expired, though the server does not yet.
 	TokenLife time.Duration
 
 	// Audience is the resource that tokens have to be for, Azure Database for
