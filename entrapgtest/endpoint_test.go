@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"net/http"
@@ -93,6 +94,17 @@ func ask(t testing.TB, credential azcore.TokenCredential, resource string) (azco
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	return credential.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{resource + "/.default"}})
+}
+
+// send returns what answers a request, and the request that the answer says it answers.
+func send(t testing.TB, client policy.Transporter, r *http.Request) (int, []byte, *http.Request) {
+	t.Helper()
+	response, err := client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	return response.StatusCode, must[[]byte](t)(io.ReadAll(response.Body)), response.Request
 }
 
 // selfSigned makes a certificate such as one registers with an application.
@@ -272,13 +284,12 @@ func TestTokenEndpointWithoutAnSDK(t *testing.T) {
 		if user != "" {
 			r.SetBasicAuth(url.QueryEscape(user), url.QueryEscape(password))
 		}
-		response := must[*http.Response](t)(client.Do(r))
-		defer response.Body.Close()
+		status, content, _ := send(t, client, r)
 		var body map[string]any
-		if err := json.NewDecoder(response.Body).Decode(&body); err != nil {
+		if err := json.Unmarshal(content, &body); err != nil {
 			t.Fatal(err)
 		}
-		return response.StatusCode, body
+		return status, body
 	}
 	form := func(changes ...string) url.Values {
 		f := url.Values{"grant_type": {"client_credentials"}, "client_id": {app.ClientID}, "client_secret": {app.ClientSecret}, "scope": {audience + "/.default"}}
@@ -361,11 +372,10 @@ func TestKeysOfTheTenantVerifyItsTokens(t *testing.T) {
 	get := func(address string) map[string]any {
 		t.Helper()
 		r := must[*http.Request](t)(http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil))
-		response := must[*http.Response](t)(tenant.ClientOptions().Transport.Do(r))
-		defer response.Body.Close()
+		status, content, _ := send(t, tenant.ClientOptions().Transport, r)
 		var body map[string]any
-		if err := json.NewDecoder(response.Body).Decode(&body); err != nil || response.StatusCode != http.StatusOK {
-			t.Fatalf("%s: %d, %v", address, response.StatusCode, err)
+		if err := json.Unmarshal(content, &body); err != nil || status != http.StatusOK {
+			t.Fatalf("%s: %d, %v", address, status, err)
 		}
 		return body
 	}

@@ -1,7 +1,6 @@
 package entrapgtest_test
 
 import (
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -147,11 +146,10 @@ func TestOnlyWhoHasTheSecretOfAHostGetsItsTokens(t *testing.T) {
 				r.Header.Set(test.header[0], test.header[1])
 			}
 			before := s.Tenant.Requests()
-			response := must[*http.Response](t)(test.client.Do(r))
-			defer response.Body.Close()
-			body := string(must[[]byte](t)(io.ReadAll(response.Body)))
-			if response.StatusCode != test.status || !strings.Contains(body, test.said) {
-				t.Errorf("got %d %s, want %d %s", response.StatusCode, body, test.status, test.said)
+			status, content, answered := send(t, test.client, r)
+			body := string(content)
+			if status != test.status || !strings.Contains(body, test.said) {
+				t.Errorf("got %d %s, want %d %s", status, body, test.status, test.said)
 			}
 			if strings.Contains(body, "access_token") != (test.status == 200 && test.counts == 1) {
 				t.Errorf("got %s", body)
@@ -159,8 +157,8 @@ func TestOnlyWhoHasTheSecretOfAHostGetsItsTokens(t *testing.T) {
 			if n := s.Tenant.Requests() - before; n != test.counts {
 				t.Errorf("%d requests counted, want %d", n, test.counts)
 			}
-			if len(response.Request.Header) > 1 {
-				t.Errorf("the response shows more of the request than was asked: %v", response.Request.Header)
+			if len(answered.Header) > 1 {
+				t.Errorf("the response shows more of the request than was asked: %v", answered.Header)
 			}
 		})
 	}
