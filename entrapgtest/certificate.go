@@ -18,8 +18,9 @@ import (
 // A certificate is the server's, with the authority behind it, whose key is
 // forgotten once it has signed.
 type certificate struct {
-	caFile string
-	tls    *tls.Config
+	caFile    string
+	authority *x509.Certificate
+	tls       *tls.Config // of the PostgreSQL front
 }
 
 func newCertificate(dir string, hostnames []string) (*certificate, error) {
@@ -38,6 +39,10 @@ func newCertificate(dir string, hostnames []string) (*certificate, error) {
 	}
 	authorityDER, err := x509.CreateCertificate(rand.Reader, authority, authority, &authorityKey.PublicKey, authorityKey)
 	if err != nil {
+		return nil, err
+	}
+
+	if authority, err = x509.ParseCertificate(authorityDER); err != nil {
 		return nil, err
 	}
 
@@ -61,7 +66,8 @@ func newCertificate(dir string, hostnames []string) (*certificate, error) {
 	}
 
 	c := &certificate{
-		caFile: filepath.Join(dir, "ca.pem"),
+		caFile:    filepath.Join(dir, "ca.pem"),
+		authority: authority,
 		tls: &tls.Config{
 			Certificates: []tls.Certificate{{Certificate: [][]byte{serverDER, authorityDER}, PrivateKey: serverKey}},
 			NextProtos:   []string{"postgresql"},

@@ -5,11 +5,52 @@ import "time"
 // Faults are what goes wrong from now on. The zero value is fair weather.
 type Faults struct {
 	TokenLife  time.Duration // of tokens issued from now on, instead of Config.TokenLife
-	EntraDelay time.Duration // before the tenant answers
-	EntraDown  bool          // the tenant refuses every request
+	Entra      EntraFault    // what the tenant makes of requests for tokens
+	EntraDelay time.Duration // before the tenant answers a request for a token
+	EntraDown  bool          // the tenant refuses every request, over HTTP with 503
 	LoginDelay time.Duration // before the server answers a password
 	CutLogin   Stage         // where the server breaks the connection off
 	NoTLS      bool          // the server answers that it has no TLS
+}
+
+// EntraFault is a way in which the tenant fails. [Principal.GetToken] fails the
+// same way as requests over HTTP.
+type EntraFault int
+
+// The ways in which the tenant can fail.
+const (
+	EntraAnswers   EntraFault = iota
+	EntraThrottles            // 429, with Retry-After: 1
+	EntraFails                // 500
+	EntraGarbles              // 200, with JSON that breaks off
+	EntraResets               // every connection is reset, also one that asks for no token
+	EntraWantsMFA             // AADSTS50076 for people; programs get their tokens
+)
+
+// outage is what becomes of any request.
+func (f Faults) outage() error {
+	switch {
+	case f.EntraDown:
+		return entraDown
+	case f.Entra == EntraResets:
+		return errReset
+	default:
+		return nil
+	}
+}
+
+// failure is what becomes of a request for a token, whoever asks.
+func (f Faults) failure() error {
+	switch f.Entra {
+	case EntraThrottles:
+		return throttled
+	case EntraFails:
+		return failed
+	case EntraGarbles:
+		return errGarbled
+	default:
+		return f.outage()
+	}
 }
 
 // Stage is a moment of a login.

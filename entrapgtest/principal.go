@@ -2,8 +2,11 @@ package entrapgtest
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/x509"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,6 +53,12 @@ type Principal struct {
 	ResourceID string // of managed identities, the resource that the identity is or belongs to
 	Groups     []*Principal
 
+	// What it takes over HTTP to get the principal's tokens. Managed identities get
+	// them from a Host.
+	ClientSecret string              // of service principals, random
+	Certificates []*x509.Certificate // registered with a service principal, none at first
+	Password     string              // of users, random
+
 	// Claims are added to the principal's tokens for the database. They win over
 	// those that the kind has; a nil value takes one away.
 	Claims map[string]any
@@ -62,7 +71,7 @@ var _ azcore.TokenCredential = (*Principal)(nil)
 // NewUser adds a member with a user principal name such as
 // "alice@contoso.example", who belongs to groups.
 func (t *Tenant) NewUser(upn string, groups ...*Principal) *Principal {
-	return t.add(&Principal{Kind: User, Name: upn, Groups: groups})
+	return t.add(&Principal{Kind: User, Name: upn, Groups: groups, Password: rand.Text()})
 }
 
 // NewGuest adds a person of another tenant by mail address. Name is what Azure
@@ -98,7 +107,7 @@ func (t *Tenant) NewSystemAssignedIdentity(resource string) *Principal {
 
 // NewServicePrincipal adds an application by its display name.
 func (t *Tenant) NewServicePrincipal(displayName string) *Principal {
-	return t.add(&Principal{Kind: ServicePrincipal, Name: displayName})
+	return t.add(&Principal{Kind: ServicePrincipal, Name: displayName, ClientSecret: rand.Text()})
 }
 
 func (t *Tenant) add(p *Principal) *Principal {
@@ -107,7 +116,20 @@ func (t *Tenant) add(p *Principal) *Principal {
 	if p.Kind.objectType() == "service" {
 		p.ClientID = uuid.NewString()
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.principals = append(t.principals, p)
 	return p
+}
+
+// find returns the first principal that is so, nil where there is none.
+func (t *Tenant) find(is func(*Principal) bool) *Principal {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if i := slices.IndexFunc(t.principals, is); i >= 0 {
+		return t.principals[i]
+	}
+	return nil
 }
 
 // GetToken asks the tenant for a token of the one scope in options, a resource
@@ -116,13 +138,47 @@ func (p *Principal) GetToken(ctx context.Context, options policy.TokenRequestOpt
 	if len(options.Scopes) != 1 {
 		return azcore.AccessToken{}, fmt.Errorf("entrapgtest: GetToken takes one scope, not %d", len(options.Scopes))
 	}
-	return p.tenant.issue(ctx, p, options.Scopes[0])
+	token, err := p.getToken(ctx, options.Scopes[0])
+	if err != nil {
+		return azcore.AccessToken{}, fmt.Errorf("entrapgtest: %w", err)
+	}
+	return token, nil
+}
+
+func (p *Principal) getToken(ctx context.Context, scope string) (azcore.AccessToken, error) {
+	resource, invalid := resourceOf(scope)
+	if err := p.tenant.ask(ctx, resource); err != nil {
+		return azcore.AccessToken{}, err
+	}
+	if invalid != nil {
+		return azcore.AccessToken{}, invalid
+	}
+	application := p.ClientID
+	if application == "" {
+		application = azureCLI
+	}
+	return p.tenant.issue(p, application, resource)
+}
+
+// Environ returns what azidentity's EnvironmentCredential reads to be this
+// service principal, with its secret, or this user, with the password. Other
+// kinds cannot log in that way.
+func (p *Principal) Environ() []string {
+	environ := []string{"AZURE_AUTHORITY_HOST=" + p.tenant.url, "AZURE_TENANT_ID=" + p.tenant.ID}
+	switch p.Kind {
+	case ServicePrincipal:
+		return append(environ, "AZURE_CLIENT_ID="+p.ClientID, "AZURE_CLIENT_SECRET="+p.ClientSecret)
+	case User:
+		return append(environ, "AZURE_CLIENT_ID="+azureCLI, "AZURE_USERNAME="+p.Name, "AZURE_PASSWORD="+p.Password)
+	default:
+		return nil
+	}
 }
 
 // claims are those of an access token of Entra (version 1.0, which Azure's
-// databases get) for a resource.
+// databases get) for a resource, asked for by or through an application.
 // https://learn.microsoft.com/entra/identity-platform/access-token-claims-reference
-func (p *Principal) claims(resource string, issued, expires time.Time) jwt.MapClaims {
+func (p *Principal) claims(application, resource string, issued, expires time.Time) jwt.MapClaims {
 	t := p.tenant
 	c := jwt.MapClaims{
 		"aud": resource,
@@ -142,7 +198,7 @@ func (p *Principal) claims(resource string, issued, expires time.Time) jwt.MapCl
 	case User, Guest:
 		given, _, _ := strings.Cut(p.Name, "@")
 		maps.Copy(c, jwt.MapClaims{
-			"acr": "1", "amr": []string{"pwd", "mfa"}, "appid": azureCLI, "appidacr": "0",
+			"acr": "1", "amr": []string{"pwd", "mfa"}, "appid": application, "appidacr": "0",
 			"given_name": given, "name": given, "ipaddr": "203.0.113.7", "puid": "10032001" + p.ObjectID[:8],
 			"scp": "user_impersonation", "unique_name": p.Name, "upn": p.Name,
 		})
@@ -150,12 +206,12 @@ func (p *Principal) claims(resource string, issued, expires time.Time) jwt.MapCl
 			delete(c, "upn")
 		}
 	case UserAssignedIdentity, SystemAssignedIdentity:
-		maps.Copy(c, jwt.MapClaims{"appid": p.ClientID, "appidacr": "2", "idtyp": "app", "xms_idrel": "7 32"})
+		maps.Copy(c, jwt.MapClaims{"appid": application, "appidacr": "2", "idtyp": "app", "xms_idrel": "7 32"})
 		if management {
 			c["xms_mirid"] = p.ResourceID
 		}
 	case ServicePrincipal:
-		maps.Copy(c, jwt.MapClaims{"appid": p.ClientID, "appidacr": "1", "app_displayname": p.Name, "idtyp": "app"})
+		maps.Copy(c, jwt.MapClaims{"appid": application, "appidacr": "1", "app_displayname": p.Name, "idtyp": "app"})
 	}
 	if len(p.Groups) > 0 {
 		ids := make([]string, len(p.Groups))

@@ -11,6 +11,10 @@
 //	if err := srv.CreateRole(ctx, "", app); err != nil { … }
 //	db := sql.OpenDB(entrapg.NewConnector(srv.DSN(), entrapg.WithCredential(app)))
 //
+// The tenant also answers over HTTPS as Entra does and, for a [Host], over HTTP as
+// an endpoint of managed identities, so that azidentity's credentials get their
+// tokens from it: see [Tenant.ClientOptions].
+//
 // The real PostgreSQL is a throwaway one, started from programs that are
 // installed (see [Start]), or one that already runs ([Config].Upstream).
 package entrapgtest
@@ -21,6 +25,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"slices"
@@ -40,7 +45,9 @@ type Config struct {
 	Upstream string
 
 	// TokenLife is how long a token is good for: an hour by default, rounded down
-	// to whole seconds from ten seconds on.
+	// to whole seconds from ten seconds on. Over HTTP, what is left of it is always
+	// told in whole seconds, rounded down: with less than one left, a client has a
+	// token that it takes for expired, though the server does not yet.
 	TokenLife time.Duration
 
 	// Audience is the resource that tokens have to be for, Azure Database for
@@ -49,6 +56,13 @@ type Config struct {
 
 	// Addr is where to listen, "127.0.0.1:0" by default.
 	Addr string
+
+	// TenantAddr is where the tenant answers over HTTPS, "127.0.0.1:0" by default.
+	TenantAddr string
+
+	// IdentityAddr is where the endpoint of managed identities answers over plain
+	// HTTP, "127.0.0.1:0" by default.
+	IdentityAddr string
 
 	// Hostnames are further names that the server's certificate is good for. It
 	// always is for localhost and the loopback addresses.
@@ -62,6 +76,7 @@ type Server struct {
 
 	config      Config
 	listener    net.Listener
+	http        *http.Server // of the tenant and of managed identities
 	certificate *certificate
 	upstream    *pgx.ConnConfig // superuser
 	stop        func() error    // what stands behind: the throwaway cluster, or a directory
@@ -102,8 +117,10 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	if config.Audience == "" {
 		config.Audience = "https://ossrdbms-aad.database.windows.net"
 	}
-	if config.Addr == "" {
-		config.Addr = "127.0.0.1:0"
+	for _, addr := range []*string{&config.Addr, &config.TenantAddr, &config.IdentityAddr} {
+		if *addr == "" {
+			*addr = "127.0.0.1:0"
+		}
 	}
 	s := &Server{
 		config: config,
@@ -143,10 +160,12 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	if s.certificate, err = newCertificate(dir, config.Hostnames); err != nil {
 		return nil, err
 	}
-	var lc net.ListenConfig
-	if s.listener, err = lc.Listen(ctx, "tcp", config.Addr); err != nil {
+	listeners, err := listen(ctx, config.Addr, config.TenantAddr, config.IdentityAddr)
+	if err != nil {
 		return nil, err
 	}
+	s.listener = listeners[0]
+	s.serveHTTP(listeners[1], listeners[2])
 	s.sessions.Go(s.serve)
 	return s, nil
 }
@@ -157,12 +176,14 @@ func (s *Server) Close() error {
 	s.closing.Do(func() {
 		s.cancel()
 		s.listener.Close()
+		s.http.Close()
 		s.mu.Lock()
 		for conn := range s.conns {
 			conn.Close()
 		}
 		s.mu.Unlock()
 		s.sessions.Wait()
+		s.Tenant.client.CloseIdleConnections()
 		s.closeErr = s.stop()
 	})
 	return s.closeErr

@@ -43,6 +43,42 @@ func start(t testing.TB, config entrapgtest.Config) *entrapgtest.Server {
 	return s
 }
 
+var shared = sync.OnceValues(func() (*entrapgtest.Server, error) {
+	return entrapgtest.Start(context.Background(), entrapgtest.Config{})
+})
+
+// share returns the one server of all tests that leave its faults alone.
+func share(t testing.TB) *entrapgtest.Server {
+	t.Helper()
+	return must[*entrapgtest.Server](t)(shared())
+}
+
+// startFront starts a server of the test's own without a PostgreSQL of its own.
+func startFront(t testing.TB, config entrapgtest.Config) *entrapgtest.Server {
+	t.Helper()
+	config.Upstream = share(t).AdminDSN()
+	return start(t, config)
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if s, err := shared(); err == nil {
+		s.Close()
+	}
+	os.Exit(code)
+}
+
+// must stands for the error of a constructor that takes no wrong argument here.
+func must[T any](t testing.TB) func(T, error) T {
+	return func(v T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
 func createRole(t testing.TB, s *entrapgtest.Server, role string, p *entrapgtest.Principal) {
 	t.Helper()
 	if err := s.CreateRole(t.Context(), role, p); err != nil {
@@ -492,6 +528,12 @@ func TestCloseEndsEverythingAndLeavesNothing(t *testing.T) {
 	if _, err := pgx.Connect(t.Context(), s.AdminDSN()); err == nil {
 		t.Error("PostgreSQL is still running")
 	}
+	noneLeft(t, before)
+}
+
+// noneLeft waits until there are no more goroutines than before.
+func noneLeft(t testing.TB, before int) {
+	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); runtime.NumGoroutine() > before && time.Now().Before(deadline); {
 		time.Sleep(10 * time.Millisecond)
 	}

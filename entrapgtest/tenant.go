@@ -6,6 +6,8 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
+	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,27 +24,37 @@ const (
 )
 
 // A Tenant stands in for Microsoft Entra ID: it knows principals and issues
-// signed tokens to them. All methods are safe for concurrent use.
+// signed tokens to them, within the process and over HTTPS. All methods are safe
+// for concurrent use.
 type Tenant struct {
 	ID string // a GUID
 
-	mu       sync.Mutex // guards what follows
-	key      *rsa.PrivateKey
-	keyID    string
-	life     time.Duration
-	faults   Faults
-	requests map[string]int // by resource
+	url         string // over HTTPS
+	identityURL string // of the managed-identity endpoint, over HTTP
+	client      *http.Client
+	federation  func() (*rsa.PrivateKey, error) // of the issuer of federated tokens; made when asked for
+
+	mu         sync.Mutex // guards what follows
+	key        *rsa.PrivateKey
+	keyID      string
+	life       time.Duration
+	faults     Faults
+	requests   map[string]int // by resource
+	principals []*Principal
+	hosts      []*Host
 }
 
 func newTenant(life time.Duration) (*Tenant, error) {
-	t := &Tenant{ID: uuid.NewString(), life: life, requests: map[string]int{}}
+	t := &Tenant{ID: uuid.NewString(), life: life, requests: map[string]int{}, federation: sync.OnceValues(newKey)}
 	return t, t.rotate()
 }
+
+func newKey() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) }
 
 // rotate replaces the signing key, after which no server accepts the tokens
 // issued before.
 func (t *Tenant) rotate() error {
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	key, err := newKey()
 	if err != nil {
 		return err
 	}
@@ -52,8 +64,8 @@ func (t *Tenant) rotate() error {
 	return nil
 }
 
-// Requests counts the tokens that the tenant has been asked for, those that it
-// failed to give among them.
+// Requests counts the tokens that the tenant has been asked for, within the
+// process and over HTTP, those that it failed to give among them.
 func (t *Tenant) Requests() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -78,45 +90,69 @@ func (t *Tenant) setFaults(f Faults) {
 	t.faults = f
 }
 
-// issue answers one request for a token.
-func (t *Tenant) issue(ctx context.Context, p *Principal, scope string) (azcore.AccessToken, error) {
-	resource, ok := strings.CutSuffix(scope, "/.default")
+func (t *Tenant) fault() Faults {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.faults
+}
+
+// ask is what every request for a token goes through, from within the process or
+// over HTTP: it is counted, waits, and meets the faults in force.
+func (t *Tenant) ask(ctx context.Context, resource string) error {
 	t.mu.Lock()
 	t.requests[resource]++
 	faults := t.faults
 	t.mu.Unlock()
-
 	if err := sleep(ctx, faults.EntraDelay); err != nil {
-		return azcore.AccessToken{}, err
+		return err
 	}
-	switch {
-	case faults.EntraDown:
-		return azcore.AccessToken{}, errors.New("entrapgtest: Entra is down, as Faults.EntraDown has it")
-	case p.Kind == Group:
-		return azcore.AccessToken{}, fmt.Errorf("entrapgtest: %s is a group, and groups get no tokens: ask as a member", p.Name)
-	case !ok:
-		return azcore.AccessToken{}, fmt.Errorf("entrapgtest: AADSTS70011: the provided value for the input parameter 'scope' is not valid: %q has no /.default", scope)
-	}
-	return t.sign(p, resource)
+	return faults.failure()
 }
 
-func (t *Tenant) sign(p *Principal, resource string) (azcore.AccessToken, error) {
-	t.mu.Lock()
-	key, keyID, life := t.key, t.keyID, t.life
-	if t.faults.TokenLife > 0 {
-		life = t.faults.TokenLife
+// resourceOf returns the resource that a scope asks for all permissions on. A
+// client that signs a person in adds scopes of OpenID Connect.
+func resourceOf(scope string) (string, error) {
+	scopes := slices.DeleteFunc(strings.Fields(scope), func(s string) bool {
+		return s == "openid" || s == "profile" || s == "offline_access"
+	})
+	resource, ok := strings.CutSuffix(strings.Join(scopes, " "), "/.default")
+	if !ok || len(scopes) != 1 {
+		return resource, invalidScope.with(scope)
 	}
+	return resource, nil
+}
+
+// issue returns a token for a resource, asked for by or through an application.
+func (t *Tenant) issue(p *Principal, application, resource string) (azcore.AccessToken, error) {
+	t.mu.Lock()
+	life, faults := t.life, t.faults
 	t.mu.Unlock()
+	if faults.TokenLife > 0 {
+		life = faults.TokenLife
+	}
+	switch {
+	case p.Kind == Group:
+		return azcore.AccessToken{}, fmt.Errorf("%s is a group, and groups get no tokens: ask as a member", p.Name)
+	case p.Kind.objectType() == "user" && faults.Entra == EntraWantsMFA:
+		return azcore.AccessToken{}, wantsMFA.with(resource)
+	}
 
 	issued := time.Now()
 	expires := issued.Add(life).Truncate(time.Microsecond)
 	if life >= 10*time.Second {
 		expires = expires.Truncate(time.Second)
 	}
-	token := jwt.NewWithClaims(jwt.SigningMethodRS256, p.claims(resource, issued, expires))
-	token.Header["kid"], token.Header["x5t"] = keyID, keyID
-	signed, err := token.SignedString(key)
+	signed, err := t.sign(p.claims(application, resource, issued, expires))
 	return azcore.AccessToken{Token: signed, ExpiresOn: expires.UTC()}, err
+}
+
+func (t *Tenant) sign(claims jwt.MapClaims) (string, error) {
+	t.mu.Lock()
+	key, keyID := t.key, t.keyID
+	t.mu.Unlock()
+	token := jwt.NewWithClaims(jwt.SigningMethodRS256, claims)
+	token.Header["kid"], token.Header["x5t"] = keyID, keyID
+	return token.SignedString(key)
 }
 
 // verify returns the claims of a token that this tenant has signed with its

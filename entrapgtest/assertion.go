@@ -1,0 +1,127 @@
+package entrapgtest
+
+import (
+	"crypto/rsa"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+const jwtBearer = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+// FederatedToken returns a token such as Kubernetes mounts for workload identity,
+// good for an hour. The tenant takes it as client assertion of this service
+// principal or user-assigned identity, and of no other.
+func (p *Principal) FederatedToken() (string, error) {
+	if p.Kind != ServicePrincipal && p.Kind != UserAssignedIdentity {
+		return "", fmt.Errorf("entrapgtest: a %s has no federated credential", p.Kind)
+	}
+	key, err := p.tenant.federation()
+	if err != nil {
+		return "", err
+	}
+	now := time.Now()
+	token := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.RegisteredClaims{
+		Issuer: "https://oidc." + tenantDomain + "/", Subject: p.serviceAccount(), Audience: jwt.ClaimStrings{"api://AzureADTokenExchange"},
+		IssuedAt: jwt.NewNumericDate(now), NotBefore: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(time.Hour)),
+	})
+	token.Header["kid"] = "federation"
+	return token.SignedString(key)
+}
+
+// serviceAccount is the one on Kubernetes that the principal trusts.
+func (p *Principal) serviceAccount() string { return "system:serviceaccount:default:" + p.ObjectID }
+
+// authenticate checks that a request is the application's own.
+func (t *Tenant) authenticate(r *http.Request, app *Principal) error {
+	secret, assertion := r.PostForm.Get("client_secret"), r.PostForm.Get("client_assertion")
+	switch {
+	case secret != "" && !sameSecret(secret, app.ClientSecret):
+		return wrongSecret.with(app.ClientID)
+	case secret != "":
+		return nil
+	case assertion == "":
+		return noClientCredential
+	case r.PostForm.Get("client_assertion_type") != jwtBearer:
+		return missingParameter.with("client_assertion_type")
+	}
+
+	var claims jwt.RegisteredClaims
+	if _, _, err := jwt.NewParser().ParseUnverified(assertion, &claims); err != nil {
+		return malformedAssertion
+	}
+	own := claims.Issuer == app.ClientID // not from Kubernetes
+	var err error
+	if own {
+		err = app.checkCertificate(assertion, "https://"+r.Host)
+	} else {
+		err = app.checkFederated(assertion)
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, jwt.ErrTokenExpired):
+		return expiredAssertion
+	case own:
+		return wrongCertificate.with(err)
+	default:
+		return notFederated.with(claims.Issuer, claims.Subject, strings.Join(claims.Audience, " "))
+	}
+}
+
+// checkFederated checks a token of the tenant's federated issuer. There is nothing
+// to check but whose it is and until when: nobody but FederatedToken has the key.
+func (p *Principal) checkFederated(assertion string) error {
+	_, err := jwt.NewParser(
+		jwt.WithValidMethods([]string{jwt.SigningMethodRS256.Alg()}), jwt.WithExpirationRequired(),
+		jwt.WithSubject(p.serviceAccount()),
+	).Parse(assertion, func(*jwt.Token) (any, error) {
+		key, err := p.tenant.federation()
+		if err != nil {
+			return nil, err
+		}
+		return &key.PublicKey, nil
+	})
+	return err
+}
+
+// checkCertificate checks an assertion that the application itself has signed,
+// for the token endpoint at base.
+func (p *Principal) checkCertificate(assertion, base string) error {
+	const endpoint = "/oauth2/v2.0/token"
+	_, err := jwt.NewParser(
+		jwt.WithValidMethods([]string{jwt.SigningMethodRS256.Alg(), jwt.SigningMethodPS256.Alg()}), jwt.WithExpirationRequired(),
+		jwt.WithIssuer(p.ClientID), jwt.WithSubject(p.ClientID),
+		jwt.WithAudience(base+"/"+p.tenant.ID+endpoint, base+"/"+tenantDomain+endpoint),
+	).Parse(assertion, func(token *jwt.Token) (any, error) {
+		for _, c := range p.Certificates {
+			if key, ok := c.PublicKey.(*rsa.PublicKey); ok && hasThumbprint(token.Header, c) {
+				return key, nil
+			}
+		}
+		return nil, errors.New("the key was not found")
+	})
+	return err
+}
+
+// hasThumbprint tells whether a token's header names a certificate. MSAL for Go
+// writes base64 where the standard has base64url.
+func hasThumbprint(header map[string]any, c *x509.Certificate) bool {
+	old, current := sha1.Sum(c.Raw), sha256.Sum256(c.Raw)
+	for name, sum := range map[string][]byte{"x5t": old[:], "x5t#S256": current[:]} {
+		given, _ := header[name].(string)
+		given = strings.NewReplacer("+", "-", "/", "_", "=", "").Replace(given)
+		if given == base64.RawURLEncoding.EncodeToString(sum) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,185 @@
+package entrapgtest_test
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/entrapg/entrapg/entrapgtest"
+)
+
+// managedIdentity is azidentity's credential on a host, over IMDS unless the
+// environment says otherwise.
+func managedIdentity(t testing.TB, h *entrapgtest.Host, id azidentity.ManagedIDKind) azcore.TokenCredential {
+	t.Helper()
+	return must[*azidentity.ManagedIdentityCredential](t)(azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{
+		ClientOptions: azcore.ClientOptions{Transport: h.Client(), Retry: policy.RetryOptions{MaxRetries: -1}}, ID: id,
+	}))
+}
+
+func TestManagedIdentitiesGetTokensOnTheirHost(t *testing.T) {
+	s := share(t)
+	one, two := s.Tenant.NewUserAssignedIdentity("one"), s.Tenant.NewUserAssignedIdentity("two")
+	vm := s.Tenant.NewSystemAssignedIdentity("Microsoft.Compute/virtualMachines/vm1")
+	stranger := s.Tenant.NewUserAssignedIdentity("stranger")
+	for _, p := range []*entrapgtest.Principal{one, two, vm} {
+		createRole(t, s, "", p)
+	}
+	all, single, pair, none := s.Tenant.NewHost(one, vm, two), s.Tenant.NewHost(one), s.Tenant.NewHost(one, two), s.Tenant.NewHost()
+
+	const assigned, unassigned = "No User Assigned or Delegated Managed Identity found", "the requested identity isn't assigned to this resource"
+	for name, test := range map[string]struct {
+		host             *entrapgtest.Host
+		id               azidentity.ManagedIDKind
+		appService, imds string // a role, or else what the error says
+	}{
+		"the system's":            {all, nil, "vm1", "vm1"},
+		"by client ID":            {all, azidentity.ClientID(two.ClientID), "two", "two"},
+		"by object ID":            {all, azidentity.ObjectID(two.ObjectID), "two", "two"},
+		"by resource ID":          {all, azidentity.ResourceID(strings.ToUpper(two.ResourceID)), "two", "two"},
+		"the only one":            {single, nil, assigned, "one"},
+		"one of two, not said":    {pair, nil, assigned, "Multiple user assigned identities exist"},
+		"nothing":                 {none, nil, assigned, "Identity not found"},
+		"one assigned elsewhere":  {all, azidentity.ClientID(stranger.ClientID), assigned, unassigned},
+		"one by an ID of nothing": {all, azidentity.ResourceID("/subscriptions/none"), assigned, unassigned},
+	} {
+		for place, want := range map[string]string{"App Service": test.appService, "IMDS": test.imds} {
+			t.Run(name+" on "+place, func(t *testing.T) {
+				if place == "App Service" {
+					setEnviron(t, test.host.Environ())
+				}
+				role := map[string]*entrapgtest.Principal{"one": one, "two": two, "vm1": vm}[want]
+				resource := "https://" + url.PathEscape(name+" on "+place) + ".example" // MSAL keeps tokens by resource for the whole process
+				got, err := ask(t, managedIdentity(t, test.host, test.id), resource)
+				if role == nil {
+					if err == nil || !strings.Contains(err.Error(), want) {
+						t.Errorf("got %v, want %q", err, want)
+					}
+					return
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				if left := time.Until(got.ExpiresOn); left < 59*time.Minute || left > time.Hour {
+					t.Errorf("it expires in %v", left)
+				}
+				if oid := claim(t, got.Token, "oid"); oid != role.ObjectID {
+					t.Errorf("the token is of %v, want %s", oid, role.Name)
+				}
+			})
+		}
+	}
+
+	t.Run("log in", func(t *testing.T) {
+		got, err := ask(t, managedIdentity(t, all, azidentity.ClientID(one.ClientID)), audience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := logIn(t, s, "one", got.Token); err != nil {
+			t.Error(err)
+		}
+		setEnviron(t, all.Environ())
+		if got, err = ask(t, managedIdentity(t, all, azidentity.ClientID(two.ClientID)), audience); err != nil {
+			t.Fatal(err)
+		}
+		if err := logIn(t, s, "two", got.Token); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func claim(t testing.TB, token, name string) any {
+	t.Helper()
+	claims := jwt.MapClaims{}
+	if _, _, err := jwt.NewParser().ParseUnverified(token, claims); err != nil {
+		t.Fatal(err)
+	}
+	return claims[name]
+}
+
+func TestOnlyWhoHasTheSecretOfAHostGetsItsTokens(t *testing.T) {
+	s := share(t)
+	mine, theirs := s.Tenant.NewUserAssignedIdentity("mine"), s.Tenant.NewUserAssignedIdentity("theirs")
+	host, other := s.Tenant.NewHost(mine), s.Tenant.NewHost(theirs)
+	environ := map[string]string{}
+	for _, entry := range host.Environ() {
+		name, value, _ := strings.Cut(entry, "=")
+		environ[name] = value
+	}
+	_, otherSecret, _ := strings.Cut(other.Environ()[1], "=")
+	appService := environ["IDENTITY_ENDPOINT"]
+	const imds = "http://169.254.169.254/metadata/identity/oauth2/token"
+	direct := strings.Replace(appService, "/msi/token", "/metadata/identity/oauth2/token", 1)
+	query := url.Values{"resource": {audience}, "client_id": {mine.ClientID}}.Encode()
+
+	for name, test := range map[string]struct {
+		client *http.Client
+		url    string
+		header [2]string
+		status int
+		said   string
+		counts int
+	}{
+		"App Service":                     {http.DefaultClient, appService + "?" + query, [2]string{"X-IDENTITY-HEADER", environ["IDENTITY_HEADER"]}, 200, `"expires_on":"`, 1},
+		"App Service, no header":          {http.DefaultClient, appService + "?" + query, [2]string{}, 401, `"statusCode":401`, 0},
+		"App Service, an empty header":    {http.DefaultClient, appService + "?" + query, [2]string{"X-IDENTITY-HEADER", ""}, 401, `"statusCode":401`, 0},
+		"App Service, a guess":            {http.DefaultClient, appService + "?" + query, [2]string{"X-IDENTITY-HEADER", "guess"}, 401, `"statusCode":401`, 0},
+		"App Service, of another host":    {http.DefaultClient, appService + "?" + query, [2]string{"X-IDENTITY-HEADER", otherSecret}, 400, `"statusCode":400`, 1},
+		"App Service, no resource":        {http.DefaultClient, appService, [2]string{"X-IDENTITY-HEADER", environ["IDENTITY_HEADER"]}, 400, "resource", 0},
+		"IMDS":                            {host.Client(), imds + "?" + query, [2]string{"Metadata", "true"}, 200, `"not_before":"`, 1},
+		"IMDS, no metadata header":        {host.Client(), imds + "?" + query, [2]string{}, 400, "bad_request_102", 0},
+		"IMDS of another host":            {other.Client(), imds + "?" + query, [2]string{"Metadata", "true"}, 400, `"error_description":"Identity not found"`, 1},
+		"IMDS, past the client":           {http.DefaultClient, direct + "?" + query, [2]string{"Metadata", "true"}, 401, "unauthorized", 0},
+		"IMDS, with App Service's header": {http.DefaultClient, direct + "?" + query, [2]string{"X-IDENTITY-HEADER", environ["IDENTITY_HEADER"]}, 400, "bad_request_102", 0},
+		"the tenant through the client":   {host.Client(), s.Tenant.URL() + "/contoso.example/v2.0/.well-known/openid-configuration", [2]string{}, 200, "token_endpoint", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := must[*http.Request](t)(http.NewRequestWithContext(t.Context(), http.MethodGet, test.url, nil))
+			if test.header[0] != "" {
+				r.Header.Set(test.header[0], test.header[1])
+			}
+			before := s.Tenant.Requests()
+			status, content, answered := send(t, test.client, r)
+			body := string(content)
+			if status != test.status || !strings.Contains(body, test.said) {
+				t.Errorf("got %d %s, want %d %s", status, body, test.status, test.said)
+			}
+			if strings.Contains(body, "access_token") != (test.status == 200 && test.counts == 1) {
+				t.Errorf("got %s", body)
+			}
+			if n := s.Tenant.Requests() - before; n != test.counts {
+				t.Errorf("%d requests counted, want %d", n, test.counts)
+			}
+			if len(answered.Header) > 1 {
+				t.Errorf("the response shows more of the request than was asked: %v", answered.Header)
+			}
+		})
+	}
+	http.DefaultClient.CloseIdleConnections()
+}
+
+func TestHostHasManagedIdentitiesAlone(t *testing.T) {
+	s := share(t)
+	for name, p := range map[string]*entrapgtest.Principal{
+		"a user":                 s.Tenant.NewUser("alice@contoso.example"),
+		"a service principal":    s.Tenant.NewServicePrincipal("deployer"),
+		"nobody":                 nil,
+		"a principal of nowhere": {Kind: entrapgtest.UserAssignedIdentity},
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s was taken", name)
+				}
+			}()
+			s.Tenant.NewHost(p)
+		}()
+	}
+}

@@ -1,0 +1,134 @@
+package entrapgtest
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"time"
+)
+
+// maxRequest is how much of a request is read: more than any token takes.
+const maxRequest = 1 << 20
+
+// listen opens all addresses or none.
+func listen(ctx context.Context, addrs ...string) ([]net.Listener, error) {
+	var listeners []net.Listener
+	for _, addr := range addrs {
+		var lc net.ListenConfig
+		l, err := lc.Listen(ctx, "tcp", addr)
+		if err != nil {
+			for _, l := range listeners {
+				l.Close()
+			}
+			return nil, err
+		}
+		listeners = append(listeners, l)
+	}
+	return listeners, nil
+}
+
+// serveHTTP has the tenant answer on two listeners until Close.
+func (s *Server) serveHTTP(tenant, identity net.Listener) {
+	t := s.Tenant
+	t.url, t.identityURL = "https://"+reachable(tenant), "http://"+reachable(identity)
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		roots = x509.NewCertPool()
+	}
+	roots.AddCert(s.certificate.authority)
+	t.client = &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{RootCAs: roots}}}
+
+	config := s.certificate.tls.Clone()
+	config.NextProtos = []string{"http/1.1"} // HTTP/2 has no connection of its own to reset
+	entra, managed := t.endpoint(), t.identityEndpoint()
+	s.http = &http.Server{
+		Handler: http.MaxBytesHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.TLS != nil {
+				entra.ServeHTTP(w, r)
+			} else {
+				managed.ServeHTTP(w, r)
+			}
+		}), maxRequest),
+		BaseContext:       func(net.Listener) context.Context { return s.ctx },
+		ReadHeaderTimeout: loginTimeout,
+		ErrorLog:          log.New(io.Discard, "", 0),
+		// So that Close, which does not wait for handlers on its own, can.
+		ConnState: func(conn net.Conn, state http.ConnState) {
+			switch state {
+			case http.StateNew:
+				s.sessions.Add(1)
+				if s.ctx.Err() != nil { // Close may have missed it
+					conn.Close()
+				}
+			case http.StateClosed, http.StateHijacked:
+				s.sessions.Done()
+			}
+		},
+	}
+	for _, l := range []net.Listener{tls.NewListener(tenant, config), identity} {
+		s.sessions.Go(func() { _ = s.http.Serve(l) })
+	}
+}
+
+// reachable returns the address to reach a listener at.
+func reachable(l net.Listener) string {
+	host, port, _ := net.SplitHostPort(l.Addr().String())
+	if net.ParseIP(host).IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// respond makes a handler of a function that finds what to answer, and one that
+// puts a refusal into the endpoint's words.
+func respond(find func(*http.Request) (any, error), refuse func(*http.Request, entraError) any) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := find(r)
+		w.Header().Set("Content-Type", "application/json; charset=utf-8")
+		w.Header().Set("Cache-Control", "no-store")
+		var refused entraError
+		switch {
+		case err == nil:
+		case errors.As(err, &refused):
+			if refused.status == http.StatusTooManyRequests {
+				w.Header().Set("Retry-After", "1")
+			}
+			w.WriteHeader(refused.status)
+			body = refuse(r, refused)
+		case errors.Is(err, errGarbled):
+			_, _ = io.WriteString(w, `{"token_type":"Bearer","access_to`)
+			return
+		case errors.Is(err, errReset):
+			reset(w)
+			return
+		default: // the client has left, or the server closes
+			panic(http.ErrAbortHandler)
+		}
+		_ = json.NewEncoder(w).Encode(body)
+	})
+}
+
+// reset ends the connection with a TCP reset.
+func reset(w http.ResponseWriter) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	if secured, ok := conn.(*tls.Conn); ok {
+		conn = secured.NetConn()
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	conn.Close()
+}
+
+// secondsLeft are whole ones, rounded down: no client is to keep a token for longer
+// than it lives.
+func secondsLeft(expires time.Time) int { return max(0, int(time.Until(expires)/time.Second)) }
