@@ -8,7 +8,7 @@ demo: go postgres
 	@exec bin/entrapg demo
 
 test: go postgres
-	go test $(race) ./...
+	go test $(race) -parallel 8 ./...
 
 lint: go
 	go mod verify

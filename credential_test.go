@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+
 	"github.com/entrapg/entrapg"
 )
 
@@ -30,6 +32,11 @@ func azureCLI(t *testing.T, answer string) (calls func() int) {
 	}
 }
 
+// azAnswer has the program print a token.
+func azAnswer(token azcore.AccessToken) string {
+	return fmt.Sprintf(`echo '{"accessToken": "%s", "expires_on": %d, "tokenType": "Bearer"}'`, token.Token, token.ExpiresOn.Unix())
+}
+
 func TestWithoutACredentialAzidentitysDefaultIsMadeAtTheFirstConnect(t *testing.T) {
 	p := server().Tenant.NewUser("cli@contoso.example")
 	createRole(t, server(), "", p)
@@ -40,7 +47,7 @@ func TestWithoutACredentialAzidentitysDefaultIsMadeAtTheFirstConnect(t *testing.
 	db, c := open(t, server().DSN())
 	// All this is set after NewConnector, and still in time.
 	t.Setenv("AZURE_TOKEN_CREDENTIALS", "AzureCLICredential")
-	calls := azureCLI(t, fmt.Sprintf(`echo '{"accessToken": "%s", "expires_on": %d, "tokenType": "Bearer"}'`, token.Token, token.ExpiresOn.Unix()))
+	calls := azureCLI(t, azAnswer(token))
 	db.SetMaxIdleConns(0)
 	for range 3 {
 		if user := sessionUser(t, db); user != p.Name {
@@ -75,6 +82,6 @@ func TestDefaultCredentialThatCannotBeMadeIsATokenErrorAndTriedAgain(t *testing.
 		t.Errorf("got %v, want a TokenError that names the variable", err)
 	}
 	t.Setenv("AZURE_TOKEN_CREDENTIALS", "AzureCLICredential")
-	azureCLI(t, fmt.Sprintf(`echo '{"accessToken": "%s", "expires_on": %d, "tokenType": "Bearer"}'`, token.Token, token.ExpiresOn.Unix()))
+	azureCLI(t, azAnswer(token))
 	mustConnect(t, c)
 }

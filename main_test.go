@@ -3,6 +3,7 @@ package entrapg_test
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"os"
 	"strings"
 	"sync"
@@ -26,6 +27,18 @@ var server = sync.OnceValue(func() *entrapgtest.Server {
 var closeServer = func() {}
 
 func TestMain(m *testing.M) {
+	tool := os.Getenv(asTool)
+	switch {
+	case tool != "":
+		if err := runTool(tool, os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	case os.Getenv(asProgram) != "":
+		serveLogins()
+		return
+	}
 	// What the developer's machine is set to must not decide how tests end.
 	for _, name := range []string{"PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGPASSFILE", "PGDATABASE", "PGSSLMODE", "PGSSLROOTCERT", "PGSERVICE", "PGSERVICEFILE", "PGAPPNAME", "PGOPTIONS"} {
 		os.Unsetenv(name)

@@ -228,19 +228,20 @@ func (s *tokenSource) finish(r *request, t *token, err error) {
 		later.postpone(s.now(), old.tries)
 		s.current.Store(&later)
 	}
-	if !abandoned {
-		s.asking = nil
-		r.token, r.err = t, err
-		close(r.done)
-	}
-	s.mu.Unlock()
-
-	var refresh *TokenError
-	if abandoned || !errors.As(err, &refresh) {
+	var failed *TokenError
+	if abandoned {
+		s.mu.Unlock()
 		return
 	}
-	s.failures.Add(1)
-	if old != nil && s.now().Before(old.expires) {
+	if errors.As(err, &failed) {
+		s.failures.Add(1)
+	}
+	s.asking = nil
+	r.token, r.err = t, err
+	close(r.done)
+	s.mu.Unlock()
+
+	if failed != nil && old != nil && s.now().Before(old.expires) {
 		r.logger.Warn("entrapg: token refresh failed, the old token serves on", "error", err, "expires", old.expires)
 	}
 }

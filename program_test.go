@@ -1,0 +1,212 @@
+package entrapg_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"database/sql"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf16"
+
+	"github.com/entrapg/entrapg"
+)
+
+// This binary stands in for two more programs. One uses entrapg and is
+// configured by nothing but its environment and a DSN, as an operator does it.
+// The other is what azidentity runs for a token on a developer's machine.
+const (
+	asProgram = "ENTRAPG_TEST_AS_PROGRAM"
+	asTool    = "ENTRAPG_TEST_AS_TOOL"
+)
+
+// An outcome is how one login of the program ended.
+type outcome struct {
+	User     string
+	Error    string
+	Kind     string // of the error
+	Deadline bool   // the error is the caller's own deadline
+}
+
+// serveLogins is the program: for each line of input, which has a deadline and a
+// DSN, it logs in and prints the outcome. It opens one pool for each DSN.
+func serveLogins() {
+	pools := map[string]*sql.DB{}
+	lines := bufio.NewScanner(os.Stdin)
+	for lines.Scan() {
+		deadline, dsn, _ := strings.Cut(lines.Text(), " ")
+		if pools[dsn] == nil {
+			db, err := sql.Open("entrapg", dsn)
+			if err != nil {
+				panic(err)
+			}
+			db.SetMaxIdleConns(0) // every query logs in
+			pools[dsn] = db
+		}
+		limit, err := time.ParseDuration(deadline)
+		if err != nil {
+			panic(err)
+		}
+		out, err := json.Marshal(login(pools[dsn], limit))
+		if err != nil {
+			panic(err)
+		}
+		fmt.Printf("%s\n", out)
+	}
+}
+
+func login(db *sql.DB, limit time.Duration) outcome {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	var o outcome
+	err := db.QueryRowContext(ctx, "select session_user").Scan(&o.User)
+	if err != nil {
+		o.Error, o.Deadline = err.Error(), errors.Is(err, context.DeadlineExceeded)
+		o.Kind = kindOf(err)
+	}
+	return o
+}
+
+func kindOf(err error) string {
+	var token *entrapg.TokenError
+	var login *entrapg.LoginError
+	switch {
+	case errors.As(err, &token):
+		return "TokenError"
+	case errors.As(err, &login):
+		return "LoginError"
+	}
+	return fmt.Sprintf("%T", err)
+}
+
+// startProgram starts the program with nothing in its environment but env.
+func startProgram(t *testing.T, env []string) func(limit time.Duration, dsn string) outcome {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(env, asProgram+"=1", "HOME="+t.TempDir(), "GORACE=atexit_sleep_ms=0")
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		in.Close()
+		if err := cmd.Wait(); err != nil && t.Context().Err() == nil {
+			t.Errorf("the program: %v\n%s", err, &stderr)
+		}
+	})
+	outcomes := json.NewDecoder(out)
+	return func(limit time.Duration, dsn string) (o outcome) {
+		t.Helper()
+		fmt.Fprintf(in, "%s %s\n", limit, dsn)
+		if err := outcomes.Decode(&o); err != nil {
+			t.Fatalf("the program: %v", err)
+		}
+		return o
+	}
+}
+
+// What the tools are told of the tenant.
+const (
+	toolAuthority = "TOOL_AUTHORITY"
+	toolCA        = "TOOL_CA"
+	toolUser      = "TOOL_USER"
+	toolPassword  = "TOOL_PASSWORD"
+)
+
+// tools puts the Azure CLI, the Azure Developer CLI and Azure PowerShell on a
+// PATH of their own, which is returned.
+func tools(t *testing.T) string {
+	t.Helper()
+	if runtime.GOOS == "windows" {
+		t.Skip("the tools are shell scripts")
+	}
+	dir := t.TempDir()
+	for _, name := range []string{"az", "azd", "pwsh"} {
+		script := fmt.Sprintf("#!/bin/sh\n%s=%s exec '%s' \"$@\"\n", asTool, name, os.Args[0])
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir + ":/usr/bin:/bin"
+}
+
+var resources = regexp.MustCompile(`https://[\w./-]+`)
+
+// runTool is such a tool: it asks the tenant for a token of the signed-in user
+// and prints it in the tool's own format.
+func runTool(name string, args []string) error {
+	text := strings.Join(args, " ")
+	if name == "pwsh" {
+		script, err := base64.StdEncoding.DecodeString(args[len(args)-1])
+		if err != nil {
+			return err
+		}
+		units := make([]uint16, len(script)/2)
+		for i := range units {
+			units[i] = uint16(script[2*i]) | uint16(script[2*i+1])<<8
+		}
+		_, text, _ = strings.Cut(string(utf16.Decode(units)), "ResourceUrl")
+	}
+	scope := strings.TrimSuffix(resources.FindString(text), "/.default") + "/.default"
+
+	roots := x509.NewCertPool()
+	pem, err := os.ReadFile(os.Getenv(toolCA))
+	if err != nil {
+		return err
+	}
+	roots.AppendCertsFromPEM(pem)
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+	response, err := client.PostForm(os.Getenv(toolAuthority)+"/contoso.example/oauth2/v2.0/token", url.Values{
+		"grant_type": {"password"}, "client_id": {"04b07795-8ddb-461a-bbee-02f9e1bf7b46"}, "scope": {scope},
+		"username": {os.Getenv(toolUser)}, "password": {os.Getenv(toolPassword)},
+	})
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err
+	}
+	var answer struct {
+		Token string `json:"access_token"`
+		Life  int    `json:"expires_in"`
+	}
+	if err := json.Unmarshal(body, &answer); err != nil || answer.Token == "" {
+		return fmt.Errorf("ERROR: %s", body)
+	}
+	expires := time.Now().Add(time.Duration(answer.Life) * time.Second)
+	var out any
+	switch name {
+	case "az":
+		out = map[string]any{"accessToken": answer.Token, "expires_on": expires.Unix(), "tokenType": "Bearer"}
+	case "azd":
+		out = map[string]any{"token": answer.Token, "expiresOn": expires.UTC().Format("2006-01-02T15:04:05Z")}
+	case "pwsh":
+		out = map[string]any{"Token": answer.Token, "ExpiresOn": expires.Unix()}
+	}
+	return json.NewEncoder(os.Stdout).Encode(out)
+}
