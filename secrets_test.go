@@ -226,3 +226,22 @@ func TestCredentialThatShowsItsTokenInAnErrorIsNotQuoted(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestAnswerThatCannotBeReadIsNotQuotedForTheTokenInIt(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	s.SetFaults(entrapgtest.Faults{Entra: entrapgtest.EntraGarbles})
+	for name, credential := range map[string]azcore.TokenCredential{
+		"managed identity": virtualMachine(t, s, s.Tenant.NewSystemAssignedIdentity("Microsoft.Compute/virtualMachines/vm-garbled")),
+		"client assertion": assertion(t, s, s.Tenant.NewServicePrincipal("garbled")),
+	} {
+		c := entrapg.NewConnector(s.DSN(), entrapg.WithCredential(credential))
+		defer c.Close()
+		out := &rendered{}
+		err := connect(t, c)
+		out.addError(err)
+		var token *entrapg.TokenError
+		if !errors.As(err, &token) || strings.Contains(out.text.String(), "eyJ") {
+			t.Errorf("%s: got %v, want a TokenError without the token's beginning", name, err)
+		}
+	}
+}

@@ -102,7 +102,7 @@ func respond(find func(*http.Request) (any, error), refuse func(*http.Request, e
 			w.WriteHeader(refused.status)
 			body = refuse(r, refused)
 		case errors.Is(err, errGarbled):
-			_, _ = io.WriteString(w, `{"token_type":"Bearer","access_to`)
+			_, _ = io.WriteString(w, `{"token_type":"Bearer","access_token":"`+brokenOff)
 			return
 		case errors.Is(err, errReset):
 			reset(w)
@@ -113,6 +113,9 @@ func respond(find func(*http.Request) (any, error), refuse func(*http.Request, e
 		_ = json.NewEncoder(w).Encode(body)
 	})
 }
+
+// brokenOff is the beginning of a token.
+const brokenOff = "eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiIsIng1dCI6ImJyb2tlbiBvZmYifQ.eyJhdWQiOiJodHRwczovL29z"
 
 // reset ends the connection with a TCP reset.
 func reset(w http.ResponseWriter) {
