@@ -6,26 +6,43 @@
 // Every connection that the pool opens gets an access token of its own time as
 // its password. The token is requested when the first connection needs it,
 // shared by all, and replaced in the background before it expires. For pgxpool
-// there is [PoolConfig]. Connections are pgx's [*stdlib.Conn].
+// there is [PoolConfig], and for tools that take the name of a driver and a DSN,
+// [database/sql.Open] with "entrapg". Connections are pgx's [*stdlib.Conn].
 //
 // # DSN
 //
 // Whatever pgx takes: a postgres:// URL or key=value settings, several hosts,
-// service files and PG* variables; see [pgconn.ParseConfig]. There is one key more:
+// service files and PG* variables; see [pgconn.ParseConfig]. Four keys more are
+// entrapg's own and do not reach the server:
 //
+//   - entra_credential: which credential of azidentity to use: default,
+//     environment, workloadidentity, managedidentity, azurecli,
+//     azuredevelopercli or azurepowershell, or azidentity's own name for it, in
+//     any case. With none, the DSN's own password logs in and Entra is not asked:
+//     for development, so that one program serves both places.
+//   - entra_client_id: the identity to use, of managedidentity and workloadidentity.
+//   - entra_tenant_id: the tenant, of all but environment and managedidentity.
 //   - entra_scope: the scope to ask tokens for, passed on as it is. Without it,
-//     the host's name tells the cloud: public (also for names outside Azure),
-//     US Government, China, or Azure Cosmos DB for PostgreSQL.
+//     the host's name tells the cloud: public, US Government, China, or Azure
+//     Cosmos DB for PostgreSQL. For names outside Azure, AZURE_AUTHORITY_HOST
+//     does, else it is the public one.
 //
-// A password in the DSN is an error. PGPASSWORD, a service file's password and
-// passfiles are ignored.
+// A password in the DSN is an error, but for entra_credential=none. PGPASSWORD, a
+// service file's password and passfiles are ignored.
 //
 // # Credential
 //
-// Without [WithCredential], azidentity.DefaultAzureCredential is made when the
-// first connection is opened. It finds the identity of the Azure service that
-// the program runs on, or the developer's own from the Azure CLI; the variable
-// AZURE_TOKEN_CREDENTIALS narrows its choice.
+// Without [WithCredential] and entra_credential, it is
+// azidentity.DefaultAzureCredential. It finds the identity of the Azure service
+// that the program runs on, or the developer's own from the Azure CLI; the
+// variable AZURE_TOKEN_CREDENTIALS narrows its choice. A credential that the
+// program does not give is made when the first connection is opened, from what
+// the environment says then, for the authority of the host's cloud, or that of
+// AZURE_AUTHORITY_HOST.
+//
+// A credential's tokens, one for each scope, serve all who use it: connectors and
+// pool configurations that are given the same one, and pools opened by sql.Open
+// whose DSNs choose the same.
 //
 // # User
 //

@@ -38,8 +38,11 @@ func collect(opts []Option) (*options, error) {
 // WithCredential takes the tokens from credential instead of
 // azidentity.DefaultAzureCredential. Any credential of azidentity will do, and
 // so will an implementation of your own that is safe for concurrent use; it
-// need not cache, because the connector does. A nil credential is a
-// [ConfigError].
+// need not cache, because its tokens are kept here, and shared by all who are
+// given the same credential. Credentials are the same if they are equal (==);
+// what cannot be compared is shared with nobody. A nil credential is a
+// [ConfigError], and so is one beside a DSN with an entra_ key other than
+// entra_scope.
 func WithCredential(credential azcore.TokenCredential) Option {
 	return func(o *options) error {
 		v := reflect.ValueOf(credential)
@@ -54,7 +57,8 @@ func WithCredential(credential azcore.TokenCredential) Option {
 // WithScope asks for tokens of this scope, passed on as it is, instead of the
 // one that belongs to the host's Azure cloud. A scope is a resource followed by
 // "/.default", such as "https://ossrdbms-aad.database.windows.net/.default".
-// The DSN's entra_scope does the same; two that differ are a [ConfigError].
+// The DSN's entra_scope does the same; two that differ are a [ConfigError]. With
+// entra_credential=none it means nothing.
 func WithScope(scope string) Option {
 	return func(o *options) error {
 		if strings.TrimSpace(scope) == "" {
@@ -69,8 +73,9 @@ func WithScope(scope string) Option {
 // [slog.Default]. They are warnings of what no caller sees as an error: a token
 // that could not be replaced while the old one serves, a refused login that is
 // tried again, a user's name that could not be looked up; and, for debugging, a
-// record of each new token. No record ever holds a token. A nil logger means
-// silence.
+// record of each new token. Of connectors that share a credential, the one whose
+// Connect started a request for a token writes what becomes of it. No record ever
+// holds a token. A nil logger means silence.
 func WithLogger(logger *slog.Logger) Option {
 	return func(o *options) error {
 		if logger == nil {
