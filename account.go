@@ -68,7 +68,7 @@ func (a *account) get(ctx context.Context, user string) (t *token, isNew bool, e
 	if a.password != nil {
 		return a.password, true, nil
 	}
-	return a.source.get(ctx, need{name: user == "", logger: a.logger, closed: a.closed})
+	return a.source.get(ctx, need{named: user == "", logger: a.logger, closed: a.closed})
 }
 
 // refuse takes down that the server refused user with t, and drops t, so that

@@ -14,8 +14,9 @@ type tokenSources struct {
 
 // A sourceKey tells token sources apart.
 type sourceKey struct {
-	credential        any // what connectors have in common, comparable; nil where nothing is shared
-	scope, management string
+	credential any // what connectors have in common, comparable; nil where nothing is shared
+	scope      string
+	management string // the scope of tokens that help to name others
 }
 
 // join returns the source for key, which asks credential unless it is there
@@ -30,7 +31,7 @@ func (s *tokenSources) join(key sourceKey, credential *lazyCredential) *tokenSou
 				credential = source.credential
 			}
 		}
-		source = &tokenSource{key: key, credential: credential, scope: key.scope, management: key.management, now: time.Now}
+		source = &tokenSource{key: key, credential: credential, now: time.Now}
 	}
 	if key.credential != nil {
 		s.sources[key] = source

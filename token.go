@@ -69,8 +69,6 @@ type tokenSource struct {
 	key        sourceKey
 	users      int // guarded by the mutex of its tokenSources
 	credential *lazyCredential
-	scope      string
-	management string // scope of the token that helps to name another
 	now        func() time.Time
 
 	current atomic.Pointer[token]
@@ -90,7 +88,7 @@ type tokenSource struct {
 
 // A need is what somebody wants of a tokenSource.
 type need struct {
-	name   bool            // the token has to be named
+	named  bool            // it has to be known whom the token is for
 	logger *slog.Logger    // for what happens to a request that this starts
 	closed <-chan struct{} // ends the wait
 }
@@ -100,7 +98,7 @@ type need struct {
 type request struct {
 	need
 	seen   *token // the current token when it began
-	names  bool   // seen will do, once it is named
+	naming bool   // seen will do, once it is named
 	done   chan struct{}
 	cancel context.CancelFunc
 
@@ -115,7 +113,7 @@ type request struct {
 func (s *tokenSource) get(ctx context.Context, n need) (_ *token, isNew bool, err error) {
 	for {
 		t, now := s.current.Load(), s.now()
-		usable := t != nil && (!n.name || t.named())
+		usable := t != nil && (!n.named || t.named())
 		if usable && now.Before(t.refresh) {
 			return t, isNew, nil
 		}
@@ -139,9 +137,9 @@ func (s *tokenSource) get(ctx context.Context, n need) (_ *token, isNew bool, er
 		switch {
 		case r.err != nil:
 			return nil, false, r.err
-		case !n.name || r.token.named():
-			return r.token, isNew || !r.names, nil
-		case r.name:
+		case !n.named || r.token.named():
+			return r.token, isNew || !r.naming, nil
+		case r.named:
 			return nil, false, r.nameErr
 		}
 		isNew = true // but somebody else's request, who needed no name
@@ -167,12 +165,14 @@ func (s *tokenSource) ask(ctx context.Context, n need, seen *token) *request {
 	s.calls++
 	s.spare = wall(s.now()).Add(spareCall)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestLimit)
-	named := seen != nil && seen.named()
-	r := &request{
-		need: n, seen: seen, names: n.name && !named && seen != nil && s.now().Before(seen.expires),
-		done: make(chan struct{}), cancel: cancel,
+	r := &request{need: n, seen: seen, done: make(chan struct{}), cancel: cancel}
+	switch {
+	case seen == nil:
+	case seen.named():
+		r.named = true // those who needed the name must find it in the next token too
+	case n.named:
+		r.naming = s.now().Before(seen.expires)
 	}
-	r.name = n.name || named // who needs a name must find it in the next token too
 	s.asking = r
 	// A credential that heeds no context must not keep the callers waiting.
 	abandon := context.AfterFunc(ctx, func() {
@@ -213,7 +213,7 @@ func (s *tokenSource) finish(r *request, t *token, err error) {
 	old := s.current.Load()
 	switch {
 	case s.closed || abandoned && (t == nil || old != nil && old.expires.After(t.expires)):
-	case t != nil && r.names:
+	case t != nil && r.naming:
 		if old == r.seen { // else it was refused meanwhile
 			s.current.Store(t)
 		}
@@ -265,10 +265,10 @@ func (s *tokenSource) answer(ctx context.Context, r *request) (t *token, err err
 	if err != nil {
 		return nil, err
 	}
-	if r.names {
+	if r.naming {
 		t = new(*r.seen)
 	} else {
-		access, err := s.getToken(ctx, credential, s.scope)
+		access, err := s.getToken(ctx, credential, s.key.scope)
 		if err != nil {
 			return nil, err
 		}
@@ -276,10 +276,10 @@ func (s *tokenSource) answer(ctx context.Context, r *request) (t *token, err err
 			return nil, err
 		}
 	}
-	if r.name {
+	if r.named {
 		r.nameErr = s.nameToken(ctx, credential, t, r.logger)
 	}
-	if !r.names {
+	if !r.naming {
 		r.logger.Debug("entrapg: new token", "credential", s.credential.name, "expires", t.expires, "user", t.user)
 	}
 	return t, nil
@@ -365,5 +365,5 @@ func (s *tokenSource) failed(err error) error {
 	if s.credential.name == managedIdentity && errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("%w; no managed-identity endpoint has answered, and outside Azure there is none", err)
 	}
-	return &TokenError{Credential: s.credential.name, Scope: s.scope, Err: err}
+	return &TokenError{Credential: s.credential.name, Scope: s.key.scope, Err: err}
 }

@@ -38,7 +38,7 @@ func (s *tokenSource) nameToken(ctx context.Context, credential azcore.TokenCred
 
 	ctx, cancel := context.WithTimeout(ctx, lookupLimit)
 	defer cancel()
-	answer, lookup := s.getToken(ctx, credential, s.management)
+	answer, lookup := s.getToken(ctx, credential, s.key.management)
 	if lookup != nil {
 		s.failures.Add(1)
 		logger.Warn("entrapg: no token for Azure Resource Manager to derive the user from", "error", lookup)
