@@ -77,10 +77,12 @@
 // # Errors
 //
 // What is wrong with a DSN or an option comes back from Connect, and so from
-// the first query or Ping, before anything is dialled. [ConfigError],
+// the first query or Ping, before anything is dialled; sql.Open returns it itself. [ConfigError],
 // [TokenError], [UsernameError] and [LoginError] tell apart what failed; none
 // of them, and no log record, ever holds a token. A login that the server
-// refuses with a token from the cache is tried once more with a new one.
+// refuses with a token from the cache is tried once more with a new one, if the
+// credential has another: azidentity's own mostly keep theirs until shortly
+// before it expires.
 // An unreachable server is pgx's own error, a *pgconn.ConnectError.
 //
 // # Secrets
@@ -182,7 +184,7 @@ func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 	case next.value == t.value:
 		user, _ := next.userFor(user)
 		account.refuse(user, next) // what the server thinks of it is known
-		return nil, err
+		return nil, fmt.Errorf("%w; for another attempt, the credential has no other token: it keeps this one, which is good until %s", err, t.expires.UTC().Format(time.RFC3339))
 	}
 	account.logger.Warn("entrapg: login refused, trying once more with a new token", "error", err)
 	c.retries.Add(1)
@@ -217,8 +219,8 @@ func (c *Connector) login(ctx context.Context, t *token) (conn driver.Conn, refu
 	return nil, refused, connectError(user, err, t == account.password)
 }
 
-// Driver returns pgx's driver, which the connections belong to.
-func (c *Connector) Driver() driver.Driver { return stdlib.GetDefaultDriver() }
+// Driver returns the driver that [database/sql.Open] finds under "entrapg".
+func (c *Connector) Driver() driver.Driver { return defaultDriver }
 
 // Close ends every wait for a token; [database/sql.DB.Close] calls it. The last
 // of the connectors that share a credential forgets its token and ends a request

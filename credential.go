@@ -24,10 +24,11 @@ type credentialChoice struct {
 
 // A credentialKind is a value of entra_credential.
 type credentialKind struct {
-	name string // as in DSNs; azidentity's own name will do too
-	typ  string // azidentity's name
-	uses []string
-	make func(credentialChoice, clientSettings) (azcore.TokenCredential, error)
+	name    string   // as in DSNs; azidentity's own name will do too
+	typ     string   // azidentity's name
+	uses    []string // keys of the DSN
+	environ bool     // for other keys, the environment has variables
+	make    func(credentialChoice, clientSettings) (azcore.TokenCredential, error)
 }
 
 // clientSettings are what all of azidentity's options have that speak HTTP.
@@ -50,8 +51,8 @@ const managedIdentity = "ManagedIdentityCredential"
 
 var (
 	defaultKind = &credentialKind{
-		"default", "DefaultAzureCredential", []string{keyTenantID, keyScope},
-		func(c credentialChoice, s clientSettings) (azcore.TokenCredential, error) {
+		name: "default", typ: "DefaultAzureCredential", uses: []string{keyTenantID, keyScope}, environ: true,
+		make: func(c credentialChoice, s clientSettings) (azcore.TokenCredential, error) {
 			return azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{
 				ClientOptions: s.ClientOptions, DisableInstanceDiscovery: s.private, TenantID: c.tenantID,
 			})
@@ -62,24 +63,24 @@ var (
 	credentialKinds = []*credentialKind{
 		defaultKind,
 		{
-			"environment", "EnvironmentCredential", []string{keyScope},
-			func(_ credentialChoice, s clientSettings) (azcore.TokenCredential, error) {
+			name: "environment", typ: "EnvironmentCredential", uses: []string{keyScope}, environ: true,
+			make: func(_ credentialChoice, s clientSettings) (azcore.TokenCredential, error) {
 				return azidentity.NewEnvironmentCredential(&azidentity.EnvironmentCredentialOptions{
 					ClientOptions: s.ClientOptions, DisableInstanceDiscovery: s.private,
 				})
 			},
 		},
 		{
-			"workloadidentity", "WorkloadIdentityCredential", []string{keyClientID, keyTenantID, keyScope},
-			func(c credentialChoice, s clientSettings) (azcore.TokenCredential, error) {
+			name: "workloadidentity", typ: "WorkloadIdentityCredential", uses: []string{keyClientID, keyTenantID, keyScope},
+			make: func(c credentialChoice, s clientSettings) (azcore.TokenCredential, error) {
 				return azidentity.NewWorkloadIdentityCredential(&azidentity.WorkloadIdentityCredentialOptions{
 					ClientOptions: s.ClientOptions, DisableInstanceDiscovery: s.private, ClientID: c.clientID, TenantID: c.tenantID,
 				})
 			},
 		},
 		{
-			"managedidentity", managedIdentity, []string{keyClientID, keyScope},
-			func(c credentialChoice, s clientSettings) (azcore.TokenCredential, error) {
+			name: "managedidentity", typ: managedIdentity, uses: []string{keyClientID, keyScope},
+			make: func(c credentialChoice, s clientSettings) (azcore.TokenCredential, error) {
 				options := &azidentity.ManagedIdentityCredentialOptions{ClientOptions: s.ClientOptions}
 				if c.clientID != "" {
 					options.ID = azidentity.ClientID(c.clientID)
@@ -88,20 +89,20 @@ var (
 			},
 		},
 		{
-			"azurecli", "AzureCLICredential", []string{keyTenantID, keyScope},
-			func(c credentialChoice, _ clientSettings) (azcore.TokenCredential, error) {
+			name: "azurecli", typ: "AzureCLICredential", uses: []string{keyTenantID, keyScope},
+			make: func(c credentialChoice, _ clientSettings) (azcore.TokenCredential, error) {
 				return azidentity.NewAzureCLICredential(&azidentity.AzureCLICredentialOptions{TenantID: c.tenantID})
 			},
 		},
 		{
-			"azuredevelopercli", "AzureDeveloperCLICredential", []string{keyTenantID, keyScope},
-			func(c credentialChoice, _ clientSettings) (azcore.TokenCredential, error) {
+			name: "azuredevelopercli", typ: "AzureDeveloperCLICredential", uses: []string{keyTenantID, keyScope},
+			make: func(c credentialChoice, _ clientSettings) (azcore.TokenCredential, error) {
 				return azidentity.NewAzureDeveloperCLICredential(&azidentity.AzureDeveloperCLICredentialOptions{TenantID: c.tenantID})
 			},
 		},
 		{
-			"azurepowershell", "AzurePowerShellCredential", []string{keyTenantID, keyScope},
-			func(c credentialChoice, _ clientSettings) (azcore.TokenCredential, error) {
+			name: "azurepowershell", typ: "AzurePowerShellCredential", uses: []string{keyTenantID, keyScope},
+			make: func(c credentialChoice, _ clientSettings) (azcore.TokenCredential, error) {
 				return azidentity.NewAzurePowerShellCredential(&azidentity.AzurePowerShellCredentialOptions{TenantID: c.tenantID})
 			},
 		},
@@ -128,8 +129,8 @@ func (k *credentialKind) check(key, value string) error {
 	switch {
 	case key == keyCredential:
 		return nil
-	case !slices.Contains(k.uses, key) && k == defaultKind:
-		problem = "the default credential takes it from the environment's AZURE_CLIENT_ID: set that, or entra_credential=managedidentity or workloadidentity"
+	case !slices.Contains(k.uses, key) && k.environ:
+		problem = "entra_credential=" + k.name + " takes it from the environment: set " + variables[key] + ", or choose another credential"
 	case !slices.Contains(k.uses, key):
 		problem = "entra_credential=" + k.name + " has no use for it: remove it"
 	case strings.TrimSpace(value) == "":
@@ -143,6 +144,9 @@ func (k *credentialKind) check(key, value string) error {
 	}
 	return &ConfigError{Setting: key, Problem: problem}
 }
+
+// variables are azidentity's, for what the keys say.
+var variables = map[string]string{keyClientID: "AZURE_CLIENT_ID", keyTenantID: "AZURE_TENANT_ID"}
 
 var (
 	clientID = regexp.MustCompile(`^[0-9A-Za-z-]+$`)
@@ -171,12 +175,17 @@ func (c credentialChoice) lazy() *lazyCredential {
 	return &lazyCredential{name: c.kind.typ, create: func(client *http.Client) (azcore.TokenCredential, error) {
 		s := clientSettings{ClientOptions: azcore.ClientOptions{Transport: client}}
 		// azidentity heeds AZURE_AUTHORITY_HOST only where the options name no authority.
-		if host := os.Getenv(authorityVariable); host == "" {
+		host := os.Getenv(authorityVariable)
+		if host == "" {
 			s.Cloud = c.cloud.authority
-		} else {
-			s.private = cloudOfAuthority(host) == nil
+			return c.kind.make(c, s)
 		}
-		return c.kind.make(c, s)
+		s.private = cloudOfAuthority(host) == nil
+		credential, err := c.kind.make(c, s)
+		if err != nil {
+			return nil, fmt.Errorf("%w (%s is %q)", err, authorityVariable, host)
+		}
+		return credential, nil
 	}}
 }
 

@@ -75,7 +75,7 @@ func (t *target) takeKeys() error {
 			t.own[key] = t.config.RuntimeParams[key]
 			delete(t.config.RuntimeParams, key)
 		case strings.HasPrefix(name, "entra_"):
-			return &ConfigError{Setting: key, Problem: "unknown key in the DSN: entrapg knows " + strings.Join(ownKeys, ", ")}
+			return &ConfigError{Setting: key, Problem: "unknown key: entrapg knows " + strings.Join(ownKeys, ", ") + ", in lower case"}
 		}
 	}
 	name, ok := t.own[keyCredential]

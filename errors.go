@@ -93,7 +93,7 @@ func connectError(user string, err error, password bool) error {
 	e := &LoginError{User: user, Err: err}
 	switch {
 	case password && (sasl || slices.ContainsFunc(said, isRefusal)):
-		e.Hint = "entra_credential=none logs in with the DSN's own password: check it, and the user"
+		e.Hint = "entra_credential=none logs in with the DSN's own password: check that there is one, and the user"
 	case password:
 	case sasl:
 		e.Hint = hintNotMapped
@@ -151,7 +151,7 @@ func withoutToken(err error, token string) error {
 	if err == nil || !(token != "" && strings.Contains(err.Error(), token) || webToken.MatchString(err.Error())) {
 		return err
 	}
-	return errors.New("the credential failed, with an error that shows a token and is not repeated here")
+	return errors.New("the credential failed, with an error that shows a token and is not repeated here: an answer that could not be read, perhaps")
 }
 
 // serverErrors collects what every host said. pgx joins the errors of all

@@ -16,7 +16,9 @@ import (
 // The configuration's BeforeConnect hook provides the token. To add a hook of
 // your own, call that one from yours. The token and the credential behind it
 // are shared by all pools made from one configuration and its copies, and with
-// whoever else is given the same credential by [WithCredential]. The rules
+// whoever else is given the same credential by [WithCredential]. User may be
+// changed in a copy; hosts, whose cloud chooses the scope, only by
+// [WithConnConfig]. The rules
 // for TLS are applied to every connection anew.
 //
 // pgxpool's hooks allow almost all that Connector does, with two exceptions. A
@@ -41,6 +43,9 @@ func PoolConfig(dsn string, opts ...Option) (*pgxpool.Config, error) {
 	}
 	account := s.account
 	pool.BeforeConnect = func(ctx context.Context, config *pgx.ConnConfig) error {
+		if config.Password != "" {
+			return &ConfigError{Setting: "ConnConfig", Problem: "it sets Password, which is for the token: leave it alone"}
+		}
 		t, _, err := account.get(ctx, config.User)
 		if err != nil {
 			return err

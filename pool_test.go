@@ -158,6 +158,18 @@ func TestPgxpoolsConfigurationCannotBeMadeUnsafeAfterwards(t *testing.T) {
 	}
 }
 
+func TestPgxpoolsConfigurationTakesNoPasswordAfterwards(t *testing.T) {
+	for _, dsn := range []string{"host=127.0.0.1 user=app sslmode=disable", "host=127.0.0.1 user=app sslmode=disable entra_credential=none password=p"} {
+		s := &pipeServer{}
+		config := poolConfig(t, dsn, s.options())
+		config.ConnConfig.Password = "hunter2"
+		var refused *entrapg.ConfigError
+		if err := newPool(t, config).Ping(t.Context()); !errors.As(err, &refused) || len(s.passwords()) > 0 {
+			t.Errorf("%s: got %v, want a ConfigError", dsn, err)
+		}
+	}
+}
+
 func TestPgxpoolLogsInAsTheUserOfItsConfiguration(t *testing.T) {
 	alice := server().Tenant.NewUser("alice.pool@contoso.example")
 	createRole(t, server(), "", alice)

@@ -40,7 +40,7 @@ func newSettings(sources *tokenSources, dsn string, opts []Option, shared bool, 
 		return nil, &ConfigError{Setting: "WithConnConfig", Problem: "it removes what pgx cannot do without: DialFunc, LookupFunc, BuildFrontend or a fallback is nil"}
 	}
 	if config.Password != password {
-		return nil, &ConfigError{Setting: "WithConnConfig", Problem: "it sets Password, which is for the token: leave it alone"}
+		return nil, &ConfigError{Setting: "WithConnConfig", Problem: "it sets Password, which is for the token: leave it alone; a password of PostgreSQL's own belongs in the DSN, beside entra_credential=none"}
 	}
 	config.Password = ""
 	switch {

@@ -15,6 +15,11 @@
 // an endpoint of managed identities, so that azidentity's credentials get their
 // tokens from it: see [Tenant.ClientOptions].
 //
+// Programs whose DSN chooses the credential, in any language, find the tenant by
+// their environment: [Host.Environ] for a managed identity, [Principal.Environ]
+// for EnvironmentCredential. For the tenant's certificate, a program in Go has to
+// be started with SSL_CERT_FILE set to [Server.CAFile].
+//
 // The real PostgreSQL is a throwaway one, started from programs that are
 // installed (see [Start]), or one that already runs ([Config].Upstream).
 package entrapgtest
