@@ -11,10 +11,11 @@ import (
 )
 
 // An account is what one connector or pool configuration logs in with: a token
-// source, which others may share, and what the server has said to its users.
+// source, which others may share, and what the server has said to its users. With
+// entra_credential=none it is a password, and there is no source.
 type account struct {
-	source   *tokenSource // nil where there is a password
-	password *token       // with entra_credential=none; never replaced
+	source   *tokenSource
+	password *token
 	logger   *slog.Logger
 
 	closed chan struct{}
@@ -37,11 +38,11 @@ type refusals struct {
 func (s *tokenSources) openAccount(key sourceKey, credential *lazyCredential, logger *slog.Logger) *account {
 	a := &account{source: s.join(key, credential), logger: logger, closed: make(chan struct{})}
 	dropped := runtime.AddCleanup(a, s.leave, a.source)
-	source, closed := a.source, a.closed
 	a.close = sync.OnceFunc(func() {
 		dropped.Stop()
-		close(closed)
-		s.leave(source)
+		runtime.KeepAlive(a) // else the cleanup could be under way, and the source left twice
+		close(a.closed)
+		s.leave(a.source)
 	})
 	return a
 }
@@ -62,13 +63,21 @@ func (a *account) isClosed() bool {
 	}
 }
 
-// get returns a token to log in with as user, or as whom the token is for where
-// that is empty. See [tokenSource.get].
-func (a *account) get(ctx context.Context, user string) (t *token, isNew bool, err error) {
-	if a.password != nil {
-		return a.password, true, nil
+// get returns a token, and the user to log in as: the one that is set, or whom
+// the token is for. Where that is refused, final tells that no other token would
+// do better. See [tokenSource.get] for the rest.
+func (a *account) get(ctx context.Context, set string) (t *token, user string, final bool, err error) {
+	if a.source == nil {
+		return a.password, set, true, nil
 	}
-	return a.source.get(ctx, need{named: user == "", logger: a.logger, closed: a.closed})
+	t, final, err = a.source.get(ctx, need{user: set == "", logger: a.logger, closed: a.closed})
+	switch {
+	case err != nil:
+		return nil, "", false, err
+	case set != "":
+		return t, set, final, nil
+	}
+	return t, t.user, final, t.userErr
 }
 
 // refuse takes down that the server refused user with t, and drops t, so that
@@ -76,10 +85,7 @@ func (a *account) get(ctx context.Context, user string) (t *token, isNew bool, e
 // the fault lies elsewhere: then the token stays for a while that grows, instead
 // of a request for every connection.
 func (a *account) refuse(user string, t *token) {
-	if a.password != nil {
-		return
-	}
-	if !a.pausing(user, t, a.source.now()) {
+	if a.source != nil && !a.pausing(user, t, a.source.now()) {
 		a.source.drop(t)
 	}
 }
@@ -107,9 +113,10 @@ func (a *account) pausing(user string, t *token, now time.Time) bool {
 	return now.Before(r.resume) && r.resume.Sub(now) <= backoff(math.MaxInt)
 }
 
-// accept takes down that the server let user in with t.
+// accept takes down that the server let user in with t. If another host's or
+// another user's refusal had t dropped, it is put back.
 func (a *account) accept(user string, t *token) {
-	if a.password != nil {
+	if a.source == nil {
 		return
 	}
 	if a.troubled.Load() > 0 {
@@ -121,4 +128,18 @@ func (a *account) accept(user string, t *token) {
 		a.mu.Unlock()
 	}
 	a.source.restore(t)
+}
+
+// report adds what is known of the token to stats.
+func (a *account) report(stats *Stats) {
+	if a.source == nil {
+		return
+	}
+	stats.TokenRequests, stats.TokenFailures = a.source.requests.Load(), a.source.failures.Load()
+	if t := a.source.current.Load(); t != nil && !a.isClosed() {
+		stats.TokenExpires = t.expires
+		if stats.User == "" {
+			stats.User = t.user
+		}
+	}
 }

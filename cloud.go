@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // azureCloud is what Azure Database for PostgreSQL is called in one cloud.
@@ -100,4 +101,13 @@ func commonCloud(hosts []string) (*azureCloud, error) {
 		found = publicCloud
 	}
 	return found, nil
+}
+
+// hosts names all the hosts of a configuration.
+func hosts(config *pgconn.Config) []string {
+	all := []string{config.Host}
+	for _, f := range config.Fallbacks {
+		all = append(all, f.Host)
+	}
+	return all
 }

@@ -113,7 +113,8 @@ var (
 
 // A Connector opens connections that log in with a Microsoft Entra token. It
 // is made by [NewConnector], safe for concurrent use, and runs no goroutine
-// but for a request for a token that is under way.
+// but for a request for a token that is under way, and what net/http keeps for a
+// while after one.
 type Connector struct {
 	settings *settings
 	err      error // what is wrong with the DSN or an option
@@ -167,41 +168,36 @@ func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 	case c.settings.account.isClosed():
 		return nil, errClosed
 	}
-	account, user := c.settings.account, c.settings.config.User
-	t, isNew, err := account.get(ctx, user)
+	account := c.settings.account
+	t, user, final, err := account.get(ctx, c.settings.config.User)
 	if err != nil {
 		return nil, err
 	}
-	conn, refused, err := c.login(ctx, t)
-	if isNew || !refused {
+	conn, refused, err := c.login(ctx, user, t)
+	if !refused || final {
 		return conn, err
 	}
 	// The server stopped accepting this token before its time.
-	next, _, tokenErr := account.get(ctx, user)
+	next, user, _, tokenErr := account.get(ctx, c.settings.config.User)
 	switch {
 	case tokenErr != nil:
 		return nil, fmt.Errorf("%w; for another attempt: %w", err, tokenErr)
 	case next.value == t.value:
-		user, _ := next.userFor(user)
 		account.refuse(user, next) // what the server thinks of it is known
 		return nil, fmt.Errorf("%w; for another attempt, the credential has no other token: it keeps this one, which is good until %s", err, t.expires.UTC().Format(time.RFC3339))
 	}
 	account.logger.Warn("entrapg: login refused, trying once more with a new token", "error", err)
 	c.retries.Add(1)
-	conn, _, err = c.login(ctx, next)
+	conn, _, err = c.login(ctx, user, next)
 	return conn, err
 }
 
-// login makes one attempt with t. Refused tells that the server turned the
-// user away, and not merely that something failed.
-func (c *Connector) login(ctx context.Context, t *token) (conn driver.Conn, refused bool, err error) {
-	user, err := t.userFor(c.settings.config.User)
-	if err != nil {
-		return nil, false, err
-	}
+// login makes one attempt as user with t. Refused tells that the server turned
+// the user away, and not merely that something failed.
+func (c *Connector) login(ctx context.Context, user string, t *token) (conn driver.Conn, refused bool, err error) {
 	config := *c.settings.config
 	account := c.settings.account
-	l := account.lend(&config, user, t, func() { refused = true })
+	l := account.lend(&config, user, t)
 	conn, err = stdlib.GetConnector(config, c.settings.stdlib...).Connect(ctx)
 	switch {
 	case err == nil: // whatever a host before the last one said
@@ -212,11 +208,10 @@ func (c *Connector) login(ctx context.Context, t *token) (conn driver.Conn, refu
 		return nil, false, fmt.Errorf("entrapg: %w", err)
 	}
 	l.abort()
-	if refused {
+	if l.refused {
 		c.refusals.Add(1)
-		account.refuse(user, t)
 	}
-	return nil, refused, connectError(user, err, t == account.password)
+	return nil, l.refused, connectError(user, err, t == account.password)
 }
 
 // Driver returns the driver that [database/sql.Open] finds under "entrapg".
@@ -254,16 +249,6 @@ func (c *Connector) Stats() Stats {
 		return stats
 	}
 	stats.User = c.settings.config.User
-	tokens := c.settings.account.source
-	if tokens == nil {
-		return stats
-	}
-	stats.TokenRequests, stats.TokenFailures = tokens.requests.Load(), tokens.failures.Load()
-	if t := tokens.current.Load(); t != nil && !c.settings.account.isClosed() {
-		stats.TokenExpires = t.expires
-		if stats.User == "" {
-			stats.User = t.user
-		}
-	}
+	c.settings.account.report(&stats)
 	return stats
 }

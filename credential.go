@@ -1,8 +1,9 @@
 package entrapg
 
 import (
+	"cmp"
 	"fmt"
-	"net"
+	"maps"
 	"net/http"
 	"os"
 	"regexp"
@@ -26,7 +27,7 @@ type credentialChoice struct {
 type credentialKind struct {
 	name    string   // as in DSNs; azidentity's own name will do too
 	typ     string   // azidentity's name
-	uses    []string // keys of the DSN
+	uses    []string // keys of the DSN, besides entra_scope
 	environ bool     // for other keys, the environment has variables
 	make    func(credentialChoice, clientSettings) (azcore.TokenCredential, error)
 }
@@ -51,7 +52,7 @@ const managedIdentity = "ManagedIdentityCredential"
 
 var (
 	defaultKind = &credentialKind{
-		name: "default", typ: "DefaultAzureCredential", uses: []string{keyTenantID, keyScope}, environ: true,
+		name: "default", typ: "DefaultAzureCredential", uses: []string{keyTenantID}, environ: true,
 		make: func(c credentialChoice, s clientSettings) (azcore.TokenCredential, error) {
 			return azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{
 				ClientOptions: s.ClientOptions, DisableInstanceDiscovery: s.private, TenantID: c.tenantID,
@@ -63,7 +64,7 @@ var (
 	credentialKinds = []*credentialKind{
 		defaultKind,
 		{
-			name: "environment", typ: "EnvironmentCredential", uses: []string{keyScope}, environ: true,
+			name: "environment", typ: "EnvironmentCredential", environ: true,
 			make: func(_ credentialChoice, s clientSettings) (azcore.TokenCredential, error) {
 				return azidentity.NewEnvironmentCredential(&azidentity.EnvironmentCredentialOptions{
 					ClientOptions: s.ClientOptions, DisableInstanceDiscovery: s.private,
@@ -71,7 +72,7 @@ var (
 			},
 		},
 		{
-			name: "workloadidentity", typ: "WorkloadIdentityCredential", uses: []string{keyClientID, keyTenantID, keyScope},
+			name: "workloadidentity", typ: "WorkloadIdentityCredential", uses: []string{keyClientID, keyTenantID},
 			make: func(c credentialChoice, s clientSettings) (azcore.TokenCredential, error) {
 				return azidentity.NewWorkloadIdentityCredential(&azidentity.WorkloadIdentityCredentialOptions{
 					ClientOptions: s.ClientOptions, DisableInstanceDiscovery: s.private, ClientID: c.clientID, TenantID: c.tenantID,
@@ -79,7 +80,7 @@ var (
 			},
 		},
 		{
-			name: "managedidentity", typ: managedIdentity, uses: []string{keyClientID, keyScope},
+			name: "managedidentity", typ: managedIdentity, uses: []string{keyClientID},
 			make: func(c credentialChoice, s clientSettings) (azcore.TokenCredential, error) {
 				options := &azidentity.ManagedIdentityCredentialOptions{ClientOptions: s.ClientOptions}
 				if c.clientID != "" {
@@ -89,19 +90,19 @@ var (
 			},
 		},
 		{
-			name: "azurecli", typ: "AzureCLICredential", uses: []string{keyTenantID, keyScope},
+			name: "azurecli", typ: "AzureCLICredential", uses: []string{keyTenantID},
 			make: func(c credentialChoice, _ clientSettings) (azcore.TokenCredential, error) {
 				return azidentity.NewAzureCLICredential(&azidentity.AzureCLICredentialOptions{TenantID: c.tenantID})
 			},
 		},
 		{
-			name: "azuredevelopercli", typ: "AzureDeveloperCLICredential", uses: []string{keyTenantID, keyScope},
+			name: "azuredevelopercli", typ: "AzureDeveloperCLICredential", uses: []string{keyTenantID},
 			make: func(c credentialChoice, _ clientSettings) (azcore.TokenCredential, error) {
 				return azidentity.NewAzureDeveloperCLICredential(&azidentity.AzureDeveloperCLICredentialOptions{TenantID: c.tenantID})
 			},
 		},
 		{
-			name: "azurepowershell", typ: "AzurePowerShellCredential", uses: []string{keyTenantID, keyScope},
+			name: "azurepowershell", typ: "AzurePowerShellCredential", uses: []string{keyTenantID},
 			make: func(c credentialChoice, _ clientSettings) (azcore.TokenCredential, error) {
 				return azidentity.NewAzurePowerShellCredential(&azidentity.AzurePowerShellCredentialOptions{TenantID: c.tenantID})
 			},
@@ -129,10 +130,14 @@ func (k *credentialKind) check(key, value string) error {
 	switch {
 	case key == keyCredential:
 		return nil
-	case !slices.Contains(k.uses, key) && k.environ:
+	case slices.Contains(k.uses, key), key == keyScope && k != noneKind:
+	case k.environ:
 		problem = "entra_credential=" + k.name + " takes it from the environment: set " + variables[key] + ", or choose another credential"
-	case !slices.Contains(k.uses, key):
+	default:
 		problem = "entra_credential=" + k.name + " has no use for it: remove it"
+	}
+	switch {
+	case problem != "":
 	case strings.TrimSpace(value) == "":
 		problem = "it is empty: leave the key out"
 	case key == keyClientID && !clientID.MatchString(value):
@@ -153,40 +158,62 @@ var (
 	tenantID = regexp.MustCompile(`^[0-9A-Za-z.-]+$`)
 )
 
+// choose puts together what the DSN and the options say about the credential.
+func (t *target) choose(o *options, azure *azureCloud) (credentialChoice, error) {
+	choice := credentialChoice{kind: cmp.Or(t.credential, defaultKind), clientID: t.entra[keyClientID], tenantID: t.entra[keyTenantID], cloud: azure}
+	for _, key := range slices.Sorted(maps.Keys(t.entra)) {
+		switch {
+		case key == keyScope && o.scope != "" && t.entra[key] != o.scope:
+			return choice, &ConfigError{Setting: key, Problem: "the DSN and WithScope name different scopes: keep one"}
+		case key != keyScope && o.credential != nil:
+			return choice, &ConfigError{Setting: key, Problem: "the program gives a credential of its own by WithCredential, which the DSN cannot choose or change: keep one"}
+		}
+		if err := choice.kind.check(key, t.entra[key]); err != nil {
+			return choice, err
+		}
+	}
+	return choice, nil
+}
+
 // A lazyCredential is made when the first token is asked for, so that building
 // a connector costs nothing and cannot fail for lack of an identity.
 type lazyCredential struct {
 	name   string // in errors and logs
-	create func(*http.Client) (azcore.TokenCredential, error)
+	create func() (azcore.TokenCredential, error)
+	rest   func() // ends what net/http keeps running after a request
 
-	mu     sync.Mutex // guards what follows
-	made   azcore.TokenCredential
-	client *http.Client // of a credential that was made here
+	mu   sync.Mutex // guards made
+	made azcore.TokenCredential
 }
 
 // given wraps a credential that somebody else has made.
 func given(credential azcore.TokenCredential) *lazyCredential {
 	name := strings.TrimPrefix(strings.TrimPrefix(fmt.Sprintf("%T", credential), "*"), "azidentity.")
-	return &lazyCredential{name: name, made: credential}
+	return &lazyCredential{name: name, made: credential, rest: func() {}}
 }
 
 // lazy makes the credential of a DSN's choice, when it is needed.
-func (c credentialChoice) lazy() *lazyCredential {
-	return &lazyCredential{name: c.kind.typ, create: func(client *http.Client) (azcore.TokenCredential, error) {
-		s := clientSettings{ClientOptions: azcore.ClientOptions{Transport: client}}
-		// azidentity heeds AZURE_AUTHORITY_HOST only where the options name no authority.
-		host := os.Getenv(authorityVariable)
-		if host == "" {
-			s.Cloud = c.cloud.authority
-			return c.kind.make(c, s)
-		}
-		s.private = cloudOfAuthority(host) == nil
-		credential, err := c.kind.make(c, s)
-		if err != nil {
-			return nil, fmt.Errorf("%w (%s is %q)", err, authorityVariable, host)
-		}
-		return credential, nil
-	}}
+func (c credentialChoice) lazy(dial dialFunc) *lazyCredential {
+	client := sync.OnceValue(func() *http.Client { return newHTTPClient(dial) })
+	return &lazyCredential{
+		name: c.kind.typ,
+		create: func() (azcore.TokenCredential, error) {
+			s := clientSettings{ClientOptions: azcore.ClientOptions{Transport: client()}}
+			// azidentity heeds AZURE_AUTHORITY_HOST only where the options name no authority.
+			host := os.Getenv(authorityVariable)
+			if host == "" {
+				s.Cloud = c.cloud.authority
+				return c.kind.make(c, s)
+			}
+			s.private = cloudOfAuthority(host) == nil
+			credential, err := c.kind.make(c, s)
+			if err != nil {
+				return nil, fmt.Errorf("%w (%s is %q)", err, authorityVariable, host)
+			}
+			return credential, nil
+		},
+		rest: func() { client().CloseIdleConnections() },
+	}
 }
 
 // get returns the credential. One that could not be made is tried again by the
@@ -195,21 +222,11 @@ func (l *lazyCredential) get() (azcore.TokenCredential, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.made == nil {
-		client := newHTTPClient((&net.Dialer{}).DialContext)
-		made, err := l.create(client)
+		made, err := l.create()
 		if err != nil {
 			return nil, err
 		}
-		l.made, l.client = made, client
+		l.made = made
 	}
 	return l.made, nil
-}
-
-// rest ends what the credential keeps running between requests.
-func (l *lazyCredential) rest() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.client != nil {
-		l.client.CloseIdleConnections()
-	}
 }

@@ -10,15 +10,15 @@ func init() { sql.Register("entrapg", defaultDriver) }
 
 // defaultDriver is what sql.Open("entrapg", dsn) uses, and NewConnector too, as
 // http.Get uses http.DefaultClient.
-var defaultDriver = &entraDriver{tokenSources{sources: map[sourceKey]*tokenSource{}}}
+var defaultDriver = &entraDriver{}
 
 var (
 	_ driver.Driver        = (*entraDriver)(nil)
 	_ driver.DriverContext = (*entraDriver)(nil)
 )
 
-// An entraDriver makes connectors for [sql.Open]. It owns what they share: a
-// credential for all DSNs that choose the same one, and its tokens.
+// An entraDriver makes connectors for [sql.Open]. It owns what they share:
+// credentials and their tokens.
 type entraDriver struct{ sources tokenSources }
 
 // OpenConnector reports at once what is wrong with dsn. An empty one it takes in

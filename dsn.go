@@ -17,17 +17,17 @@ type target struct {
 	config     *pgx.ConnConfig // User is empty where it is to be derived
 	sslmode    string
 	credential *credentialKind   // nil where the DSN has no entra_credential
-	own        map[string]string // the values of entrapg's own keys
+	entra      map[string]string // what the DSN says under entrapg's own keys
 }
 
 // parseDSN has parse, which is pgx's or pgxpool's, make the configuration, and
 // adds what pgx cannot tell: whether the user and sslmode were chosen or are
 // pgx's own defaults, which entrapg replaces by safer ones.
 func parseDSN(dsn string, parse func(string) (*pgx.ConnConfig, error)) (*target, error) {
-	own, query := scan(dsn)
+	inDSN, query := scan(dsn)
 	env := environment()
-	said := merge(env, service(merge(env, own)), own)
-	if mode, ok := own["sslmode"]; ok && mode == "" {
+	said := merge(env, service(merge(env, inDSN)), inDSN)
+	if mode, ok := inDSN["sslmode"]; ok && mode == "" {
 		return nil, &ConfigError{Setting: "sslmode", Problem: "sslmode is empty: leave the key out for verify-full"}
 	}
 	if said["sslmode"] == "" {
@@ -49,12 +49,12 @@ func parseDSN(dsn string, parse func(string) (*pgx.ConnConfig, error)) (*target,
 	}
 	config.User = said["user"]
 
-	t := &target{config: config, sslmode: said["sslmode"], own: map[string]string{}}
+	t := &target{config: config, sslmode: said["sslmode"], entra: map[string]string{}}
 	if err := t.takeKeys(); err != nil {
 		return nil, err
 	}
 	if t.credential != noneKind {
-		if own["password"] != "" {
+		if inDSN["password"] != "" {
 			return nil, passwordError("password")
 		}
 		config.Password = "" // of PGPASSWORD, a service file or a passfile: not ours
@@ -72,13 +72,13 @@ func (t *target) takeKeys() error {
 		case name == "server" || strings.ContainsAny(key, ":/?;@"):
 			return errForeign
 		case slices.Contains(ownKeys, key):
-			t.own[key] = t.config.RuntimeParams[key]
+			t.entra[key] = t.config.RuntimeParams[key]
 			delete(t.config.RuntimeParams, key)
 		case strings.HasPrefix(name, "entra_"):
 			return &ConfigError{Setting: key, Problem: "unknown key: entrapg knows " + strings.Join(ownKeys, ", ") + ", in lower case"}
 		}
 	}
-	name, ok := t.own[keyCredential]
+	name, ok := t.entra[keyCredential]
 	if !ok {
 		return nil
 	}

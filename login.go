@@ -14,18 +14,17 @@ import (
 // which all carry that configuration, have nothing to give away. Pgx makes an
 // attempt in one goroutine.
 type login struct {
-	token    *token
 	config   *pgconn.Config // pgx's own copy, nil until the network connection stands
 	conn     net.Conn
+	refused  bool // by a host, with this token
 	accepted bool // the server let the user in; from here on nothing changes
 }
 
-// lend prepares config to log in as user with t. Refused is called each time
-// that a host refuses it, and the account learns when one accepts it. Config may be a
-// shallow copy: its fields are set, and what they point to is left alone. Hooks
-// that it has already keep working.
-func (a *account) lend(config *pgx.ConnConfig, user string, t *token, refused func()) *login {
-	l := &login{token: t}
+// lend prepares config to log in as user with t. The account learns when a host
+// refuses or accepts it. Config may be a shallow copy: its fields are set, and
+// what they point to is left alone. Hooks that it has already keep working.
+func (a *account) lend(config *pgx.ConnConfig, user string, t *token) *login {
+	l := &login{}
 	config.User = user
 
 	afterNetConnect := config.AfterNetConnect
@@ -39,7 +38,7 @@ func (a *account) lend(config *pgx.ConnConfig, user string, t *token, refused fu
 		}
 		if !l.accepted { // else somebody connects with an open connection's configuration
 			l.config, l.conn = attempt, conn
-			attempt.Password = l.token.value
+			attempt.Password = t.value
 		}
 		return conn, nil
 	}
@@ -54,7 +53,8 @@ func (a *account) lend(config *pgx.ConnConfig, user string, t *token, refused fu
 			redact(e, t.value)
 		}
 		if isRefusal(e) {
-			refused()
+			l.refused = true
+			a.refuse(user, t)
 		}
 		if onPgError != nil {
 			onPgError(conn, e)
@@ -66,7 +66,7 @@ func (a *account) lend(config *pgx.ConnConfig, user string, t *token, refused fu
 	config.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
 		if !l.accepted {
 			l.takeBack()
-			l.token, l.config = nil, nil
+			l.config = nil
 			l.accepted = true
 			a.accept(user, t)
 		}

@@ -46,18 +46,14 @@ func PoolConfig(dsn string, opts ...Option) (*pgxpool.Config, error) {
 		if config.Password != "" {
 			return &ConfigError{Setting: "ConnConfig", Problem: "it sets Password, which is for the token: leave it alone"}
 		}
-		t, _, err := account.get(ctx, config.User)
-		if err != nil {
-			return err
-		}
-		user, err := t.userFor(config.User)
+		t, user, _, err := account.get(ctx, config.User)
 		if err != nil {
 			return err
 		}
 		if err := s.rules.secure(&config.Config); err != nil {
 			return err
 		}
-		account.lend(config, user, t, func() { account.refuse(user, t) })
+		account.lend(config, user, t)
 		return nil
 	}
 	return pool, nil

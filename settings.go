@@ -2,18 +2,15 @@ package entrapg
 
 import (
 	"cmp"
-	"maps"
+	"net"
 	"reflect"
 	"slices"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-// settings are what a DSN and options come to: all that a login needs. They
-// never change once made.
+// settings are what a DSN and options come to: all that a login needs.
 type settings struct {
 	config  *pgx.ConnConfig // secured; without password, and without user where it is derived
 	rules   transportRules
@@ -74,10 +71,10 @@ func newSettings(sources *tokenSources, dsn string, opts []Option, shared bool, 
 		return s, nil
 	}
 	key := sourceKey{scope: azure.scope, management: azure.management}
-	if scope := cmp.Or(target.own[keyScope], o.scope); scope != "" {
+	if scope := cmp.Or(target.entra[keyScope], o.scope); scope != "" {
 		key.scope = scope
 	}
-	credential := choice.lazy()
+	credential := choice.lazy(new(net.Dialer).DialContext)
 	switch {
 	case o.credential != nil:
 		credential = given(o.credential)
@@ -89,38 +86,4 @@ func newSettings(sources *tokenSources, dsn string, opts []Option, shared bool, 
 	}
 	s.account = sources.openAccount(key, credential, o.logger)
 	return s, nil
-}
-
-// choose puts together what the DSN and the options say about the credential.
-func (t *target) choose(o *options, azure *azureCloud) (credentialChoice, error) {
-	choice := credentialChoice{kind: cmp.Or(t.credential, defaultKind), clientID: t.own[keyClientID], tenantID: t.own[keyTenantID], cloud: azure}
-	for _, key := range slices.Sorted(maps.Keys(t.own)) {
-		switch {
-		case key == keyScope && o.scope != "" && t.own[key] != o.scope:
-			return choice, &ConfigError{Setting: key, Problem: "the DSN and WithScope name different scopes: keep one"}
-		case key != keyScope && o.credential != nil:
-			return choice, &ConfigError{Setting: key, Problem: "the program gives a credential of its own by WithCredential, which the DSN cannot choose or change: keep one"}
-		}
-		if err := choice.kind.check(key, t.own[key]); err != nil {
-			return choice, err
-		}
-	}
-	return choice, nil
-}
-
-// cleartextAllowed refuses settings that forbid what a token is sent as: a
-// cleartext password, inside TLS.
-func cleartextAllowed(config *pgconn.Config) error {
-	if config.ChannelBinding == "require" {
-		return &ConfigError{Setting: "channel_binding", Problem: "channel_binding=require is for SCRAM, and a token is sent as a cleartext password inside TLS: leave it out"}
-	}
-	methods := strings.Split(config.RequireAuth, ",")
-	for i := range methods {
-		methods[i] = strings.TrimSpace(methods[i])
-	}
-	negated := strings.HasPrefix(methods[0], "!")
-	if config.RequireAuth != "" && (negated && slices.Contains(methods, "!password") || !negated && !slices.Contains(methods, "password")) {
-		return &ConfigError{Setting: "require_auth", Problem: "it forbids password, which is how a token is sent: use require_auth=password, or leave it out"}
-	}
-	return nil
 }

@@ -34,6 +34,9 @@ func (s *tokenSources) join(key sourceKey, credential *lazyCredential) *tokenSou
 		source = &tokenSource{key: key, credential: credential, now: time.Now}
 	}
 	if key.credential != nil {
+		if s.sources == nil {
+			s.sources = map[sourceKey]*tokenSource{}
+		}
 		s.sources[key] = source
 	}
 	source.users++

@@ -19,7 +19,7 @@ func BenchmarkTokenStep(b *testing.B) {
 	ctx := b.Context()
 	get := func(n int) {
 		for range n {
-			if _, _, err := a.get(ctx, "app"); err != nil {
+			if _, _, _, err := a.get(ctx, "app"); err != nil {
 				b.Fatal(err)
 			}
 		}

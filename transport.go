@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -77,6 +78,23 @@ func (r transportRules) plaintextAllowed(host string) error {
 	}
 }
 
+// cleartextAllowed refuses settings that forbid what a token is sent as: a
+// cleartext password, inside TLS.
+func cleartextAllowed(config *pgconn.Config) error {
+	if config.ChannelBinding == "require" {
+		return &ConfigError{Setting: "channel_binding", Problem: "channel_binding=require is for SCRAM, and a token is sent as a cleartext password inside TLS: leave it out"}
+	}
+	methods := strings.Split(config.RequireAuth, ",")
+	for i := range methods {
+		methods[i] = strings.TrimSpace(methods[i])
+	}
+	negated := strings.HasPrefix(methods[0], "!")
+	if config.RequireAuth != "" && (negated && slices.Contains(methods, "!password") || !negated && !slices.Contains(methods, "password")) {
+		return &ConfigError{Setting: "require_auth", Problem: "it forbids password, which is how a token is sent: use require_auth=password, or leave it out"}
+	}
+	return nil
+}
+
 // isLocal reports whether packets to host stay on this machine.
 func isLocal(host string) bool {
 	if isSocket(host) || strings.EqualFold(strings.TrimSuffix(host, "."), "localhost") {
@@ -89,13 +107,4 @@ func isLocal(host string) bool {
 func isSocket(host string) bool {
 	network, _ := pgconn.NetworkAddress(host, 0)
 	return network == "unix"
-}
-
-// hosts names all the hosts of a configuration.
-func hosts(config *pgconn.Config) []string {
-	all := []string{config.Host}
-	for _, f := range config.Fallbacks {
-		all = append(all, f.Host)
-	}
-	return all
 }

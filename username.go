@@ -1,65 +1,13 @@
 package entrapg
 
 import (
-	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"log/slog"
 	"maps"
 	"slices"
 	"strings"
-
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 )
-
-// nameToken finds out whom t is for. Where the token names nobody, one for Azure
-// Resource Manager may: it is asked for once for each identity. The error tells
-// that this failed where it was needed, and may succeed another time; t is not
-// named then.
-func (s *tokenSource) nameToken(ctx context.Context, credential azcore.TokenCredential, t *token, logger *slog.Logger) error {
-	c, err := parseClaims(t.value)
-	if err != nil {
-		t.userErr = &UsernameError{Problem: err.Error() + ", so that no user can be derived from it"}
-		return nil
-	}
-	if t.user = c.roleName(); t.user != "" {
-		return nil
-	}
-	identity := c.identity()
-	s.mu.Lock()
-	if identity != "" && identity == s.identity {
-		t.user = s.identityUser
-	}
-	s.mu.Unlock()
-	if t.user != "" {
-		return nil
-	}
-
-	ctx, cancel := context.WithTimeout(ctx, lookupLimit)
-	defer cancel()
-	answer, lookup := s.getToken(ctx, credential, s.key.management)
-	if lookup != nil {
-		s.failures.Add(1)
-		logger.Warn("entrapg: no token for Azure Resource Manager to derive the user from", "error", lookup)
-	} else if m, err := parseClaims(answer.Token); err == nil {
-		t.user = m.roleName()
-	}
-	if t.user == "" {
-		t.user = c.applicationName()
-	}
-	switch {
-	case t.user == "" && lookup == nil:
-		t.userErr = &UsernameError{Problem: "nothing in the token names one", Claims: c.keys()}
-	case t.user == "":
-		return &UsernameError{Problem: "nothing in the token names one", Claims: c.keys(), Err: lookup}
-	case lookup == nil:
-		s.mu.Lock()
-		s.identity, s.identityUser = identity, t.user
-		s.mu.Unlock()
-	}
-	return nil
-}
 
 // claims are the payload of a token. They choose a name and nothing else, so
 // nobody has to verify them here: the server does.

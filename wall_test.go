@@ -62,7 +62,7 @@ func TestClockThatIsSetBackProlongsNoPause(t *testing.T) {
 	s := sourceOn(credential, func() time.Time { return clock() })
 	a := &account{source: s, logger: quiet}
 	for range 5 { // until there is a pause
-		tok, _, err := a.get(t.Context(), "app")
+		tok, _, _, err := a.get(t.Context(), "app")
 		if err != nil {
 			t.Fatal(err)
 		}

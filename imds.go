@@ -18,6 +18,8 @@ const (
 	imdsTimeout = 2 * time.Second // for the connection, which takes milliseconds where there is one
 )
 
+type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
+
 // newHTTPClient returns what a credential that a DSN chose asks for its tokens
 // with. It differs from azidentity's own client where there is no IMDS: it gives
 // up after imdsTimeout and says so, instead of trying for minutes. Nor does it
@@ -25,7 +27,7 @@ const (
 //
 // It is a plain client around a plain transport, as azidentity demands on
 // Service Fabric.
-func newHTTPClient(dial func(ctx context.Context, network, address string) (net.Conn, error)) *http.Client {
+func newHTTPClient(dial dialFunc) *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		Proxy: func(r *http.Request) (*url.URL, error) {
 			if r.URL.Hostname() == imdsHost {
@@ -52,12 +54,12 @@ func newHTTPClient(dial func(ctx context.Context, network, address string) (net.
 	}}
 }
 
+const noEndpointAnswers = "no managed-identity endpoint answers: outside Azure there is none"
+
 // noEndpoint reports that there is no IMDS here.
 type noEndpoint struct{ err error }
 
-func (e noEndpoint) Error() string {
-	return fmt.Sprintf("no managed-identity endpoint answered: this is no Azure host with a managed identity (%v)", e.err)
-}
+func (e noEndpoint) Error() string { return fmt.Sprintf("%s (%v)", noEndpointAnswers, e.err) }
 func (e noEndpoint) Unwrap() error { return e.err }
 
 // NonRetriable keeps azcore from trying again.

@@ -1,0 +1,29 @@
+package entrapg
+
+import (
+	"runtime"
+	"testing"
+	"time"
+)
+
+func TestConnectorsThatAreDroppedWithoutCloseLeaveNothingBehind(t *testing.T) {
+	credential := &oneHour{}
+	for range 10 {
+		NewConnector("host=127.0.0.1 user=app sslmode=disable", WithCredential(credential))
+	}
+	shared := func() bool {
+		defaultDriver.sources.mu.Lock()
+		defer defaultDriver.sources.mu.Unlock()
+		for key := range defaultDriver.sources.sources {
+			if key.credential == credential {
+				return true
+			}
+		}
+		return false
+	}
+	for deadline := time.Now().Add(time.Minute); shared(); time.Sleep(time.Millisecond) {
+		if runtime.GC(); time.Now().After(deadline) {
+			t.Fatal("the shared token source is still there")
+		}
+	}
+}
