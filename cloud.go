@@ -1,9 +1,11 @@
 package entrapg
 
 import (
+	"net"
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
@@ -101,6 +103,15 @@ func commonCloud(hosts []string) (*azureCloud, error) {
 		found = publicCloud
 	}
 	return found, nil
+}
+
+// addresses lists where all the hosts are.
+func addresses(config *pgconn.Config) []string {
+	all := []string{net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port)))}
+	for _, f := range config.Fallbacks {
+		all = append(all, net.JoinHostPort(f.Host, strconv.Itoa(int(f.Port))))
+	}
+	return all
 }
 
 // hosts names all the hosts of a configuration.

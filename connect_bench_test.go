@@ -20,7 +20,7 @@ func BenchmarkConnect(b *testing.B) {
 	s := start(b, entrapgtest.Config{})
 	p := s.Tenant.NewUser("bench@contoso.example")
 	createRole(b, s, "", p)
-	token, err := p.GetToken(b.Context(), tokenOptions("https://ossrdbms-aad.database.windows.net/.default"))
+	token, err := p.GetToken(b.Context(), tokenOptions(databaseScope))
 	if err != nil {
 		b.Fatal(err)
 	}

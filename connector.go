@@ -54,7 +54,7 @@
 // system's user. Guests set user, because their roles' names (with #EXT#) are
 // not what their tokens call them. Where a token for the database names nobody, as those of
 // user-assigned identities do not, one more token, for Azure Resource Manager,
-// is requested to find the name, once for each identity. A member of a group
+// is requested to find the name; what comes of it is remembered. A member of a group
 // who logs in as the group sets user to the group's name.
 //
 // # TLS

@@ -1,6 +1,7 @@
 package entrapg_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 
@@ -40,7 +42,7 @@ func azAnswer(token azcore.AccessToken) string {
 func TestWithoutACredentialAzidentitysDefaultIsMadeAtTheFirstConnect(t *testing.T) {
 	p := server().Tenant.NewUser("cli@contoso.example")
 	createRole(t, server(), "", p)
-	token, err := p.GetToken(t.Context(), tokenOptions("https://ossrdbms-aad.database.windows.net/.default"))
+	token, err := p.GetToken(t.Context(), tokenOptions(databaseScope))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +73,7 @@ func TestFailureOfTheDefaultCredentialSaysWhichAndWhy(t *testing.T) {
 func TestDefaultCredentialThatCannotBeMadeIsATokenErrorAndTriedAgain(t *testing.T) {
 	p := server().Tenant.NewUser("later@contoso.example")
 	createRole(t, server(), "", p)
-	token, err := p.GetToken(t.Context(), tokenOptions("https://ossrdbms-aad.database.windows.net/.default"))
+	token, err := p.GetToken(t.Context(), tokenOptions(databaseScope))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,4 +86,39 @@ func TestDefaultCredentialThatCannotBeMadeIsATokenErrorAndTriedAgain(t *testing.
 	t.Setenv("AZURE_TOKEN_CREDENTIALS", "AzureCLICredential")
 	azureCLI(t, azAnswer(token))
 	mustConnect(t, c)
+}
+
+func TestTwentyColdCallersLeaveByTheirOwnDeadlinesWhileTheAzureCLIRuns(t *testing.T) {
+	p := server().Tenant.NewUser("slow.cli@contoso.example")
+	createRole(t, server(), "", p)
+	token, err := p.GetToken(t.Context(), tokenOptions(databaseScope))
+	if err != nil {
+		t.Fatal(err)
+	}
+	release := filepath.Join(t.TempDir(), "release")
+	calls := azureCLI(t, "while [ ! -e "+release+" ]; do sleep 0.05; done\n"+azAnswer(token))
+	c := entrapg.NewConnector(server().DSN() + "&entra_credential=azurecli")
+	defer c.Close()
+
+	ended := make(chan outcome, 20)
+	for range 20 {
+		go func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			_, err := c.Connect(ctx)
+			ended <- outcome{Kind: kindOf(err), Deadline: errors.Is(err, context.DeadlineExceeded)}
+		}()
+	}
+	for range 20 { // while az runs on
+		if o := <-ended; o.Kind != "TokenError" || !o.Deadline {
+			t.Errorf("got %+v, want a TokenError by the caller's own deadline", o)
+		}
+	}
+	if err := os.WriteFile(release, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mustConnect(t, c)
+	if n := calls(); n != 1 {
+		t.Errorf("az was called %d times, want 1: its token serves the next caller", n)
+	}
 }

@@ -182,6 +182,9 @@ func mustConnect(t *testing.T, c *entrapg.Connector) {
 	}
 }
 
+// databaseScope is that of tokens for Azure Database for PostgreSQL in the public cloud.
+const databaseScope = "https://ossrdbms-aad.database.windows.net/.default"
+
 func tokenOptions(scope string) policy.TokenRequestOptions {
 	return policy.TokenRequestOptions{Scopes: []string{scope}}
 }

@@ -24,12 +24,15 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
+// An environment is what an operator sets for a program that is to be a principal.
+type environment = func(*testing.T, *entrapgtest.Server, *entrapgtest.Principal) []string
+
 // A way is one of azidentity's credentials and how a program comes to it: by a
 // DSN and its environment, or by code.
 type way struct {
 	principal func(*entrapgtest.Tenant) *entrapgtest.Principal
 	dsn       string
-	env       func(*testing.T, *entrapgtest.Server, *entrapgtest.Principal) []string
+	env       environment
 	code      func(*testing.T, *entrapgtest.Server, *entrapgtest.Principal) azcore.TokenCredential
 }
 
@@ -49,7 +52,7 @@ func ways() map[string]way {
 			toolUser + "=" + p.Name, toolPassword + "=" + p.Password,
 		}
 	}
-	with := func(env func(*testing.T, *entrapgtest.Server, *entrapgtest.Principal) []string, more ...string) func(*testing.T, *entrapgtest.Server, *entrapgtest.Principal) []string {
+	with := func(env environment, more ...string) environment {
 		return func(t *testing.T, s *entrapgtest.Server, p *entrapgtest.Principal) []string {
 			return append(env(t, s, p), more...)
 		}
@@ -243,39 +246,4 @@ func selfSigned(t *testing.T) (*x509.Certificate, crypto.PrivateKey) {
 		t.Fatal(err)
 	}
 	return certificate, key
-}
-
-func TestTwentyColdCallersLeaveByTheirOwnDeadlinesWhileTheAzureCLIRuns(t *testing.T) {
-	p := server().Tenant.NewUser("slow.cli@contoso.example")
-	createRole(t, server(), "", p)
-	token, err := p.GetToken(t.Context(), tokenOptions("https://ossrdbms-aad.database.windows.net/.default"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	release := filepath.Join(t.TempDir(), "release")
-	calls := azureCLI(t, "while [ ! -e "+release+" ]; do sleep 0.05; done\n"+azAnswer(token))
-	c := entrapg.NewConnector(server().DSN() + "&entra_credential=azurecli")
-	defer c.Close()
-
-	ended := make(chan outcome, 20)
-	for range 20 {
-		go func() {
-			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-			defer cancel()
-			_, err := c.Connect(ctx)
-			ended <- outcome{Kind: kindOf(err), Deadline: ctx.Err() != nil && strings.Contains(err.Error(), context.DeadlineExceeded.Error())}
-		}()
-	}
-	for range 20 { // while az runs on
-		if o := <-ended; o.Kind != "TokenError" || !o.Deadline {
-			t.Errorf("got %+v, want a TokenError by the caller's own deadline", o)
-		}
-	}
-	if err := os.WriteFile(release, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	mustConnect(t, c)
-	if n := calls(); n != 1 {
-		t.Errorf("az was called %d times, want 1: its token serves the next caller", n)
-	}
 }

@@ -15,7 +15,7 @@ import (
 type Option func(*options) error
 
 type options struct {
-	credential azcore.TokenCredential // nil: DefaultAzureCredential
+	credential azcore.TokenCredential // nil: what the DSN chooses
 	scope      string
 	logger     *slog.Logger
 	adjust     []func(*pgx.ConnConfig)

@@ -26,7 +26,9 @@ import (
 // by itself: the query in hand fails, with pgx's error instead of a
 // [LoginError], and the next connection has a new token. And where a connection
 // breaks in the middle of a login, the [pgconn.ConnectError] that pgxpool
-// returns has the token in Config.Password; its text has not.
+// returns has the token in Config.Password; its text has not. With
+// entra_credential=none, the configuration's ConnString has the DSN as it was
+// given, with its password, as pgx keeps it.
 func PoolConfig(dsn string, opts ...Option) (*pgxpool.Config, error) {
 	var pool *pgxpool.Config
 	s, err := newSettings(&defaultDriver.sources, dsn, opts, false, func(dsn string) (_ *pgx.ConnConfig, err error) {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -84,6 +85,6 @@ func newSettings(sources *tokenSources, dsn string, opts []Option, shared bool, 
 	case shared:
 		key.credential = choice
 	}
-	s.account = sources.openAccount(key, credential, o.logger)
+	s.account = sources.openAccount(key, credential, strings.Join(addresses(&config.Config), ","), o.logger)
 	return s, nil
 }

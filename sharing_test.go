@@ -15,10 +15,14 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/entrapg/entrapg"
 	"github.com/entrapg/entrapg/entrapgtest"
 )
+
+// forever is a token that the tests outlive.
+var forever = azcore.AccessToken{Token: "forever", ExpiresOn: time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)}
 
 // tcpServer is a pipeServer on a port, for DSNs that have to do without options.
 func tcpServer(t *testing.T) (s *pipeServer, dsn string) {
@@ -94,7 +98,7 @@ func TestDriverThatIsWrappedByWhoeverAsksForItStaysEntrapgs(t *testing.T) {
 
 func TestAThousandDSNsShareOneCredentialAndOneRequest(t *testing.T) {
 	s, dsn := tcpServer(t)
-	calls := azureCLI(t, `echo '{"accessToken": "shared", "expires_on": 4102444800, "tokenType": "Bearer"}'`)
+	calls := azureCLI(t, azAnswer(forever))
 	var all sync.WaitGroup
 	limit := make(chan struct{}, 50)
 	for i := range 1000 {
@@ -116,7 +120,7 @@ func TestAThousandDSNsShareOneCredentialAndOneRequest(t *testing.T) {
 
 func TestDSNsThatChooseDifferentlyShareNothing(t *testing.T) {
 	_, dsn := tcpServer(t)
-	calls := azureCLI(t, `echo '{"accessToken": "t", "expires_on": 4102444800, "tokenType": "Bearer"}'`)
+	calls := azureCLI(t, azAnswer(forever))
 	for _, more := range []string{"", " entra_tenant_id=contoso.example", " entra_scope=api://other/.default"} {
 		for range 2 {
 			logIn(t, openByName(t, dsn+" entra_credential=AzureCLICredential"+more))
@@ -129,7 +133,7 @@ func TestDSNsThatChooseDifferentlyShareNothing(t *testing.T) {
 
 func TestTokenIsForgottenWhenTheLastPoolThatSharesItIsClosed(t *testing.T) {
 	_, dsn := tcpServer(t)
-	calls := azureCLI(t, `echo '{"accessToken": "t", "expires_on": 4102444800, "tokenType": "Bearer"}'`)
+	calls := azureCLI(t, azAnswer(forever))
 	dsn += " entra_credential=azurecli"
 	first, second := openByName(t, dsn), openByName(t, dsn)
 	for _, step := range []struct {
@@ -283,11 +287,59 @@ func (c *countingOpaque) GetToken(context.Context, policy.TokenRequestOptions) (
 	return azcore.AccessToken{Token: "opaque", ExpiresOn: time.Now().Add(time.Hour)}, nil
 }
 
+func TestHopelessRoleOfManyConnectorsIsNotAskedATokenForByEach(t *testing.T) {
+	credential := &numbered{life: time.Hour}
+	s := &pipeServer{refuse: refuseEverything}
+	keeper := entrapg.NewConnector("host=elsewhere.example.com", entrapg.WithCredential(credential))
+	defer keeper.Close()
+	for range 100 { // short-lived ones, as of a program that opens a pool for each request
+		c := entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
+		if err := connect(t, c); err == nil {
+			t.Fatal("the hopeless role was let in")
+		}
+		c.Close()
+	}
+	if n := credential.count(); n > 10 {
+		t.Errorf("%d token requests for 100 connectors, want 10 at the most", n)
+	}
+}
+
+func TestTokenThatOneServerRefusesAndAnotherAcceptsMeanwhileStays(t *testing.T) {
+	credential := &numbered{life: time.Hour}
+	synctest.Test(t, func(t *testing.T) {
+		bad, good := &pipeServer{refuse: refuseEverything}, &pipeServer{}
+		refused := make(chan struct{})
+		good.refuse = func(string) *pgproto3.ErrorResponse {
+			<-refused
+			return nil
+		}
+		one := entrapg.NewConnector(bubbleDSN+" port=5433", bad.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
+		other := entrapg.NewConnector(bubbleDSN, good.options(), entrapg.WithCredential(credential))
+		defer one.Close()
+		defer other.Close()
+		var all sync.WaitGroup
+		all.Go(func() { mustConnect(t, other) })
+		synctest.Wait()
+		go func() { // once the refusal of the first token has been taken down
+			synctest.Wait()
+			close(refused)
+		}()
+		if err := connect(t, one); err == nil {
+			t.Fatal("the bad server let somebody in")
+		}
+		all.Wait()
+		mustConnect(t, other)
+		if n := credential.count(); n > 2 {
+			t.Errorf("%d requests, want no more than the refused login's own", n)
+		}
+	})
+}
+
 func TestOneServersRefusalsDoNotCostAnotherServersTokens(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	bad, good := &pipeServer{}, &pipeServer{}
 	bad.setRefuse(refuseEverything)
-	hopeless := entrapg.NewConnector(bubbleDSN, bad.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
+	hopeless := entrapg.NewConnector(bubbleDSN+" port=5433", bad.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
 	fine := entrapg.NewConnector(bubbleDSN, good.options(), entrapg.WithCredential(credential))
 	defer hopeless.Close()
 	defer fine.Close()

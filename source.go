@@ -15,7 +15,7 @@ import (
 
 const (
 	// requestLimit bounds a request for a token, which no caller's deadline does.
-	// Off Azure, the managed-identity endpoint can keep azidentity for minutes.
+	// A credential that the program gives may go on for minutes.
 	requestLimit = 30 * time.Second
 
 	// lookupLimit bounds the look-up of a user's name, which a login may do without.
@@ -50,6 +50,9 @@ type tokenSource struct {
 	// For an identity that its database token does not name, so that it is
 	// looked up once.
 	identity, identityUser string
+
+	refusals map[role]*refusals // since the role was last let in
+	troubled atomic.Bool        // there are some; read without mu
 }
 
 // A need is what somebody wants of a tokenSource.
@@ -126,7 +129,7 @@ func (s *tokenSource) ask(ctx context.Context, n need, seen *token) *request {
 		return s.asking
 	case s.current.Load() != seen:
 		return nil
-	case s.calls >= maxCalls && s.now().Before(s.spare):
+	case s.calls >= maxCalls && s.now().Before(s.spare) && s.spare.Sub(s.now()) <= spareCall:
 		return failedRequest(s.failed(errors.New("the credential has not returned from earlier calls")))
 	}
 	s.calls++
@@ -250,7 +253,7 @@ func (s *tokenSource) getToken(ctx context.Context, credential azcore.TokenCrede
 }
 
 // findUser finds out whom t is for. Where the token names nobody, one for Azure
-// Resource Manager may: it is asked for once for each identity. The error tells
+// Resource Manager may; what comes of it is remembered for the identity. The error tells
 // that this failed where it was needed, and may succeed another time; t says
 // nothing then.
 func (s *tokenSource) findUser(ctx context.Context, credential azcore.TokenCredential, t *token, logger *slog.Logger) error {
@@ -295,28 +298,6 @@ func (s *tokenSource) findUser(ctx context.Context, credential azcore.TokenCrede
 		s.mu.Unlock()
 	}
 	return nil
-}
-
-// drop forgets t where it is current, so that the next caller has a new one.
-func (s *tokenSource) drop(t *token) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if current := s.current.Load(); current != nil && current.value == t.value {
-		s.current.Store(nil)
-	}
-}
-
-// restore puts t back where another host's or another user's refusal had it
-// dropped.
-func (s *tokenSource) restore(t *token) {
-	if s.current.Load() != nil {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.current.Load() == nil && !s.closed {
-		s.current.Store(t)
-	}
 }
 
 // close drops the token and ends a request under way. Whoever waits for it,
