@@ -148,7 +148,7 @@ var webToken = regexp.MustCompile(`eyJ[\w-]{16,}`)
 // withoutToken replaces an error that shows a token, the one given or any that
 // looks like Entra's: MSAL, for one, quotes an answer that it cannot read.
 func withoutToken(err error, token string) error {
-	if err == nil || !(token != "" && strings.Contains(err.Error(), token) || webToken.MatchString(err.Error())) {
+	if err == nil || !webToken.MatchString(err.Error()) && (token == "" || !strings.Contains(err.Error(), token)) {
 		return err
 	}
 	return errors.New("the credential failed, with an error that shows a token and is not repeated here: an answer that could not be read, perhaps")
