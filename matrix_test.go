@@ -132,17 +132,16 @@ func (w way) test(t *testing.T) {
 	}
 
 	s.SetFaults(entrapgtest.Faults{Entra: entrapgtest.EntraFails})
-	o = until("a login without Entra", time.Second, func(o outcome) bool { return o.Error != "" })
-	if o.Kind != "TokenError" {
-		t.Errorf("without Entra: %+v, want a TokenError", o)
-	}
+	// On a slow machine the server, too, may be too slow for such a deadline.
+	noToken := func(o outcome) bool { return o.Kind == "TokenError" }
+	until("a login that lacks a token, Entra being down", time.Second, noToken)
 	s.SetFaults(entrapgtest.Faults{})
 	until("a login once Entra is back", patience, func(o outcome) bool { return o.User == p.Name })
 
 	s.SetFaults(entrapgtest.Faults{EntraDelay: 2 * time.Second})
-	o = until("a login with a slow Entra", 300*time.Millisecond, func(o outcome) bool { return o.Error != "" })
-	if o.Kind != "TokenError" || !o.Deadline {
-		t.Errorf("with a slow Entra: %+v, want a TokenError by the caller's own deadline", o)
+	o = until("a login that lacks a token, Entra being slow", 300*time.Millisecond, noToken)
+	if !o.Deadline {
+		t.Errorf("with a slow Entra: %+v, want the caller's own deadline", o)
 	}
 	until("a login that waits for a slow Entra", patience, func(o outcome) bool { return o.User == p.Name })
 	s.SetFaults(entrapgtest.Faults{})
