@@ -275,11 +275,12 @@ func TestUnixSocketWithoutTLSWorksWhereSSLModeIsDisable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// PostgreSQL itself knows no tokens; a password that looks like one will do.
+	// PostgreSQL itself knows no tokens; a password that looks like one will do,
+	// and has to be allowed to be asked for as passwords are.
 	credential := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
 		return azcore.AccessToken{Token: admin.Password, ExpiresOn: time.Now().Add(time.Hour)}, nil
 	})
-	dsn := "host=" + quote(admin.Host) + " port=" + strconv.Itoa(int(admin.Port)) + " user=postgres sslmode=disable"
+	dsn := "host=" + quote(admin.Host) + " port=" + strconv.Itoa(int(admin.Port)) + " user=postgres sslmode=disable require_auth=password,scram-sha-256"
 	db, _ := open(t, dsn, entrapg.WithCredential(credential))
 	if user := sessionUser(t, db); user != "postgres" {
 		t.Errorf("logged in as %q", user)
