@@ -44,8 +44,14 @@ func start(t testing.TB, config entrapgtest.Config) *entrapgtest.Server {
 }
 
 var shared = sync.OnceValues(func() (*entrapgtest.Server, error) {
-	return entrapgtest.Start(context.Background(), entrapgtest.Config{})
+	s, err := entrapgtest.Start(context.Background(), entrapgtest.Config{})
+	if err == nil {
+		closeShared = func() { s.Close() }
+	}
+	return s, err
 })
+
+var closeShared = func() {}
 
 // share returns the one server of all tests that leave its faults alone.
 func share(t testing.TB) *entrapgtest.Server {
@@ -62,9 +68,7 @@ func startFront(t testing.TB, config entrapgtest.Config) *entrapgtest.Server {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if s, err := shared(); err == nil {
-		s.Close()
-	}
+	closeShared()
 	os.Exit(code)
 }
 
