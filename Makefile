@@ -20,8 +20,12 @@ lint: go
 # A few seconds for each fuzz test: make fuzz time=1h for longer.
 time = 5s
 fuzz: go
-	go test -run '^$$' -fuzz '^FuzzDSN$$' -fuzztime $(time) .
-	go test -run '^$$' -fuzz '^FuzzClaims$$' -fuzztime $(time) .
+	@set -e; for dir in . ./entrapgtest; do \
+		names=$$(go test -list '^Fuzz' $$dir); \
+		for name in $$(echo "$$names" | grep '^Fuzz'); do \
+			echo "$$dir $$name"; go test -run '^$$' -fuzz "^$$name$$" -fuzztime $(time) -fuzzminimizetime 1s $$dir; \
+		done; \
+	done
 
 bench: go postgres
 	go test -run '^$$' -bench . .

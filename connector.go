@@ -70,6 +70,10 @@
 //     sockets. Anything else that could send the token in plaintext, prefer and
 //     allow among it, is a [ConfigError].
 //
+// Inside it, require_auth=password applies unless the DSN has another: who asks
+// for a hash of the token, or for nothing at all, is no server of Azure's, or the
+// role is not mapped.
+//
 // The roots are the system's, or sslrootcert's. To verify a name other than the
 // host outside Azure's names, as with a tunnel, set TLSConfig.ServerName by
 // [WithConnConfig].
@@ -90,7 +94,9 @@
 // The token stays in the connector's memory, and is lent to pgx only while a
 // connection logs in: neither an open connection's configuration nor what a
 // tracer gets at the start has it. Where a login breaks off midway, without a
-// word of the server, a tracer could find it in the [pgconn.ConnectError].
+// word of the server, a tracer could find it in the [pgconn.ConnectError]. The
+// password of entra_credential=none is part of the DSN, which pgx's configuration
+// keeps.
 package entrapg
 
 import (

@@ -118,3 +118,41 @@ func TestLibraryImportsNeitherTestingNorItsOwnTestServer(t *testing.T) {
 		}
 	}
 }
+
+var (
+	testNamed = regexp.MustCompile("`((?:Test|Fuzz)[A-Z]\\w+)`")
+	testHere  = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)[A-Z]\w+)\(`)
+)
+
+// TestPromisesAreHeldByTestsThatExist looks for the tests that SECURITY.md names.
+func TestPromisesAreHeldByTestsThatExist(t *testing.T) {
+	exist := map[string]bool{}
+	for _, pattern := range []string{"*_test.go", "entrapgtest/*_test.go"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			code, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range testHere.FindAllSubmatch(code, -1) {
+				exist[string(name[1])] = true
+			}
+		}
+	}
+	text, err := os.ReadFile("SECURITY.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := testNamed.FindAllSubmatch(text, -1)
+	if len(named) < 20 {
+		t.Errorf("only %d names were found", len(named))
+	}
+	for _, name := range named {
+		if !exist[string(name[1])] {
+			t.Errorf("there is no %s", name[1])
+		}
+	}
+}

@@ -84,25 +84,38 @@ var errClosed = errors.New("entrapg: the connector is closed")
 // with a password. Where the server said it, that is a LoginError; trouble on the way there stays pgx's.
 func connectError(user string, err error, password bool) error {
 	said := serverErrors(err)
-	// Azure asks an Entra role for a cleartext password and every other role for
-	// SCRAM, so that pgx's "failed SASL auth" means that the role is not mapped.
-	sasl := strings.Contains(err.Error(), "failed SASL auth")
-	if len(said) == 0 && !sasl {
+	method := methodHint(err)
+	if len(said) == 0 && method == "" {
 		return fmt.Errorf("entrapg: %w", err)
 	}
 	e := &LoginError{User: user, Err: err}
 	switch {
-	case password && (sasl || slices.ContainsFunc(said, isRefusal)):
+	case password && (method != "" || slices.ContainsFunc(said, isRefusal)):
 		e.Hint = "entra_credential=none logs in with the DSN's own password: check that there is one, and the user"
 	case password:
-	case sasl:
-		e.Hint = hintNotMapped
+	case method != "":
+		e.Hint = method
 	default:
 		for i := 0; i < len(said) && e.Hint == ""; i++ {
 			e.Hint = hint(said[i])
 		}
 	}
 	return e
+}
+
+// methodHint explains a server that wants something else than a token, empty for
+// one that does not. Azure asks an Entra role for a cleartext password and every
+// other role for SCRAM, which pgx refuses as settings.config.RequireAuth has it,
+// or fails at where the DSN's require_auth allows it.
+func methodHint(err error) string {
+	switch text := err.Error(); {
+	case strings.Contains(text, "failed SASL auth"), strings.Contains(text, "failed: server requested"):
+		return hintNotMapped
+	case strings.Contains(text, "failed: server did not complete authentication"):
+		return hintNotAsked
+	default:
+		return ""
+	}
 }
 
 // isRefusal reports whether the server refused the login itself: SQLSTATE
@@ -176,6 +189,8 @@ func serverErrors(err error) []*pgconn.PgError {
 }
 
 const hintNotMapped = "the server asks this role for an ordinary password, so no Entra principal is mapped to it: create the role with pgaadauth_create_principal, or set user to one that is mapped"
+
+const hintNotAsked = "the server asks for no token, as none of Azure's does: for one that is meant to let everybody in, set entra_credential=none, or require_auth=none,password"
 
 // hints gives what Azure's servers say a meaning. A row fits where the SQLSTATE
 // begins with its code and the message contains all its fragments; the first

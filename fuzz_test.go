@@ -1,41 +1,45 @@
 package entrapg
 
 import (
+	"bytes"
+	"context"
 	"encoding/base64"
 	"errors"
+	"io"
+	"net"
 	"reflect"
 	"strings"
 	"testing"
+	"testing/iotest"
+	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// FuzzDSN checks parseDSN against pgx, the authority on what a DSN means.
+// credentialFunc is a credential made of a function.
+type credentialFunc func(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error)
+
+func (f credentialFunc) GetToken(ctx context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	return f(ctx, o)
+}
+
+// FuzzDSN checks parseDSN against pgx, the authority on what a DSN means: what
+// pgx takes, our own keys taken out, parseDSN takes with the same result.
 func FuzzDSN(f *testing.F) {
-	for _, seed := range []string{
-		"", "host=h", "host=h user=u sslmode=require", `host = 'a b' user = 'it\'s' port=1`, `user=a\`, "host=h sslmode=verify-ca user= user=''",
-		"postgres://h", "postgres://u@h:1,h2:2/d?sslmode=require&ssl=true", "postgresql://u:p@[::1?]:5432/d?user=x", "postgres://h?", "postgres://h/?",
-		"postgres://h/d?ssl=true", "postgres://h/d?sslmode=disable&ssl=true&ssl=false", "postgres://u%20v@h/", "postgres:///?host=/tmp&", "host=127.0.0.1 sslmode=disable",
-		"postgres://h,[::1],h3?a=b", "host=h user=\t'x'y", "postgres://%75@h",
-	} {
+	for _, seed := range dsnSeeds {
 		f.Add(seed)
 	}
-	for _, name := range []string{"PGUSER", "PGSSLMODE", "PGSERVICE", "PGPASSWORD"} {
-		f.Setenv(name, "")
-	}
-	f.Setenv("PGPASSFILE", "/nonexistent")
+	withoutEnvironment(f)
 	byDefault, err := pgx.ParseConfig("")
 	if err != nil {
 		f.Fatal(err)
 	}
 	operatingSystemUser := byDefault.User
 	f.Fuzz(func(t *testing.T, dsn string) {
-		for _, key := range []string{"service", "sslrootcert", "sslcert", "sslkey", "passfile", "entra_"} {
-			if strings.Contains(strings.ToLower(dsn), key) {
-				t.Skip("reads files, or is ours")
-			}
-		}
+		skipFiles(t, dsn)
 		want, wantErr := pgx.ParseConfig(dsn)
 		got, err := parseDSN(dsn, pgx.ParseConfig)
 		if wantErr != nil {
@@ -46,7 +50,7 @@ func FuzzDSN(f *testing.F) {
 		}
 		var refused *ConfigError
 		if errors.As(err, &refused) {
-			_, parameter := want.RuntimeParams[refused.Setting] // a password under another name
+			_, parameter := want.RuntimeParams[refused.Setting] // of ours, or a password under another name
 			if refused == errForeign || parameter || refused.Setting == "password" && want.Password != "" || refused.Setting == "sslmode" {
 				return
 			}
@@ -55,11 +59,25 @@ func FuzzDSN(f *testing.F) {
 			t.Fatalf("pgx takes it, but: %v", err)
 		}
 
+		own := map[string]string{}
+		for _, key := range ownKeys {
+			if v, ok := want.RuntimeParams[key]; ok {
+				own[key] = v
+				delete(want.RuntimeParams, key)
+			}
+		}
+		if !reflect.DeepEqual(got.own, own) {
+			t.Errorf("own keys %v, want %v", got.own, own)
+		}
+		password := ""
+		if got.credential == noneKind {
+			password = want.Password
+		}
+		if got.config.Password != password {
+			t.Errorf("password %q, want %q", got.config.Password, password)
+		}
 		if got.config.User != want.User && (got.config.User != "" || want.User != operatingSystemUser) {
 			t.Errorf("user %q, pgx has %q", got.config.User, want.User)
-		}
-		if got.config.Password != "" {
-			t.Error("a password is left")
 		}
 		if !reflect.DeepEqual(endpoints(&got.config.Config), endpoints(&want.Config)) {
 			t.Errorf("endpoints %v, pgx has %v", endpoints(&got.config.Config), endpoints(&want.Config))
@@ -81,6 +99,71 @@ func FuzzDSN(f *testing.F) {
 			}
 		}
 	})
+}
+
+// FuzzConnect checks that whatever is wrong with a DSN is found before anything
+// is dialled and any token is asked for, and that there is no DSN which panics.
+func FuzzConnect(f *testing.F) {
+	for _, seed := range dsnSeeds {
+		f.Add(seed)
+	}
+	withoutEnvironment(f)
+	f.Fuzz(func(t *testing.T, dsn string) {
+		skipFiles(t, dsn)
+		errDialled := errors.New("dialled")
+		network := WithConnConfig(func(c *pgx.ConnConfig) {
+			c.LookupFunc = func(context.Context, string) ([]string, error) { return []string{"127.0.0.1"}, nil }
+			c.DialFunc = func(context.Context, string, string) (net.Conn, error) { return nil, errDialled }
+		})
+		credential := &oneHour{}
+		if c, err := PoolConfig(dsn, WithCredential(credential), network); err == nil {
+			err = c.BeforeConnect(t.Context(), c.ConnConfig.Copy())
+			var unnamed *UsernameError // oneHour's token is no JSON Web Token
+			if err != nil && !errors.As(err, &unnamed) {
+				t.Errorf("pool: %v", err)
+			}
+		}
+		credential.calls = 0
+
+		c := NewConnector(dsn, WithCredential(credential), network)
+		defer c.Close()
+		_, err := c.Connect(t.Context())
+		var unnamed *UsernameError
+		switch {
+		case c.err != nil && (err != c.err || credential.calls > 0): //nolint:errorlint // the very same
+			t.Errorf("%d tokens asked for, error %v, though %v", credential.calls, err, c.err)
+		case c.err == nil && !errors.Is(err, errDialled) && !errors.As(err, &unnamed):
+			t.Errorf("got %v, want that it dials", err)
+		case errors.Is(err, errDialled) && errors.As(err, &unnamed):
+			t.Errorf("dialled before %v", err)
+		}
+	})
+}
+
+var dsnSeeds = []string{
+	"", "host=h", "host=h user=u sslmode=require", `host = 'a b' user = 'it\'s' port=1`, `user=a\`, "host=h sslmode=verify-ca user= user=''",
+	"postgres://h", "postgres://u@h:1,h2:2/d?sslmode=require&ssl=true", "postgresql://u:p@[::1?]:5432/d?user=x", "postgres://h?", "postgres://h/?",
+	"postgres://h/d?ssl=true", "postgres://h/d?sslmode=disable&ssl=true&ssl=false", "postgres://u%20v@h/", "postgres:///?host=/tmp&", "host=127.0.0.1 sslmode=disable",
+	"postgres://h,[::1],h3?a=b", "host=h user=\t'x'y", "postgres://%75@h",
+	"host=h entra_credential=managedidentity entra_client_id=00000000-0000-0000-0000-000000000000 a=b", "postgres://u@h?entra_credential=AzureCLI&entra_tenant_id=contoso.example",
+	"postgres://u:p@h/d?entra_credential=none&sslmode=prefer", "host=h user=u password=p entra_credential=none", "host=h entra_scope='api://x/.default' entra_x=1", "postgres://h?entra%5fscope=&entra_scope=x",
+	"host=/tmp user=u sslmode=disable", "host=s.postgres.database.azure.com,h user=u sslmode=require", "host=h require_auth=!password channel_binding=require", "host=h pool_max_conns=3",
+}
+
+// withoutEnvironment keeps what the machine is set to out of a fuzz test.
+func withoutEnvironment(f *testing.F) {
+	for _, name := range []string{"PGUSER", "PGSSLMODE", "PGSERVICE", "PGPASSWORD"} {
+		f.Setenv(name, "")
+	}
+	f.Setenv("PGPASSFILE", "/nonexistent")
+}
+
+func skipFiles(t *testing.T, dsn string) {
+	for _, key := range []string{"service", "sslrootcert", "sslcert", "sslkey", "passfile"} {
+		if strings.Contains(strings.ToLower(dsn), key) {
+			t.Skip("reads files")
+		}
+	}
 }
 
 // endpoints lists the hosts without the plaintext twins that pgx's own default
@@ -115,5 +198,72 @@ func FuzzClaims(f *testing.F) {
 			}
 		}
 		c.identity()
+	})
+}
+
+// FuzzToken feeds arbitrary tokens, with arbitrary lives, to all that becomes of
+// one before it is sent, and another to the look-up of the user.
+func FuzzToken(f *testing.F) {
+	encode := base64.RawURLEncoding.EncodeToString
+	nobody := "e30." + encode([]byte(`{"oid":"o","tid":"t","appid":"a"}`)) + ".sig"
+	for _, seed := range []string{"", "token", "a.b.c", "..", "e30.e30.", nobody, " " + nobody, nobody + "\x00", `"` + nobody + `"`, strings.Repeat("x", maxToken+1)} {
+		f.Add(seed, seed, int64(time.Hour), int64(0))
+	}
+	f.Add(nobody, "e30."+encode([]byte(`{"xms_mirid":"/providers/Microsoft.ManagedIdentity/userAssignedIdentities/id"}`))+".", int64(-1), int64(1))
+	f.Add("e30."+encode([]byte(`{"upn":"`+strings.Repeat("é", 40)+`","appid":"\u0000"}`))+".sig", nobody, int64(1), int64(-1))
+	f.Fuzz(func(t *testing.T, value, management string, life, refresh int64) {
+		now := time.Now()
+		s := &tokenSource{scope: "database", management: "management", now: func() time.Time { return now }}
+		s.credential = given(credentialFunc(func(_ context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
+			answer := azcore.AccessToken{Token: value, ExpiresOn: now.Add(time.Duration(life)), RefreshOn: now.Add(time.Duration(refresh))}
+			if o.Scopes[0] == s.management {
+				answer.Token = management
+			}
+			return answer, nil
+		}))
+		got, err := s.answer(t.Context(), &request{need: need{name: true, logger: quiet}})
+		if err != nil {
+			if value != "" && strings.Contains(value, "eyJ") && strings.Contains(err.Error(), value) {
+				t.Errorf("the error shows the token: %v", err)
+			}
+			return
+		}
+		switch {
+		case got.value != value || value == "" || len(value) > maxToken || strings.ContainsAny(value, "\x00 \t\r\n\"'"):
+			t.Errorf("this is no token: %q", value)
+		case !now.Before(got.expires) || got.refresh.After(got.expires) || !got.refresh.After(wall(now).Add(-1)):
+			t.Errorf("expires in %v, is replaced in %v", got.expires.Sub(now), got.refresh.Sub(now))
+		case (got.user == "") == (got.userErr == nil):
+			t.Errorf("user %q, error %v", got.user, got.userErr)
+		case got.user != "" && (len(got.user) > 63 || strings.Contains(got.user, "\x00")):
+			t.Errorf("derived %q", got.user)
+		}
+	})
+}
+
+// FuzzLoginReader compares what a loginReader passes on with what came.
+func FuzzLoginReader(f *testing.F) {
+	f.Add([]byte("R\x00\x00\x00\x08\x00\x00\x00\x03Z\x00\x00\x00\x05I and so on"), 3)
+	f.Add([]byte("N\x00\x00\x00\x03S\xff\xff\xff\xff"), 1)
+	f.Fuzz(func(t *testing.T, sent []byte, size int) {
+		// In pieces, as a network has them.
+		r := &loginReader{Reader: iotest.OneByteReader(bytes.NewReader(sent))}
+		if size > 0 {
+			r.Reader = bytes.NewReader(sent)
+		}
+		var got []byte
+		piece := make([]byte, max(1, min(size, 1<<16)))
+		var err error
+		for err == nil {
+			var n int
+			n, err = r.Read(piece)
+			got = append(got, piece[:n]...)
+		}
+		if !bytes.HasPrefix(sent, got) || err == io.EOF && len(got) < len(sent) { //nolint:errorlint // io.Reader's own
+			t.Errorf("%q became %q, error %v", sent, got, err)
+		}
+		if err != io.EOF && r.said <= loginLimit { //nolint:errorlint // as above
+			t.Errorf("after %d bytes: %v", r.said, err)
+		}
 	})
 }

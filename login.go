@@ -2,10 +2,12 @@ package entrapg
 
 import (
 	"context"
+	"io"
 	"net"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 // A login lends a token to pgx for one attempt to connect. The token is in
@@ -41,6 +43,11 @@ func (a *account) lend(config *pgx.ConnConfig, user string, t *token) *login {
 			attempt.Password = t.value
 		}
 		return conn, nil
+	}
+
+	buildFrontend := config.BuildFrontend
+	config.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+		return buildFrontend(&loginReader{Reader: r}, w)
 	}
 
 	onPgError := config.OnPgError

@@ -2,10 +2,13 @@ package entrapg_test
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +16,7 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -65,6 +69,37 @@ func (r *rendered) addError(err error) {
 	}
 }
 
+// hides fails the test where anything shows a secret, or 32 characters of it, as
+// it is or encoded.
+func (r *rendered) hides(t *testing.T, secrets ...string) {
+	t.Helper()
+	const piece = 32
+	pieces := map[string]int{}
+	for n, secret := range secrets {
+		raw := []byte(secret)
+		for _, form := range []string{
+			secret, url.QueryEscape(secret), hex.EncodeToString(raw), strings.ToUpper(hex.EncodeToString(raw)),
+			base64.StdEncoding.EncodeToString(raw), base64.RawURLEncoding.EncodeToString(raw), strings.Trim(fmt.Sprintf("%d", raw), "[]"),
+		} {
+			for i := range max(1, len(form)-piece+1) {
+				pieces[form[i:min(i+piece, len(form))]] = n
+			}
+		}
+	}
+	lengths := map[int]bool{}
+	for p := range pieces {
+		lengths[len(p)] = true
+	}
+	text := r.text.String()
+	for length := range lengths {
+		for i := range max(0, len(text)-length+1) {
+			if n, shows := pieces[text[i:i+length]]; shows {
+				t.Fatalf("secret %d shows: …%s…", n, text[max(0, i-400):min(len(text), i+length)])
+			}
+		}
+	}
+}
+
 // tracer looks at all that pgx gives a tracer. It holds a function, lest what
 // is rendered has what has been rendered in it.
 type tracer struct{ add func(...any) }
@@ -101,10 +136,10 @@ func TestNothingThatCanBeRenderedShowsAToken(t *testing.T) {
 		return token, err
 	})
 	out := &rendered{}
-	var log rendered
+	everything := &slog.HandlerOptions{Level: slog.Level(-100), AddSource: true}
 	opts := []entrapg.Option{
 		entrapg.WithCredential(canary),
-		entrapg.WithLogger(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.Level(-100)}))),
+		entrapg.WithLogger(slog.New(slog.NewMultiHandler(slog.NewTextHandler(out, everything), slog.NewJSONHandler(out, everything)))),
 		entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.Tracer = tracer{out.add} }),
 	}
 	c := entrapg.NewConnector(s.DSN(), opts...)
@@ -155,14 +190,103 @@ func TestNothingThatCanBeRenderedShowsAToken(t *testing.T) {
 	if len(tokens) < 4 {
 		t.Fatalf("only %d tokens were made", len(tokens))
 	}
-	text := out.text.String() + log.text.String()
-	for i, token := range tokens {
-		signature := token[strings.LastIndexByte(token, '.')+1:]
-		if at := strings.Index(text, signature); at >= 0 {
-			from := max(0, at-len(token)-400)
-			t.Fatalf("token %d shows: …%s…", i, text[from:at])
+	out.hides(t, tokens...)
+}
+
+// TestFailureOfACredentialShowsNeitherTokenNorSecret tries the ways in which a
+// credential fails, one that blows up with the token in its hands among them.
+func TestFailureOfACredentialShowsNeitherTokenNorSecret(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	p := s.Tenant.NewServicePrincipal("secretive")
+	nobody := s.Tenant.NewServicePrincipal("nobody")
+	nobody.Claims = map[string]any{"appid": nil, "app_displayname": nil}
+	withSecret := func(secret string) azcore.TokenCredential {
+		options := &azidentity.ClientSecretCredentialOptions{ClientOptions: s.Tenant.ClientOptions(), DisableInstanceDiscovery: true}
+		options.Retry.MaxRetries = -1
+		credential, err := azidentity.NewClientSecretCredential(s.Tenant.ID, p.ClientID, secret, options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return credential
+	}
+	token, err := p.GetToken(t.Context(), tokenOptions("https://ossrdbms-aad.database.windows.net/.default"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := strings.Repeat("wrong-secret-", 4)
+	does := func(answer azcore.AccessToken, err error) azcore.TokenCredential {
+		return credentialFunc(func(context.Context, string) (azcore.AccessToken, error) { return answer, err })
+	}
+
+	out := &rendered{}
+	for name, failure := range map[string]struct {
+		credential azcore.TokenCredential
+		faults     entrapgtest.Faults
+	}{
+		"wrong secret": {credential: withSecret(wrong)},
+		"throttled":    {withSecret(p.ClientSecret), entrapgtest.Faults{Entra: entrapgtest.EntraThrottles}},
+		"failing":      {withSecret(p.ClientSecret), entrapgtest.Faults{Entra: entrapgtest.EntraFails}},
+		"garbled":      {withSecret(p.ClientSecret), entrapgtest.Faults{Entra: entrapgtest.EntraGarbles}},
+		"reset":        {withSecret(p.ClientSecret), entrapgtest.Faults{Entra: entrapgtest.EntraResets}},
+		"down":         {withSecret(p.ClientSecret), entrapgtest.Faults{EntraDown: true}},
+		"expired":      {credential: does(azcore.AccessToken{Token: token.Token, ExpiresOn: time.Now().Add(-time.Hour)}, nil)},
+		"no expiry":    {credential: does(azcore.AccessToken{Token: token.Token}, nil)},
+		"quoted":       {credential: does(azcore.AccessToken{Token: `"` + token.Token + `"`, ExpiresOn: time.Now().Add(time.Hour)}, nil)},
+		"too long":     {credential: does(azcore.AccessToken{Token: strings.Repeat(token.Token, 100), ExpiresOn: time.Now().Add(time.Hour)}, nil)},
+		"talkative":    {credential: does(azcore.AccessToken{}, fmt.Errorf("cannot read {%q}", token.Token))},
+		"nameless":     {credential: nobody},
+		"panicking": {credential: credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
+			panic("no room for " + token.Token)
+		})},
+		"panicking with the answer": {credential: credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
+			panic(token)
+		})},
+	} {
+		s.SetFaults(failure.faults)
+		c := entrapg.NewConnector(s.DSN(), entrapg.WithCredential(failure.credential), entrapg.WithLogger(slog.New(slog.NewTextHandler(out, nil))))
+		err := connect(t, c)
+		if err == nil {
+			t.Errorf("%s: no error", name)
+		}
+		out.addError(err)
+		out.add(c, c.Stats())
+		c.Close()
+	}
+	out.hides(t, token.Token, p.ClientSecret, wrong)
+}
+
+// TestPasswordOfPostgreSQLsOwnShowsNowhere leaves out pgx's whole configuration,
+// which keeps the DSN: SECURITY.md says so.
+func TestPasswordOfPostgreSQLsOwnShowsNowhere(t *testing.T) {
+	const password = "correct-horse-battery-staple-and-some-more"
+	localRole(t, "secretive", password)
+	out := &rendered{}
+	for _, dsn := range []string{
+		withLogin(t, server().DSN(), "secretive", password, "&entra_credential=none"),
+		withLogin(t, server().DSN(), "missing", password, "&entra_credential=none"),
+		withLogin(t, server().DSN(), "secretive", password, "&entra_credential=none&entra_x=1"),
+		withLogin(t, server().DSN(), "secretive", password, "&entra_credential=none&sslmode=x"),
+		withLogin(t, server().DSN(), "secretive", password, ""), // an error
+		"host=127.0.0.1 port=1 user=u sslmode=disable entra_credential=none password=" + password,
+		"host=127.0.0.1 user=u entra_credential=none password='" + password,
+		"postgres://u:" + password + "@[::1/?entra_credential=none",
+	} {
+		c := entrapg.NewConnector(dsn)
+		conn, err := c.Connect(t.Context())
+		out.addError(err)
+		if err == nil {
+			out.add(conn.(*stdlib.Conn).Conn().Config().Config)
+			conn.Close()
+		}
+		out.add(c, c.Stats())
+		c.Close()
+		config, err := entrapg.PoolConfig(dsn)
+		out.addError(err)
+		if err == nil {
+			out.add(config.ConnConfig.Config)
 		}
 	}
+	out.hides(t, password)
 }
 
 func TestServerThatRepeatsTheTokenInItsErrorIsNotQuoted(t *testing.T) {

@@ -1,6 +1,7 @@
 package entrapgtest
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/binary"
@@ -241,9 +242,11 @@ func (c *client) askPassword() (string, error) {
 	if _, err := io.ReadFull(c, body); err != nil {
 		return "", err
 	}
-	var message pgproto3.PasswordMessage
-	err := message.Decode(body)
-	return message.Password, err
+	password, ended := bytes.CutSuffix(body, []byte{0})
+	if !ended {
+		return "", errEnded
+	}
+	return string(password), nil
 }
 
 // openSession logs in to the real server as the client's role and tells the

@@ -23,6 +23,9 @@ const (
 	invalidPassword      = "28P01"
 )
 
+// clockSkew is by how much Entra's clock may be ahead, as Microsoft's own libraries have it.
+const clockSkew = 5 * time.Minute
+
 // judge decides about a login as role with a password, as Azure Database for
 // PostgreSQL does. It returns nil for one that may go on.
 func (s *Server) judge(role string, m mapping, password string) *refusal {
@@ -32,8 +35,8 @@ func (s *Server) judge(role string, m mapping, password string) *refusal {
 		}
 		return invalid("the password is no token")
 	}
-	if strings.ContainsAny(password, "\"' \t\r\n") {
-		return malformed("the token has quotes or white space around it")
+	if strings.ContainsAny(password, "\"' \t\r\n\x00") {
+		return malformed("the token has quotes, white space or a NUL around it")
 	}
 	claims, err := s.Tenant.verify(password)
 	switch {
@@ -55,8 +58,14 @@ func (s *Server) judge(role string, m mapping, password string) *refusal {
 			message: fmt.Sprintf("The access token does not have a valid audience claim. Please acquire a new token for the resource %q.", s.config.Audience),
 		}
 	}
-	if claims["tid"] != s.Tenant.ID {
+	// Which words Azure has for these is not publicly known.
+	switch nbf, err := claims.GetNotBefore(); {
+	case claims["tid"] != s.Tenant.ID:
 		return invalid("the token is of another tenant")
+	case !slices.Contains(s.Tenant.issuers(), claims["iss"]):
+		return invalid(fmt.Sprintf("the token is issued by %v", claims["iss"]))
+	case err != nil || nbf != nil && time.Now().Before(nbf.Add(-clockSkew)):
+		return invalid("the token is not valid yet")
 	}
 	oid, _ := claims["oid"].(string)
 	if oid == "" {

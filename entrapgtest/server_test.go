@@ -1,6 +1,7 @@
 package entrapgtest_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
@@ -9,7 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -44,8 +47,14 @@ func start(t testing.TB, config entrapgtest.Config) *entrapgtest.Server {
 }
 
 var shared = sync.OnceValues(func() (*entrapgtest.Server, error) {
-	return entrapgtest.Start(context.Background(), entrapgtest.Config{})
+	s, err := entrapgtest.Start(context.Background(), entrapgtest.Config{})
+	if err == nil {
+		closeShared = func() { s.Close() }
+	}
+	return s, err
 })
+
+var closeShared = func() {}
 
 // share returns the one server of all tests that leave its faults alone.
 func share(t testing.TB) *entrapgtest.Server {
@@ -62,9 +71,7 @@ func startFront(t testing.TB, config entrapgtest.Config) *entrapgtest.Server {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if s, err := shared(); err == nil {
-		s.Close()
-	}
+	closeShared()
 	os.Exit(code)
 }
 
@@ -573,15 +580,26 @@ func TestMissingPostgresIsExplained(t *testing.T) {
 
 func TestNobodyElseReachesTheThrowawayServer(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
-	admin, err := pgx.ParseConfig(s.AdminDSN())
-	if err != nil {
-		t.Fatal(err)
-	}
+	admin := must[*pgx.ConnConfig](t)(pgx.ParseConfig(s.AdminDSN()))
+	dir, password := admin.Host, admin.Password
 	if runtime.GOOS != "windows" {
-		info, err := os.Stat(admin.Host)
-		if err != nil || info.Mode().Perm() != 0o700 {
-			t.Errorf("the socket's directory has mode %v, error %v", info.Mode(), err)
+		for _, path := range []string{dir, filepath.Join(dir, "data"), filepath.Join(dir, ".s.PGSQL.5432")} {
+			if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o700 {
+				t.Errorf("%s has mode %v, error %v", path, info.Mode(), err)
+			}
 		}
+	}
+	// Nor does whoever gets to see its files, or its command line in one of them.
+	if err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() {
+			return nil //nolint:nilerr // the server removes files as it runs
+		}
+		if b, err := os.ReadFile(path); err == nil && bytes.Contains(b, []byte(password)) {
+			t.Errorf("%s has the password", path)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
 	}
 	admin.Password = "guess"
 	if _, err := pgx.ConnectConfig(t.Context(), admin); err == nil {
@@ -592,9 +610,21 @@ func TestNobodyElseReachesTheThrowawayServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close(context.Background())
-	var listens string
-	if err := conn.QueryRow(t.Context(), "show listen_addresses").Scan(&listens); err != nil || listens != "" {
-		t.Errorf("it listens on %q, error %v", listens, err)
+	for query, want := range map[string]string{
+		"show listen_addresses":        "",
+		"show unix_socket_directories": dir,
+		"select coalesce(string_agg(distinct auth_method, ' '), '') from pg_hba_file_rules": "scram-sha-256",
+	} {
+		var got string
+		if err := conn.QueryRow(t.Context(), query).Scan(&got); err != nil || got != want {
+			t.Errorf("%s: %q, want %q, error %v", query, got, want, err)
+		}
+	}
+	_, identity, _ := strings.Cut(s.Tenant.NewHost().Environ()[0], "http://")
+	for _, addr := range []string{s.Addr(), strings.TrimPrefix(s.Tenant.URL(), "https://"), strings.TrimSuffix(identity, "/msi/token")} {
+		if host, err := netip.ParseAddrPort(addr); err != nil || !host.Addr().IsLoopback() {
+			t.Errorf("%s is open to the network, error %v", addr, err)
+		}
 	}
 }
 

@@ -162,7 +162,7 @@ func (t *Tenant) verify(token string) (jwt.MapClaims, error) {
 	key, keyID := &t.key.PublicKey, t.keyID
 	t.mu.Unlock()
 	claims := jwt.MapClaims{}
-	parser := jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodRS256.Alg()}), jwt.WithoutClaimsValidation())
+	parser := jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodRS256.Alg()}), jwt.WithoutClaimsValidation(), jwt.WithStrictDecoding())
 	_, err := parser.ParseWithClaims(token, claims, func(token *jwt.Token) (any, error) {
 		if token.Header["kid"] != keyID {
 			return nil, errors.New("signed with an unknown key")
@@ -170,6 +170,11 @@ func (t *Tenant) verify(token string) (jwt.MapClaims, error) {
 		return key, nil
 	})
 	return claims, err
+}
+
+// issuers are what access tokens of versions 1.0 and 2.0 name as theirs.
+func (t *Tenant) issuers() []any {
+	return []any{"https://sts.windows.net/" + t.ID + "/", "https://login.microsoftonline.com/" + t.ID + "/v2.0"}
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

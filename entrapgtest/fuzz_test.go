@@ -1,0 +1,207 @@
+package entrapgtest
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// newFront makes a server without a PostgreSQL behind it. Whoever is let in is
+// told that it cannot be reached.
+func newFront(tb testing.TB) *Server {
+	tb.Helper()
+	tenant, err := newTenant(time.Hour)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tenant.url, tenant.identityURL = "https://localhost", "http://localhost"
+	s := &Server{
+		Tenant: tenant, config: Config{Audience: "https://ossrdbms-aad.database.windows.net"}, ctx: tb.Context(),
+		roles: map[string]mapping{}, conns: map[net.Conn]struct{}{},
+	}
+	if s.certificate, err = newCertificate(tb.TempDir(), nil); err != nil {
+		tb.Fatal(err)
+	}
+	if s.upstream, err = pgx.ParseConfig("host=127.0.0.1 user=postgres"); err != nil {
+		tb.Fatal(err)
+	}
+	s.upstream.DialFunc = func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("nobody there") }
+	return s
+}
+
+func (s *Server) newToken(tb testing.TB, p *Principal) string {
+	tb.Helper()
+	token, err := s.Tenant.issue(p, p.ClientID, s.config.Audience)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return token.Token
+}
+
+// FuzzFront is a hostile client: what it sends before TLS, then under it, and as
+// the password of a role that is mapped. Nothing crashes, no session stays, and
+// nobody gets in.
+func FuzzFront(f *testing.F) {
+	s := newFront(f)
+	app := s.Tenant.NewUserAssignedIdentity("app")
+	s.roles["app"] = mapping{objectID: app.ObjectID, objectType: "service"}
+	sslRequest := []byte{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f}
+	startup, err := (&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: map[string]string{"user": "app"}}).Encode(nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	genuine := s.newToken(f, app)
+	parts := strings.Split(genuine, ".")
+	none, err := jwt.NewWithClaims(jwt.SigningMethodNone, jwt.MapClaims{"oid": app.ObjectID}).SignedString(jwt.UnsafeAllowNoneSignatureType)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, password := range []string{"", "hunter2", "..", none, parts[0] + "." + parts[1] + ".", parts[0] + ".e30." + parts[2]} {
+		message, err := (&pgproto3.PasswordMessage{Password: password}).Encode(nil)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(sslRequest, startup, message)
+		f.Add(startup, []byte{}, message)
+	}
+	f.Add([]byte{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30}, sslRequest, []byte("p\x00\x00\x00\x04"))
+	f.Add([]byte{0, 0, 0, 16, 0x04, 0xd2, 0x16, 0x2e, 0, 0, 0, 1, 0, 0, 0, 1}, []byte{0x16, 3, 1}, []byte("p\xff\xff\xff\xff"))
+
+	listener, err := net.Listen("unix", filepath.Join(f.TempDir(), "s"))
+	if err != nil {
+		f.Skip(err)
+	}
+	f.Cleanup(func() { listener.Close() })
+	roots := x509.NewCertPool()
+	roots.AddCert(s.certificate.authority)
+	// attempt plays the client and returns what the server made of it.
+	attempt := func(t testing.TB, plain, secured, password []byte) []Login {
+		s.mu.Lock()
+		s.logins = nil
+		s.mu.Unlock()
+		client, err := net.Dial("unix", listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		conn, err := listener.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			if s.track(conn) {
+				defer s.untrack(conn)
+				s.session(conn)
+			}
+		}()
+		client.SetDeadline(time.Now().Add(20 * time.Second))
+		client.Write(plain)
+		if bytes.HasSuffix(plain, sslRequest) {
+			answer := make([]byte, 1)
+			if _, err := io.ReadFull(client, answer); err == nil && answer[0] == 'S' {
+				secret := tls.Client(client, &tls.Config{RootCAs: roots, ServerName: "localhost"})
+				secret.Write(secured)
+				secret.Write(password)
+				secret.CloseWrite()
+			}
+		} else {
+			client.Write(secured)
+			client.Write(password)
+		}
+		client.(*net.UnixConn).CloseWrite()
+		select {
+		case <-ended:
+		case <-time.After(20 * time.Second):
+			t.Fatal("the session stays")
+		}
+		if len(s.conns) > 0 {
+			t.Error("a connection stays")
+		}
+		return s.Logins()
+	}
+	isIn := func(l Login) bool { return l.Accepted || l.User == "app" && l.Message == unreachable(io.EOF).message }
+
+	message, err := (&pgproto3.PasswordMessage{Password: genuine}).Encode(nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	if logins := attempt(f, sslRequest, startup, message); len(logins) != 1 || !isIn(logins[0]) {
+		f.Fatalf("not even a genuine token gets in: %+v", logins)
+	}
+	f.Fuzz(func(t *testing.T, plain, secured, password []byte) {
+		for _, l := range attempt(t, plain, secured, password) {
+			if isIn(l) {
+				t.Errorf("let in: %+v", l)
+			}
+		}
+	})
+}
+
+// FuzzJudge tries arbitrary passwords on roles of every kind.
+func FuzzJudge(f *testing.F) {
+	s := newFront(f)
+	app := s.Tenant.NewUserAssignedIdentity("app")
+	genuine := s.newToken(f, app)
+	parts := strings.Split(genuine, ".")
+	for _, seed := range []string{"", "..", "eyJ", genuine[:100], genuine + ".", "." + genuine, parts[0] + ".e30." + parts[2], parts[0] + "." + parts[1] + ".", "e30.e30.e30", "eyJhbGciOiJub25lIn0." + parts[1] + "."} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, password string) {
+		for _, kind := range []Kind{User, Group, ServicePrincipal} {
+			if password != genuine && s.judge("role", mapping{objectID: app.ObjectID, objectType: kind.objectType()}, password) == nil {
+				t.Errorf("let in as %s with %q", kind, password)
+			}
+		}
+	})
+}
+
+// FuzzTenant sends arbitrary requests to the tenant and to the endpoint of managed
+// identities. Neither gives a token to who knows no secret.
+func FuzzTenant(f *testing.F) {
+	s := newFront(f)
+	t := s.Tenant
+	user, app := t.NewUser("alice@contoso.example"), t.NewServicePrincipal("app")
+	t.NewHost(t.NewSystemAssignedIdentity("Microsoft.Compute/virtualMachines/vm"), t.NewUserAssignedIdentity("id"))
+	const path = "/" + tenantDomain + "/oauth2/v2.0/token"
+	scope := "&scope=" + s.config.Audience + "/.default"
+	f.Add("POST", path, "", "grant_type=client_credentials&client_secret=x&client_id="+app.ClientID+scope)
+	f.Add("POST", path, "", "grant_type=client_credentials&client_assertion=e30.e30.&client_assertion_type="+jwtBearer+"&client_id="+app.ClientID+scope)
+	f.Add("POST", path, "", "grant_type=password&client_id="+azureCLI+"&username="+user.Name+"&password=x"+scope)
+	f.Add("GET", "/"+t.ID+"/v2.0/.well-known/openid-configuration", "", "")
+	f.Add("GET", imdsPath+"?resource=x", "Metadata: true", "")
+	f.Add("GET", appServicePath+"?resource=x&client_id=%00", "X-IDENTITY-HEADER: x", "")
+	entra, identity := t.endpoint(), t.identityEndpoint()
+	f.Fuzz(func(t *testing.T, method, target, header, body string) {
+		for name, handler := range map[string]http.Handler{"Entra": entra, "managed identity": identity} {
+			r, err := http.NewRequest(method, "https://localhost"+target, strings.NewReader(body))
+			if err != nil {
+				t.Skip()
+			}
+			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			if key, value, ok := strings.Cut(header, ":"); ok {
+				r.Header.Set(key, strings.TrimSpace(value))
+			}
+			w := httptest.NewRecorder()
+			handler.ServeHTTP(w, r)
+			if strings.Contains(w.Body.String(), `"access_token":`) { // a request that is quoted has its quotes escaped
+				t.Errorf("%s gave a token: %s", name, w.Body)
+			}
+		}
+	})
+}
