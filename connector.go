@@ -18,7 +18,9 @@
 //     US Government, China, or Azure Cosmos DB for PostgreSQL.
 //
 // A password in the DSN is an error. PGPASSWORD, a service file's password and
-// passfiles are ignored.
+// passfiles are ignored. Where nothing sets connect_timeout, it is 30 seconds: a
+// server that takes the connection and then says nothing would hold a sql.DB up
+// for ever. As in PostgreSQL, connect_timeout=0 means no limit.
 //
 // # Credential
 //
@@ -133,7 +135,7 @@ func (d *entraDriver) newConnector(dsn string, opts []Option, shared bool) *Conn
 
 // Connect opens a connection; database/sql calls it. The connection is a
 // [*stdlib.Conn]. Waiting for a token ends with ctx, and after 30 seconds at
-// the latest; connect_timeout counts from then on, for each host.
+// the latest; connect_timeout counts from then on, for each address of a host.
 //
 // Its errors are [*ConfigError], [*TokenError], [*UsernameError] and
 // [*LoginError], of which a refused token that could not be replaced has two;

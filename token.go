@@ -161,7 +161,7 @@ func (s *tokenSource) ask(ctx context.Context, n need, seen *token) *request {
 		return s.asking
 	case s.current.Load() != seen:
 		return nil
-	case s.calls >= maxCalls && s.now().Before(s.spare):
+	case s.calls >= maxCalls && s.spare.After(s.now()) && s.spare.Sub(wall(s.now())) <= spareCall: // else the clock was set back
 		return failedRequest(s.failed(errors.New("the credential has not returned from earlier calls")))
 	}
 	s.calls++
