@@ -98,7 +98,12 @@ func initialize(ctx context.Context, owner *owner, bin, dir, data, password stri
 
 // copyFrom makes the files of a replica that will follow primary.
 func copyFrom(ctx context.Context, owner *owner, bin, dir, data string, primary *cluster) error {
-	backup := owner.command(ctx, dir, filepath.Join(bin, program("pg_basebackup")),
+	// Where bin has links to some of the programs only, the rest is where they lead.
+	path := filepath.Join(bin, program("pg_basebackup"))
+	if _, err := os.Stat(path); err != nil {
+		path = filepath.Join(filepath.Dir(resolve(filepath.Join(bin, program("postgres")))), program("pg_basebackup"))
+	}
+	backup := owner.command(ctx, dir, path,
 		"--pgdata="+data, "--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--no-password",
 		"--host="+primary.dir, "--port=5432", "--username=postgres")
 	backup.Env = append(backup.Env, "PGPASSWORD="+primary.password) // not where every user of the machine sees it

@@ -19,12 +19,17 @@ type fault struct {
 	untilToken bool          // lasts until the token at hand has expired, and then as long as it lasts
 	overHTTP   bool          // the test takes a credential of azidentity
 	restarts   bool          // the test takes a PostgreSQL of its own
+	group      string        // faults of one group meet one load in the test
 
 	allows map[string][]string // what queries may fail for, by pool: not before the token has expired where untilToken is set
-	within time.Duration       // no query fails any more so long after the end of the fault, and all workers have written
+	within time.Duration       // no query fails any more so long after the end of the fault
 
 	noticed func(notice) bool // that the fault did what it is for; by default, that there were failures
 }
+
+// soon is how long queries may fail at most once the cause is gone: what was under
+// way ends, and the next attempt succeeds. No pause of entrapg's is in between.
+const soon = 3 * time.Second
 
 // A notice is what happened during a fault.
 type notice struct {
@@ -48,22 +53,22 @@ var faults = append([]fault{
 	{
 		name: "Entra is down for a token's whole life", faults: entrapgtest.Faults{EntraDown: true},
 		untilToken: true, tokenLife: 3 * time.Second, lasts: time.Second,
-		allows: outage, within: 2 * time.Second,
+		allows: outage, within: soon,
 	},
 	{
 		name: "Entra answers 429 for a token's whole life", faults: entrapgtest.Faults{Entra: entrapgtest.EntraThrottles},
 		untilToken: true, tokenLife: 2 * time.Second, lasts: time.Second,
-		allows: outage, within: 2 * time.Second,
+		allows: outage, within: soon,
 	},
 	{
 		name: "Entra answers 429 over HTTP", faults: entrapgtest.Faults{Entra: entrapgtest.EntraThrottles},
-		untilToken: true, tokenLife: 4 * time.Second, lasts: time.Second, overHTTP: true,
-		allows: outage, within: 4 * time.Second, // azidentity heeds Retry-After
+		untilToken: true, tokenLife: 4 * time.Second, lasts: 4 * time.Second, overHTTP: true, // azidentity tries for two seconds
+		allows: outage, within: soon,
 	},
 	{
 		name: "Entra is reset for a token's whole life", faults: entrapgtest.Faults{Entra: entrapgtest.EntraResets},
 		untilToken: true, tokenLife: 2 * time.Second, lasts: time.Second,
-		allows: outage, within: 2 * time.Second,
+		allows: outage, within: soon,
 	},
 	{
 		// The old token serves until the new one is there.
@@ -75,7 +80,7 @@ var faults = append([]fault{
 		// sql.DB has the second attempt, which pgxpool's hooks do not allow.
 		name: "tokens are revoked", inject: func(_ context.Context, s *entrapgtest.Server) error { return s.RevokeTokens() },
 		lasts:  time.Second,
-		allows: map[string][]string{pgxPool: {"login 28000"}}, within: time.Second,
+		allows: map[string][]string{pgxPool: {"login 28000"}}, within: soon,
 		noticed: func(n notice) bool { return n.refusals > 0 },
 	},
 	{
@@ -87,30 +92,30 @@ var faults = append([]fault{
 		// connect_timeout is two seconds in the load's DSN.
 		name: "the server says nothing to the password", faults: entrapgtest.Faults{LoginDelay: 30 * time.Second},
 		lasts:  3 * time.Second,
-		allows: both(deadline), within: 4 * time.Second,
+		allows: both(deadline), within: soon,
 	},
 	{
 		name:     "the server restarts",
 		inject:   func(ctx context.Context, s *entrapgtest.Server) error { return s.Restart(ctx) },
 		restarts: true,
 		// 08006 is the front's for a server that is not there.
-		allows: both(network, "query 57P01", "query 57P02", "query 57P03", "login 57P01", "login 57P03", "login 08006"), within: 2 * time.Second,
+		allows: both(network, "query 57P01", "query 57P02", "query 57P03", "login 57P01", "login 57P03", "login 08006"), within: soon,
 	},
 	{
-		name: "connections are cut at once", faults: entrapgtest.Faults{CutLogin: entrapgtest.AtConnect},
-		lasts: time.Second, allows: both(network), within: time.Second,
+		group: "cuts", name: "connections are cut at once", faults: entrapgtest.Faults{CutLogin: entrapgtest.AtConnect},
+		lasts: time.Second, allows: both(network), within: soon,
 	},
 	{
-		name: "connections are cut after TLS", faults: entrapgtest.Faults{CutLogin: entrapgtest.AfterTLS},
-		lasts: time.Second, allows: both(network), within: time.Second,
+		group: "cuts", name: "connections are cut after TLS", faults: entrapgtest.Faults{CutLogin: entrapgtest.AfterTLS},
+		lasts: time.Second, allows: both(network), within: soon,
 	},
 	{
-		name: "connections are cut after the startup message", faults: entrapgtest.Faults{CutLogin: entrapgtest.AfterStartup},
-		lasts: time.Second, allows: both(network), within: time.Second,
+		group: "cuts", name: "connections are cut after the startup message", faults: entrapgtest.Faults{CutLogin: entrapgtest.AfterStartup},
+		lasts: time.Second, allows: both(network), within: soon,
 	},
 	{
-		name: "connections are cut after the password", faults: entrapgtest.Faults{CutLogin: entrapgtest.AfterPassword},
-		lasts: time.Second, allows: both(network), within: time.Second,
+		group: "cuts", name: "connections are cut after the password", faults: entrapgtest.Faults{CutLogin: entrapgtest.AfterPassword},
+		lasts: time.Second, allows: both(network), within: soon,
 	},
 }, refusals()...)
 
@@ -134,8 +139,8 @@ func refusals() []fault {
 		{Code: "53300", Message: "remaining connection slots are reserved for azure replication users"},
 	} {
 		all = append(all, fault{
-			name: "the server refuses: " + r.Message, faults: entrapgtest.Faults{Refuse: &r},
-			lasts: 700 * time.Millisecond, allows: both("login " + r.Code), within: time.Second,
+			group: "refusals", name: "the server refuses: " + r.Message, faults: entrapgtest.Faults{Refuse: &r},
+			lasts: 700 * time.Millisecond, allows: both("login " + r.Code), within: soon,
 			// A few tokens are worth a try, not one for every connection.
 			noticed: func(n notice) bool { return n.failures > 0 && n.refusals > 0 && n.requests <= 12 },
 		})

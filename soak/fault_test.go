@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"runtime"
 	"strings"
@@ -46,45 +45,60 @@ func start(t testing.TB, config entrapgtest.Config) *entrapgtest.Server {
 // TestLoadGoesThroughEveryFault asserts what the table of faults says: which
 // queries may fail, and until when.
 func TestLoadGoesThroughEveryFault(t *testing.T) {
-	for i, f := range faults {
-		t.Run(f.name, func(t *testing.T) {
-			config := entrapgtest.Config{TokenLife: f.tokenLife}
-			if !f.restarts {
-				s, err := postgres()
-				if err != nil {
-					t.Fatal(err)
-				}
-				config.Upstream = s.AdminDSN()
-			}
-			before := goleak.IgnoreCurrent()
-			server := start(t, config)
-			r, err := startRig(t.Context(), server, server.DSN(), fmt.Sprintf("app %d", i), f.overHTTP)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer r.close()
-			warm(t, r)
-			heap := heapInUse()
-
-			saw, err := r.suffer(t.Context(), &f)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if f.noticed == nil {
-				f.noticed = func(n notice) bool { return n.failures > 0 }
-			}
-			if !f.noticed(saw) {
-				t.Errorf("the fault did not show, or too much: %+v", saw)
-			}
-			t.Logf("%+v, failures %v", saw, r.umpire.failures())
-			if now := heapInUse(); now > heap*3/2+8<<20 {
-				t.Errorf("heap in use: %d bytes, was %d", now, heap)
-			}
-			finish(t, r, server.AdminDSN())
-			server.Close()
-			goleak.VerifyNone(t, before)
-		})
+	for len(faults) > 0 {
+		first := faults[0]
+		n := 1
+		for first.group != "" && n < len(faults) && faults[n].group == first.group {
+			n++
+		}
+		name := first.group
+		if name == "" {
+			name = first.name
+		}
+		together := faults[:n]
+		faults = faults[n:]
+		t.Run(name, func(t *testing.T) { goThrough(t, together) })
 	}
+}
+
+// goThrough puts one load through some faults.
+func goThrough(t *testing.T, faults []fault) {
+	config := entrapgtest.Config{TokenLife: faults[0].tokenLife}
+	if !faults[0].restarts {
+		s, err := postgres()
+		if err != nil {
+			t.Fatal(err)
+		}
+		config.Upstream = s.AdminDSN()
+	}
+	before := goleak.IgnoreCurrent()
+	server := start(t, config)
+	r, err := startRig(t.Context(), server, server.DSN(), "app of "+t.Name(), faults[0].overHTTP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.close()
+	warm(t, r)
+	heap := heapInUse()
+	for _, f := range faults {
+		saw, err := r.suffer(t.Context(), &f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.noticed == nil {
+			f.noticed = func(n notice) bool { return n.failures > 0 }
+		}
+		if !f.noticed(saw) {
+			t.Errorf("%s: it did not show, or too much: %+v", f.name, saw)
+		}
+		t.Logf("%s: %+v, failures so far %v", f.name, saw, r.umpire.failures())
+	}
+	if now := heapInUse(); now > heap*3/2+8<<20 {
+		t.Errorf("heap in use: %d bytes, was %d", now, heap)
+	}
+	finish(t, r, server.AdminDSN())
+	server.Close()
+	goleak.VerifyNone(t, before)
 }
 
 // warm waits until every worker has written.
