@@ -17,6 +17,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/signal"
@@ -37,7 +38,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	well, err := soak(ctx, *length, *seed)
+	well, err := soak(ctx, *length, *seed, os.Stdout, os.Stderr)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "soak:", err)
 	}
@@ -46,9 +47,9 @@ func main() {
 	}
 }
 
-// soak runs the load for a while and prints the page. Well tells that nothing on
+// soak runs the load for a while, tells of its progress, and prints the page. Well tells that nothing on
 // it is out of bounds.
-func soak(ctx context.Context, length time.Duration, seed uint64) (well bool, err error) {
+func soak(ctx context.Context, length time.Duration, seed uint64, to, progress io.Writer) (well bool, err error) {
 	running, cancel := context.WithTimeout(ctx, length)
 	defer cancel()
 	ctx = context.WithoutCancel(ctx) // what follows the end of the load is not to be cut short
@@ -71,7 +72,7 @@ func soak(ctx context.Context, length time.Duration, seed uint64) (well bool, er
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		p.report(running, r)
+		p.report(running, progress, r)
 	}()
 	p.inject(running, r, rand.New(rand.NewPCG(seed, seed)))
 	<-done
@@ -92,7 +93,7 @@ func soak(ctx context.Context, length time.Duration, seed uint64) (well bool, er
 		return false, err
 	}
 	p.after = goroutinesLeft(p.before)
-	p.print(os.Stdout)
+	p.print(to)
 	return len(p.complaints()) == 0, nil
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -73,8 +72,8 @@ func (p *page) fault() string {
 	return p.now
 }
 
-// report shows on standard error how it goes, and measures at half-time.
-func (p *page) report(ctx context.Context, r *rig) {
+// report tells how it goes, and measures at half-time.
+func (p *page) report(ctx context.Context, to io.Writer, r *rig) {
 	for sleep(ctx, min(5*time.Second, p.asked/2)) == nil {
 		since := time.Since(p.began)
 		if p.middle.goroutines == 0 && since >= p.asked/2 {
@@ -86,7 +85,7 @@ func (p *page) report(ctx context.Context, r *rig) {
 			committed += n
 		}
 		_, fouls := r.umpire.verdict()
-		fmt.Fprintf(os.Stderr, "%v: %d logins, %d rows committed, %d queries failed, %d unexplained; %s\n", since.Round(time.Second),
+		fmt.Fprintf(to, "%v: %d logins, %d rows committed, %d queries failed, %d unexplained; %s\n", since.Round(time.Second),
 			r.connects.count(sqlDB)+r.connects.count(pgxPool), committed, total(r.umpire.failures()), fouls, p.fault())
 	}
 }
