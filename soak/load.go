@@ -25,7 +25,9 @@ const (
 	conns    = 8                      // of each pool
 	lifetime = 300 * time.Millisecond // of a connection: some fifty logins a second
 	pause    = 50 * time.Millisecond  // between two queries of a worker
-	patience = 10 * time.Second       // with a query
+	patience = 20 * time.Second       // with a query
+
+	connectTimeout = 5 * time.Second // more than a busy machine needs for a login
 )
 
 // A load is what two pools do with one identity: workers that write to a ledger

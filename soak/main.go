@@ -22,6 +22,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"sync"
 	"syscall"
 	"time"
 
@@ -69,13 +70,11 @@ func soak(ctx context.Context, length time.Duration, seed uint64, to, progress i
 	p.began = time.Now()
 	p.start = measure()
 
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		p.report(running, progress, r)
-	}()
+	var watching sync.WaitGroup
+	watching.Go(func() { p.report(running, progress, r) })
+	watching.Go(func() { p.stall = longestStall(running) })
 	p.inject(running, r, rand.New(rand.NewPCG(seed, seed)))
-	<-done
+	watching.Wait()
 
 	p.end = measure()
 	p.took = time.Since(p.began)

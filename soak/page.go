@@ -36,7 +36,7 @@ type page struct {
 	poolLogins                   int64
 	tokenRequests, tokenFailures int64
 	tenantRequests               int
-	slowest                      time.Duration
+	slowest, stall               time.Duration
 	failures                     map[string]map[string]int
 	ledger                       counts
 	fouls                        []string
@@ -132,7 +132,7 @@ func (p *page) print(to io.Writer) {
 	row("refusals", "%d sql.DB, %d pgxpool", p.refusals, refused(p.failures[pgxPool]))
 	row("retries", "%d sql.DB", p.retries)
 	row("token requests", "%d by entrapg, %d of them failed; %d reached the tenant", p.tokenRequests, p.tokenFailures, p.tenantRequests)
-	row("slowest connect", "%v", p.slowest.Round(time.Millisecond))
+	row("slowest connect", "%v; the machine stalled for %v at the most", p.slowest.Round(time.Millisecond), p.stall.Round(time.Millisecond))
 	row("rows", "%d committed, %d found, %d lost", p.ledger.committed, p.ledger.found, p.ledger.lost)
 	if p.middle.goroutines == 0 { // it ended before half-time
 		p.middle = p.end

@@ -34,7 +34,7 @@ func startRig(ctx context.Context, server *entrapgtest.Server, dsn, name string,
 			return nil, err
 		}
 	}
-	l, err := startLoad(ctx, dsn+"&connect_timeout=2", server.AdminDSN(), "ledger of "+name, credential, opts...)
+	l, err := startLoad(ctx, fmt.Sprintf("%s&connect_timeout=%d", dsn, int(connectTimeout.Seconds())), server.AdminDSN(), "ledger of "+name, credential, opts...)
 	if err != nil {
 		return nil, err
 	}
