@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"os"
 	"runtime"
 	"strings"
@@ -45,19 +47,14 @@ func start(t testing.TB, config entrapgtest.Config) *entrapgtest.Server {
 // TestLoadGoesThroughEveryFault asserts what the table of faults says: which
 // queries may fail, and until when.
 func TestLoadGoesThroughEveryFault(t *testing.T) {
-	for len(faults) > 0 {
-		first := faults[0]
-		n := 1
-		for first.group != "" && n < len(faults) && faults[n].group == first.group {
+	for i, n := 0, 0; i < len(faults); i += n {
+		first := faults[i]
+		name := cmp.Or(first.group, first.name)
+		n = 1
+		for first.group != "" && i+n < len(faults) && faults[i+n].group == first.group {
 			n++
 		}
-		name := first.group
-		if name == "" {
-			name = first.name
-		}
-		together := faults[:n]
-		faults = faults[n:]
-		t.Run(name, func(t *testing.T) { goThrough(t, together) })
+		t.Run(name, func(t *testing.T) { goThrough(t, faults[i:i+n]) })
 	}
 }
 
@@ -73,7 +70,7 @@ func goThrough(t *testing.T, faults []fault) {
 	}
 	before := goleak.IgnoreCurrent()
 	server := start(t, config)
-	r, err := startRig(t.Context(), server, server.DSN(), "app of "+t.Name(), faults[0].overHTTP)
+	r, err := startRig(t.Context(), server, server.DSN(), "app-"+rand.Text()[:8], faults[0].overHTTP)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,7 @@ const (
 	pause    = 50 * time.Millisecond  // between two queries of a worker
 	patience = 20 * time.Second       // with a query
 
-	connectTimeout = 5 * time.Second // more than a busy machine needs for a login
+	connectTimeout = 4 * time.Second // more than a busy machine needs for a login
 )
 
 // A load is what two pools do with one identity: workers that write to a ledger

@@ -74,7 +74,7 @@ func (p *page) fault() string {
 
 // report tells how it goes, and measures at half-time.
 func (p *page) report(ctx context.Context, to io.Writer, r *rig) {
-	for sleep(ctx, min(5*time.Second, p.asked/2)) == nil {
+	for sleep(ctx, min(2*time.Second, p.asked/2)) == nil {
 		since := time.Since(p.began)
 		if p.middle.goroutines == 0 && since >= p.asked/2 {
 			p.middle = measure()

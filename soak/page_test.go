@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -67,7 +68,8 @@ func TestAuditFindsWhatIsLost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := newLedger(t.Context(), s.AdminDSN(), "audit", 2, sqlDB)
+	table := "audit " + rand.Text()
+	l, err := newLedger(t.Context(), s.AdminDSN(), table, 2, sqlDB)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +84,7 @@ func TestAuditFindsWhatIsLost(t *testing.T) {
 			w.learn(n+1, unseen)
 		}
 	}
-	admin(t, s, `insert into audit values ('sql.DB', 0, 1), ('sql.DB', 1, 1), ('sql.DB', 1, 2), ('sql.DB', 1, 3)`)
+	admin(t, s, "insert into "+l.table+` values ('sql.DB', 0, 1), ('sql.DB', 1, 1), ('sql.DB', 1, 2), ('sql.DB', 1, 3)`)
 	got, err := l.audit(t.Context(), s.AdminDSN())
 	if want := (counts{committed: 4, found: 4, lost: 1}); err != nil || got != want {
 		t.Errorf("%+v, error %v, want %+v", got, err, want)
