@@ -1,4 +1,4 @@
-.PHONY: demo test lint fuzz bench postgres go
+.PHONY: demo test lint fuzz bench soak postgres go
 
 # The race detector needs a C compiler; without one the tests run without it.
 race = $(shell [ "$$(go env CGO_ENABLED)" = 1 ] && echo -race)
@@ -9,16 +9,19 @@ demo: go postgres
 
 test: go postgres
 	go test $(race) -parallel 8 ./...
+	cd soak && go test $(race) ./...
 
 lint: go
 	go mod verify
 	go mod tidy -diff
 	cd tools && go mod tidy -diff
+	cd soak && go mod verify && go mod tidy -diff
 	cd tools && go build -o ../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	bin/golangci-lint run ./...
+	cd soak && ../bin/golangci-lint run ./...
 
 # A few seconds for each fuzz test: make fuzz time=1h for longer.
-time = 5s
+fuzz: time = 5s
 fuzz: go
 	@set -e; for dir in . ./entrapgtest; do \
 		names=$$(go test -list '^Fuzz' $$dir); \
@@ -26,6 +29,12 @@ fuzz: go
 			echo "$$dir $$name"; go test -run '^$$' -fuzz "^$$name$$" -fuzztime $(time) -fuzzminimizetime 1s $$dir; \
 		done; \
 	done
+
+# Two pools under load and under faults, with a page about it at the end.
+soak: time = 30m
+soak: go postgres
+	@cd soak && go build -o ../bin/soak .
+	@exec bin/soak -for $(time)
 
 bench: go postgres
 	go test -run '^$$' -bench . .

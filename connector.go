@@ -28,7 +28,10 @@
 //     does, else it is the public one.
 //
 // A password in the DSN is an error, but for entra_credential=none. PGPASSWORD, a
-// service file's password and passfiles are ignored.
+// service file's password and passfiles are ignored. Where nothing sets
+// connect_timeout, it is 30 seconds: a server that takes the connection and then
+// says nothing would hold a sql.DB up for ever. As in PostgreSQL,
+// connect_timeout=0 means no limit.
 //
 // # Credential
 //
@@ -159,7 +162,7 @@ func (d *entraDriver) newConnector(dsn string, opts []Option, shared bool) *Conn
 
 // Connect opens a connection; database/sql calls it. The connection is a
 // [*stdlib.Conn]. Waiting for a token ends with ctx, and after 30 seconds at
-// the latest; connect_timeout counts from then on, for each host.
+// the latest; connect_timeout counts from then on, for each address of a host.
 //
 // Its errors are [*ConfigError], [*TokenError], [*UsernameError] and
 // [*LoginError], of which a refused token that could not be replaced has two;

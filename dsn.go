@@ -7,10 +7,15 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
+
+// connectTimeout bounds an attempt to log in to a host that takes the connection
+// and then says nothing: database/sql opens connections without a deadline.
+const connectTimeout = 30 * time.Second
 
 // target is where and how to log in: what a DSN comes to once pgx has parsed it.
 type target struct {
@@ -48,6 +53,9 @@ func parseDSN(dsn string, parse func(string) (*pgx.ConnConfig, error)) (*target,
 		return nil, parseError(err)
 	}
 	config.User = said["user"]
+	if said["connect_timeout"] == "" {
+		config.ConnectTimeout = connectTimeout
+	}
 
 	t := &target{config: config, sslmode: said["sslmode"], entra: map[string]string{}}
 	if err := t.takeKeys(); err != nil {

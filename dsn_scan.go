@@ -19,7 +19,7 @@ import (
 // environment returns those settings of PG* variables that matter here.
 func environment() map[string]string {
 	said := map[string]string{}
-	for key, name := range map[string]string{"user": "PGUSER", "sslmode": "PGSSLMODE", "service": "PGSERVICE", "servicefile": "PGSERVICEFILE", "sslrootcert": "PGSSLROOTCERT"} {
+	for key, name := range map[string]string{"user": "PGUSER", "sslmode": "PGSSLMODE", "service": "PGSERVICE", "servicefile": "PGSERVICEFILE", "sslrootcert": "PGSSLROOTCERT", "connect_timeout": "PGCONNECT_TIMEOUT"} {
 		if v := os.Getenv(name); v != "" {
 			said[key] = v
 		}

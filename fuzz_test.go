@@ -19,13 +19,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// credentialFunc is a credential made of a function.
-type credentialFunc func(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error)
-
-func (f credentialFunc) GetToken(ctx context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
-	return f(ctx, o)
-}
-
 // FuzzDSN checks parseDSN against pgx, the authority on what a DSN means: what
 // pgx takes, our own keys taken out, parseDSN takes with the same result.
 func FuzzDSN(f *testing.F) {
@@ -66,8 +59,8 @@ func FuzzDSN(f *testing.F) {
 				delete(want.RuntimeParams, key)
 			}
 		}
-		if !reflect.DeepEqual(got.own, own) {
-			t.Errorf("own keys %v, want %v", got.own, own)
+		if !reflect.DeepEqual(got.entra, own) {
+			t.Errorf("own keys %v, want %v", got.entra, own)
 		}
 		password := ""
 		if got.credential == noneKind {
@@ -213,15 +206,15 @@ func FuzzToken(f *testing.F) {
 	f.Add("e30."+encode([]byte(`{"upn":"`+strings.Repeat("é", 40)+`","appid":"\u0000"}`))+".sig", nobody, int64(1), int64(-1))
 	f.Fuzz(func(t *testing.T, value, management string, life, refresh int64) {
 		now := time.Now()
-		s := &tokenSource{scope: "database", management: "management", now: func() time.Time { return now }}
+		s := &tokenSource{key: sourceKey{scope: "database", management: "management"}, now: func() time.Time { return now }}
 		s.credential = given(credentialFunc(func(_ context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
 			answer := azcore.AccessToken{Token: value, ExpiresOn: now.Add(time.Duration(life)), RefreshOn: now.Add(time.Duration(refresh))}
-			if o.Scopes[0] == s.management {
+			if o.Scopes[0] == s.key.management {
 				answer.Token = management
 			}
 			return answer, nil
 		}))
-		got, err := s.answer(t.Context(), &request{need: need{name: true, logger: quiet}})
+		got, err := s.answer(t.Context(), &request{user: true, logger: quiet})
 		if err != nil {
 			if value != "" && strings.Contains(value, "eyJ") && strings.Contains(err.Error(), value) {
 				t.Errorf("the error shows the token: %v", err)

@@ -1,33 +1,10 @@
 package entrapg
 
 import (
-	"context"
-	"log/slog"
 	"testing"
 	"time"
 	"unsafe"
-
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 )
-
-var quiet = slog.New(slog.DiscardHandler)
-
-type oneHour struct{ calls int }
-
-func (c *oneHour) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
-	c.calls++
-	now := time.Now() // with its monotonic reading, as credentials have it
-	return azcore.AccessToken{Token: "t", ExpiresOn: now.Add(time.Hour)}, nil
-}
-
-// sourceOn is a source of credential's tokens on a clock of the test's own.
-func sourceOn(credential *oneHour, now func() time.Time) *tokenSource {
-	return &tokenSource{
-		credential: given(credential),
-		now:        now,
-	}
-}
 
 // afterSleep is what time.Now returns on a machine that has slept: the wall
 // clock has gone on, the monotonic one has not. Only package time can make such

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -22,12 +23,17 @@ import (
 // A cluster is a throwaway PostgreSQL in a directory of its own. It listens on
 // a Unix socket in there, which nobody else on the machine can reach.
 type cluster struct {
-	dir     string
-	dsn     string // of the superuser
-	process *process
+	dir      string
+	password string // of the superuser
+	dsn      string // of the superuser
+	process  *process
+
+	restarting sync.Mutex
 }
 
-func startCluster(ctx context.Context) (_ *cluster, err error) {
+// startCluster starts a new cluster or, where primary is not nil, a streaming
+// replica of that one.
+func startCluster(ctx context.Context, primary *cluster) (_ *cluster, err error) {
 	bin, err := findPostgres()
 	if err != nil {
 		return nil, err
@@ -46,33 +52,65 @@ func startCluster(ctx context.Context) (_ *cluster, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := owner.give(dir); err != nil {
+		return nil, err
+	}
 
-	password := rand.Text()
-	c.dsn = fmt.Sprintf("host='%s' port=5432 user=postgres password=%s dbname=postgres sslmode=disable", quote(dir), password)
-	passwordFile := filepath.Join(dir, "password")
-	if err := os.WriteFile(passwordFile, []byte(password), 0o600); err != nil {
-		return nil, err
-	}
-	if err := owner.give(dir, passwordFile); err != nil {
-		return nil, err
-	}
 	data := filepath.Join(dir, "data")
-	initdb := owner.command(ctx, dir, filepath.Join(bin, program("initdb")),
-		"--pgdata="+data, "--username=postgres", "--pwfile="+passwordFile, "--auth=scram-sha-256",
-		"--encoding=UTF8", "--locale=C", "--no-sync")
-	if out, err := initdb.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("initdb of %s: %w: %s", bin, err, bytes.TrimSpace(out))
+	if primary == nil {
+		c.password = rand.Text()
+		err = initialize(ctx, owner, bin, dir, data, c.password)
+	} else {
+		c.password = primary.password
+		err = copyFrom(ctx, owner, bin, dir, data, primary)
 	}
-	if err := os.Remove(passwordFile); err != nil {
+	if err != nil {
 		return nil, err
 	}
+	c.dsn = fmt.Sprintf("host='%s' port=5432 user=postgres password=%s dbname=postgres sslmode=disable", quote(dir), c.password)
 	if err := configure(data, dir); err != nil {
 		return nil, err
 	}
 	if c.process, err = startPostgres(owner, bin, dir, data); err != nil {
 		return nil, err
 	}
-	return c, c.await(ctx)
+	_, err = c.await(ctx, "")
+	return c, err
+}
+
+// initialize makes the files of an empty cluster.
+func initialize(ctx context.Context, owner *owner, bin, dir, data, password string) error {
+	passwordFile := filepath.Join(dir, "password")
+	if err := os.WriteFile(passwordFile, []byte(password), 0o600); err != nil {
+		return err
+	}
+	if err := owner.give(passwordFile); err != nil {
+		return err
+	}
+	initdb := owner.command(ctx, dir, filepath.Join(bin, program("initdb")),
+		"--pgdata="+data, "--username=postgres", "--pwfile="+passwordFile, "--auth=scram-sha-256",
+		"--encoding=UTF8", "--locale=C", "--no-sync")
+	if out, err := initdb.CombinedOutput(); err != nil {
+		return fmt.Errorf("initdb of %s: %w: %s", bin, err, bytes.TrimSpace(out))
+	}
+	return os.Remove(passwordFile)
+}
+
+// copyFrom makes the files of a replica that will follow primary.
+func copyFrom(ctx context.Context, owner *owner, bin, dir, data string, primary *cluster) error {
+	// Where bin has links to some of the programs only, the rest is where they lead.
+	path := filepath.Join(bin, program("pg_basebackup"))
+	if _, err := os.Stat(path); err != nil {
+		path = filepath.Join(filepath.Dir(resolve(filepath.Join(bin, program("postgres")))), program("pg_basebackup"))
+	}
+	backup := owner.command(ctx, dir, path,
+		"--pgdata="+data, "--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--no-password",
+		"--host="+primary.dir, "--port=5432", "--username=postgres")
+	backup.Env = append(backup.Env, "PGPASSWORD="+primary.password) // not where every user of the machine sees it
+	if out, err := backup.CombinedOutput(); err != nil {
+		return fmt.Errorf("pg_basebackup of %s: %w: %s", bin, err, bytes.TrimSpace(out))
+	}
+	return nil
 }
 
 // configure has the server listen in dir alone, and trade durability, which a
@@ -94,23 +132,53 @@ full_page_writes = off
 	return errors.Join(err, f.Close())
 }
 
-// await waits until the server takes connections.
-func (c *cluster) await(ctx context.Context) error {
+// restart stops the server, which breaks its sessions off, and starts it again.
+func (c *cluster) restart(ctx context.Context) error {
+	c.restarting.Lock()
+	defer c.restarting.Unlock()
+	before, err := c.await(ctx, "")
+	if err != nil {
+		return err
+	}
+	if err := c.process.restart(); err != nil {
+		return err
+	}
+	_, err = c.await(ctx, before)
+	return err
+}
+
+// await waits until the server takes connections, and returns when it started:
+// another time than before.
+func (c *cluster) await(ctx context.Context, before string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for {
-		conn, err := pgconn.Connect(ctx, c.dsn)
-		if err == nil {
-			return conn.Close(ctx)
+		started, err := c.started(ctx)
+		if err == nil && started != before {
+			return started, nil
 		}
 		select {
 		case <-c.process.ended:
-			return fmt.Errorf("PostgreSQL ended as soon as it started: %s", c.process.log())
+			return "", fmt.Errorf("PostgreSQL ended as soon as it started: %s", c.process.log())
 		case <-ctx.Done():
-			return fmt.Errorf("PostgreSQL does not take connections: %w: %s", err, c.process.log())
+			return "", fmt.Errorf("PostgreSQL does not take connections: %w: %s", errors.Join(err, ctx.Err()), c.process.log())
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
+}
+
+// started asks the server when it started.
+func (c *cluster) started(ctx context.Context) (string, error) {
+	conn, err := pgconn.Connect(ctx, c.dsn)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close(ctx)
+	results, err := conn.Exec(ctx, "select extract(epoch from pg_postmaster_start_time())").ReadAll()
+	if err != nil {
+		return "", err
+	}
+	return string(results[0].Rows[0][0]), nil
 }
 
 func (c *cluster) stop() error {

@@ -61,7 +61,7 @@ func (o *owner) command(ctx context.Context, dir, name string, args ...string) *
 
 // A process is a running server with a shell that watches over it.
 type process struct {
-	stdin   io.Closer
+	stdin   io.WriteCloser
 	ended   chan struct{}
 	err     error // set before ended is closed
 	logFile string
@@ -71,18 +71,23 @@ type process struct {
 // does however the process ends that holds the other side, and then removes
 // the directory. That is a clean end: 0 after a shutdown, 2 after SIGQUIT, 131
 // where SIGQUIT came before the server handled it. After any other the log stays
-// for whoever waits for the server.
+// for whoever waits for the server. A line on standard input has the server
+// stopped and started again, which the watcher's status 10 stands for.
 const watch = `
 dir=$1; shift
 exec 3<&0
-"$@" >"$dir/log" 2>&1 </dev/null 3<&- &
-server=$!
-(read -r _; kill -QUIT $server 2>/dev/null) <&3 &
-watcher=$!
-exec 3<&-
-wait $server
-code=$?
-kill $watcher 2>/dev/null
+again=10
+while [ $again = 10 ]; do
+	"$@" >>"$dir/log" 2>&1 </dev/null 3<&- &
+	server=$!
+	(if read -r _; then kill -INT $server; exit 10; else kill -QUIT $server; fi) <&3 3<&- 2>/dev/null &
+	watcher=$!
+	wait $server
+	code=$?
+	kill $watcher 2>/dev/null
+	wait $watcher 2>/dev/null
+	again=$?
+done
 case $code in 0|2|131) rm -rf "$dir"; exit 0;; esac
 exit $code
 `
@@ -110,6 +115,12 @@ func (p *process) stop() error {
 	p.stdin.Close()
 	<-p.ended
 	return p.err
+}
+
+// restart has the server stopped as fast as a clean stop is, and started again.
+func (p *process) restart() error {
+	_, err := io.WriteString(p.stdin, "\n")
+	return err
 }
 
 func (p *process) log() string { return tail(p.logFile) }

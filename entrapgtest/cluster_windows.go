@@ -53,4 +53,8 @@ func startPostgres(o *owner, bin, dir, data string) (*process, error) {
 
 func (p *process) stop() error { return p.pgctl("stop", "-m", "immediate", "-s") }
 
+func (p *process) restart() error {
+	return p.pgctl("restart", "-m", "fast", "-W", "-s", "-l", p.logFile)
+}
+
 func (p *process) log() string { return tail(p.logFile) }

@@ -11,6 +11,14 @@ type Faults struct {
 	LoginDelay time.Duration // before the server answers a password
 	CutLogin   Stage         // where the server breaks the connection off
 	NoTLS      bool          // the server answers that it has no TLS
+	Refuse     *Refusal      // what the server says to every mapped role, whatever its token is worth
+}
+
+// A Refusal is an error that the server answers a password with.
+type Refusal struct {
+	Code    string // SQLSTATE, such as "28000"
+	Message string
+	Hint    string // empty where there is none
 }
 
 // EntraFault is a way in which the tenant fails. [Principal.GetToken] fails the

@@ -197,9 +197,7 @@ func (s *Server) logIn(ctx context.Context, c *client, faults Faults) (net.Conn,
 			message: fmt.Sprintf("no pg_hba.conf entry for host %q, user %q, database %q, no encryption", host, c.login.User, c.login.Database),
 		})
 	}
-	s.mu.Lock()
-	m, mapped := s.roles[c.login.User]
-	s.mu.Unlock()
+	m, mapped := s.roles.find(c.login.User)
 	if !mapped {
 		return s.handOver(ctx, c)
 	}
@@ -213,6 +211,9 @@ func (s *Server) logIn(ctx context.Context, c *client, faults Faults) (net.Conn,
 	}
 	if faults.CutLogin == AfterPassword {
 		return nil, s.cut(c)
+	}
+	if r := faults.Refuse; r != nil {
+		return nil, s.refuse(c, &refusal{code: r.Code, message: r.Message, hint: r.Hint, reason: "refused, as Faults.Refuse has it"})
 	}
 	if r := s.judge(c.login.User, m, password); r != nil {
 		return nil, s.refuse(c, r)

@@ -49,6 +49,13 @@ type Config struct {
 	// mapped get new random passwords there, and stay when the Server closes.
 	Upstream string
 
+	// Primary makes the throwaway PostgreSQL a streaming replica of that of another
+	// Server: read-only, until "select pg_promote()" by way of AdminDSN. The two
+	// have one Tenant, with its life of tokens, and the same roles; certificate,
+	// faults of logins and Close are each one's own. It takes the program
+	// pg_basebackup, and a Primary without Upstream.
+	Primary *Server
+
 	// TokenLife is how long a token is good for: an hour by default, rounded down
 	// to whole seconds from ten seconds on. Over HTTP, what is left of it is always
 	// told in whole seconds, rounded down: with less than one left, a client has a
@@ -84,26 +91,20 @@ type Server struct {
 	http        *http.Server // of the tenant and of managed identities
 	certificate *certificate
 	upstream    *pgx.ConnConfig // superuser
+	cluster     *cluster        // nil where there is an Upstream
 	stop        func() error    // what stands behind: the throwaway cluster, or a directory
+	roles       *roles
 	ctx         context.Context // of all sessions; ends when Close begins
 	cancel      context.CancelFunc
 	sessions    sync.WaitGroup
 
 	mu     sync.Mutex // guards what follows
-	roles  map[string]mapping
 	faults Faults
 	logins []Login
 	conns  map[net.Conn]struct{}
 
 	closing  sync.Once
 	closeErr error
-}
-
-// A mapping ties a role to a principal.
-type mapping struct {
-	objectID   string
-	objectType string // user, group or service
-	password   string // of the role in the real PostgreSQL
 }
 
 // Start starts a server. Ctx bounds the start alone; the server runs until
@@ -129,21 +130,26 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	}
 	s := &Server{
 		config: config,
-		roles:  map[string]mapping{},
+		roles:  &roles{mapped: map[string]mapping{}},
 		conns:  map[net.Conn]struct{}{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	if s.Tenant, err = newTenant(config.TokenLife); err != nil {
+	var primary *cluster
+	if p := config.Primary; p != nil {
+		if primary = p.cluster; primary == nil || config.Upstream != "" {
+			return nil, errors.New("entrapgtest: Config.Primary is for throwaway servers alone, not for those with an Upstream")
+		}
+		s.Tenant, s.roles = p.Tenant, p.roles
+	} else if s.Tenant, err = newTenant(config.TokenLife); err != nil {
 		return nil, fmt.Errorf("entrapgtest: %w", err)
 	}
 
 	upstream, dir := config.Upstream, ""
 	if upstream == "" {
-		c, err := startCluster(ctx)
-		if err != nil {
+		if s.cluster, err = startCluster(ctx, primary); err != nil {
 			return nil, fmt.Errorf("entrapgtest: %w", err)
 		}
-		upstream, dir, s.stop = c.dsn, c.dir, c.stop
+		upstream, dir, s.stop = s.cluster.dsn, s.cluster.dir, s.cluster.stop
 	} else {
 		if dir, err = os.MkdirTemp("", "entrapg-"); err != nil {
 			return nil, fmt.Errorf("entrapgtest: %w", err)
@@ -165,12 +171,18 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	if s.certificate, err = newCertificate(dir, config.Hostnames); err != nil {
 		return nil, err
 	}
-	listeners, err := listen(ctx, config.Addr, config.TenantAddr, config.IdentityAddr)
+	addrs := []string{config.Addr, config.TenantAddr, config.IdentityAddr}
+	if config.Primary != nil {
+		addrs = addrs[:1] // the tenant answers there already
+	}
+	listeners, err := listen(ctx, addrs...)
 	if err != nil {
 		return nil, err
 	}
 	s.listener = listeners[0]
-	s.serveHTTP(listeners[1], listeners[2])
+	if config.Primary == nil {
+		s.serveHTTP(listeners[1], listeners[2])
+	}
 	s.sessions.Go(s.serve)
 	return s, nil
 }
@@ -181,17 +193,35 @@ func (s *Server) Close() error {
 	s.closing.Do(func() {
 		s.cancel()
 		s.listener.Close()
-		s.http.Close()
+		if s.http != nil {
+			s.http.Close()
+		}
 		s.mu.Lock()
 		for conn := range s.conns {
 			conn.Close()
 		}
 		s.mu.Unlock()
 		s.sessions.Wait()
-		s.Tenant.client.CloseIdleConnections()
+		if s.http != nil {
+			s.Tenant.client.CloseIdleConnections()
+		}
 		s.closeErr = s.stop()
 	})
 	return s.closeErr
+}
+
+// Restart stops the throwaway PostgreSQL, which ends all sessions, and starts it
+// again with its data. It returns once PostgreSQL takes connections. The server
+// keeps its address; whoever logs in meanwhile is told what PostgreSQL says then,
+// or 08006. One that Config.Upstream names is not restarted: that is an error.
+func (s *Server) Restart(ctx context.Context) error {
+	if s.cluster == nil {
+		return errors.New("entrapgtest: the PostgreSQL that Config.Upstream names is not this server's to restart")
+	}
+	if err := s.cluster.restart(ctx); err != nil {
+		return fmt.Errorf("entrapgtest: restart: %w", err)
+	}
+	return nil
 }
 
 // DSN returns how to reach the server: its address, verify-full and the
@@ -243,9 +273,7 @@ func (s *Server) CreateRole(ctx context.Context, role string, p *Principal) erro
 	if err := s.exec(ctx, "alter role "+name+" login password '"+password+"'"); err != nil {
 		return fmt.Errorf("entrapgtest: %w", err)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.roles[role] = mapping{objectID: p.ObjectID, objectType: p.Kind.objectType(), password: password}
+	s.roles.add(role, mapping{objectID: p.ObjectID, objectType: p.Kind.objectType(), password: password})
 	return nil
 }
 

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/entrapg/entrapg/entrapgtest"
+)
+
+// A fault is something that goes wrong for a while, and what it may do to the
+// queries of a load.
+type fault struct {
+	name   string
+	faults entrapgtest.Faults                               // in force while it lasts
+	inject func(context.Context, *entrapgtest.Server) error // what happens once, at its beginning
+	lasts  time.Duration
+
+	tokenLife  time.Duration // that the test of the fault takes, an hour by default
+	untilToken bool          // lasts until the token at hand has expired, and then as long as it lasts
+	overHTTP   bool          // the test takes a credential of azidentity
+	restarts   bool          // the test takes a PostgreSQL of its own
+	group      string        // faults of one group meet one load in the test
+
+	allows map[string][]string // what queries may fail for, by pool: not before the token has expired where untilToken is set
+	within time.Duration       // no query fails any more so long after the end of the fault
+
+	noticed func(notice) bool // that the fault did what it is for; by default, that there were failures
+}
+
+// soon is how long queries may fail at most once the cause is gone: what was under
+// way ends, and the next attempt succeeds. No pause of entrapg's is in between.
+const soon = 3 * time.Second
+
+// A notice is what happened during a fault.
+type notice struct {
+	failures int
+	requests int           // for tokens
+	refusals int           // of logins, by the server
+	slowest  time.Duration // connect
+}
+
+// both allows the same for both pools.
+func both(causes ...string) map[string][]string {
+	return map[string][]string{sqlDB: causes, pgxPool: causes}
+}
+
+// outage allows what an Entra that fails for long may do. A token can expire
+// between Connect and the server, which then refuses it: sql.DB asks for another
+// one, and reports that there is none.
+var outage = map[string][]string{sqlDB: {noToken}, pgxPool: {noToken, "login 28000"}}
+
+var faults = append([]fault{
+	{
+		name: "Entra is down for a token's whole life", faults: entrapgtest.Faults{EntraDown: true},
+		untilToken: true, tokenLife: 3 * time.Second, lasts: time.Second,
+		allows: outage, within: soon,
+	},
+	{
+		name: "Entra answers 429 for a token's whole life", faults: entrapgtest.Faults{Entra: entrapgtest.EntraThrottles},
+		untilToken: true, tokenLife: 2 * time.Second, lasts: time.Second,
+		allows: outage, within: soon,
+	},
+	{
+		name: "Entra answers 429 over HTTP", faults: entrapgtest.Faults{Entra: entrapgtest.EntraThrottles},
+		untilToken: true, tokenLife: 4 * time.Second, lasts: 4 * time.Second, overHTTP: true, // azidentity tries for two seconds
+		allows: outage, within: soon,
+	},
+	{
+		name: "Entra is reset for a token's whole life", faults: entrapgtest.Faults{Entra: entrapgtest.EntraResets},
+		untilToken: true, tokenLife: 2 * time.Second, lasts: time.Second,
+		allows: outage, within: soon,
+	},
+	{
+		// The old token serves until the new one is there.
+		name: "Entra is slow", faults: entrapgtest.Faults{EntraDelay: 500 * time.Millisecond},
+		tokenLife: 6 * time.Second, lasts: 6 * time.Second,
+		noticed: func(n notice) bool { return n.requests > 0 },
+	},
+	{
+		// sql.DB has the second attempt, which pgxpool's hooks do not allow.
+		name: "tokens are revoked", inject: func(_ context.Context, s *entrapgtest.Server) error { return s.RevokeTokens() },
+		lasts:  time.Second,
+		allows: map[string][]string{pgxPool: {"login 28000"}}, within: soon,
+		noticed: func(n notice) bool { return n.refusals > 0 },
+	},
+	{
+		name: "the server is slow to answer the password", faults: entrapgtest.Faults{LoginDelay: time.Second},
+		lasts:   2500 * time.Millisecond,
+		noticed: func(n notice) bool { return n.slowest >= time.Second },
+	},
+	{
+		// An attempt that began at the very end takes connect_timeout.
+		name: "the server says nothing to the password", faults: entrapgtest.Faults{LoginDelay: 30 * time.Second},
+		lasts:  connectTimeout + time.Second,
+		allows: both(deadline), within: connectTimeout + soon,
+	},
+	{
+		name:     "the server restarts",
+		inject:   func(ctx context.Context, s *entrapgtest.Server) error { return s.Restart(ctx) },
+		restarts: true,
+		// 08006 is the front's for a server that is not there.
+		allows: both(network, "query 57P01", "query 57P02", "query 57P03", "login 57P01", "login 57P03", "login 08006"), within: soon,
+	},
+	{
+		group: "cuts", name: "connections are cut at once", faults: entrapgtest.Faults{CutLogin: entrapgtest.AtConnect},
+		lasts: time.Second, allows: both(network), within: soon,
+	},
+	{
+		group: "cuts", name: "connections are cut after TLS", faults: entrapgtest.Faults{CutLogin: entrapgtest.AfterTLS},
+		lasts: time.Second, allows: both(network), within: soon,
+	},
+	{
+		group: "cuts", name: "connections are cut after the startup message", faults: entrapgtest.Faults{CutLogin: entrapgtest.AfterStartup},
+		lasts: time.Second, allows: both(network), within: soon,
+	},
+	{
+		group: "cuts", name: "connections are cut after the password", faults: entrapgtest.Faults{CutLogin: entrapgtest.AfterPassword},
+		lasts: time.Second, allows: both(network), within: soon,
+	},
+}, refusals()...)
+
+// refusals are faults in which the server says what Azure's says.
+func refusals() []fault {
+	var all []fault
+	for _, r := range []entrapgtest.Refusal{
+		{Code: "28000", Message: "The access token has expired. Acquire a new token and try again."},
+		{Code: "28000", Message: `The access token does not have a valid audience claim. Please acquire a new token for the resource "https://ossrdbms-aad.database.windows.net".`},
+		{Code: "28000", Message: `The access token does not have a valid audience claim. Please acquire a new token for the resource "https://token.postgres.cosmos.azure.com".`},
+		{Code: "28000", Message: "The access token has invalid format. Please ensure the token is passed exactly as returned by the authentication endpoint and retry."},
+		{Code: "28000", Message: "An error occurred while validating the access token. Please acquire a new token and retry"},
+		{Code: "28000", Message: "The access token doesn't have a valid oid claim. Acquire a new token and try again"},
+		{Code: "28000", Message: "Service Principals cannot generate AAD_AUTH_TOKENTYPE_APP_USER tokens for role[app]"},
+		{Code: "28000", Message: "Azure AD user token for role[app] is neither an AAD_AUTH_TOKENTYPE_APP_USER or an AAD_AUTH_TOKENTYPE_APP_OBO token."},
+		{Code: "28000", Message: "Azure AD access token not valid for role app (does not contain group ID 0)", Hint: "Did you specify the correct user name and access token?"},
+		{Code: "28P01", Message: `password authentication failed for user "app"`},
+		{Code: "28000", Message: `no pg_hba.conf entry for host "192.0.2.1", user "app", database "postgres", no encryption`},
+		{Code: "08P01", Message: "password authentication failed"},
+		{Code: "08P01", Message: "client sent partial pkt in startup phase"},
+		{Code: "53300", Message: "remaining connection slots are reserved for azure replication users"},
+	} {
+		all = append(all, fault{
+			group: "refusals", name: "the server refuses: " + r.Message, faults: entrapgtest.Faults{Refuse: &r},
+			lasts: 700 * time.Millisecond, allows: both("login " + r.Code), within: soon,
+			// A few tokens are worth a try, not one for every connection.
+			noticed: func(n notice) bool { return n.failures > 0 && n.refusals > 0 && n.requests <= 12 },
+		})
+	}
+	return all
+}

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/entrapg/entrapg/entrapgtest"
+)
+
+// postgres is the real server behind the fronts of most tests.
+var postgres = sync.OnceValues(func() (*entrapgtest.Server, error) {
+	return entrapgtest.Start(context.Background(), entrapgtest.Config{})
+})
+
+func TestMain(m *testing.M) {
+	for _, variable := range os.Environ() {
+		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "PG") {
+			os.Unsetenv(name)
+		}
+	}
+	code := m.Run()
+	if s, err := postgres(); err == nil {
+		s.Close()
+	}
+	os.Exit(code)
+}
+
+func start(t testing.TB, config entrapgtest.Config) *entrapgtest.Server {
+	t.Helper()
+	s, err := entrapgtest.Start(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// TestLoadGoesThroughEveryFault asserts what the table of faults says: which
+// queries may fail, and until when.
+func TestLoadGoesThroughEveryFault(t *testing.T) {
+	for i, n := 0, 0; i < len(faults); i += n {
+		first := faults[i]
+		name := cmp.Or(first.group, first.name)
+		n = 1
+		for first.group != "" && i+n < len(faults) && faults[i+n].group == first.group {
+			n++
+		}
+		t.Run(name, func(t *testing.T) { goThrough(t, faults[i:i+n]) })
+	}
+}
+
+// goThrough puts one load through some faults.
+func goThrough(t *testing.T, faults []fault) {
+	config := entrapgtest.Config{TokenLife: faults[0].tokenLife}
+	if !faults[0].restarts {
+		s, err := postgres()
+		if err != nil {
+			t.Fatal(err)
+		}
+		config.Upstream = s.AdminDSN()
+	}
+	before := goleak.IgnoreCurrent()
+	server := start(t, config)
+	r, err := startRig(t.Context(), server, server.DSN(), "app-"+rand.Text()[:8], faults[0].overHTTP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.close()
+	warm(t, r)
+	heap := heapInUse()
+	for _, f := range faults {
+		saw, err := r.suffer(t.Context(), &f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.noticed == nil {
+			f.noticed = func(n notice) bool { return n.failures > 0 }
+		}
+		if !f.noticed(saw) {
+			t.Errorf("%s: it did not show, or too much: %+v", f.name, saw)
+		}
+		t.Logf("%s: %+v, failures so far %v", f.name, saw, r.umpire.failures())
+	}
+	if now := heapInUse(); now > heap*3/2+8<<20 {
+		t.Errorf("heap in use: %d bytes, was %d", now, heap)
+	}
+	finish(t, r, server.AdminDSN())
+	server.Close()
+	goleak.VerifyNone(t, before)
+}
+
+// warm waits until every worker has written.
+func warm(t testing.TB, r *rig) {
+	t.Helper()
+	r.recover(t.Context(), &fault{name: "warm-up", within: 30 * time.Second})
+}
+
+// finish asserts that a load has been well but for its faults, that all of what
+// it committed is there, and that it leaves no session behind.
+func finish(t testing.TB, r *rig, adminDSN string) {
+	t.Helper()
+	r.close()
+	fouls, n := r.umpire.verdict()
+	if n > 0 {
+		t.Errorf("%d times what may not happen:\n%s", n, strings.Join(fouls, "\n"))
+	}
+	c, err := r.ledger.audit(t.Context(), adminDSN)
+	if err != nil || c.lost > 0 || c.committed == 0 || c.found < c.committed {
+		t.Errorf("%d rows committed, %d found, %d lost; error %v", c.committed, c.found, c.lost, err)
+	}
+	if err := r.noSessions(t.Context(), adminDSN); err != nil {
+		t.Error(err)
+	}
+}
+
+func heapInUse() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC() // also what finalizers and cleanups let go of
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}

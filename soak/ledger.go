@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A ledger is an append-only table and what its writers know of it.
+type ledger struct {
+	table   string
+	writers []*writer
+}
+
+// A writer appends the numbers 1, 2, 3 and so on, each in a transaction of its own.
+type writer struct {
+	pool   string
+	worker int
+
+	mu        sync.Mutex // guards what follows
+	tried     int64      // the last number
+	last      int64      // that the server acknowledged
+	committed int64      // how many it acknowledged
+	unknown   []int64    // whose outcome was not seen
+}
+
+func newLedger(ctx context.Context, adminDSN, table string, workers int, pools ...string) (*ledger, error) {
+	admin, err := pgx.Connect(ctx, adminDSN)
+	if err != nil {
+		return nil, err
+	}
+	defer admin.Close(context.WithoutCancel(ctx))
+	name := pgx.Identifier{table}.Sanitize()
+	if _, err := admin.Exec(ctx, fmt.Sprintf(`
+		create table %[1]s (pool text, worker int, n bigint, primary key (pool, worker, n));
+		grant select, insert on %[1]s to public`, name)); err != nil {
+		return nil, err
+	}
+	l := &ledger{table: name}
+	for _, pool := range pools {
+		for worker := range workers {
+			l.writers = append(l.writers, &writer{pool: pool, worker: worker})
+		}
+	}
+	return l, nil
+}
+
+func (l *ledger) insert() string {
+	return "insert into " + l.table + " (pool, worker, n) values ($1, $2, $3)"
+}
+
+func (l *ledger) max() string {
+	return "select coalesce(max(n), 0) from " + l.table + " where pool = $1 and worker = $2"
+}
+
+// next returns the number to append.
+func (w *writer) next() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tried++
+	return w.tried
+}
+
+// learn takes down what became of n.
+func (w *writer) learn(n int64, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err != nil {
+		w.unknown = append(w.unknown, n)
+		return
+	}
+	w.last = n
+	w.committed++
+}
+
+func (w *writer) acknowledged() (last, committed int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.last, w.committed
+}
+
+// counts are of numbers: acknowledged as committed, found in the table, and
+// acknowledged yet not found.
+type counts struct{ committed, found, lost int64 }
+
+// audit compares the table with what the writers were told. They have to rest.
+func (l *ledger) audit(ctx context.Context, adminDSN string) (counts, error) {
+	var c counts
+	admin, err := pgx.Connect(ctx, adminDSN)
+	if err != nil {
+		return c, err
+	}
+	defer admin.Close(context.WithoutCancel(ctx))
+	for _, w := range l.writers {
+		rows, err := admin.Query(ctx, "select n from "+l.table+" where pool = $1 and worker = $2 order by n", w.pool, w.worker)
+		if err != nil {
+			return c, err
+		}
+		found, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+		if err != nil {
+			return c, err
+		}
+		c.found += int64(len(found))
+		c.committed += w.committed
+		for n := int64(1); n <= w.tried; n++ {
+			if _, there := slices.BinarySearch(found, n); there {
+				continue
+			}
+			if _, unknown := slices.BinarySearch(w.unknown, n); !unknown {
+				c.lost++
+			}
+		}
+	}
+	return c, nil
+}

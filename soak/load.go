@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/entrapg/entrapg"
+)
+
+const (
+	sqlDB   = "sql.DB"
+	pgxPool = "pgxpool"
+
+	workers  = 32                     // on each pool
+	conns    = 8                      // of each pool
+	lifetime = 300 * time.Millisecond // of a connection: some fifty logins a second
+	pause    = 50 * time.Millisecond  // between two queries of a worker
+	patience = 20 * time.Second       // with a query
+
+	connectTimeout = 4 * time.Second // more than a busy machine needs for a login
+)
+
+// A load is what two pools do with one identity: workers that write to a ledger
+// and read it.
+type load struct {
+	connector *entrapg.Connector
+	db        *sql.DB
+	pool      *pgxpool.Pool
+	ledger    *ledger
+	umpire    *umpire
+	connects  *stopwatch
+
+	running sync.WaitGroup
+	stop    context.CancelFunc
+}
+
+// startLoad starts the workers. AdminDSN is of the server that has the ledger.
+func startLoad(ctx context.Context, dsn, adminDSN, table string, credential azcore.TokenCredential, opts ...entrapg.Option) (_ *load, err error) {
+	l := &load{umpire: &umpire{}, connects: &stopwatch{taken: map[string]int64{}}}
+	if l.ledger, err = newLedger(ctx, adminDSN, table, workers, sqlDB, pgxPool); err != nil {
+		return nil, err
+	}
+	opts = append(opts, entrapg.WithCredential(credential), entrapg.WithLogger(nil))
+
+	l.connector = entrapg.NewConnector(dsn, opts...)
+	l.db = sql.OpenDB(timedConnector{l.connector, l.connects})
+	l.db.SetMaxOpenConns(conns)
+	l.db.SetMaxIdleConns(conns)
+	l.db.SetConnMaxLifetime(lifetime)
+
+	sep := "?"
+	if strings.Contains(dsn, "?") {
+		sep = "&"
+	}
+	config, err := entrapg.PoolConfig(fmt.Sprintf("%s%spool_max_conns=%d&pool_max_conn_lifetime=%v", dsn, sep, conns, lifetime), opts...)
+	if err != nil {
+		return nil, err
+	}
+	timePool(config, l.connects)
+	if l.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
+		return nil, err
+	}
+
+	ctx, l.stop = context.WithCancel(ctx)
+	for _, w := range l.ledger.writers {
+		client := client(sqlClient{l.db})
+		if w.pool == pgxPool {
+			client = pgxClient{l.pool}
+		}
+		l.running.Go(func() { l.work(ctx, w, client) })
+	}
+	return l, nil
+}
+
+// rest ends the workers, each after the query in hand.
+func (l *load) rest() {
+	l.stop()
+	l.running.Wait()
+}
+
+// close ends workers and pools.
+func (l *load) close() {
+	l.rest()
+	l.db.Close()
+	l.pool.Close()
+}
+
+// work writes a number, now and then reads the highest one, and pauses.
+func (l *load) work(ctx context.Context, w *writer, c client) {
+	for ctx.Err() == nil {
+		n := w.next()
+		err := l.query(ctx, w.pool, func(ctx context.Context) error { return c.exec(ctx, l.ledger.insert(), w.pool, w.worker, n) })
+		w.learn(n, err)
+		if n%4 == 0 {
+			last, _ := w.acknowledged()
+			var highest int64
+			err := l.query(ctx, w.pool, func(ctx context.Context) error { return c.one(ctx, &highest, l.ledger.max(), w.pool, w.worker) })
+			if err == nil && highest < last {
+				l.umpire.protest("%s: worker %d reads %d, though %d was committed", w.pool, w.worker, highest, last)
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	}
+}
+
+// query runs one query to its end, also where the load is to rest.
+func (l *load) query(ctx context.Context, pool string, run func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	err := run(ctx)
+	if err != nil {
+		l.umpire.record(pool, err)
+	}
+	return err
+}
+
+// A client is what the workers need of a pool.
+type client interface {
+	exec(ctx context.Context, query string, args ...any) error
+	one(ctx context.Context, into *int64, query string, args ...any) error
+}
+
+type sqlClient struct{ db *sql.DB }
+
+func (c sqlClient) exec(ctx context.Context, query string, args ...any) error {
+	_, err := c.db.ExecContext(ctx, query, args...)
+	return err
+}
+
+func (c sqlClient) one(ctx context.Context, into *int64, query string, args ...any) error {
+	return c.db.QueryRowContext(ctx, query, args...).Scan(into)
+}
+
+type pgxClient struct{ pool *pgxpool.Pool }
+
+func (c pgxClient) exec(ctx context.Context, query string, args ...any) error {
+	_, err := c.pool.Exec(ctx, query, args...)
+	return err
+}
+
+func (c pgxClient) one(ctx context.Context, into *int64, query string, args ...any) error {
+	return c.pool.QueryRow(ctx, query, args...).Scan(into)
+}
+
+// A stopwatch times connects, the wait for a token among it.
+type stopwatch struct {
+	mu      sync.Mutex
+	taken   map[string]int64 // that succeeded, by pool
+	slowest time.Duration    // also of those that failed, which pgxpool does not tell
+	lap     time.Duration    // the slowest since newLap
+}
+
+func (s *stopwatch) time(pool string, took time.Duration, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		s.taken[pool]++
+	}
+	s.slowest, s.lap = max(s.slowest, took), max(s.lap, took)
+}
+
+// newLap returns the slowest connect since it was called last.
+func (s *stopwatch) newLap() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lap := s.lap
+	s.lap = 0
+	return lap
+}
+
+func (s *stopwatch) count(pool string) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.taken[pool]
+}
+
+func (s *stopwatch) max() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.slowest
+}
+
+type timedConnector struct {
+	*entrapg.Connector
+	watch *stopwatch
+}
+
+func (c timedConnector) Connect(ctx context.Context) (driver.Conn, error) {
+	start := time.Now()
+	conn, err := c.Connector.Connect(ctx)
+	c.watch.time(sqlDB, time.Since(start), err)
+	return conn, err
+}
+
+// timePool times the connects of a pgxpool by its hooks.
+func timePool(config *pgxpool.Config, watch *stopwatch) {
+	before := config.BeforeConnect
+	config.BeforeConnect = func(ctx context.Context, c *pgx.ConnConfig) error {
+		start := time.Now()
+		if err := before(ctx, c); err != nil {
+			watch.time(pgxPool, time.Since(start), err)
+			return err
+		}
+		after := c.AfterConnect
+		c.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
+			err := after(ctx, conn)
+			watch.time(pgxPool, time.Since(start), err)
+			return err
+		}
+		return nil
+	}
+}

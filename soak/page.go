@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+)
+
+// Bounds on what may grow.
+const (
+	heapFactor = 2
+	heapSpare  = 32 << 20 // bytes: the server remembers thousands of logins
+)
+
+// A page is what a soak comes to.
+type page struct {
+	seed        uint64
+	asked, took time.Duration
+	began       time.Time
+
+	before, after      int // goroutines without any load
+	start, middle, end measurement
+
+	mu       sync.Mutex // guards what follows
+	now      string     // the fault in force
+	injected map[string]int
+
+	logins, refusals, retries    int64
+	poolLogins                   int64
+	tokenRequests, tokenFailures int64
+	tenantRequests               int
+	slowest, stall               time.Duration
+	failures                     map[string]map[string]int
+	ledger                       counts
+	fouls                        []string
+	nFouls                       int
+}
+
+// A measurement is of the process, which holds the server's front too.
+type measurement struct {
+	goroutines int
+	heap       uint64
+}
+
+func measure() measurement {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return measurement{runtime.NumGoroutine(), m.HeapAlloc}
+}
+
+// enter takes down which fault is in force, none where the name is empty.
+func (p *page) enter(fault string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.now = fault
+	if fault != "" {
+		p.injected[fault]++
+	}
+}
+
+func (p *page) fault() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.now
+}
+
+// report tells how it goes, and measures at half-time.
+func (p *page) report(ctx context.Context, to io.Writer, r *rig) {
+	for sleep(ctx, min(2*time.Second, p.asked/2)) == nil {
+		since := time.Since(p.began)
+		if p.middle.goroutines == 0 && since >= p.asked/2 {
+			p.middle = measure()
+		}
+		committed := int64(0)
+		for _, w := range r.ledger.writers {
+			_, n := w.acknowledged()
+			committed += n
+		}
+		_, fouls := r.umpire.verdict()
+		fmt.Fprintf(to, "%v: %d logins, %d rows committed, %d queries failed, %d unexplained; %s\n", since.Round(time.Second),
+			r.connects.count(sqlDB)+r.connects.count(pgxPool), committed, total(r.umpire.failures()), fouls, p.fault())
+	}
+}
+
+// collect takes down what the load has counted.
+func (p *page) collect(r *rig) {
+	stats := r.connector.Stats()
+	p.logins, p.refusals, p.retries = stats.Logins, stats.LoginsRefused, stats.LoginRetries
+	p.tokenRequests, p.tokenFailures = stats.TokenRequests, stats.TokenFailures
+	p.tenantRequests = r.server.Tenant.Requests()
+	p.poolLogins = r.connects.count(pgxPool)
+	p.slowest = r.connects.max()
+	p.failures = r.umpire.failures()
+	p.fouls, p.nFouls = r.umpire.verdict()
+}
+
+// complaints are what is out of bounds.
+func (p *page) complaints() []string {
+	var all []string
+	if p.ledger.lost > 0 {
+		all = append(all, fmt.Sprintf("%d rows that were committed are lost", p.ledger.lost))
+	}
+	if p.ledger.committed == 0 {
+		all = append(all, "nothing was committed")
+	}
+	if p.after > p.before {
+		all = append(all, fmt.Sprintf("%d goroutines are left over", p.after-p.before))
+	}
+	if p.end.heap > heapFactor*p.start.heap+heapSpare {
+		all = append(all, "the heap has grown")
+	}
+	if p.nFouls > 0 {
+		all = append(all, fmt.Sprintf("%d times something that no fault explains", p.nFouls))
+	}
+	return all
+}
+
+func (p *page) print(to io.Writer) {
+	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+	row := func(name, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
+	row("soak", "%v of %v, seed %d", p.took.Round(time.Second), p.asked, p.seed)
+	row("load", "%d workers on a sql.DB and %d on a pgxpool, %d connections each that live %v", workers, workers, conns, lifetime)
+	row("logins", "%d sql.DB, %d pgxpool", p.logins, p.poolLogins)
+	row("refusals", "%d sql.DB, %d pgxpool", p.refusals, refused(p.failures[pgxPool]))
+	row("retries", "%d sql.DB", p.retries)
+	row("token requests", "%d by entrapg, %d of them failed; %d reached the tenant", p.tokenRequests, p.tokenFailures, p.tenantRequests)
+	row("slowest connect", "%v; the machine stalled for %v at the most", p.slowest.Round(time.Millisecond), p.stall.Round(time.Millisecond))
+	row("rows", "%d committed, %d found, %d lost", p.ledger.committed, p.ledger.found, p.ledger.lost)
+	if p.middle.goroutines == 0 { // it ended before half-time
+		p.middle = p.end
+	}
+	row("goroutines", "%d at the start, %d in the middle, %d at the end; %d before the load, %d after", p.start.goroutines, p.middle.goroutines, p.end.goroutines, p.before, p.after)
+	row("heap", "%s at the start, %s in the middle, %s at the end", mega(p.start.heap), mega(p.middle.heap), mega(p.end.heap))
+	fmt.Fprintf(w, "\nqueries that failed\t%s\t%s\n", sqlDB, pgxPool)
+	causes := maps.Clone(p.failures[sqlDB])
+	if causes == nil {
+		causes = map[string]int{}
+	}
+	maps.Copy(causes, p.failures[pgxPool])
+	for _, cause := range slices.Sorted(maps.Keys(causes)) {
+		fmt.Fprintf(w, "  %s\t%d\t%d\n", cause, p.failures[sqlDB][cause], p.failures[pgxPool][cause])
+	}
+	fmt.Fprintf(w, "  unexplained by a fault\t%d\n", p.nFouls)
+	fmt.Fprintf(w, "\nfaults injected\t\n")
+	for _, name := range slices.Sorted(maps.Keys(p.injected)) {
+		fmt.Fprintf(w, "  %d\t%.100s\n", p.injected[name], name)
+	}
+	w.Flush()
+	for _, foul := range p.fouls {
+		fmt.Fprintln(to, "unexplained:", foul)
+	}
+	verdict := "well: nothing lost, nothing left over, nothing unexplained"
+	if all := p.complaints(); len(all) > 0 {
+		verdict = fmt.Sprintf("NOT WELL: %q", all)
+	}
+	fmt.Fprintf(to, "\n%s\n", verdict)
+}
+
+// refused counts logins that the server refused: a query that failed so.
+func refused(failures map[string]int) int {
+	n := 0
+	for cause, count := range failures {
+		if strings.HasPrefix(cause, "login 28") {
+			n += count
+		}
+	}
+	return n
+}
+
+func mega(bytes uint64) string { return fmt.Sprintf("%.1f MB", float64(bytes)/(1<<20)) }

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/entrapg/entrapg"
+	"github.com/entrapg/entrapg/entrapgtest"
+)
+
+// A rig is a server with a load on it.
+type rig struct {
+	*load
+	server *entrapgtest.Server
+	role   string
+}
+
+// startRig puts a load on server, as an application of this name.
+func startRig(ctx context.Context, server *entrapgtest.Server, dsn, name string, overHTTP bool, opts ...entrapg.Option) (*rig, error) {
+	app := server.Tenant.NewServicePrincipal(name)
+	if err := server.CreateRole(ctx, "", app); err != nil {
+		return nil, err
+	}
+	credential := azcore.TokenCredential(app)
+	if overHTTP {
+		var err error
+		if credential, err = secretCredential(server.Tenant, app); err != nil {
+			return nil, err
+		}
+	}
+	l, err := startLoad(ctx, fmt.Sprintf("%s&connect_timeout=%d", dsn, int(connectTimeout.Seconds())), server.AdminDSN(), "ledger of "+name, credential, opts...)
+	if err != nil {
+		return nil, err
+	}
+	if overHTTP {
+		l.umpire.slack = 2 * time.Second // azidentity tries again by itself, and pauses
+	}
+	return &rig{load: l, server: server, role: app.Name}, nil
+}
+
+func secretCredential(tenant *entrapgtest.Tenant, app *entrapgtest.Principal) (azcore.TokenCredential, error) {
+	options := tenant.ClientOptions()
+	options.Retry = policy.RetryOptions{MaxRetries: 2, RetryDelay: 100 * time.Millisecond, MaxRetryDelay: time.Second}
+	return azidentity.NewClientSecretCredential(tenant.ID, app.ClientID, app.ClientSecret,
+		&azidentity.ClientSecretCredentialOptions{ClientOptions: options, DisableInstanceDiscovery: true})
+}
+
+// suffer has the rig go through a fault, and waits until all is well again.
+func (r *rig) suffer(ctx context.Context, f *fault) (notice, error) {
+	began, from := time.Now(), time.Now()
+	if f.untilToken {
+		from = r.connector.Stats().TokenExpires
+	}
+	requests, failures := r.server.Tenant.Requests(), total(r.umpire.failures())
+	r.connects.newLap()
+
+	r.umpire.begin(f, from)
+	err := r.injure(ctx, f)
+	r.server.SetFaults(entrapgtest.Faults{})
+	r.umpire.end()
+	r.recover(ctx, f)
+
+	n := notice{failures: total(r.umpire.failures()) - failures, requests: r.server.Tenant.Requests() - requests, slowest: r.connects.newLap()}
+	for _, login := range r.server.Logins() {
+		if login.Code != "" && login.Time.After(began) {
+			n.refusals++
+		}
+	}
+	return n, err
+}
+
+// injure has a fault in force for as long as it lasts.
+func (r *rig) injure(ctx context.Context, f *fault) error {
+	r.server.SetFaults(f.faults)
+	if f.inject != nil {
+		if err := f.inject(ctx, r.server); err != nil {
+			return err
+		}
+	}
+	if f.untilToken {
+		for time.Until(r.connector.Stats().TokenExpires) > 0 { // a token may still have been on its way
+			if err := sleep(ctx, time.Until(r.connector.Stats().TokenExpires)); err != nil {
+				return err
+			}
+		}
+	}
+	return sleep(ctx, f.lasts)
+}
+
+// recover waits until every worker has written once more.
+func (r *rig) recover(ctx context.Context, f *fault) {
+	before := make([]int64, len(r.ledger.writers))
+	for i, w := range r.ledger.writers {
+		_, before[i] = w.acknowledged()
+	}
+	ended := time.Now()
+	for i, w := range r.ledger.writers {
+		for {
+			if _, n := w.acknowledged(); n > before[i] || sleep(ctx, 10*time.Millisecond) != nil {
+				break
+			}
+			if time.Since(ended) > patience+f.within {
+				r.umpire.protest("%s: worker %d on %s does not write any more", f.name, w.worker, w.pool)
+				return
+			}
+		}
+	}
+}
+
+// sessions counts those that the role has on the real server.
+func (r *rig) sessions(ctx context.Context, adminDSN string) (n int, err error) {
+	admin, err := pgx.Connect(ctx, adminDSN)
+	if err != nil {
+		return 0, err
+	}
+	defer admin.Close(context.WithoutCancel(ctx))
+	err = admin.QueryRow(ctx, "select count(*) from pg_stat_activity where usename = $1", r.role).Scan(&n)
+	return n, err
+}
+
+// noSessions waits until the role has no session left, which the real server
+// takes a moment for.
+func (r *rig) noSessions(ctx context.Context, adminDSN string) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for {
+		n, err := r.sessions(ctx, adminDSN)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return nil
+		}
+		if sleep(ctx, 10*time.Millisecond) != nil {
+			return fmt.Errorf("%d sessions are left", n)
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
