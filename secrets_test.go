@@ -185,6 +185,10 @@ func TestNothingThatCanBeRenderedShowsAToken(t *testing.T) {
 	for _, login := range s.Logins() {
 		out.add(login)
 	}
+	pool.Close()
+	if err := s.Close(); err != nil { // what is rendered must not change meanwhile
+		t.Fatal(err)
+	}
 	out.add(s, p)
 
 	if len(tokens) < 4 {

@@ -31,7 +31,7 @@ func newFront(tb testing.TB) *Server {
 	tenant.url, tenant.identityURL = "https://localhost", "http://localhost"
 	s := &Server{
 		Tenant: tenant, config: Config{Audience: "https://ossrdbms-aad.database.windows.net"}, ctx: tb.Context(),
-		roles: map[string]mapping{}, conns: map[net.Conn]struct{}{},
+		roles: &roles{mapped: map[string]mapping{}}, conns: map[net.Conn]struct{}{},
 	}
 	if s.certificate, err = newCertificate(tb.TempDir(), nil); err != nil {
 		tb.Fatal(err)
@@ -58,7 +58,7 @@ func (s *Server) newToken(tb testing.TB, p *Principal) string {
 func FuzzFront(f *testing.F) {
 	s := newFront(f)
 	app := s.Tenant.NewUserAssignedIdentity("app")
-	s.roles["app"] = mapping{objectID: app.ObjectID, objectType: "service"}
+	s.roles.add("app", mapping{objectID: app.ObjectID, objectType: "service"})
 	sslRequest := []byte{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f}
 	startup, err := (&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: map[string]string{"user": "app"}}).Encode(nil)
 	if err != nil {
