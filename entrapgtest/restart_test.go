@@ -114,7 +114,7 @@ func TestReplicaFollowsItsPrimaryUntilItIsPromoted(t *testing.T) {
 		t.Error("the replica is none")
 	}
 	deadline := time.Now().Add(time.Minute)
-	for admin(t, replica, "select count(*)::text from pg_roles where rolpassword is not null and rolname like '%@contoso.example'") != "2" {
+	for admin(t, replica, "select count(*)::text from pg_authid where rolpassword is not null and rolname like '%@contoso.example'") != "2" {
 		if time.Now().After(deadline) {
 			t.Fatal("the replica does not follow")
 		}
