@@ -245,7 +245,7 @@ func TestServerThatTellsNoEndOrNonsenseIsLeft(t *testing.T) {
 			if name == "nothing" && !errors.Is(err, context.DeadlineExceeded) || name != "nothing" && ctx.Err() != nil {
 				t.Errorf("got %v", err)
 			}
-			if made := after.TotalAlloc - before.TotalAlloc; made > 32<<20 {
+			if made := after.TotalAlloc - before.TotalAlloc; made > 64<<20 { // by both sides; parameters are many small ones
 				t.Errorf("%d bytes were allocated", made)
 			}
 		})
