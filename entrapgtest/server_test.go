@@ -664,7 +664,7 @@ func TestDSNCarriesAnyDirectory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer os.RemoveAll(dir)
+	t.Cleanup(func() { os.RemoveAll(dir) }) // once the server has been closed
 	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
