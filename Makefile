@@ -1,4 +1,4 @@
-.PHONY: demo test lint fuzz bench postgres go
+.PHONY: demo test lint fuzz bench generate postgres go
 
 # The race detector needs a C compiler; without one the tests run without it.
 race = $(shell [ "$$(go env CGO_ENABLED)" = 1 ] && echo -race)
@@ -9,6 +9,7 @@ demo: go postgres
 
 test: go postgres
 	go test $(race) -parallel 8 ./...
+	cd examples && go test ./...
 
 lint: go
 	go mod verify
@@ -16,6 +17,12 @@ lint: go
 	cd tools && go mod tidy -diff
 	cd tools && go build -o ../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	bin/golangci-lint run ./...
+	cd examples && go mod tidy -diff && ../bin/golangci-lint run ./...
+	cd examples/tools && go mod tidy -diff
+
+# The code that examples generate, by the tools in examples/tools.
+generate: go
+	cd examples && go generate ./...
 
 # A few seconds for each fuzz test: make fuzz time=1h for longer.
 time = 5s
