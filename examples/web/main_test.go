@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"testing"
-	"time"
 
 	"github.com/entrapg/entrapg"
 	"github.com/entrapg/entrapg/examples/internal/azuretest"
@@ -16,11 +15,11 @@ import (
 
 func TestRequestsAreServedWhileTokensExpire(t *testing.T) {
 	azuretest.Run(t, func(t *testing.T, dsn string) func() error {
-		url, _ := start(t, dsn)
+		url, _ := start(t, dsn, nil)
 		return func() error {
 			for _, path := range []string{"/livez", "/readyz", "/time"} {
-				if status, err := get(url + path); err != nil || status != http.StatusOK {
-					return fmt.Errorf("%s: %d, %v", path, status, err)
+				if err := getOK(url + path); err != nil {
+					return err
 				}
 			}
 			return nil
@@ -31,16 +30,10 @@ func TestRequestsAreServedWhileTokensExpire(t *testing.T) {
 func TestARequestInProgressIsFinishedAtTheEnd(t *testing.T) {
 	azuretest.Run(t, func(t *testing.T, dsn string) func() error {
 		return func() error {
-			url, stop := start(t, dsn)
-			answer := make(chan error, 1)
-			go func() {
-				status, err := get(url + "/time")
-				if err == nil && status != http.StatusOK {
-					err = fmt.Errorf("status %d", status)
-				}
-				answer <- err
-			}()
-			time.Sleep(100 * time.Millisecond)
+			began, answer := make(chan bool, 1), make(chan error, 1)
+			url, stop := start(t, dsn, began)
+			go func() { answer <- getOK(url + "/time") }()
+			<-began
 			if err := stop(); err != nil {
 				return err
 			}
@@ -50,17 +43,18 @@ func TestARequestInProgressIsFinishedAtTheEnd(t *testing.T) {
 }
 
 func TestAnInstanceWithoutADatabaseLivesAndIsNotReady(t *testing.T) {
-	url, _ := start(t, "postgres://app:secret@127.0.0.1:1/shop?sslmode=disable&entra_credential=none")
-	if status, err := get(url + "/livez"); err != nil || status != http.StatusOK {
-		t.Errorf("/livez: %d, %v", status, err)
+	url, _ := start(t, "postgres://app:secret@127.0.0.1:1/shop?sslmode=disable&entra_credential=none", nil)
+	if err := getOK(url + "/livez"); err != nil {
+		t.Error(err)
 	}
 	if status, err := get(url + "/readyz"); err != nil || status != http.StatusServiceUnavailable {
 		t.Errorf("/readyz: %d, %v", status, err)
 	}
 }
 
-// start starts the service and returns its address and what ends it.
-func start(t *testing.T, dsn string) (url string, stop func() error) {
+// start starts the service and returns its address and what ends it. Requests that
+// arrive are told to began.
+func start(t *testing.T, dsn string, began chan<- bool) (url string, stop func() error) {
 	t.Helper()
 	db := sql.OpenDB(entrapg.NewConnector(dsn))
 	t.Cleanup(func() { db.Close() })
@@ -71,8 +65,24 @@ func start(t *testing.T, dsn string) (url string, stop func() error) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- serve(ctx, listener, routes(db)) }()
+	handler := routes(db)
+	go func() {
+		ended <- serve(ctx, listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if began != nil {
+				began <- true
+			}
+			handler.ServeHTTP(w, r)
+		}))
+	}()
 	return "http://" + listener.Addr().String(), func() error { cancel(); return <-ended }
+}
+
+func getOK(url string) error {
+	status, err := get(url)
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("%s answers with status %d", url, status)
+	}
+	return err
 }
 
 func get(url string) (status int, err error) {
