@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"testing"
 
+	"gorm.io/driver/postgres"
+	"gorm.io/gorm"
+
 	"github.com/entrapg/entrapg/examples/internal/azuretest"
 )
 
@@ -15,9 +18,7 @@ func TestModelsAreSavedWhileTokensExpire(t *testing.T) {
 		}
 		t.Cleanup(func() { pool.Close() })
 		pool.SetMaxIdleConns(0) // so that every query logs in
-		if err := db.AutoMigrate(&Order{}); err != nil {
-			t.Fatal(err)
-		}
+		migrate(t, dsn)
 		placed := int64(0)
 		return func() error {
 			count, err := place(t.Context(), db, "tea", 2)
@@ -27,4 +28,21 @@ func TestModelsAreSavedWhileTokensExpire(t *testing.T) {
 			return err
 		}
 	})
+}
+
+// migrate does with the driver's name, as GORM's dialect takes that too.
+func migrate(t *testing.T, dsn string) {
+	t.Helper()
+	db, err := gorm.Open(postgres.New(postgres.Config{DriverName: "entrapg", DSN: dsn}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool, err := db.DB()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	if err := db.AutoMigrate(&Order{}); err != nil {
+		t.Fatal(err)
+	}
 }
