@@ -114,7 +114,8 @@ var (
 // but for a request for a token that is under way.
 type Connector struct {
 	settings *settings
-	err      error // what is wrong with the DSN or an option
+	err      error         // what is wrong with the DSN or an option
+	driver   driver.Driver // what opened it, nil for NewConnector
 
 	logins, refusals, retries atomic.Int64
 }
@@ -217,8 +218,14 @@ func (c *Connector) login(ctx context.Context, t *token) (conn driver.Conn, refu
 	return nil, refused, connectError(user, err, t == account.password)
 }
 
-// Driver returns pgx's driver, which the connections belong to.
-func (c *Connector) Driver() driver.Driver { return stdlib.GetDefaultDriver() }
+// Driver returns pgx's driver, which the connections belong to. For what
+// [database/sql.Open] opened, it is the driver "entrapg", for those who wrap drivers.
+func (c *Connector) Driver() driver.Driver {
+	if c.driver != nil {
+		return c.driver
+	}
+	return stdlib.GetDefaultDriver()
+}
 
 // Close ends every wait for a token; [database/sql.DB.Close] calls it. The last
 // of the connectors that share a credential forgets its token and ends a request

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"database/sql"
 	"fmt"
 	"strings"
 	"testing"
 
+	"github.com/XSAM/otelsql"
 	"go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
@@ -14,6 +16,7 @@ import (
 func TestSpansShowLoginsAndQueriesAndNoToken(t *testing.T) {
 	azuretest.Run(t, func(t *testing.T, dsn string) func() error {
 		spans := tracetest.NewInMemoryExporter()
+		pingByName(t, dsn)
 		db := open(dsn, trace.NewTracerProvider(trace.WithSyncer(spans)))
 		t.Cleanup(func() { db.Close() })
 		db.SetMaxIdleConns(0) // so that every query logs in
@@ -37,4 +40,28 @@ func TestSpansShowLoginsAndQueriesAndNoToken(t *testing.T) {
 			return nil
 		}
 	})
+}
+
+// pingByName does with the driver's name, which otelsql takes in two ways.
+func pingByName(t *testing.T, dsn string) {
+	t.Helper()
+	opened, err := otelsql.Open("entrapg", dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer opened.Close()
+	name, err := otelsql.Register("entrapg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	registered, err := sql.Open(name, dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer registered.Close()
+	for _, db := range []*sql.DB{opened, registered} {
+		if err := db.PingContext(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
