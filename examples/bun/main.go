@@ -26,7 +26,7 @@ type Order struct {
 
 func open(dsn string) *bun.DB {
 	connector := entrapg.NewConnector(dsn, entrapg.WithConnConfig(func(config *pgx.ConnConfig) {
-		config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
+		config.DefaultQueryExecMode = pgx.QueryExecModeExec
 	}))
 	return bun.NewDB(sql.OpenDB(connector), pgdialect.New())
 }

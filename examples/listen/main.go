@@ -22,7 +22,7 @@ import (
 
 const schema = `create table if not exists jobs (id bigint generated always as identity primary key, task text not null)`
 
-// submit is what other programs do.
+// submit is what other programs do, with a task.
 const submit = `with job as (insert into jobs (task) values ($1)) select pg_notify('jobs', '')`
 
 // listen does the jobs of one connection, until it breaks or ctx ends.
@@ -33,8 +33,10 @@ func listen(ctx context.Context, connector *entrapg.Connector, do func(task stri
 	}
 	defer opened.Close()
 	conn := opened.(*stdlib.Conn).Conn() // pgx's own
-	if _, err := conn.Exec(ctx, "listen jobs"); err != nil {
-		return err
+	for _, command := range []string{schema, "listen jobs"} {
+		if _, err := conn.Exec(ctx, command); err != nil {
+			return err
+		}
 	}
 	for {
 		if err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return work(ctx, tx, do) }); err != nil {
