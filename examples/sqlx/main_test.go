@@ -14,10 +14,8 @@ func TestOrdersArePlacedWhileTokensExpire(t *testing.T) {
 		db := open(dsn)
 		t.Cleanup(func() { db.Close() })
 		db.SetMaxIdleConns(0) // so that every query logs in
-		if err := setUp(t.Context(), db); err != nil {
-			t.Fatal(err)
-		}
-		placed := 0
+		setUpByName(t, dsn)
+		placed := 1
 		return func() error {
 			if err := place(t.Context(), db, order{Item: "tea", Quantity: 2}); err != nil {
 				return err
@@ -32,18 +30,19 @@ func TestOrdersArePlacedWhileTokensExpire(t *testing.T) {
 	})
 }
 
-func TestTheDriversNameWillDoOnceSqlxKnowsIt(t *testing.T) {
+// setUpByName does with the driver's name, once sqlx knows it.
+func setUpByName(t *testing.T, dsn string) {
+	t.Helper()
 	sqlx.BindDriver("entrapg", sqlx.DOLLAR)
-	azuretest.Run(t, func(t *testing.T, dsn string) func() error {
-		db, err := sqlx.ConnectContext(t.Context(), "entrapg", dsn)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { db.Close() })
-		db.SetMaxIdleConns(0)
-		if err := setUp(t.Context(), db); err != nil {
-			t.Fatal(err)
-		}
-		return func() error { return place(t.Context(), db, order{Item: "tea", Quantity: 2}) }
-	})
+	db, err := sqlx.ConnectContext(t.Context(), "entrapg", dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if err := setUp(t.Context(), db); err != nil {
+		t.Fatal(err)
+	}
+	if err := place(t.Context(), db, order{Item: "coffee", Quantity: 1}); err != nil {
+		t.Fatal(err)
+	}
 }
