@@ -1,4 +1,4 @@
-.PHONY: demo test lint fuzz bench soak postgres go
+.PHONY: demo test lint fuzz bench soak generate postgres go
 
 # The race detector needs a C compiler; without one the tests run without it.
 race = $(shell [ "$$(go env CGO_ENABLED)" = 1 ] && echo -race)
@@ -10,6 +10,7 @@ demo: go postgres
 test: go postgres
 	go test $(race) -parallel 8 ./...
 	cd soak && go test $(race) ./...
+	cd examples && go test ./...
 
 lint: go
 	go mod verify
@@ -19,6 +20,12 @@ lint: go
 	cd tools && go build -o ../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	bin/golangci-lint run ./...
 	cd soak && ../bin/golangci-lint run ./...
+	cd examples && go mod tidy -diff && ../bin/golangci-lint run ./...
+	cd examples/tools && go mod tidy -diff
+
+# The code that examples generate, by the tools in examples/tools.
+generate: go
+	cd examples && go generate ./...
 
 # A few seconds for each fuzz test: make fuzz time=1h for longer.
 fuzz: time = 5s

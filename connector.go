@@ -126,7 +126,8 @@ var (
 // while after one.
 type Connector struct {
 	settings *settings
-	err      error // what is wrong with the DSN or an option
+	err      error         // what is wrong with the DSN or an option
+	driver   driver.Driver // what opened it, nil for NewConnector
 
 	logins, refusals, retries atomic.Int64
 }
@@ -223,8 +224,14 @@ func (c *Connector) login(ctx context.Context, user string, t *token) (conn driv
 	return nil, l.refused, connectError(user, err, t == account.password)
 }
 
-// Driver returns the driver that [database/sql.Open] finds under "entrapg".
-func (c *Connector) Driver() driver.Driver { return defaultDriver }
+// Driver returns pgx's driver, which the connections belong to. For what
+// [database/sql.Open] opened, it is the driver "entrapg", for those who wrap drivers.
+func (c *Connector) Driver() driver.Driver {
+	if c.driver != nil {
+		return c.driver
+	}
+	return stdlib.GetDefaultDriver()
+}
 
 // Close ends every wait for a token; [database/sql.DB.Close] calls it. The last
 // of the connectors that share a credential forgets its token and ends a request

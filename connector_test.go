@@ -34,7 +34,10 @@ func TestPoolLogsInAsTheIdentityBehindItsCredential(t *testing.T) {
 }
 
 func TestConnectionIsPgxsOwn(t *testing.T) {
-	db, _ := open(t, server().DSN(), entrapg.WithCredential(app(t, server())))
+	db, c := open(t, server().DSN(), entrapg.WithCredential(app(t, server())))
+	if _, ok := c.Driver().(*stdlib.Driver); !ok {
+		t.Errorf("Driver is a %T", c.Driver())
+	}
 	conn, err := db.Conn(t.Context())
 	if err != nil {
 		t.Fatal(err)

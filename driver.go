@@ -21,13 +21,15 @@ var (
 // credentials and their tokens.
 type entraDriver struct{ sources tokenSources }
 
-// OpenConnector reports at once what is wrong with dsn. An empty one it takes in
-// any case: that is how those who wrap drivers ask for this one.
+// OpenConnector reports at once what is wrong with dsn. An empty one is not for
+// connecting, as a rule: who wraps drivers gets at this one by sql.Open("entrapg", "")
+// and [sql.DB.Driver].
 func (d *entraDriver) OpenConnector(dsn string) (driver.Connector, error) {
 	c := d.newConnector(dsn, nil, true)
 	if c.err != nil && dsn != "" {
 		return nil, c.err
 	}
+	c.driver = d
 	return c, nil
 }
 

@@ -3,7 +3,6 @@ package entrapg_test
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"net"
@@ -72,27 +71,6 @@ func TestSQLOpenReportsABadDSNAtOnce(t *testing.T) {
 	var config *entrapg.ConfigError
 	if db, err := sql.Open("entrapg", "host=db.example.com sslmode=prefer"); !errors.As(err, &config) || config.Setting != "sslmode" {
 		t.Errorf("got %v and %v, want a ConfigError for sslmode", db, err)
-	}
-}
-
-func TestDriverThatIsWrappedByWhoeverAsksForItStaysEntrapgs(t *testing.T) {
-	db, err := sql.Open("entrapg", "") // as otelsql and its like do
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	connector, err := db.Driver().(driver.DriverContext).OpenConnector("host=127.0.0.1 user=app sslmode=prefer")
-	var config *entrapg.ConfigError
-	if !errors.As(err, &config) {
-		t.Errorf("got %v and %v: the rules of entrapg do not apply", connector, err)
-	}
-	if err := db.PingContext(t.Context()); !errors.As(err, &config) {
-		t.Errorf("got %v, want what is wrong with the empty DSN", err)
-	}
-	c := entrapg.NewConnector("host=db.example.com")
-	defer c.Close()
-	if c.Driver() != db.Driver() {
-		t.Errorf("a connector's driver is a %T", c.Driver())
 	}
 }
 

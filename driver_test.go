@@ -1,0 +1,41 @@
+package entrapg_test
+
+import (
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"testing"
+
+	"github.com/entrapg/entrapg"
+)
+
+// Libraries that wrap drivers look them up like this.
+func TestDriverIsFoundByItsNameAloneAndKeepsItsRules(t *testing.T) {
+	t.Setenv("PGHOST", "db.example.com")
+	t.Setenv("PGSSLMODE", "prefer")
+	db, err := sql.Open("entrapg", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var config *entrapg.ConfigError
+	if err := db.PingContext(t.Context()); !errors.As(err, &config) || config.Setting != "sslmode" {
+		t.Errorf("Ping: %v", err)
+	}
+
+	t.Setenv("PGSSLMODE", "")
+	found := db.Driver()
+	if _, err := found.(driver.DriverContext).OpenConnector("host=db.example.com sslmode=prefer"); !errors.As(err, &config) {
+		t.Errorf("OpenConnector with a DSN that is wrong: %v", err)
+	}
+	connector, err := found.(driver.DriverContext).OpenConnector("host=db.example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := connector.(*entrapg.Connector); !ok {
+		t.Errorf("the connector is a %T", connector)
+	}
+	if _, err := found.Open("host=db.example.com password=secret"); !errors.As(err, &config) || config.Setting != "password" {
+		t.Errorf("Open: %v", err)
+	}
+}

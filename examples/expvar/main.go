@@ -1,0 +1,49 @@
+// Expvar: Stats and the log, with what the standard library has.
+//
+// The names are made as OpenTelemetry's are; the examples prometheus and
+// otelmetrics have the same figures. Records are warnings of what no caller sees
+// as an error, and for debugging one of each new token; none holds a token.
+package main
+
+import (
+	"database/sql"
+	"expvar"
+	"log"
+	"log/slog"
+	"net/http"
+	"os"
+
+	"github.com/entrapg/entrapg"
+)
+
+func open(dsn string, logger *slog.Logger) (*sql.DB, *entrapg.Connector) {
+	connector := entrapg.NewConnector(dsn, entrapg.WithLogger(logger))
+	return sql.OpenDB(connector), connector
+}
+
+// figures are what /debug/vars shows.
+func figures(db *sql.DB, connector *entrapg.Connector) map[string]any {
+	pool, stats := db.Stats(), connector.Stats()
+	return map[string]any{
+		"db.client.connection.idle": pool.Idle,
+		"db.client.connection.used": pool.InUse,
+		"entrapg.logins":            stats.Logins,
+		"entrapg.login.refusals":    stats.LoginsRefused,
+		"entrapg.login.retries":     stats.LoginRetries,
+		"entrapg.token.requests":    stats.TokenRequests,
+		"entrapg.token.failures":    stats.TokenFailures,
+		"entrapg.token.expiry":      stats.TokenExpires,
+		"entrapg.user":              stats.User,
+	}
+}
+
+func main() {
+	logger := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	db, connector := open(os.Getenv("DATABASE_URL"), logger)
+	defer db.Close()
+	expvar.Publish("database", expvar.Func(func() any { return figures(db, connector) }))
+	if err := db.Ping(); err != nil {
+		log.Print(err)
+	}
+	log.Fatal(http.ListenAndServe("localhost:8080", nil)) // http://localhost:8080/debug/vars
+}

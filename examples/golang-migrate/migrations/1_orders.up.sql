@@ -1,0 +1,5 @@
+create table orders (
+    id       bigint generated always as identity primary key,
+    item     text not null,
+    quantity int not null
+);

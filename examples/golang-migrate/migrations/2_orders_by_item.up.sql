@@ -1,0 +1,1 @@
+create index orders_by_item on orders (item);
