@@ -21,7 +21,7 @@ lint: go
 time = 5s
 fuzz: go
 	go test -run '^$$' -fuzz '^FuzzDSN$$' -fuzztime $(time) .
-	go test -run '^$$' -fuzz '^FuzzClaims$$' -fuzztime $(time) .
+	go test -run '^$$' -fuzz '^FuzzClaims$$' -fuzztime $(time) ./internal/claims
 
 bench: go postgres
 	go test -run '^$$' -bench . .

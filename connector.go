@@ -243,7 +243,7 @@ func (c *Connector) Stats() Stats {
 	if t := tokens.current.Load(); t != nil && !c.settings.account.isClosed() {
 		stats.TokenExpires = t.expires
 		if stats.User == "" {
-			stats.User = t.user
+			stats.User = t.name.Role
 		}
 	}
 	return stats

@@ -16,6 +16,7 @@ import (
 type target struct {
 	config     *pgx.ConnConfig // User is empty where it is to be derived
 	sslmode    string
+	said       map[string]string // what it takes from the DSN, its service and PG* variables, but no secret
 	credential *credentialKind   // nil where the DSN has no entra_credential
 	own        map[string]string // the values of entrapg's own keys
 }
@@ -48,8 +49,10 @@ func parseDSN(dsn string, parse func(string) (*pgx.ConnConfig, error)) (*target,
 		return nil, parseError(err)
 	}
 	config.User = said["user"]
+	delete(said, "password")
+	delete(said, "sslpassword")
 
-	t := &target{config: config, sslmode: said["sslmode"], own: map[string]string{}}
+	t := &target{config: config, sslmode: said["sslmode"], said: said, own: map[string]string{}}
 	if err := t.takeKeys(); err != nil {
 		return nil, err
 	}

@@ -1,7 +1,6 @@
 package entrapg
 
 import (
-	"encoding/base64"
 	"errors"
 	"reflect"
 	"strings"
@@ -93,27 +92,4 @@ func endpoints(c *pgconn.Config) []pgconn.FallbackConfig {
 		}
 	}
 	return all
-}
-
-// FuzzClaims feeds arbitrary payloads to the derivation of a user.
-func FuzzClaims(f *testing.F) {
-	for _, seed := range []string{
-		`{}`, `null`, `[]`, `{"upn":"alice@contoso.example"}`, `{"upn":7,"appid":"a"}`, `{"upn":"\u0000"}`, `{"xms_mirid":"/providers//"}`,
-		`{"xms_mirid":"/subscriptions/s/resourcegroups/g/providers/Microsoft.Web/sites/app/slots/blue"}`, `{"oid":1,"tid":[]}`,
-		`{"xms_mirid":"/providers/Microsoft.ManagedIdentity/userAssignedIdentities/id"}`,
-	} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, payload []byte) {
-		c, err := parseClaims("e30." + base64.RawURLEncoding.EncodeToString(payload) + ".sig")
-		if err != nil {
-			return
-		}
-		for _, name := range []string{c.roleName(), c.applicationName()} {
-			if name != "" && usableName(name) != nil {
-				t.Errorf("derived %q", name)
-			}
-		}
-		c.identity()
-	})
 }

@@ -6,6 +6,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/entrapg/entrapg/internal/refusal"
 )
 
 // A login lends a token to pgx for one attempt to connect. The token is in
@@ -53,7 +55,7 @@ func (a *account) lend(config *pgx.ConnConfig, user string, t *token, refused fu
 		if t != a.password { // else a short word perhaps, which stands in the text by chance
 			redact(e, t.value)
 		}
-		if isRefusal(e) {
+		if refusal.IsLogin(e) {
 			refused()
 		}
 		if onPgError != nil {

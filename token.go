@@ -12,6 +12,8 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+
+	"github.com/entrapg/entrapg/internal/claims"
 )
 
 const (
@@ -43,10 +45,10 @@ const (
 type token struct {
 	value   string
 	expires time.Time
-	refresh time.Time // from here on, the next Connect has it replaced; never later than expires
-	tries   int       // attempts to replace it so far that brought nothing new
-	user    string    // that it is for; empty where nobody asked yet
-	userErr error     // why there is no such user
+	refresh time.Time   // from here on, the next Connect has it replaced; never later than expires
+	tries   int         // attempts to replace it so far that brought nothing new
+	name    claims.Name // of the user that it is for; empty where nobody asked yet
+	userErr error       // why there is no such user
 }
 
 // userFor returns the user to log in as: the one that is set, else the one that
@@ -55,12 +57,12 @@ func (t *token) userFor(set string) (string, error) {
 	if set != "" {
 		return set, nil
 	}
-	return t.user, t.userErr
+	return t.name.Role, t.userErr
 }
 
 // named reports whether it is known whom the token is for, or that it is for
 // nobody.
-func (t *token) named() bool { return t.user != "" || t.userErr != nil }
+func (t *token) named() bool { return t.name.Role != "" || t.userErr != nil }
 
 // A tokenSource holds the one current token of a credential and a scope. While
 // it is fresh, get takes a clock reading and an atomic load. Otherwise one
@@ -85,7 +87,8 @@ type tokenSource struct {
 
 	// For an identity that its database token does not name, so that it is
 	// looked up once.
-	identity, identityUser string
+	identity     string
+	identityName claims.Name
 }
 
 // A need is what somebody wants of a tokenSource.
@@ -280,7 +283,7 @@ func (s *tokenSource) answer(ctx context.Context, r *request) (t *token, err err
 		r.nameErr = s.nameToken(ctx, credential, t, r.logger)
 	}
 	if !r.names {
-		r.logger.Debug("entrapg: new token", "credential", s.credential.name, "expires", t.expires, "user", t.user)
+		r.logger.Debug("entrapg: new token", "credential", s.credential.name, "expires", t.expires, "user", t.name.Role)
 	}
 	return t, nil
 }
