@@ -11,7 +11,11 @@ type Faults struct {
 	LoginDelay time.Duration // before the server answers a password
 	CutLogin   Stage         // where the server breaks the connection off
 	NoTLS      bool          // the server answers that it has no TLS
+	Refuse     *Refusal      // instead of judging the password of a mapped role; nil for fair weather
 }
+
+// A Refusal is what a server says to a login that it does not accept.
+type Refusal struct{ Code, Message, Hint string }
 
 // EntraFault is a way in which the tenant fails. [Principal.GetToken] fails the
 // same way as requests over HTTP.

@@ -213,6 +213,9 @@ func (s *Server) logIn(ctx context.Context, c *client, faults Faults) (net.Conn,
 	if faults.CutLogin == AfterPassword {
 		return nil, s.cut(c)
 	}
+	if r := faults.Refuse; r != nil {
+		return nil, s.refuse(c, &refusal{code: r.Code, message: r.Message, hint: r.Hint, reason: "as Faults.Refuse has it"})
+	}
 	if r := s.judge(c.login.User, m, password); r != nil {
 		return nil, s.refuse(c, r)
 	}
