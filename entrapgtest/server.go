@@ -64,6 +64,10 @@ type Config struct {
 	// HTTP, "127.0.0.1:0" by default.
 	IdentityAddr string
 
+	// OnLogin is called with every attempt to log in, as [Server.Logins] has it, by
+	// many goroutines at once. The attempt waits for it.
+	OnLogin func(Login)
+
 	// Hostnames are further names that the server's certificate is good for. It
 	// always is for localhost and the loopback addresses.
 	Hostnames []string
@@ -84,11 +88,12 @@ type Server struct {
 	cancel      context.CancelFunc
 	sessions    sync.WaitGroup
 
-	mu     sync.Mutex // guards what follows
-	roles  map[string]mapping
-	faults Faults
-	logins []Login
-	conns  map[net.Conn]struct{}
+	mu          sync.Mutex // guards what follows
+	roles       map[string]mapping
+	provisioned bool // the database knows the mappings too, and better
+	faults      Faults
+	logins      []Login
+	conns       map[net.Conn]struct{}
 
 	closing  sync.Once
 	closeErr error
@@ -99,6 +104,7 @@ type mapping struct {
 	objectID   string
 	objectType string // user, group or service
 	password   string // of the role in the real PostgreSQL
+	admin      bool   // an Entra administrator
 }
 
 // Start starts a server. Ctx bounds the start alone; the server runs until
@@ -216,6 +222,10 @@ func (s *Server) AdminDSN() string {
 // exist: pgaadauth_create_principal_with_oid. An empty role means the
 // principal's own name.
 func (s *Server) CreateRole(ctx context.Context, role string, p *Principal) error {
+	return s.createRole(ctx, role, p, false)
+}
+
+func (s *Server) createRole(ctx context.Context, role string, p *Principal, admin bool) error {
 	if p == nil || p.tenant != s.Tenant {
 		return errors.New("entrapgtest: the principal is not one of this server's tenant")
 	}
@@ -235,13 +245,21 @@ func (s *Server) CreateRole(ctx context.Context, role string, p *Principal) erro
 	if err != nil && (!errors.As(err, &exists) || exists.Code != "42710") {
 		return fmt.Errorf("entrapgtest: %w", err)
 	}
-	if err := s.exec(ctx, "alter role "+name+" login password '"+password+"'"); err != nil {
+	rights := ""
+	if admin {
+		rights = " createrole createdb; grant azure_pg_admin to " + name
+	}
+	if err := s.exec(ctx, "alter role "+name+" login password '"+password+"'"+rights); err != nil {
 		return fmt.Errorf("entrapgtest: %w", err)
 	}
+	m := mapping{objectID: p.ObjectID, objectType: p.Kind.objectType(), password: password, admin: admin}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.roles[role] = mapping{objectID: p.ObjectID, objectType: p.Kind.objectType(), password: password}
-	return nil
+	s.roles[role] = m
+	if !s.provisioned {
+		return nil
+	}
+	return s.inPostgres(ctx, func(conn *pgx.Conn) error { return s.remember(ctx, conn, role, m) })
 }
 
 // exec runs statements as superuser.
@@ -283,9 +301,12 @@ func (s *Server) Logins() []Login {
 
 func (s *Server) record(l Login) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if len(s.logins) >= 2*keptLogins {
 		s.logins = slices.Delete(s.logins, 0, keptLogins)
 	}
 	s.logins = append(s.logins, l)
+	s.mu.Unlock()
+	if s.config.OnLogin != nil {
+		s.config.OnLogin(l)
+	}
 }
