@@ -1,4 +1,4 @@
-.PHONY: demo test lint fuzz bench postgres go
+.PHONY: demo test clients lint fuzz bench postgres go
 
 # The race detector needs a C compiler; without one the tests run without it.
 race = $(shell [ "$$(go env CGO_ENABLED)" = 1 ] && echo -race)
@@ -9,6 +9,11 @@ demo: go postgres
 
 test: go postgres
 	go test $(race) -parallel 8 ./...
+
+# Programs of others log in to the emulator: node-postgres and Sequelize.
+clients: go postgres
+	@command -v npm >/dev/null || { echo "clients: not run, Node.js and npm are not installed"; exit 0; }; \
+	set -e; go build -o bin/entrapg ./cmd/entrapg; cd clients/node; npm ci --silent --no-audit --no-fund; npm test
 
 lint: go
 	go mod verify

@@ -256,7 +256,7 @@ func settingsFor(ctx context.Context, server *entrapgtest.Server, residents []re
 	}
 	settings = append(settings, variable{"PGSSLROOTCERT", server.CAFile()}, variable{"NODE_EXTRA_CA_CERTS", server.CAFile()})
 	token, err := first.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{databaseScope}})
-	return append(settings, variable{"PGUSER", first.Name}, variable{"PGPASSWORD", token.Token}), err
+	return append(settings, variable{"PGPASSWORD", token.Token}), err
 }
 
 func writeEnv(path string, settings []variable) error {
@@ -280,14 +280,14 @@ func (e *emulator) introduce(out *terminal, server *entrapgtest.Server, resident
 		case e.noRoles:
 			what += ", no role yet"
 		}
-		out.printf("  %-28s  %s\n", r.Name, what)
+		out.printf("  %-24s  %s\n", r.Name, what)
 		for _, entry := range r.Environ() {
 			if name, value, _ := strings.Cut(entry, "="); name == "AZURE_CLIENT_SECRET" || name == "AZURE_PASSWORD" || name == "AZURE_CLIENT_ID" && r.ClientID != "" {
-				out.printf("  %-28s  %s\n", "", out.dim(name+"="+value))
+				out.printf("  %-24s  %s\n", "", out.dim(name+"="+value))
 			}
 		}
 		if len(r.Environ()) <= 2 && r.ClientID != "" {
-			out.printf("  %-28s  %s\n", "", out.dim("AZURE_CLIENT_ID="+r.ClientID))
+			out.printf("  %-24s  %s\n", "", out.dim("AZURE_CLIENT_ID="+r.ClientID))
 		}
 	}
 	out.printf("\n%s\n\n", out.bold("Paste this into a shell:"))
@@ -300,7 +300,7 @@ func (e *emulator) introduce(out *terminal, server *entrapgtest.Server, resident
 		then = "or, as it is in " + e.envFile + " too: entrapg exec --env-file " + shell(e.envFile) + " -- psql"
 	}
 	out.hang("", then)
-	out.hang("", "Another identity is one AZURE_CLIENT_ID away; leave out PGUSER for the user of its name. Ctrl-C stops it all.")
+	out.hang("", "Another identity is one AZURE_CLIENT_ID away. Ctrl-C stops it all.")
 	out.printf("\n%s\n", out.bold("Logins:"))
 }
 
