@@ -18,7 +18,7 @@ import (
 var emulatorCommand = &command{
 	name:    "emulator",
 	summary: "stand in for Azure on this machine, for programs in any language",
-	example: "entrapg emulator\nentrapg emulator --identity shop-api --user alice@contoso.example --env-file .env",
+	example: "entrapg emulator\nentrapg emulator --identity shop-api --env-file .env",
 	about: "Starts a PostgreSQL that checks Entra tokens as Azure's does, an Entra tenant, and an endpoint of managed identities, on fixed ports, until Ctrl-C or SIGTERM. It prints what to paste into a shell for programs to find them, and then a line for each login, with the verdict and the reason. It needs PostgreSQL's programs on this machine, or another server by --upstream.\n" +
 		"Each principal gets a role of its own name. An administrator, db-admin unless --admin names others, can provision roles in the database postgres as on Azure, by pgaadauth_create_principal, pgaadauth_create_principal_with_oid and pgaadauth_list_principals: with --no-roles that is left to your own scripts.\n" +
 		"A principals file has a line for each: admin, user, guest, group, identity, system or service, a name, and for a group its members. Names with @ are people; system takes what follows /providers/ in a resource's ID, such as Microsoft.Web/sites/shop. Without any principal there is an identity shop-api.",

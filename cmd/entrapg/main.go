@@ -51,7 +51,7 @@ type streams struct {
 var commands []*command
 
 func init() {
-	commands = []*command{execCommand, doctorCommand, whoamiCommand, tokenCommand, emulatorCommand, demoCommand, helpCommand}
+	commands = []*command{execCommand, doctorCommand, whoamiCommand, tokenCommand, emulatorCommand, demoCommand, completionCommand, helpCommand}
 }
 
 var (
