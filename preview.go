@@ -2,6 +2,7 @@ package entrapg
 
 import (
 	"context"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -25,7 +26,7 @@ func openPreview(dsn string) (*preview.Login, error) {
 	}
 	account := s.account
 	l := &preview.Login{
-		Config: s.config, Said: s.said, SSLMode: s.rules.sslmode, Azure: cloudOf(s.config.Host) != nil,
+		Config: s.config, Said: s.said, SSLMode: s.rules.sslmode, Azure: slices.ContainsFunc(hosts(&s.config.Config), func(host string) bool { return cloudOf(host) != nil }),
 		Connect: (&Connector{settings: s}).Connect, Close: account.close,
 	}
 	if account.password != nil {

@@ -136,7 +136,8 @@ func (d *diagnosis) readToken(_ context.Context, f *finding) *trouble {
 	d.claims = c
 	f.note("of a %s, good for %s, %d bytes", kind(c), left, len(d.token.Value))
 	f.note("for %s", c.Text("aud"))
-	f.note("tenant %s, object ID %s", c.Text("tid"), c.Text("oid"))
+	f.note("tenant %s", c.Text("tid"))
+	f.note("object ID %s", c.Text("oid"))
 	if want := strings.TrimSuffix(d.login.Scope, "/.default"); c.Text("aud") != want {
 		f.warn(&trouble{Means: fmt.Sprintf("the scope asks for %s, and the token is for something else", want)})
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -16,10 +17,18 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/entrapg/entrapg"
 	"github.com/entrapg/entrapg/entrapgtest"
+	"github.com/entrapg/entrapg/internal/claims"
+	"github.com/entrapg/entrapg/internal/preview"
+	"github.com/entrapg/entrapg/internal/refusal"
 )
 
 // visit runs the doctor twice, for people and as JSON, checks what holds for every
@@ -354,4 +363,71 @@ func TestDoctorTellsWhereALoginBreaksOff(t *testing.T) {
 			t.Errorf("%s: %+v", name, last)
 		}
 	}
+}
+
+// No test reaches Azure: what is said about its servers is checked by itself.
+func TestDoctorFillsInTheServersNameInAzuresCommands(t *testing.T) {
+	login, err := preview.Open("postgres://shop.postgres.database.azure.com/shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer login.Close()
+	d := &diagnosis{login: login, endpoints: endpointsOf(login.Config), token: &preview.Token{User: "shop-api"}, claims: claims.Claims{"oid": "1", "tid": "2", "idtyp": "app"}}
+	e := d.endpoints[0]
+	said := func(message string) error {
+		refused := &pgconn.PgError{Severity: "FATAL", Code: "28000", Message: message}
+		return &entrapg.LoginError{Err: refused, Hint: refusal.Of(refused).Hint}
+	}
+	const group = `--resource-group "$(az postgres flexible-server list --query "[?name=='shop'].resourceGroup" --output tsv)"`
+	for name, test := range map[string]struct {
+		trouble     *trouble
+		means, mend string
+	}{
+		"no such host":      {d.unknownHost(e, &net.DNSError{IsNotFound: true}), "private endpoint whose DNS zone is not linked", "az postgres flexible-server list --query '[].fullyQualifiedDomainName' --output tsv"},
+		"no answer":         {d.unreachable(e, context.DeadlineExceeded), "firewall lets this machine's address not in", "az postgres flexible-server firewall-rule create --name shop " + group + " --rule-name doctor --start-ip-address MY_ADDRESS --end-ip-address MY_ADDRESS"},
+		"refused":           {d.unreachable(e, syscall.ECONNREFUSED), "5432", "az postgres flexible-server start --name shop " + group},
+		"a slim container":  {d.noTLS(e, x509.UnknownAuthorityError{}, []*x509.Certificate{{Issuer: pkix.Name{CommonName: "DigiCert Global Root G2"}}}), "DigiCert Global Root G2 is missing on this machine", "apk add ca-certificates"},
+		"another tenant":    {d.refused(said("An error occurred while validating the access token. Please acquire a new token and retry")), "tenant", "az postgres flexible-server show --name shop " + group + " --query authConfig.tenantId --output tsv"},
+		"not from here":     {d.refused(said(`no pg_hba.conf entry for host "203.0.113.7", user "shop-api", database "shop", SSL encryption`)), "firewall", "az postgres flexible-server firewall-rule create --name shop " + group + " --rule-name doctor --start-ip-address MY_ADDRESS --end-ip-address MY_ADDRESS"},
+		"a private address": {&trouble{Means: describe([]string{"10.1.0.4"}, true)}, "a private endpoint or a virtual network", ""},
+		"a public address":  {&trouble{Means: describe([]string{"20.61.0.9"}, true)}, "public", ""},
+	} {
+		if !strings.Contains(test.trouble.Means, test.means) || test.mend != "" && !slices.Contains(test.trouble.Mend, test.mend) {
+			t.Errorf("%s: got %+v\nwant %q and %q", name, *test.trouble, test.means, test.mend)
+		}
+	}
+}
+
+func TestDoctorShowsProgressOfASlowStepOnATerminal(t *testing.T) {
+	out := &syncBuffer{}
+	d := &diagnosis{out: &terminal{Writer: out, live: true, width: 80}}
+	stop := d.progress("login")
+	await(t, func() bool { return strings.Contains(out.String(), "… login") }, out.String)
+	stop()
+	if !strings.HasSuffix(out.String(), "\r\x1b[K") {
+		t.Errorf("it is not wiped away: %q", out.String())
+	}
+	quick := &syncBuffer{}
+	(&diagnosis{out: &terminal{Writer: quick, live: true}}).progress("login")()
+	if quick.String() != "" {
+		t.Errorf("a quick step shows %q", quick.String())
+	}
+}
+
+// A syncBuffer is for a writer in another goroutine.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
 }

@@ -16,6 +16,8 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+
+	"github.com/entrapg/entrapg"
 )
 
 // Exit codes. Exec ends with that of the program it runs.
@@ -98,6 +100,9 @@ func run(ctx context.Context, args []string, stdout, stderr *os.File) int {
 			text = "entrapg: " + text
 		}
 		fmt.Fprintln(stderr, text)
+		if noToken := new(entrapg.TokenError); errors.As(err, &noToken) {
+			fmt.Fprintln(stderr, "'entrapg doctor' says what it means and what mends it")
+		}
 		return failed
 	}
 }

@@ -22,7 +22,7 @@ type Login struct {
 	Credential string // azidentity's name of it; empty where Password is what logs in
 	Password   string // with entra_credential=none
 	Scope      string // of the tokens
-	Azure      bool   // the first host is Azure's
+	Azure      bool   // a host is Azure's
 
 	Token   func(context.Context) (*Token, error)
 	Connect func(context.Context) (driver.Conn, error) // as a connector does
