@@ -119,7 +119,9 @@ const databaseScope = "https://ossrdbms-aad.database.windows.net/.default"
 
 // work runs both pools, with a line a second.
 func (d *demonstration) work(ctx context.Context, length time.Duration, out *terminal) error {
-	working, stop := context.WithTimeout(ctx, length)
+	// Without a deadline, which a connection under way could meet before the context does.
+	working, stop := context.WithCancel(ctx)
+	defer time.AfterFunc(length, stop).Stop()
 	defer stop()
 	var workers sync.WaitGroup
 	for range demoWorkers {

@@ -184,7 +184,6 @@ func (f *finding) write(out *terminal) {
 			said = out.bad(said)
 		}
 		out.hang(head, said)
-		head = strings.Repeat(" ", 2+labelWidth)
 	} else if len(f.Found) == 0 {
 		out.hang(head, f.Means)
 	}

@@ -91,8 +91,11 @@ var otherRefusals = map[string]func(*diagnosis) (means string, mend []string){
 	},
 }
 
-var quotedResource = regexp.MustCompile(`"(https://[^"]+)"`)
-var groupID = regexp.MustCompile(`(?i)group ID ([\w-]+)`)
+// What Azure's messages name.
+var (
+	quotedResource = regexp.MustCompile(`"(https://[^"]+)"`)
+	groupID        = regexp.MustCompile(`(?i)group ID ([\w-]+)`)
+)
 
 // asAdministrator goes before SQL that provisions roles.
 const asAdministrator = "-- as an Entra administrator of the server, in the database postgres"

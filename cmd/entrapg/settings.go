@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -53,7 +54,7 @@ const errNoDSN = wrongUse("no DSN: give it as argument or by --dsn, or set DATAB
 // what can do without one; empty means that one has to be.
 func (t *target) open(args []string, anywhere string) (*preview.Login, error) {
 	dsn, err := t.find(args)
-	if err == errNoDSN && anywhere != "" {
+	if errors.Is(err, errNoDSN) && anywhere != "" {
 		dsn, err = "host="+anywhere, nil
 	}
 	if err != nil {
