@@ -1,4 +1,4 @@
-.PHONY: demo test lint fuzz bench soak generate postgres go
+.PHONY: demo test clients lint fuzz bench soak generate postgres go
 
 # The race detector needs a C compiler; without one the tests run without it.
 race = $(shell [ "$$(go env CGO_ENABLED)" = 1 ] && echo -race)
@@ -11,6 +11,11 @@ test: go postgres
 	go test $(race) -parallel 8 ./...
 	cd soak && go test $(race) ./...
 	cd examples && go test ./...
+
+# Programs of others log in to the emulator: node-postgres and Sequelize.
+clients: go postgres
+	@command -v npm >/dev/null || { echo "clients: not run, Node.js and npm are not installed"; exit 0; }; \
+	set -e; go build -o bin/entrapg ./cmd/entrapg; cd clients/node; npm ci --silent --no-audit --no-fund; npm test
 
 lint: go
 	go mod verify
@@ -30,7 +35,7 @@ generate: go
 # A few seconds for each fuzz test: make fuzz time=1h for longer.
 fuzz: time = 5s
 fuzz: go
-	@set -e; for dir in . ./entrapgtest; do \
+	@set -e; for dir in . ./internal/claims ./entrapgtest; do \
 		names=$$(go test -list '^Fuzz' $$dir); \
 		for name in $$(echo "$$names" | grep '^Fuzz'); do \
 			echo "$$dir $$name"; go test -run '^$$' -fuzz "^$$name$$" -fuzztime $(time) -fuzzminimizetime 1s $$dir; \

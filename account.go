@@ -64,7 +64,7 @@ func (a *account) get(ctx context.Context, set string) (t *token, user string, f
 	case set != "":
 		return t, set, final, nil
 	}
-	return t, t.user, final, t.userErr
+	return t, t.user.Role, final, t.userErr
 }
 
 // refuse takes down that the server refused user with t; see [tokenSource.refuse].
@@ -90,7 +90,7 @@ func (a *account) report(stats *Stats) {
 	if t := a.source.current.Load(); t != nil && !a.isClosed() {
 		stats.TokenExpires = t.expires
 		if stats.User == "" {
-			stats.User = t.user
+			stats.User = t.user.Role
 		}
 	}
 }

@@ -21,6 +21,7 @@ const connectTimeout = 30 * time.Second
 type target struct {
 	config     *pgx.ConnConfig // User is empty where it is to be derived
 	sslmode    string
+	said       map[string]string // what it takes from the DSN, its service and PG* variables, but no secret
 	credential *credentialKind   // nil where the DSN has no entra_credential
 	entra      map[string]string // what the DSN says under entrapg's own keys
 }
@@ -56,8 +57,10 @@ func parseDSN(dsn string, parse func(string) (*pgx.ConnConfig, error)) (*target,
 	if said["connect_timeout"] == "" {
 		config.ConnectTimeout = connectTimeout
 	}
+	delete(said, "password")
+	delete(said, "sslpassword")
 
-	t := &target{config: config, sslmode: said["sslmode"], entra: map[string]string{}}
+	t := &target{config: config, sslmode: said["sslmode"], said: said, entra: map[string]string{}}
 	if err := t.takeKeys(); err != nil {
 		return nil, err
 	}

@@ -8,6 +8,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/entrapg/entrapg/internal/refusal"
 )
 
 // A login lends a token to pgx for one attempt to connect. The token is in
@@ -59,7 +61,7 @@ func (a *account) lend(config *pgx.ConnConfig, user string, t *token) *login {
 		if t != a.password { // else a short word perhaps, which stands in the text by chance
 			redact(e, t.value)
 		}
-		if isRefusal(e) {
+		if refusal.IsLogin(e) {
 			l.refused = true
 			a.refuse(user, t)
 		}

@@ -9,11 +9,14 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/entrapg/entrapg/internal/claims"
 )
 
 // settings are what a DSN and options come to: all that a login needs.
 type settings struct {
 	config  *pgx.ConnConfig // secured; without password, and without user where it is derived
+	said    map[string]string
 	rules   transportRules
 	account *account
 	stdlib  []stdlib.OptionOpenDB
@@ -43,7 +46,7 @@ func newSettings(sources *tokenSources, dsn string, opts []Option, shared bool, 
 	config.Password = ""
 	switch {
 	case config.User != "":
-		if err := usableName(config.User); err != nil {
+		if err := claims.UsableName(config.User); err != nil {
 			return nil, &UsernameError{Problem: "the one that is set cannot be a role's name", Err: err}
 		}
 	case rules.password:
@@ -69,7 +72,7 @@ func newSettings(sources *tokenSources, dsn string, opts []Option, shared bool, 
 		return nil, err
 	}
 
-	s := &settings{config: config, rules: rules, stdlib: o.stdlib}
+	s := &settings{config: config, said: target.said, rules: rules, stdlib: o.stdlib}
 	if rules.password {
 		s.account = passwordAccount(password)
 		return s, nil

@@ -11,6 +11,8 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+
+	"github.com/entrapg/entrapg/internal/claims"
 )
 
 const (
@@ -49,7 +51,8 @@ type tokenSource struct {
 
 	// For an identity that its database token does not name, so that it is
 	// looked up once.
-	identity, identityUser string
+	identity     string
+	identityUser claims.Name
 
 	refusals map[role]*refusals // since the role was last let in
 	troubled atomic.Bool        // there are some; read without mu
@@ -241,7 +244,7 @@ func (s *tokenSource) answer(ctx context.Context, r *request) (t *token, err err
 		r.userErr = s.findUser(ctx, credential, t, r.logger)
 	}
 	if !r.userOnly {
-		r.logger.Debug("entrapg: new token", "credential", s.credential.name, "expires", t.expires, "user", t.user)
+		r.logger.Debug("entrapg: new token", "credential", s.credential.name, "expires", t.expires, "user", t.user.Role)
 	}
 	return t, nil
 }
@@ -250,54 +253,6 @@ func (s *tokenSource) getToken(ctx context.Context, credential azcore.TokenCrede
 	s.requests.Add(1)
 	access, err := credential.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{scope}})
 	return access, withoutToken(err, access.Token)
-}
-
-// findUser finds out whom t is for. Where the token names nobody, one for Azure
-// Resource Manager may; what comes of it is remembered for the identity. The error tells
-// that this failed where it was needed, and may succeed another time; t says
-// nothing then.
-func (s *tokenSource) findUser(ctx context.Context, credential azcore.TokenCredential, t *token, logger *slog.Logger) error {
-	c, err := parseClaims(t.value)
-	if err != nil {
-		t.userErr = &UsernameError{Problem: err.Error() + ", so that no user can be derived from it"}
-		return nil
-	}
-	if t.user = c.roleName(); t.user != "" {
-		return nil
-	}
-	identity := c.identity()
-	s.mu.Lock()
-	if identity != "" && identity == s.identity {
-		t.user = s.identityUser
-	}
-	s.mu.Unlock()
-	if t.user != "" {
-		return nil
-	}
-
-	ctx, cancel := context.WithTimeout(ctx, lookupLimit)
-	defer cancel()
-	answer, lookup := s.getToken(ctx, credential, s.key.management)
-	if lookup != nil {
-		s.failures.Add(1)
-		logger.Warn("entrapg: no token for Azure Resource Manager to derive the user from", "error", lookup)
-	} else if m, err := parseClaims(answer.Token); err == nil {
-		t.user = m.roleName()
-	}
-	if t.user == "" {
-		t.user = c.applicationName()
-	}
-	switch {
-	case t.user == "" && lookup == nil:
-		t.userErr = &UsernameError{Problem: "nothing in the token names one", Claims: c.keys()}
-	case t.user == "":
-		return &UsernameError{Problem: "nothing in the token names one", Claims: c.keys(), Err: lookup}
-	case lookup == nil:
-		s.mu.Lock()
-		s.identity, s.identityUser = identity, t.user
-		s.mu.Unlock()
-	}
-	return nil
 }
 
 // close drops the token and ends a request under way. Whoever waits for it,

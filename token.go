@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+
+	"github.com/entrapg/entrapg/internal/claims"
 )
 
 const (
@@ -25,15 +27,15 @@ const (
 type token struct {
 	value   string
 	expires time.Time
-	refresh time.Time // from here on, the next Connect has it replaced; never later than expires
-	tries   int       // attempts to replace it so far that brought nothing new
-	user    string    // that it is for; empty where nobody asked yet
-	userErr error     // why there is no such user
+	refresh time.Time   // from here on, the next Connect has it replaced; never later than expires
+	tries   int         // attempts to replace it so far that brought nothing new
+	user    claims.Name // that it is for; empty where nobody asked yet
+	userErr error       // why there is no such user
 }
 
 // userKnown reports whether it is known whom the token is for, or that it is for
 // nobody.
-func (t *token) userKnown() bool { return t.user != "" || t.userErr != nil }
+func (t *token) userKnown() bool { return t.user.Role != "" || t.userErr != nil }
 
 // newToken checks what a credential returned as far as that can be done
 // without knowing what a token looks like: it need not be a JSON Web Token.

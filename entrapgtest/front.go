@@ -197,7 +197,10 @@ func (s *Server) logIn(ctx context.Context, c *client, faults Faults) (net.Conn,
 			message: fmt.Sprintf("no pg_hba.conf entry for host %q, user %q, database %q, no encryption", host, c.login.User, c.login.Database),
 		})
 	}
-	m, mapped := s.roles.find(c.login.User)
+	m, mapped, err := s.mappingOf(ctx, c.login.User)
+	if err != nil {
+		return nil, s.refuse(c, unreachable(err))
+	}
 	if !mapped {
 		return s.handOver(ctx, c)
 	}
@@ -259,6 +262,12 @@ func (s *Server) openSession(ctx context.Context, c *client, m mapping) (net.Con
 	maps.DeleteFunc(config.RuntimeParams, func(name, _ string) bool {
 		return name == "user" || name == "database" || strings.HasPrefix(name, "_pq_.")
 	})
+	if m.admin {
+		config.RuntimeParams[tenantSetting] = s.Tenant.ID
+		if err := s.introduce(ctx); err != nil {
+			return nil, s.refuse(c, unreachable(err))
+		}
+	}
 	// What pgconn has read ahead is behind the reader that it gives its frontend,
 	// and on a slow machine it does read ahead.
 	var reader io.Reader

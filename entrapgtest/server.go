@@ -76,6 +76,10 @@ type Config struct {
 	// HTTP, "127.0.0.1:0" by default.
 	IdentityAddr string
 
+	// OnLogin is called with every attempt to log in, as [Server.Logins] has it, by
+	// many goroutines at once. The attempt waits for it.
+	OnLogin func(Login)
+
 	// Hostnames are further names that the server's certificate is good for. It
 	// always is for localhost and the loopback addresses.
 	Hostnames []string
@@ -251,6 +255,10 @@ func (s *Server) AdminDSN() string {
 // exist: pgaadauth_create_principal_with_oid. An empty role means the
 // principal's own name.
 func (s *Server) CreateRole(ctx context.Context, role string, p *Principal) error {
+	return s.createRole(ctx, role, p, false)
+}
+
+func (s *Server) createRole(ctx context.Context, role string, p *Principal, admin bool) error {
 	if p == nil || p.tenant != s.Tenant {
 		return errors.New("entrapgtest: the principal is not one of this server's tenant")
 	}
@@ -270,11 +278,18 @@ func (s *Server) CreateRole(ctx context.Context, role string, p *Principal) erro
 	if err != nil && (!errors.As(err, &exists) || exists.Code != "42710") {
 		return fmt.Errorf("entrapgtest: %w", err)
 	}
-	if err := s.exec(ctx, "alter role "+name+" login password '"+password+"'"); err != nil {
+	rights := ""
+	if admin {
+		rights = " createrole createdb; grant azure_pg_admin to " + name
+	}
+	if err := s.exec(ctx, "alter role "+name+" login password '"+password+"'"+rights); err != nil {
 		return fmt.Errorf("entrapgtest: %w", err)
 	}
-	s.roles.add(role, mapping{objectID: p.ObjectID, objectType: p.Kind.objectType(), password: password})
-	return nil
+	m := mapping{objectID: p.ObjectID, objectType: p.Kind.objectType(), password: password, admin: admin}
+	if provisioned := s.roles.add(role, m); !provisioned {
+		return nil
+	}
+	return s.inPostgres(ctx, func(conn *pgx.Conn) error { return s.remember(ctx, conn, role, m) })
 }
 
 // exec runs statements as superuser.
@@ -316,9 +331,12 @@ func (s *Server) Logins() []Login {
 
 func (s *Server) record(l Login) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if len(s.logins) >= 2*keptLogins {
 		s.logins = slices.Delete(s.logins, 0, keptLogins)
 	}
 	s.logins = append(s.logins, l)
+	s.mu.Unlock()
+	if s.config.OnLogin != nil {
+		s.config.OnLogin(l)
+	}
 }

@@ -23,17 +23,25 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-const demoUsage = `Usage: entrapg demo [flags]
-
-  entrapg demo              about 20 seconds
-  entrapg demo -for 60s     longer
-
-Starts a PostgreSQL that checks Entra tokens as Azure's does, with tokens that
-live a few seconds, and has two pools do the same work: one made by entrapg, one
-with the token that was valid at the start. Ends with what was measured.
-Needs PostgreSQL's programs on this machine, and nothing of Azure.
-
-`
+var demoCommand = &command{
+	name:    "demo",
+	summary: "watch a pool outlive many tokens, on this machine",
+	example: "entrapg demo\nentrapg demo --for 60s",
+	about: "Starts a PostgreSQL that checks Entra tokens as Azure's does, with tokens that live a few seconds, and has two pools do the same work: one made by entrapg, one with the token that was valid at the start. Ends with what was measured.\n" +
+		"It needs PostgreSQL's programs on this machine, and nothing of Azure.",
+	setup: func(flags *flag.FlagSet) runner {
+		length := flags.Duration("for", 20*time.Second, "how `LONG` the pools work, 6s at the least")
+		return func(ctx context.Context, args []string, std streams) error {
+			switch {
+			case len(args) > 0:
+				return wrongUse(fmt.Sprintf("demo: unexpected argument %q", args[0]))
+			case *length < 6*time.Second:
+				return wrongUse("demo: --for has to be 6s at the least, for the first token to expire")
+			}
+			return demo(ctx, *length, std.out)
+		}
+	},
+}
 
 // What the demo is set to. Entra takes its time to answer, so that a pool that
 // waited for it would show.
@@ -45,18 +53,7 @@ const (
 	demoConnLife   = 150 * time.Millisecond // short, so that logins never cease
 )
 
-func demo(ctx context.Context, args []string, out *terminal, stderr io.Writer) error {
-	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
-	flags.Usage = func() { fmt.Fprint(stderr, demoUsage); flags.PrintDefaults() }
-	length := flags.Duration("for", 20*time.Second, "how long the pools work, 6s at the least")
-	if ok, err := parse(flags, args, stderr); !ok {
-		return err
-	}
-	if *length < 6*time.Second {
-		fmt.Fprintln(stderr, "entrapg demo: -for has to be 6s at the least, for the first token to expire")
-		return errUsage
-	}
-
+func demo(ctx context.Context, length time.Duration, out *terminal) error {
 	out.printf("%s\n\n", out.bold("Two pools, one PostgreSQL, tokens that live "+demoTokenLife.String()+" instead of an hour"))
 	out.printf("starting PostgreSQL and an Entra tenant …\n")
 	d, err := startDemo(ctx)
@@ -66,7 +63,7 @@ func demo(ctx context.Context, args []string, out *terminal, stderr io.Writer) e
 	defer d.server.Close()
 	out.printf("%s PostgreSQL %s, %s as %s, on %s\n\n", out.good("✓"), d.version, d.identity.Kind, d.identity.Name, d.server.Addr())
 
-	if err := errors.Join(d.work(ctx, *length, out), d.server.Close()); err != nil {
+	if err := errors.Join(d.work(ctx, length, out), d.server.Close()); err != nil {
 		return err
 	}
 	d.summarize(out)
@@ -122,7 +119,9 @@ const databaseScope = "https://ossrdbms-aad.database.windows.net/.default"
 
 // work runs both pools, with a line a second.
 func (d *demonstration) work(ctx context.Context, length time.Duration, out *terminal) error {
-	working, stop := context.WithTimeout(ctx, length)
+	// Without a deadline, which a connection under way could meet before the context does.
+	working, stop := context.WithCancel(ctx)
+	defer time.AfterFunc(length, stop).Stop()
 	defer stop()
 	var workers sync.WaitGroup
 	for range demoWorkers {

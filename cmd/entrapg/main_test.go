@@ -2,16 +2,21 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/entrapg/entrapg/entrapgtest"
 )
 
 // TestMain lets this test binary stand in for the command: the tests run it as
@@ -20,11 +25,14 @@ func TestMain(m *testing.M) {
 	if os.Getenv("ENTRAPG_TEST_AS_COMMAND") != "" {
 		main()
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	closeAzure()
+	os.Exit(code)
 }
 
-// command is the command with a directory of its own for temporary files.
-func command(t *testing.T, args ...string) (cmd *exec.Cmd, out *bytes.Buffer, dir string) {
+// program is the command with a directory of its own for temporary files. It sees
+// nothing of what this machine is set to.
+func program(t *testing.T, args ...string) (cmd *exec.Cmd, out *bytes.Buffer, dir string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "cmd")
 	if err != nil {
@@ -35,10 +43,68 @@ func command(t *testing.T, args ...string) (cmd *exec.Cmd, out *bytes.Buffer, di
 		t.Fatal(err)
 	}
 	cmd = exec.CommandContext(t.Context(), os.Args[0], args...)
-	cmd.Env = append(os.Environ(), "ENTRAPG_TEST_AS_COMMAND=1", "TMPDIR="+dir, "TMP="+dir, "TEMP="+dir)
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(entry string) bool {
+		name, _, _ := strings.Cut(entry, "=")
+		return strings.HasPrefix(name, "PG") || strings.HasPrefix(name, "AZURE_") || strings.HasPrefix(name, "IDENTITY_") || name == "DATABASE_URL"
+	})
+	cmd.Env = append(cmd.Env, "ENTRAPG_TEST_AS_COMMAND=1", "TMPDIR="+dir, "TMP="+dir, "TEMP="+dir)
 	out = &bytes.Buffer{}
 	cmd.Stdout, cmd.Stderr = out, out
 	return cmd, out, dir
+}
+
+// A result is how the command ended.
+type result struct {
+	code           int
+	stdout, stderr string
+}
+
+// runAs runs the command in an environment to its end.
+func runAs(t *testing.T, env []string, args ...string) result {
+	t.Helper()
+	cmd, _, _ := program(t, args...)
+	cmd.Env = append(cmd.Env, env...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+}
+
+// azure is one server for all tests that leave its faults alone.
+var azure = sync.OnceValues(func() (*entrapgtest.Server, error) {
+	s, err := entrapgtest.Start(context.Background(), entrapgtest.Config{})
+	if err == nil {
+		closeAzure = func() { s.Close() }
+	}
+	return s, err
+})
+
+var closeAzure = func() {}
+
+func azureServer(t *testing.T) *entrapgtest.Server {
+	t.Helper()
+	s, err := azure()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// identityWith adds a managed identity, with a role if it is to have one, and
+// returns the environment of a program that runs on a host as that identity.
+func identityWith(t *testing.T, s *entrapgtest.Server, name string, role bool) (*entrapgtest.Principal, []string) {
+	t.Helper()
+	p := s.Tenant.NewUserAssignedIdentity(name)
+	if role {
+		if err := s.CreateRole(t.Context(), "", p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return p, append(s.Tenant.NewHost(p).Environ(), "AZURE_CLIENT_ID="+p.ClientID, "AZURE_TOKEN_CREDENTIALS=ManagedIdentityCredential", "DATABASE_URL="+s.DSN())
 }
 
 func left(t *testing.T, dir string) []string {
@@ -52,7 +118,7 @@ func left(t *testing.T, dir string) []string {
 
 func TestDemoShowsTheFixedTokenFailingAndEntrapgNot(t *testing.T) {
 	t.Parallel()
-	cmd, out, dir := command(t, "demo", "-for", "7s")
+	cmd, out, dir := program(t, "demo", "-for", "7s")
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -97,7 +163,7 @@ func TestDemoEndsCleanlyOnASignalAtAnyMoment(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cmd, _, dir := command(t, "demo")
+			cmd, _, dir := program(t, "demo")
 			pipe, err := os.CreateTemp(t.TempDir(), "out")
 			if err != nil {
 				t.Fatal(err)
@@ -141,9 +207,24 @@ func TestDemoEndsCleanlyOnASignalAtAnyMoment(t *testing.T) {
 func TestWrongUseEndsWithExitCode2AndTheUsage(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
-		{}, {"dmeo"}, {"demo", "-nosuch"}, {"demo", "extra"}, {"demo", "-for", "1s"}, {"demo", "-for", "long"},
+		{},
+		{"dmeo"},
+		{"demo", "-nosuch"},
+		{"demo", "extra"},
+		{"demo", "-for", "1s"},
+		{"demo", "-for", "long"},
+		{"help", "dmeo"},
+		{"exec"},
+		{"exec", "--"},
+		{"exec", "--", "psql"},
+		{"exec", "host=h"},
+		{"exec", "shop", "--", "psql"},
+		{"token", "shop"},
+		{"token", "host=a", "host=b"},
+		{"token", "host=a", "--dsn", "host=b"},
+		{"whoami", "host=h user=u entra_credential=none", "--json"},
 	} {
-		cmd, out, _ := command(t, args...)
+		cmd, out, _ := program(t, args...)
 		err := cmd.Run()
 		var exit *exec.ExitError
 		if !errors.As(err, &exit) || exit.ExitCode() != misuse || out.Len() == 0 {
@@ -154,8 +235,8 @@ func TestWrongUseEndsWithExitCode2AndTheUsage(t *testing.T) {
 
 func TestHelpIsNoError(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{{"help"}, {"-h"}, {"--help"}, {"demo", "-h"}} {
-		cmd, out, _ := command(t, args...)
+	for _, args := range [][]string{{"help"}, {"-h"}, {"--help"}, {"demo", "-h"}, {"exec", "--help"}, {"help", "token"}, {"whoami", "host=h", "--help"}} {
+		cmd, out, _ := program(t, args...)
 		if err := cmd.Run(); err != nil || !strings.Contains(out.String(), "Usage: entrapg") {
 			t.Errorf("%q: %v\n%s", args, err, out)
 		}

@@ -1,28 +1,58 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
+	"strconv"
+	"strings"
+	"unicode/utf8"
 )
 
 // A terminal writes for people: with colour where there is a terminal that can
-// show it and NO_COLOR (https://no-color.org) does not forbid it.
+// show it and NO_COLOR (https://no-color.org) does not forbid it, and in lines
+// that fit.
 type terminal struct {
 	io.Writer
 	colour bool
+	live   bool // a line can be written over
+	width  int
 }
 
 func newTerminal(f *os.File) *terminal {
 	info, err := f.Stat()
 	isTerminal := err == nil && info.Mode()&os.ModeCharDevice != 0
-	return &terminal{Writer: f, colour: isTerminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
+	able := isTerminal && os.Getenv("TERM") != "dumb"
+	return &terminal{Writer: f, colour: able && os.Getenv("NO_COLOR") == "", live: able, width: width(f)}
+}
+
+// width is how many columns there are, 80 where nobody knows. Very wide lines are
+// hard to read, and below the least nothing can be laid out.
+func width(f *os.File) int {
+	const least, usual, most = 40, 80, 120
+	n, ok := columns(f)
+	if !ok {
+		var err error
+		if n, err = strconv.Atoi(os.Getenv("COLUMNS")); err != nil {
+			n = usual
+		}
+	}
+	return min(max(n, least), most)
 }
 
 func (t *terminal) printf(format string, args ...any) { fmt.Fprintf(t, format, args...) }
 
+func (t *terminal) json(v any) error {
+	e := json.NewEncoder(t)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
+
 func (t *terminal) good(s string) string { return t.in("32", s) }
 func (t *terminal) bad(s string) string  { return t.in("31", s) }
+func (t *terminal) warn(s string) string { return t.in("33", s) }
 func (t *terminal) dim(s string) string  { return t.in("2", s) }
 func (t *terminal) bold(s string) string { return t.in("1", s) }
 
@@ -31,4 +61,57 @@ func (t *terminal) in(code, s string) string {
 		return s
 	}
 	return "\x1b[" + code + "m" + s + "\x1b[0m"
+}
+
+// labelWidth is how far labels are filled up.
+const labelWidth = 12
+
+// field writes a label and what belongs to it.
+func (t *terminal) field(label, text string) { t.hang(fmt.Sprintf("%-*s", labelWidth, label), text) }
+
+// hang writes a head and a text beside it, wrapped at words where it does not
+// fit. A word that is longer than a line stays whole, so that it can be copied.
+func (t *terminal) hang(head, text string) {
+	indent := strings.Repeat(" ", visible(head))
+	for i, line := range wrap(text, t.width-len(indent)) {
+		if i > 0 {
+			head = indent
+		}
+		t.printf("%s\n", strings.TrimRight(head+line, " "))
+	}
+}
+
+// wrap breaks a text into lines of so many columns.
+func wrap(text string, columns int) []string {
+	var lines []string
+	for paragraph := range strings.SplitSeq(text, "\n") {
+		line := ""
+		for _, word := range strings.Fields(paragraph) {
+			switch {
+			case line == "":
+				line = word
+			case visible(line)+1+visible(word) > columns:
+				lines = append(lines, line)
+				line = word
+			default:
+				line += " " + word
+			}
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// visible counts the columns of a text, in which colours have none.
+func visible(s string) int {
+	n := utf8.RuneCountInString(s)
+	for {
+		_, rest, ok := strings.Cut(s, "\x1b[")
+		if !ok {
+			return n
+		}
+		code, rest, _ := strings.Cut(rest, "m")
+		n -= len("\x1b[") + len(code) + len("m")
+		s = rest
+	}
 }

@@ -1,0 +1,251 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/entrapg/entrapg"
+	"github.com/entrapg/entrapg/internal/claims"
+	"github.com/entrapg/entrapg/internal/preview"
+)
+
+var doctorCommand = &command{
+	name: "doctor", takes: "[DSN]",
+	summary: "find out why a login fails, and what mends it",
+	example: "entrapg doctor\nentrapg doctor host=shop.postgres.database.azure.com",
+	about: "Goes through a login step by step: the DSN, DNS, TCP, TLS, the credential, its token, the user, the login itself, the server, and its clock. Each step says what it found. At the first failure the doctor stops, with the server's or Entra's own words, what they mean, and the command or SQL that mends it.\n" +
+		"No secret is shown: the output can go into a ticket. Ends with 0 when the login works, and with 1 when it does not.\n" +
+		aboutDSN,
+	setup: func(flags *flag.FlagSet) runner {
+		var t target
+		t.define(flags)
+		asJSON := flags.Bool("json", false, "write JSON, an array with a finding for each step")
+		return func(ctx context.Context, args []string, std streams) error {
+			dsn, err := t.find(args)
+			if err != nil {
+				return err
+			}
+			d := &diagnosis{dsn: dsn, out: std.out, quiet: *asJSON, tried: listen()}
+			defer d.close()
+			err = d.run(ctx)
+			if *asJSON {
+				return errors.Join(d.out.json(d.findings), err)
+			}
+			return err
+		}
+	},
+}
+
+// A diagnosis is one visit to the doctor.
+type diagnosis struct {
+	dsn   string
+	out   *terminal
+	quiet bool // nothing is written as it happens
+	tried *attempts
+
+	findings []*finding
+
+	// What the steps have found out so far.
+	login     *preview.Login
+	endpoints []*endpoint
+	token     *preview.Token
+	claims    claims.Claims
+	noUser    error
+	conn      *pgx.Conn
+}
+
+// A finding is what a step found.
+type finding struct {
+	Step   string   `json:"step"`
+	Status status   `json:"status"`
+	Found  []string `json:"found,omitempty"`
+	trouble
+	Took int64 `json:"milliseconds"`
+}
+
+// A trouble is what is wrong.
+type trouble struct {
+	Said  string   `json:"said,omitempty"`  // their own words
+	Means string   `json:"means,omitempty"` // and what they come to
+	Mend  []string `json:"mend,omitempty"`  // lines to type
+}
+
+type status string
+
+const (
+	ok      status = "ok"
+	warning status = "warning" // the login goes on
+	failure status = "failed"
+)
+
+func (f *finding) note(format string, args ...any) {
+	f.Found = append(f.Found, fmt.Sprintf(format, args...))
+}
+
+// warn tells of something that does not end the login.
+func (f *finding) warn(t *trouble) {
+	if f.Status == ok {
+		f.Status, f.trouble = warning, *t
+	}
+}
+
+func (d *diagnosis) run(ctx context.Context) error {
+	for _, step := range []struct {
+		name string
+		run  func(context.Context, *finding) *trouble
+	}{
+		{"DSN", d.readDSN},
+		{"DNS", d.lookUp},
+		{"TCP", d.dial},
+		{"TLS", d.encrypt},
+		{"credential", d.askToken},
+		{"token", d.readToken},
+		{"user", d.nameUser},
+		{"login", d.logIn},
+		{"server", d.askServer},
+		{"clock", d.compareClocks},
+	} {
+		f := &finding{Step: step.name, Status: ok}
+		start := time.Now()
+		stop := d.progress(step.name)
+		t := step.run(ctx, f)
+		stop()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		f.Took = time.Since(start).Milliseconds()
+		if t != nil {
+			f.Status, f.trouble = failure, *t
+		}
+		if f.Status == ok && len(f.Found) == 0 {
+			continue // it does not apply
+		}
+		d.findings = append(d.findings, f)
+		if !d.quiet {
+			f.write(d.out)
+		}
+		if t != nil {
+			return errSaid
+		}
+	}
+	if !d.quiet {
+		d.out.printf("\n%s\n", d.out.bold(d.token.User+" logs in."))
+	}
+	return nil
+}
+
+// progress shows, on a terminal, that a step is under way once it takes long.
+func (d *diagnosis) progress(step string) (stop func()) {
+	if d.quiet || !d.out.live {
+		return func() {}
+	}
+	const clear = "\r\x1b[K"
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		start, tick := time.Now(), time.NewTicker(time.Second)
+		defer tick.Stop()
+		shown := false
+		for {
+			select {
+			case <-tick.C:
+				shown = true
+				d.out.printf("%s%s", clear, d.out.dim(fmt.Sprintf("… %-*s%.0f s", labelWidth, step, time.Since(start).Seconds())))
+			case <-done:
+				if shown {
+					d.out.printf(clear)
+				}
+				return
+			}
+		}
+	}()
+	return func() { close(done); <-ended }
+}
+
+func (f *finding) write(out *terminal) {
+	symbol := map[status]string{ok: out.good("✓"), warning: out.warn("!"), failure: out.bad("✗")}[f.Status]
+	head := fmt.Sprintf("%s %-*s", symbol, labelWidth, f.Step)
+	for _, text := range f.Found {
+		out.hang(head, text)
+		head = strings.Repeat(" ", 2+labelWidth)
+	}
+	if f.Status == ok {
+		return
+	}
+	if f.Said != "" {
+		said := f.Said
+		if f.Status == failure {
+			said = out.bad(said)
+		}
+		out.hang(head, said)
+	} else if len(f.Found) == 0 {
+		out.hang(head, f.Means)
+	}
+	if f.Said != "" && f.Means != "" {
+		out.hang(fmt.Sprintf("  %-*s", labelWidth, "means"), f.Means)
+	}
+	if len(f.Mend) > 0 {
+		out.printf("  to mend it\n")
+	}
+	for _, line := range f.Mend { // whole, so that they can be copied
+		if strings.HasPrefix(line, "--") || strings.HasPrefix(line, "#") {
+			for _, part := range wrap(strings.TrimSpace(line[strings.IndexByte(line, ' '):]), out.width-4-len("-- ")) {
+				out.printf("    %s\n", out.dim(line[:strings.IndexByte(line, ' ')]+" "+part))
+			}
+			continue
+		}
+		out.printf("    %s\n", out.bold(line))
+	}
+}
+
+func (d *diagnosis) readDSN(_ context.Context, f *finding) *trouble {
+	login, err := preview.Open(d.dsn)
+	var config *entrapg.ConfigError
+	switch {
+	case errors.As(err, &config):
+		return &trouble{Said: config.Setting + ": " + config.Problem}
+	case err != nil:
+		return &trouble{Said: strings.TrimPrefix(err.Error(), "entrapg: ")}
+	}
+	d.login = login
+	d.endpoints = endpointsOf(login.Config)
+	var addresses []string
+	for _, e := range d.endpoints {
+		addresses = append(addresses, e.String())
+	}
+	database := login.Config.Database
+	if database == "" {
+		database = "of the user's name"
+	}
+	f.note("%s, database %s", strings.Join(addresses, ", "), database)
+	credential := login.Credential
+	if credential == "" {
+		credential = "a password, and no Entra"
+	}
+	mode := login.SSLMode
+	if login.Azure && mode != "verify-full" {
+		mode += ", which is verify-full for Azure's servers"
+	}
+	f.note("sslmode %s; %s", mode, credential)
+	return nil
+}
+
+func (d *diagnosis) close() {
+	for _, e := range d.endpoints {
+		if e.conn != nil {
+			e.conn.Close()
+		}
+	}
+	if d.conn != nil {
+		d.conn.Close(context.Background())
+	}
+	if d.login != nil {
+		d.login.Close()
+	}
+}

@@ -1,0 +1,433 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"io"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/entrapg/entrapg"
+	"github.com/entrapg/entrapg/entrapgtest"
+	"github.com/entrapg/entrapg/internal/claims"
+	"github.com/entrapg/entrapg/internal/preview"
+	"github.com/entrapg/entrapg/internal/refusal"
+)
+
+// visit runs the doctor twice, for people and as JSON, checks what holds for every
+// visit, and returns the last finding.
+func visit(t *testing.T, env []string, wantCode int, args ...string) (last finding, all []finding) {
+	t.Helper()
+	r := runAs(t, env, append([]string{"doctor", "--json"}, args...)...)
+	if err := json.Unmarshal([]byte(r.stdout), &all); err != nil || len(all) == 0 {
+		t.Fatalf("%v: %+v", err, r)
+	}
+	last = all[len(all)-1]
+	people := runAs(t, env, append([]string{"doctor"}, args...)...)
+	if r.code != wantCode || people.code != wantCode {
+		t.Errorf("exit codes %d and %d, want %d\n%s", r.code, people.code, wantCode, people.stdout)
+	}
+	text := people.stdout
+	for _, f := range all {
+		if !strings.Contains(text, " "+f.Step+" ") {
+			t.Errorf("step %s is not shown to people:\n%s", f.Step, text)
+		}
+	}
+	for _, line := range last.Mend {
+		if !strings.HasPrefix(line, "--") && !strings.HasPrefix(line, "#") && !strings.Contains(text, "    "+line+"\n") {
+			t.Errorf("%q does not stand on a line of its own:\n%s", line, text)
+		}
+	}
+	for _, secret := range append(env, "eyJ") {
+		if name, value, ok := strings.Cut(secret, "="); ok && (name == "IDENTITY_HEADER" || name == "AZURE_CLIENT_SECRET" || name == "AZURE_PASSWORD") {
+			secret = value
+		} else if ok {
+			continue
+		}
+		if strings.Contains(text+r.stdout+r.stderr+people.stderr, secret) {
+			t.Errorf("a secret shows:\n%s", text)
+		}
+	}
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		words := strings.Fields(line)
+		if n := len([]rune(line)); n > 80 && !slices.Contains(last.Mend, strings.TrimSpace(line)) && len(words) > 3 || strings.HasSuffix(line, " ") {
+			t.Errorf("%d columns: %q", n, line)
+		}
+	}
+	return last, all
+}
+
+func TestDoctorGoesThroughEveryStepOfALoginThatWorks(t *testing.T) {
+	t.Parallel()
+	_, env := identityWith(t, azureServer(t), "healthy", true)
+	_, all := visit(t, env, done)
+	var steps []string
+	for _, f := range all {
+		steps = append(steps, f.Step)
+		if f.Status != ok || len(f.Found) == 0 {
+			t.Errorf("%+v", f)
+		}
+	}
+	if got, want := strings.Join(steps, " "), "DSN TCP TLS credential token user login server clock"; got != want { // an address needs no DNS
+		t.Errorf("steps %s, want %s", got, want)
+	}
+	for step, want := range map[string]string{
+		"DSN": "verify-full", "TLS": "TLS 1.3, verified; certificate for localhost", "credential": "ManagedIdentityCredential, of DefaultAzureCredential",
+		"token": "of a managed identity, good for 59m", "user": "healthy, from the claim xms_mirid of a token for Azure Resource Manager",
+		"login": "as healthy", "server": "encrypted with TLS 1.3",
+	} {
+		i := slices.Index(steps, step)
+		if i < 0 || !strings.Contains(strings.Join(all[i].Found, "\n"), want) {
+			t.Errorf("%s: want %q in %+v", step, want, all)
+		}
+	}
+}
+
+func TestDoctorSaysWhatPassedOverCredentialsLacked(t *testing.T) {
+	t.Parallel()
+	_, env := identityWith(t, azureServer(t), "passed-over", true)
+	_, all := visit(t, append(env, "AZURE_TOKEN_CREDENTIALS=prod"), done)
+	for _, f := range all {
+		if f.Step == "credential" {
+			if text := strings.Join(f.Found, "\n"); !strings.Contains(text, "EnvironmentCredential was passed over: ") || !strings.Contains(text, "WorkloadIdentityCredential was passed over: ") {
+				t.Error(text)
+			}
+			return
+		}
+	}
+	t.Error("no such step")
+}
+
+// One row for each of the messages that Azure's servers are known to send.
+func TestDoctorExplainsWhatAzureSaysAndWhatMendsIt(t *testing.T) {
+	t.Parallel()
+	s, err := entrapgtest.Start(t.Context(), entrapgtest.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	app, env := identityWith(t, s, "shop-api", true)
+	label := `security label for "pgaadauth" on role "shop-api" is 'aadauth,oid=` + app.ObjectID + `,type=service';`
+
+	for _, test := range []struct{ code, message, hint, means, mend string }{
+		{"28000", "The access token has expired. Acquire a new token and try again.", "", "clock", "date -u"},
+		{"28000", `The access token does not have a valid audience claim. Please acquire a new token for the resource "https://ossrdbms-aad.database.usgovcloudapi.net".`, "", "another service or cloud", "entra_scope=https://ossrdbms-aad.database.usgovcloudapi.net/.default"},
+		{"28000", `The access token doesn't have a valid audience claim. Acquire a new token for the resource "https://token.postgres.cosmos.azure.com" and try again`, "", "Cosmos DB", "entra_scope=https://token.postgres.cosmos.azure.com/.default"},
+		{"28000", `The access token does not have a valid audience claim. Please acquire a new token for the resource "%s".`, "", "another service or cloud", "entra_scope=https://ossrdbms-aad.database.windows.net/.default"},
+		{"28000", "The access token has invalid format. Please ensure the token is passed exactly as returned by the authentication endpoint and retry.", "", "altered or cut", "port=5432"},
+		{"28000", "An error occurred while validating the access token. Please acquire a new token and retry", "", "tenant", "entrapg whoami"},
+		{"28000", "The access token doesn't have a valid oid claim. Acquire a new token and try again", "", "names no object", "entrapg whoami"},
+		{"28000", "Service Principals cannot generate AAD_AUTH_TOKENTYPE_APP_USER tokens for role[shop-api]", "", "person's token", label},
+		{"28000", `Service Principals cannot generate AAD_AUTH_TOKENTYPE_APP_USER tokens for role "shop-api"`, "", "person's token", label},
+		{"28000", "Azure AD user token for role[shop-api] is neither an AAD_AUTH_TOKENTYPE_APP_USER or an AAD_AUTH_TOKENTYPE_APP_OBO token.", "", "person's role", label},
+		{"28000", `Microsoft Entra user token for role "shop-api" is neither an AAD_AUTH_TOKENTYPE_APP_USER or an AAD_AUTH_TOKENTYPE_APP_OBO token.`, "", "person's role", label},
+		{"28000", "Azure AD access token not valid for role shop-api (does not contain group ID 7d2f0c8e-0000-4000-8000-000000000000)", "Did you specify the correct user name and access token?", "membership newer", "az ad group member check --group 7d2f0c8e-0000-4000-8000-000000000000 --member-id " + app.ObjectID},
+		{"28P01", `password authentication failed for user "shop-api"`, "", "case-sensitive", "select * from pgaadauth_create_principal('shop-api', false, false);"},
+		{"28000", `no pg_hba.conf entry for host "203.0.113.7", user "shop-api", database "postgres", no encryption`, "", "wants TLS", "sslmode=verify-full"},
+		{"28000", `no pg_hba.conf entry for host "203.0.113.7", user "shop-api", database "postgres", SSL encryption`, "", "firewall", "show hba_file;"},
+		{"08P01", "client sent partial pkt in startup phase", "", "PgBouncer", "port=5432"},
+		{"08P01", "password authentication failed", "", "PgBouncer", "port=5432"},
+		{"53300", "sorry, too many clients already", "", "no connection left", "select usename, count(*) from pg_stat_activity group by 1 order by 2 desc;"},
+		{"57P03", "the database system is starting up", "", "again in a minute", ""},
+	} {
+		s.SetFaults(entrapgtest.Faults{Refuse: &entrapgtest.Refusal{Code: test.code, Message: test.message, Hint: test.hint}})
+		last, _ := visit(t, env, failed)
+		if last.Step != "login" || last.Status != failure {
+			t.Errorf("%s: failed at %s", test.message, last.Step)
+		}
+		if !strings.Contains(last.Said, test.message) || !strings.Contains(last.Said, test.code) || !strings.Contains(last.Said, test.hint) {
+			t.Errorf("%s: the server's own words are %q", test.message, last.Said)
+		}
+		if !strings.Contains(last.Means, test.means) {
+			t.Errorf("%s means %q, want %q in it", test.message, last.Means, test.means)
+		}
+		if test.mend != "" && !slices.Contains(last.Mend, test.mend) {
+			t.Errorf("%s is mended by %q, want %q", test.message, last.Mend, test.mend)
+		}
+	}
+}
+
+func TestDoctorFindsTheFaultInTheDSNTheCredentialAndTheRole(t *testing.T) {
+	t.Parallel()
+	s := azureServer(t)
+	_, env := identityWith(t, s, "it's me", true)
+	_, stranger := identityWith(t, s, "no-role", false)
+	with := func(env []string, more ...string) []string { return append(slices.Clone(env), more...) }
+	linux := func(more ...string) []string {
+		return append(more, "SSL_CERT_FILE="+s.CAFile(), "AZURE_TOKEN_CREDENTIALS=EnvironmentCredential", "DATABASE_URL="+s.DSN())
+	}
+	service := s.Tenant.NewServicePrincipal("deployer")
+	nobody := s.Tenant.NewServicePrincipal("nameless")
+	nobody.Claims = map[string]any{"app_displayname": nil, "appid": nil}
+
+	for name, test := range map[string]struct {
+		env         []string
+		args        []string
+		step        string
+		said, means string
+		mend        string
+	}{
+		"sslmode=prefer":              {env, []string{s.DSN() + "&sslmode=prefer"}, "DSN", "sslmode: sslmode=prefer can fall back", "", ""},
+		"a password":                  {env, []string{"postgres://bob:hunter2@h/d"}, "DSN", "password", "", ""},
+		"a CA file that is not there": {env, []string{"host=h sslrootcert=/nowhere/ca.pem"}, "DSN", "/nowhere/ca.pem", "", ""},
+		"no identity":                 {[]string{"DATABASE_URL=" + s.DSN(), "AZURE_TOKEN_CREDENTIALS=EnvironmentCredential"}, nil, "credential", "missing environment variable AZURE_TENANT_ID", "found an identity", "az login"},
+		"an identity of another host": {with(env, "AZURE_CLIENT_ID=11111111-2222-3333-4444-555555555555"), nil, "credential", "No User Assigned", "AZURE_CLIENT_ID", "az identity list --query '[].{name:name,clientId:clientId}' --output table"},
+		"a wrong secret":              {linux(with(service.Environ(), "AZURE_CLIENT_SECRET=guess-4711")...), nil, "credential", "AADSTS7000215", "secret is wrong", "az ad app credential reset --id " + service.ClientID},
+		"another tenant":              {linux(with(service.Environ(), "AZURE_TENANT_ID=99999999-2222-3333-4444-555555555555")...), nil, "credential", "AADSTS90002", "no such tenant", "az account show --query tenantId --output tsv"},
+		"Entra's certificate":         {with(service.Environ(), "DATABASE_URL="+s.DSN(), "AZURE_TOKEN_CREDENTIALS=EnvironmentCredential"), nil, "credential", "certificate", "proxy", "apt-get update && apt-get install -y ca-certificates"},
+		"a token that names nobody":   {linux(nobody.Environ()...), nil, "user", "no PostgreSQL user", "set it in the DSN", "user=ROLE"},
+		"no role":                     {stranger, nil, "login", "password authentication failed", "no Entra principal is mapped", "select * from pgaadauth_create_principal('no-role', false, false);"},
+		"somebody else's role":        {with(stranger, "PGUSER=it's me"), nil, "login", "password authentication failed", "mapped to this identity", "select * from pgaadauth_create_principal('it''s me', false, false);"},
+		"no database":                 {env, []string{strings.Replace(s.DSN(), "/postgres?", "/shop?", 1)}, "login", `database "shop" does not exist`, "no such database", `create database "shop" owner "it's me";`},
+		"a wrong password":            {nil, []string{s.DSN() + "&entra_credential=none&user=postgres&password=wrong"}, "login", "password authentication failed", "own password", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			last, _ := visit(t, test.env, failed, test.args...)
+			if last.Step != test.step || last.Status != failure || !strings.Contains(last.Said, test.said) || !strings.Contains(last.Means, test.means) {
+				t.Errorf("got %+v\nwant %s: %q, %q", last, test.step, test.said, test.means)
+			}
+			if test.mend != "" && !slices.Contains(last.Mend, test.mend) {
+				t.Errorf("mended by %q, want %q", last.Mend, test.mend)
+			}
+			if strings.Contains(last.Said, "hunter2") {
+				t.Error("a password shows")
+			}
+		})
+	}
+}
+
+// A fake is a server that takes connections and does one thing with them.
+func fake(t *testing.T, serve func(net.Conn)) (port string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				serve(conn)
+			}()
+		}
+	}()
+	_, port, _ = net.SplitHostPort(l.Addr().String())
+	return port
+}
+
+// withCertificate serves TLS as PostgreSQL does, with a certificate that a new
+// authority has signed, and returns the authority's file.
+func withCertificate(t *testing.T, change func(*x509.Certificate)) (port, caFile string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Corner Shop Root"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
+	}
+	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), NotBefore: ca.NotBefore, NotAfter: ca.NotAfter, DNSNames: []string{"localhost"}}
+	change(leaf)
+	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, ca, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	caFile = filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(caFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	config := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{leafDER}, PrivateKey: key}}}
+	return fake(t, func(conn net.Conn) {
+		if _, err := io.ReadFull(conn, make([]byte, 8)); err == nil {
+			conn.Write([]byte("S"))
+			tls.Server(conn, config).Handshake()
+		}
+	}), caFile
+}
+
+func TestDoctorFindsTheFaultInTheNetworkAndInTLS(t *testing.T) {
+	t.Parallel()
+	closed := fake(t, nil)
+	if l, err := net.Listen("tcp", "127.0.0.1:0"); err == nil { // a port that nobody listens on
+		_, closed, _ = net.SplitHostPort(l.Addr().String())
+		l.Close()
+	}
+	silent := fake(t, func(conn net.Conn) { io.Copy(io.Discard, conn) })
+	cut := fake(t, func(net.Conn) {})
+	plain := fake(t, func(conn net.Conn) { io.ReadFull(conn, make([]byte, 8)); conn.Write([]byte("N")) })
+	web := fake(t, func(conn net.Conn) { io.ReadFull(conn, make([]byte, 8)); conn.Write([]byte("HTTP/1.1 400\r\n\r\n")) })
+	stuck := fake(t, func(conn net.Conn) {
+		io.ReadFull(conn, make([]byte, 8))
+		conn.Write([]byte("S"))
+		io.Copy(io.Discard, conn)
+	})
+	unknown, _ := withCertificate(t, func(*x509.Certificate) {})
+	named, namedCA := withCertificate(t, func(c *x509.Certificate) { c.DNSNames = []string{"db.corner.example"} })
+	expired, expiredCA := withCertificate(t, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-24 * time.Hour) })
+	other, _ := withCertificate(t, func(*x509.Certificate) {})
+
+	for name, test := range map[string]struct {
+		dsn, step   string
+		said, means string
+		mend        string
+	}{
+		"no such host":      {"host=no-such-host.invalid connect_timeout=5", "DNS", "no-such-host.invalid", "name", "nslookup no-such-host.invalid"},
+		"refused":           {"host=localhost port=" + closed, "TCP", "refused", "nothing listens on port " + closed, "pg_isready -h localhost -p " + closed},
+		"a socket":          {"host=/nowhere sslmode=disable", "TCP", "/nowhere", "no server listens on this socket", ""},
+		"silence":           {"host=127.0.0.1 connect_timeout=1 port=" + silent, "TLS", "timeout", "says nothing", ""},
+		"cut":               {"host=127.0.0.1 port=" + cut, "TLS", "", "cut at once", ""},
+		"no TLS":            {"host=127.0.0.1 port=" + plain, "TLS", "no TLS", "turn TLS on", "alter system set ssl = on;  select pg_reload_conf();"},
+		"no PostgreSQL":     {"host=127.0.0.1 port=" + web, "TLS", `"H"`, "no PostgreSQL", ""},
+		"TLS that hangs":    {"host=127.0.0.1 connect_timeout=1 port=" + stuck, "TLS", "", "fell silent", ""},
+		"an unknown root":   {"host=localhost port=" + unknown, "TLS", "unknown authority", "Corner Shop Root", ""},
+		"another root file": {"host=localhost port=" + other + " sslrootcert=" + namedCA, "TLS", "", "not in " + namedCA, ""},
+		"under verify-ca":   {"host=localhost sslmode=verify-ca port=" + other + " sslrootcert=" + namedCA, "TLS", "unknown authority", "not in " + namedCA, ""},
+		"a wrong name":      {"host=localhost port=" + named + " sslrootcert=" + namedCA, "TLS", "db.corner.example", "the certificate is for db.corner.example, and not for localhost", "host=db.corner.example"},
+		"expired":           {"host=localhost port=" + expired + " sslrootcert=" + expiredCA, "TLS", "expired", "needs a new one", "date -u"},
+		"two, both refused": {"host=localhost,127.0.0.1 port=" + closed, "TCP", "refused", "nothing listens", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			last, _ := visit(t, nil, failed, test.dsn)
+			if last.Step != test.step || last.Status != failure || !strings.Contains(last.Said, test.said) || !strings.Contains(last.Means, test.means) {
+				t.Errorf("got %+v\nwant %s: %q, %q", last, test.step, test.said, test.means)
+			}
+			if test.mend != "" && !slices.Contains(last.Mend, test.mend) {
+				t.Errorf("mended by %q, want %q", last.Mend, test.mend)
+			}
+		})
+	}
+}
+
+func TestDoctorGoesOnWhereOneOfSeveralHostsIsDown(t *testing.T) {
+	t.Parallel()
+	s := azureServer(t)
+	_, env := identityWith(t, s, "two-hosts", true)
+	_, port, _ := net.SplitHostPort(s.Addr())
+	_, all := visit(t, env, done, "host=127.0.0.1,127.0.0.1 port=1,"+port+" dbname=postgres sslrootcert="+s.CAFile())
+	for _, f := range all {
+		if f.Step == "TCP" && (f.Status != warning || !strings.Contains(f.Said, "refused")) {
+			t.Errorf("%+v", f)
+		}
+	}
+}
+
+func TestDoctorTellsWhereALoginBreaksOff(t *testing.T) {
+	t.Parallel()
+	s, err := entrapgtest.Start(t.Context(), entrapgtest.Config{Upstream: azureServer(t).AdminDSN()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	_, env := identityWith(t, s, "broken-off", true)
+	for name, test := range map[string]struct {
+		faults entrapgtest.Faults
+		step   string
+		means  string
+	}{
+		"at once":            {entrapgtest.Faults{CutLogin: entrapgtest.AtConnect}, "TLS", "cut at once"},
+		"after the password": {entrapgtest.Faults{CutLogin: entrapgtest.AfterPassword}, "login", "broke in the middle"},
+		"no TLS":             {entrapgtest.Faults{NoTLS: true}, "TLS", "turn TLS on"},
+		"Entra fails":        {entrapgtest.Faults{Entra: entrapgtest.EntraResets}, "credential", "check the network"},
+	} {
+		s.SetFaults(test.faults)
+		if last, _ := visit(t, env, failed); last.Step != test.step || !strings.Contains(last.Means, test.means) {
+			t.Errorf("%s: %+v", name, last)
+		}
+	}
+}
+
+// No test reaches Azure: what is said about its servers is checked by itself.
+func TestDoctorFillsInTheServersNameInAzuresCommands(t *testing.T) {
+	login, err := preview.Open("postgres://shop.postgres.database.azure.com/shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer login.Close()
+	d := &diagnosis{login: login, endpoints: endpointsOf(login.Config), token: &preview.Token{User: "shop-api"}, claims: claims.Claims{"oid": "1", "tid": "2", "idtyp": "app"}}
+	e := d.endpoints[0]
+	said := func(message string) error {
+		refused := &pgconn.PgError{Severity: "FATAL", Code: "28000", Message: message}
+		return &entrapg.LoginError{Err: refused, Hint: refusal.Of(refused).Hint}
+	}
+	const group = `--resource-group "$(az postgres flexible-server list --query "[?name=='shop'].resourceGroup" --output tsv)"`
+	for name, test := range map[string]struct {
+		trouble     *trouble
+		means, mend string
+	}{
+		"no such host":      {d.unknownHost(e, &net.DNSError{IsNotFound: true}), "private endpoint whose DNS zone is not linked", "az postgres flexible-server list --query '[].fullyQualifiedDomainName' --output tsv"},
+		"no answer":         {d.unreachable(e, context.DeadlineExceeded), "firewall lets this machine's address not in", "az postgres flexible-server firewall-rule create --name shop " + group + " --rule-name doctor --start-ip-address MY_ADDRESS --end-ip-address MY_ADDRESS"},
+		"refused":           {d.unreachable(e, syscall.ECONNREFUSED), "5432", "az postgres flexible-server start --name shop " + group},
+		"a slim container":  {d.noTLS(e, x509.UnknownAuthorityError{}, []*x509.Certificate{{Issuer: pkix.Name{CommonName: "DigiCert Global Root G2"}}}), "DigiCert Global Root G2 is missing on this machine", "apk add ca-certificates"},
+		"another tenant":    {d.refused(said("An error occurred while validating the access token. Please acquire a new token and retry")), "tenant", "az postgres flexible-server show --name shop " + group + " --query authConfig.tenantId --output tsv"},
+		"not from here":     {d.refused(said(`no pg_hba.conf entry for host "203.0.113.7", user "shop-api", database "shop", SSL encryption`)), "firewall", "az postgres flexible-server firewall-rule create --name shop " + group + " --rule-name doctor --start-ip-address MY_ADDRESS --end-ip-address MY_ADDRESS"},
+		"a private address": {&trouble{Means: describe([]string{"10.1.0.4"}, true)}, "a private endpoint or a virtual network", ""},
+		"a public address":  {&trouble{Means: describe([]string{"20.61.0.9"}, true)}, "public", ""},
+	} {
+		if !strings.Contains(test.trouble.Means, test.means) || test.mend != "" && !slices.Contains(test.trouble.Mend, test.mend) {
+			t.Errorf("%s: got %+v\nwant %q and %q", name, *test.trouble, test.means, test.mend)
+		}
+	}
+}
+
+func TestDoctorShowsProgressOfASlowStepOnATerminal(t *testing.T) {
+	out := &syncBuffer{}
+	d := &diagnosis{out: &terminal{Writer: out, live: true, width: 80}}
+	stop := d.progress("login")
+	await(t, func() bool { return strings.Contains(out.String(), "… login") }, out.String)
+	stop()
+	if !strings.HasSuffix(out.String(), "\r\x1b[K") {
+		t.Errorf("it is not wiped away: %q", out.String())
+	}
+	quick := &syncBuffer{}
+	(&diagnosis{out: &terminal{Writer: quick, live: true}}).progress("login")()
+	if quick.String() != "" {
+		t.Errorf("a quick step shows %q", quick.String())
+	}
+}
+
+// A syncBuffer is for a writer in another goroutine.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}

@@ -1,0 +1,321 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+
+	"github.com/entrapg/entrapg/entrapgtest"
+)
+
+var emulatorCommand = &command{
+	name:    "emulator",
+	summary: "stand in for Azure on this machine, for programs in any language",
+	example: "entrapg emulator\nentrapg emulator --identity shop-api --env-file .env",
+	about: "Starts a PostgreSQL that checks Entra tokens as Azure's does, an Entra tenant, and an endpoint of managed identities, on fixed ports, until Ctrl-C or SIGTERM. It prints what to paste into a shell for programs to find them, and then a line for each login, with the verdict and the reason. It needs PostgreSQL's programs on this machine, or another server by --upstream.\n" +
+		"Each principal gets a role of its own name. An administrator, db-admin unless --admin names others, can provision roles in the database postgres as on Azure, by pgaadauth_create_principal, pgaadauth_create_principal_with_oid and pgaadauth_list_principals: with --no-roles that is left to your own scripts.\n" +
+		"A principals file has a line for each: admin, user, guest, group, identity, system or service, a name, and for a group its members. Names with @ are people; system takes what follows /providers/ in a resource's ID, such as Microsoft.Web/sites/shop. Without any principal there is an identity shop-api.",
+	setup: func(flags *flag.FlagSet) runner {
+		e := &emulator{}
+		var file string
+		flags.StringVar(&e.config.Addr, "addr", "127.0.0.1:15432", "`ADDRESS` of the server")
+		flags.StringVar(&e.config.TenantAddr, "tenant-addr", "127.0.0.1:15433", "`ADDRESS` of the tenant, over HTTPS")
+		flags.StringVar(&e.config.IdentityAddr, "identity-addr", "127.0.0.1:15434", "`ADDRESS` of the endpoint of managed identities, over HTTP")
+		flags.Func("hostname", "a further `NAME` that the certificate is for; may be repeated", func(s string) error {
+			e.config.Hostnames = append(e.config.Hostnames, s)
+			return nil
+		})
+		flags.StringVar(&e.config.Upstream, "upstream", "", "`DSN` of a superuser, with password, on a PostgreSQL that runs already")
+		flags.DurationVar(&e.config.TokenLife, "token-life", time.Hour, "how `LONG` tokens are good")
+		flags.StringVar(&e.envFile, "env-file", "", "write the settings into this `FILE` too, in the form of a .env")
+		flags.StringVar(&file, "principals", "", "read principals from this `FILE`")
+		flags.BoolVar(&e.noRoles, "no-roles", false, "create no roles but the administrators'")
+		for kind, about := range map[string]string{
+			"admin": "an Entra administrator's `NAME`", "user": "a person's `NAME`, a user principal name", "guest": "a guest's `MAIL` address",
+			"group": "a group's `NAME`, and =MEMBER,MEMBER for its members", "identity": "a user-assigned identity's `NAME`",
+			"system": "the `RESOURCE` of a system-assigned identity", "service": "a service principal's display `NAME`",
+		} {
+			flags.Func(kind, about+"; may be repeated", func(s string) error {
+				name, members, _ := strings.Cut(s, "=")
+				e.add(kind, name, strings.FieldsFunc(members, func(r rune) bool { return r == ',' }))
+				return nil
+			})
+		}
+		return func(ctx context.Context, args []string, std streams) error {
+			if len(args) > 0 {
+				return wrongUse(fmt.Sprintf("emulator: unexpected argument %q", args[0]))
+			}
+			if e.config.TokenLife < time.Second {
+				return wrongUse("emulator: --token-life has to be 1s at the least")
+			}
+			if file != "" {
+				if err := e.read(file); err != nil {
+					return err
+				}
+			}
+			return e.run(ctx, std.out)
+		}
+	},
+}
+
+// An emulator is what to start.
+type emulator struct {
+	config  entrapgtest.Config
+	envFile string
+	noRoles bool
+	wanted  []wanted
+}
+
+// A wanted principal is one that the command line or a file asks for.
+type wanted struct {
+	kind, name string
+	members    []string // of a group
+}
+
+func (e *emulator) add(kind, name string, members []string) {
+	e.wanted = append(e.wanted, wanted{kind, name, members})
+}
+
+// read takes principals from a file.
+func (e *emulator) read(path string) error {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("--principals: %w", err)
+	}
+	n := 0
+	for line := range strings.Lines(string(content)) {
+		n++
+		line, _, _ = strings.Cut(line, "#")
+		words := strings.Fields(line)
+		switch {
+		case len(words) == 0:
+			continue
+		case len(words) == 1 || makers[words[0]] == nil || len(words) > 2 && words[0] != "group":
+			return wrongUse(fmt.Sprintf("--principals: %s, line %d: a line is KIND NAME, or group NAME MEMBER ...", path, n))
+		}
+		e.add(words[0], words[1], words[2:])
+	}
+	return nil
+}
+
+// makers make principals of each kind.
+var makers = map[string]func(*entrapgtest.Tenant, string) *entrapgtest.Principal{
+	"admin": func(t *entrapgtest.Tenant, name string) *entrapgtest.Principal {
+		if strings.Contains(name, "@") {
+			return t.NewUser(name)
+		}
+		return t.NewUserAssignedIdentity(name)
+	},
+	"user":  func(t *entrapgtest.Tenant, name string) *entrapgtest.Principal { return t.NewUser(name) },
+	"guest": func(t *entrapgtest.Tenant, name string) *entrapgtest.Principal { return t.NewGuest(name) },
+	"group": (*entrapgtest.Tenant).NewGroup, "identity": (*entrapgtest.Tenant).NewUserAssignedIdentity,
+	"system": (*entrapgtest.Tenant).NewSystemAssignedIdentity, "service": (*entrapgtest.Tenant).NewServicePrincipal,
+}
+
+func (e *emulator) run(ctx context.Context, out *terminal) (err error) {
+	var lines sync.Mutex // logins are told by many goroutines
+	started := false
+	e.config.OnLogin = func(l entrapgtest.Login) {
+		lines.Lock()
+		defer lines.Unlock()
+		if started {
+			writeLogin(out, l)
+		}
+	}
+	server, err := entrapgtest.Start(ctx, e.config)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, server.Close()) }()
+	principals, err := e.populate(ctx, server)
+	if err != nil {
+		return err
+	}
+	settings, err := settingsFor(ctx, server, principals)
+	if err != nil {
+		return err
+	}
+	if e.envFile != "" {
+		if err := writeEnv(e.envFile, settings); err != nil {
+			return err
+		}
+		defer os.Remove(e.envFile)
+	}
+	lines.Lock()
+	e.introduce(out, server, principals, settings)
+	started = true
+	lines.Unlock()
+	<-ctx.Done()
+	out.printf("%s\n", out.dim("stopped"))
+	return nil
+}
+
+// A resident is a principal that the emulator has.
+type resident struct {
+	*entrapgtest.Principal
+	admin bool
+}
+
+func (e *emulator) populate(ctx context.Context, server *entrapgtest.Server) ([]resident, error) {
+	wanted := e.wanted
+	has := func(admin bool) bool {
+		for _, w := range wanted {
+			if (w.kind == "admin") == admin {
+				return true
+			}
+		}
+		return false
+	}
+	if !has(false) {
+		e.add("identity", "shop-api", nil)
+	}
+	if !has(true) {
+		e.add("admin", "db-admin", nil)
+	}
+	var all []resident
+	byName := map[string]*entrapgtest.Principal{}
+	for _, w := range e.wanted {
+		if w.name == "" {
+			return nil, wrongUse("emulator: a principal has no name")
+		}
+		p := makers[w.kind](server.Tenant, w.name)
+		byName[w.name] = p
+		all = append(all, resident{p, w.kind == "admin"})
+	}
+	for _, w := range e.wanted {
+		for _, member := range w.members {
+			m := byName[member]
+			if m == nil {
+				return nil, wrongUse(fmt.Sprintf("emulator: group %s: there is no principal %s", w.name, member))
+			}
+			m.Groups = append(m.Groups, byName[w.name])
+		}
+	}
+	for _, r := range all {
+		var err error
+		switch {
+		case r.admin:
+			err = server.CreateAdmin(ctx, "", r.Principal)
+		case !e.noRoles:
+			err = server.CreateRole(ctx, "", r.Principal)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// A variable of the environment.
+type variable struct{ name, value string }
+
+// settingsFor leads programs to the server, as the first identity that is no
+// administrator, or else with the token of the first principal that gets one.
+func settingsFor(ctx context.Context, server *entrapgtest.Server, residents []resident) ([]variable, error) {
+	settings := []variable{{"DATABASE_URL", server.DSN()}}
+	var identities []*entrapgtest.Principal
+	var first, admin *entrapgtest.Principal
+	for _, r := range residents {
+		managed := r.Kind == entrapgtest.UserAssignedIdentity || r.Kind == entrapgtest.SystemAssignedIdentity
+		if managed {
+			identities = append(identities, r.Principal)
+		}
+		switch {
+		case r.Kind == entrapgtest.Group:
+		case r.admin && admin == nil:
+			admin = r.Principal
+		case !r.admin && (first == nil || managed && first.ClientSecret+first.Password != ""):
+			first = r.Principal
+		}
+	}
+	if first == nil {
+		first = admin
+	}
+	for _, entry := range server.Tenant.NewHost(identities...).Environ() {
+		name, value, _ := strings.Cut(entry, "=")
+		settings = append(settings, variable{name, value})
+	}
+	if first.Kind == entrapgtest.UserAssignedIdentity || first.Kind == entrapgtest.SystemAssignedIdentity {
+		settings = append(settings, variable{"AZURE_TOKEN_CREDENTIALS", "ManagedIdentityCredential"})
+		if first.Kind == entrapgtest.UserAssignedIdentity {
+			settings = append(settings, variable{"AZURE_CLIENT_ID", first.ClientID})
+		}
+	} else {
+		for _, entry := range first.Environ() {
+			name, value, _ := strings.Cut(entry, "=")
+			settings = append(settings, variable{name, value})
+		}
+		settings = append(settings, variable{"AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential"}, variable{"SSL_CERT_FILE", server.CAFile()})
+	}
+	settings = append(settings, variable{"PGSSLROOTCERT", server.CAFile()}, variable{"NODE_EXTRA_CA_CERTS", server.CAFile()})
+	token, err := first.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{databaseScope}})
+	return append(settings, variable{"PGPASSWORD", token.Token}), err
+}
+
+func writeEnv(path string, settings []variable) error {
+	var b strings.Builder
+	for _, v := range settings {
+		fmt.Fprintf(&b, "%s='%s'\n", v.name, v.value)
+	}
+	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
+		return fmt.Errorf("--env-file: %w", err)
+	}
+	return nil
+}
+
+func (e *emulator) introduce(out *terminal, server *entrapgtest.Server, residents []resident, settings []variable) {
+	out.printf("%s PostgreSQL on %s, tenant on %s,\n  tokens live %s\n\n", out.good("✓"), out.bold(server.Addr()), server.Tenant.URL(), e.config.TokenLife)
+	for _, r := range residents {
+		what := string(r.Kind)
+		switch {
+		case r.admin:
+			what += ", Entra administrator"
+		case e.noRoles:
+			what += ", no role yet"
+		}
+		out.printf("  %-24s  %s\n", r.Name, what)
+		for _, entry := range r.Environ() {
+			if name, value, _ := strings.Cut(entry, "="); name == "AZURE_CLIENT_SECRET" || name == "AZURE_PASSWORD" || name == "AZURE_CLIENT_ID" && r.ClientID != "" {
+				out.printf("  %-24s  %s\n", "", out.dim(name+"="+value))
+			}
+		}
+		if len(r.Environ()) <= 2 && r.ClientID != "" {
+			out.printf("  %-24s  %s\n", "", out.dim("AZURE_CLIENT_ID="+r.ClientID))
+		}
+	}
+	out.printf("\n%s\n\n", out.bold("Paste this into a shell:"))
+	for _, v := range settings {
+		out.printf("export %s=%s\n", v.name, shell(v.value))
+	}
+	out.printf("\n")
+	then := "and then, for example: entrapg exec -- psql"
+	if e.envFile != "" {
+		then = "or, as it is in " + e.envFile + " too: entrapg exec --env-file " + shell(e.envFile) + " -- psql"
+	}
+	out.hang("", then)
+	out.hang("", "Another identity is one AZURE_CLIENT_ID away. Ctrl-C stops it all.")
+	out.printf("\n%s\n", out.bold("Logins:"))
+}
+
+// writeLogin writes one attempt to log in.
+func writeLogin(t *terminal, l entrapgtest.Login) {
+	verdict, why := t.good("✓"), "accepted"
+	switch {
+	case l.Code != "":
+		verdict, why = t.bad("✗"), l.Code+" "+l.Reason
+	case !l.Accepted:
+		verdict, why = t.dim("·"), l.Reason
+	}
+	who := l.User + " → " + l.Database
+	if l.Application != "" {
+		who += ", " + l.Application
+	}
+	t.hang(fmt.Sprintf("%s %s ", l.Time.Format(time.TimeOnly), verdict), who+": "+why)
+}

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/entrapg/entrapg/internal/preview"
+)
+
+func TestExecTellsLibpqWhatTheDSNSays(t *testing.T) {
+	for _, name := range []string{"PGHOST", "PGUSER", "PGSSLMODE", "PGSSLROOTCERT", "PGSERVICE", "PGDATABASE", "PGAPPNAME", "PGOPTIONS"} {
+		t.Setenv(name, "")
+	}
+	home := t.TempDir() // without a root.crt
+	t.Setenv("HOME", home)
+	bundle := filepath.Join(home, "bundle.pem")
+	ca := azureServer(t).CAFile()
+	if err := os.WriteFile(bundle, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("SSL_CERT_FILE", bundle)
+	services := filepath.Join(home, "services")
+	if err := os.WriteFile(services, []byte("[shop]\nhost=db.example\nuser=svc\ntarget_session_attrs=read-write\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	for _, test := range []struct{ dsn, want string }{
+		{"postgres://shop.postgres.database.azure.com/shop", "PGHOST=shop.postgres.database.azure.com PGPORT=5432 PGDATABASE=shop PGUSER=derived PGSSLMODE=verify-full PGSSLROOTCERT=" + bundle},
+		{"postgres://shop.postgres.database.azure.com/shop?sslmode=require", "PGSSLMODE=verify-full PGSSLROOTCERT=" + bundle},
+		{"host=h user=bob port=6543 sslmode=require", "PGHOST=h PGPORT=6543 PGUSER=bob PGSSLMODE=require PGSSLROOTCERT="},
+		{"host=h sslmode=verify-ca", "PGSSLMODE=verify-ca PGSSLROOTCERT=" + bundle},
+		{"host=h sslmode=verify-full sslrootcert=" + ca, "PGSSLMODE=verify-full PGSSLROOTCERT=" + ca},
+		{"host=h sslrootcert=system", "PGSSLMODE=verify-full PGSSLROOTCERT=system"},
+		{"postgres://127.0.0.1/d?sslmode=disable", "PGSSLMODE=disable PGSSLROOTCERT="},
+		{"postgres://a:1,b:2/d?target_session_attrs=any&connect_timeout=7", "PGHOST=a,b PGPORT=1,2 PGTARGETSESSIONATTRS=any PGCONNECT_TIMEOUT=7"},
+		{"host=h application_name=shop search_path='a, b' options='-c x.y=1'", `PGAPPNAME=shop PGOPTIONS=-c x.y=1 -c search_path=a,\ b`},
+		{"service=shop servicefile=" + services, "PGHOST=db.example PGUSER=svc PGTARGETSESSIONATTRS=read-write PGSERVICE= PGSERVICEFILE="},
+		{"host=h", "PGPASSFILE= PGHOSTADDR= PGGSSENCMODE=disable PGPASSWORD=secret"},
+		{"postgres://bob:local@127.0.0.1/d?sslmode=disable&entra_credential=none&pool_max_conns=3", "PGUSER=derived PGSSLMODE=disable PGOPTIONS="},
+	} {
+		login, err := preview.Open(test.dsn)
+		if err != nil {
+			t.Errorf("%s: %v", test.dsn, err)
+			continue
+		}
+		user := login.Config.User
+		if user == "" || login.Credential == "" {
+			user = "derived"
+		}
+		env := libpq(login, &preview.Token{Value: "secret", User: user})
+		text := strings.Join(environ(nil, env), "\n") + "\n"
+		login.Close()
+		for _, want := range strings.Split(strings.ReplaceAll(test.want, " PG", "\nPG"), "\n") {
+			name, value, _ := strings.Cut(want, "=")
+			if has := strings.Contains("\n"+text, "\n"+want+"\n"); value != "" && !has || value == "" && strings.Contains(text, name+"=") {
+				t.Errorf("%s: want %s in\n%s", test.dsn, want, text)
+			}
+		}
+	}
+}
+
+func TestExecPutsTheTokenIntoTheEnvironmentAlone(t *testing.T) {
+	t.Parallel()
+	_, env := identityWith(t, azureServer(t), "exec-env", true)
+	r := runAs(t, append(env, "PGPASSFILE=/nowhere", "PGHOSTADDR=192.0.2.1"), "exec", "--", "sh", "-c", `echo "$@"; env`, "sh", "--list", "one two")
+	lines := strings.Split(r.stdout, "\n")
+	if r.code != 0 || lines[0] != "--list one two" {
+		t.Fatalf("%+v", r)
+	}
+	for _, line := range lines[1:] {
+		name, value, _ := strings.Cut(line, "=")
+		if strings.Contains(value, "eyJ") != (name == "PGPASSWORD") {
+			t.Errorf("the token is in %s, or is missing there", name)
+		}
+		if name == "PGPASSFILE" || name == "PGHOSTADDR" {
+			t.Errorf("%s is left", name)
+		}
+	}
+}
+
+func TestExecEndsAsItsCommandDoes(t *testing.T) {
+	t.Parallel()
+	_, env := identityWith(t, azureServer(t), "exec-code", true)
+	for script, want := range map[string]int{"exit 0": 0, "exit 7": 7, "kill -TERM $$": -1} {
+		if r := runAs(t, env, "exec", "sh", "-c", script); r.code != want {
+			t.Errorf("%s: exit code %d, want %d", script, r.code, want)
+		}
+	}
+	for name, test := range map[string]struct {
+		env  []string
+		args []string
+		says string
+	}{
+		"no such command":  {env, []string{"exec", "--", "no-such-command"}, "no-such-command"},
+		"no token":         {append(env, "AZURE_CLIENT_ID=00000000-0000-0000-0000-000000000000"), []string{"exec", "--", "true"}, "no token from DefaultAzureCredential"},
+		"no configuration": {env, []string{"exec", "host=h sslmode=prefer", "--", "true"}, "sslmode"},
+	} {
+		if r := runAs(t, test.env, test.args...); r.code != failed || !strings.Contains(r.stderr, test.says) || r.stdout != "" {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+}
+
+func TestPsqlAndPgbenchLogInThroughExec(t *testing.T) {
+	t.Parallel()
+	s := azureServer(t)
+	_, env := identityWith(t, s, "psql", true)
+	_, stranger := identityWith(t, s, "stranger", false)
+
+	psql := installed(t, "psql")
+	if r := runAs(t, env, "exec", "--", psql, "-XAtc", "select session_user, current_database()"); r.code != 0 || r.stdout != "psql|postgres\n" {
+		t.Errorf("%+v", r)
+	}
+	if r := runAs(t, append(stranger, "PGUSER=psql"), "exec", "--", psql, "-XAtc", "select 1"); r.code == 0 || !strings.Contains(r.stderr, `password authentication failed for user "psql"`) {
+		t.Errorf("somebody else's role: %+v", r)
+	}
+	if r := runAs(t, stranger, "exec", "--", psql, "-XAtc", "select 1"); r.code == 0 {
+		t.Errorf("no role: %+v", r)
+	}
+
+	pgbench := installed(t, "pgbench")
+	before := len(s.Logins())
+	script := filepath.Join(t.TempDir(), "script.sql")
+	if err := os.WriteFile(script, []byte("select 1;\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := runAs(t, env, "exec", "--", pgbench, "--connect", "--no-vacuum", "--client", "4", "--time", "3", "--file", script)
+	if r.code != 0 || !strings.Contains(r.stdout, "number of failed transactions: 0 ") {
+		t.Errorf("%+v", r)
+	}
+	logins := 0
+	for _, l := range s.Logins()[before:] {
+		if l.User == "psql" && l.Accepted && l.Application == "pgbench" {
+			logins++
+		}
+	}
+	if logins < 20 {
+		t.Errorf("pgbench logged in %d times in three seconds", logins)
+	}
+}
+
+// installed finds one of PostgreSQL's programs.
+func installed(t *testing.T, name string) string {
+	t.Helper()
+	places, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
+	if bin := os.Getenv("ENTRAPG_POSTGRES_BIN"); bin != "" {
+		places = append(places, bin)
+	}
+	for _, place := range slices.Backward(places) {
+		if path := filepath.Join(place, name); exec.Command(path, "--version").Run() == nil {
+			return path
+		}
+	}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Skip(err)
+	}
+	return path
+}
+
+func TestDSNComesFromWhereItIsSaid(t *testing.T) {
+	t.Parallel()
+	const show = `echo "$PGHOST $PGDATABASE"`
+	file := filepath.Join(t.TempDir(), ".env")
+	content := "# a comment\n\nexport DATABASE_URL='postgres://user:pw@127.0.0.3/file?entra_credential=none&sslmode=disable' # where\nPGAPPNAME=\"shop # 1\"\n"
+	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dsn := func(n int, name string) string {
+		return fmt.Sprintf("postgres://user:pw@127.0.0.%d/%s?entra_credential=none&sslmode=disable", n, name)
+	}
+	env := map[string]string{"DATABASE_URL": dsn(2, "variable")}
+	for name, test := range map[string]struct {
+		env  map[string]string
+		args []string
+		want string
+	}{
+		"DATABASE_URL":              {env, nil, "127.0.0.2 variable"},
+		"--dsn":                     {env, []string{"--dsn", dsn(4, "flag")}, "127.0.0.4 flag"},
+		"an argument":               {env, []string{dsn(5, "argument")}, "127.0.0.5 argument"},
+		"a file":                    {env, []string{"--env-file", file}, "127.0.0.3 file"},
+		"an argument beside a file": {env, []string{"--env-file=" + file, dsn(5, "argument")}, "127.0.0.5 argument"},
+	} {
+		var set []string
+		for _, name := range slices.Sorted(maps.Keys(test.env)) {
+			set = append(set, name+"="+test.env[name])
+		}
+		args := append(append([]string{"exec"}, test.args...), "--", "sh", "-c", show)
+		if r := runAs(t, set, args...); r.code != 0 || strings.TrimSpace(r.stdout) != test.want {
+			t.Errorf("%s: %+v, want %s", name, r, test.want)
+		}
+	}
+	if r := runAs(t, nil, "exec", "--env-file", file, "--", "sh", "-c", `echo "$PGAPPNAME"`); r.stdout != "shop # 1\n" {
+		t.Errorf("%+v", r)
+	}
+	if r := runAs(t, nil, "token", "--env-file", "/nowhere/.env"); r.code != failed || !strings.Contains(r.stderr, "--env-file") {
+		t.Errorf("%+v", r)
+	}
+}

@@ -1,0 +1,7 @@
+//go:build !linux && !darwin
+
+package main
+
+import "os"
+
+func columns(*os.File) (int, bool) { return 0, false }

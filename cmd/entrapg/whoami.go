@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"time"
+
+	"github.com/entrapg/entrapg"
+	"github.com/entrapg/entrapg/internal/claims"
+	"github.com/entrapg/entrapg/internal/preview"
+)
+
+var whoamiCommand = &command{
+	name: "whoami", takes: "[DSN]",
+	summary: "show whose token it is, and the PostgreSQL user it leads to",
+	example: "entrapg whoami\nentrapg whoami --json | jq -r .user",
+	about: "Asks for a token and shows the identity behind it, the claims that matter, the credential that produced it, and the PostgreSQL user that a login would use, with the rule that found it. The token itself is not shown, and no server is asked.\n" +
+		aboutDSN + " Without any, the token is for the public cloud.",
+	setup: func(flags *flag.FlagSet) runner {
+		var t target
+		t.define(flags)
+		asJSON := flags.Bool("json", false, "write JSON")
+		return func(ctx context.Context, args []string, std streams) error {
+			login, err := t.open(args, anywhere)
+			if err != nil {
+				return err
+			}
+			defer login.Close()
+			if login.Credential == "" {
+				return wrongUse("entra_credential=none has no identity but the DSN's user")
+			}
+			tried := listen()
+			token, err := login.Token(ctx)
+			var noUser *entrapg.UsernameError
+			if err != nil && (token == nil || !errors.As(err, &noUser)) {
+				return err
+			}
+			who := identify(login, token, tried, time.Now())
+			if *asJSON {
+				return errors.Join(std.out.json(who), err)
+			}
+			who.write(std.out)
+			return err
+		}
+	},
+}
+
+// An identity is what a token tells.
+type identity struct {
+	Kind       string            `json:"kind"` // of principal
+	Name       string            `json:"name,omitempty"`
+	User       string            `json:"user,omitempty"`
+	Rule       string            `json:"rule,omitempty"`
+	Credential string            `json:"credential"`
+	Scope      string            `json:"scope"`
+	Expires    time.Time         `json:"expires"`
+	Left       int               `json:"expires_in"` // seconds
+	Size       int               `json:"size"`       // bytes
+	Claims     map[string]string `json:"claims"`
+	Groups     int               `json:"groups"`
+}
+
+// shown are the claims that tell who somebody is, and what for.
+var shown = []struct{ key, label string }{
+	{"aud", "audience"},
+	{"tid", "tenant"},
+	{"oid", "object ID"},
+	{"appid", "client ID"},
+	{"upn", "upn"},
+	{"preferred_username", "preferred"},
+	{"unique_name", "unique name"},
+	{"app_displayname", "app name"},
+	{"xms_mirid", "resource"},
+}
+
+func identify(login *preview.Login, token *preview.Token, tried *attempts, now time.Time) *identity {
+	who := &identity{
+		Kind: "unknown: the token is no JSON Web Token", User: token.User, Rule: rule(login, token), Credential: tried.name(login.Credential),
+		Scope: login.Scope, Expires: token.Expires.UTC().Truncate(time.Second), Left: int(token.Expires.Sub(now).Seconds()), Size: len(token.Value),
+		Claims: map[string]string{},
+	}
+	c, err := claims.Parse(token.Value)
+	if err != nil {
+		return who
+	}
+	for _, claim := range shown {
+		if text := c.Text(claim.key); text != "" {
+			who.Claims[claim.key] = text
+		}
+	}
+	groups, _ := c["groups"].([]any)
+	who.Groups = len(groups)
+	who.Kind = kind(c)
+	who.Name = c.RoleName().Role
+	if who.Name == "" {
+		who.Name = c.ApplicationName().Role
+	}
+	if login.Config.User == "" && who.Kind == managedIdentity {
+		who.Name = token.User // the token for the database does not name it
+	}
+	return who
+}
+
+// Kinds of principals, as tokens tell them apart.
+const (
+	person           = "person"
+	managedIdentity  = "managed identity"
+	servicePrincipal = "service principal"
+)
+
+func kind(c claims.Claims) string {
+	switch {
+	case c.Text("xms_mirid") != "" || c.Text("xms_idrel") != "" || c.Text("idtyp") == "app" && c.Text("appidacr") == "2" && c.Text("app_displayname") == "":
+		return managedIdentity
+	case c.Text("idtyp") == "app" || c.Text("scp") == "" && c.Text("upn") == "" && c.Text("unique_name") == "" && c.Text("appid") != "":
+		return servicePrincipal
+	default:
+		return person
+	}
+}
+
+// rule says where the user comes from.
+func rule(login *preview.Login, token *preview.Token) string {
+	switch {
+	case token.Claim != "":
+		return "the claim " + token.Claim
+	case token.User == "":
+		return ""
+	default:
+		return "the DSN, its service or PGUSER"
+	}
+}
+
+func (who *identity) write(out *terminal) {
+	row := func(label, text string) {
+		if text != "" {
+			out.field(label, text)
+		}
+	}
+	name := who.Kind
+	if who.Name != "" {
+		name = out.bold(who.Name) + ", " + who.Kind
+	}
+	row("identity", name)
+	if who.User != "" {
+		row("user", out.bold(who.User)+", from "+who.Rule)
+	}
+	row("credential", who.Credential)
+	row("lifetime", fmt.Sprintf("%s left, until %s", round(time.Duration(who.Left)*time.Second), who.Expires.Format("2006-01-02 15:04:05 MST")))
+	for _, claim := range shown {
+		row(claim.label, who.Claims[claim.key])
+	}
+	if who.Groups > 0 {
+		row("groups", fmt.Sprint(who.Groups))
+	}
+}
+
+// round writes a duration as people say it: 59m, 4h 10m, 12s.
+func round(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm %02ds", int(d.Minutes()), int(d.Seconds())%60)
+	default:
+		return fmt.Sprintf("%dh %02dm", int(d.Hours()), int(d.Minutes())%60)
+	}
+}

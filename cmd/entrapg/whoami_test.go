@@ -1,0 +1,80 @@
+package main
+
+import (
+	"encoding/json"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/entrapg/entrapg/entrapgtest"
+)
+
+func TestTokenPrintsTheTokenAndNothingElse(t *testing.T) {
+	t.Parallel()
+	_, env := identityWith(t, azureServer(t), "token", true)
+	for _, args := range [][]string{{"token"}, {"token", "host=shop.postgres.database.azure.com"}, {"token", "--dsn", "host=h user=somebody"}} {
+		r := runAs(t, env, args...)
+		if r.code != 0 || !regexp.MustCompile(`^eyJ[\w-]+\.[\w-]+\.[\w-]+\n$`).MatchString(r.stdout) || r.stderr != "" {
+			t.Errorf("%q: %+v", args, r)
+		}
+	}
+}
+
+func TestWhoamiShowsTheUserAndTheRuleThatFoundIt(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("SSL_CERT_FILE is for Linux")
+	}
+	s := azureServer(t)
+	_, identity := identityWith(t, s, "who-identity", false)
+	overHTTPS := func(p *entrapgtest.Principal) []string {
+		return append(p.Environ(), "SSL_CERT_FILE="+s.CAFile(), "AZURE_TOKEN_CREDENTIALS=EnvironmentCredential")
+	}
+	service := overHTTPS(s.Tenant.NewServicePrincipal("deployer"))
+	alice := overHTTPS(s.Tenant.NewUser("alice@contoso.example"))
+
+	for name, test := range map[string]struct {
+		env                          []string
+		args                         []string
+		kind, user, rule, credential string
+	}{
+		"a managed identity":  {identity, nil, managedIdentity, "who-identity", "the claim xms_mirid of a token for Azure Resource Manager", "ManagedIdentityCredential, of DefaultAzureCredential"},
+		"a service principal": {service, nil, servicePrincipal, "deployer", "the claim app_displayname", "EnvironmentCredential, of DefaultAzureCredential"},
+		"a person":            {alice, nil, person, "alice@contoso.example", "the claim upn", "EnvironmentCredential, of DefaultAzureCredential"},
+		"a person as a group": {alice, []string{"host=h user=readers"}, person, "readers", "the DSN, its service or PGUSER", "EnvironmentCredential, of DefaultAzureCredential"},
+		"one credential":      {alice, []string{"host=h entra_credential=environment"}, person, "alice@contoso.example", "the claim upn", "EnvironmentCredential"},
+	} {
+		r := runAs(t, test.env, append([]string{"whoami", "--json"}, test.args...)...)
+		var got identityJSON
+		if err := json.Unmarshal([]byte(r.stdout), &got); err != nil {
+			t.Errorf("%s: %v: %+v", name, err, r)
+			continue
+		}
+		if want := (identityJSON{test.kind, test.user, test.rule, test.credential}); got != want {
+			t.Errorf("%s: got %+v, want %+v", name, got, want)
+		}
+		r = runAs(t, test.env, append([]string{"whoami"}, test.args...)...)
+		words := strings.Join(strings.Fields(r.stdout), " ")
+		if r.code != 0 || !strings.Contains(words, "user "+test.user+", from "+test.rule) || !strings.Contains(words, test.kind) || !strings.Contains(words, "59m") {
+			t.Errorf("%s: %+v", name, r)
+		}
+		if strings.Contains(r.stdout+r.stderr, "eyJ") {
+			t.Errorf("%s: the token shows", name)
+		}
+		fits(t, r.stdout)
+	}
+}
+
+type identityJSON struct{ Kind, User, Rule, Credential string }
+
+// fits checks that a text looks right in 80 columns.
+func fits(t *testing.T, text string) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		if n := len([]rune(line)); n > 80 || strings.HasSuffix(line, " ") || strings.Contains(line, "\x1b") {
+			t.Errorf("%d columns: %q", n, line)
+		}
+	}
+}
