@@ -144,8 +144,8 @@ SCRAM            Azure    hello   -       -       -       hello   hello   hello
 SCRAM            outside  hello   -       -       -       user    hello   hello
 SCRAM            loopback hello   user    -       -       user    hello   hello
 OAUTHBEARER      Azure    hello   -       -       -       hello   hello   hello
-OAUTHBEARER      outside  hello   -       -       -       user    hello   hello
-OAUTHBEARER      loopback hello   user    -       -       user    hello   hello
+OAUTHBEARER      outside  hello   -       -       -       SECRET  hello   hello
+OAUTHBEARER      loopback hello   SECRET  -       -       SECRET  hello   hello
 GSS              Azure    hello   -       -       -       hello   hello   hello
 GSS              outside  hello   -       -       -       user    hello   hello
 GSS              loopback hello   user    -       -       user    hello   hello

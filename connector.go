@@ -73,7 +73,7 @@
 //     sockets. Anything else that could send the token in plaintext, prefer and
 //     allow among it, is a [ConfigError].
 //
-// Inside it, require_auth=password applies unless the DSN has another: who asks
+// Inside it, require_auth=password,oauth applies unless the DSN has another: who asks
 // for a hash of the token, or for nothing at all, is no server of Azure's, or the
 // role is not mapped.
 //
@@ -113,6 +113,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/entrapg/entrapg/internal/refusal"
 )
 
 var (
@@ -218,6 +220,10 @@ func (c *Connector) login(ctx context.Context, user string, t *token) (conn driv
 		return nil, false, fmt.Errorf("entrapg: %w", err)
 	}
 	l.abort()
+	if !l.refused && refusal.OfBearer(err) { // which pgx's hook does not tell
+		l.refused = true
+		account.refuse(user, t)
+	}
 	if l.refused {
 		c.refusals.Add(1)
 	}

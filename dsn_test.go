@@ -58,7 +58,7 @@ func TestUnusableSettingsAreNamedBeforeAnythingHappens(t *testing.T) {
 		"a pool's setting":        {host + "pool_max_conns=3", nil, "pool_max_conns", "PoolConfig"},
 		"channel binding":         {host + "channel_binding=require", nil, "channel_binding", "leave it out"},
 		"no password method":      {host + "require_auth=scram-sha-256", nil, "require_auth", "password"},
-		"password forbidden":      {host + "require_auth=!password", nil, "require_auth", "password"},
+		"password forbidden":      {host + "require_auth=!password,!oauth", nil, "require_auth", "password"},
 		"a blank WithScope":       {host, []entrapg.Option{entrapg.WithScope(" ")}, "WithScope", "empty"},
 		"a nil function":          {host, []entrapg.Option{entrapg.WithCredential(credentialFunc(nil))}, "WithCredential", "nil"},
 		"no dialer":               {host, []entrapg.Option{entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.DialFunc = nil })}, "WithConnConfig", "DialFunc"},

@@ -2,6 +2,7 @@ package entrapg
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 
@@ -47,6 +48,10 @@ func (a *account) lend(config *pgx.ConnConfig, user string, t *token) *login {
 		return conn, nil
 	}
 
+	if t != a.password && config.OAuthTokenProvider == nil {
+		config.OAuthTokenProvider = func(context.Context) (string, error) { return l.lent() }
+	}
+
 	buildFrontend := config.BuildFrontend
 	config.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
 		return buildFrontend(&loginReader{Reader: r}, w)
@@ -85,6 +90,15 @@ func (a *account) lend(config *pgx.ConnConfig, user string, t *token) *login {
 		return nil
 	}
 	return l
+}
+
+// lent returns the token to a server that asks for it by OAUTHBEARER, while the
+// login lasts: open connections have this function too.
+func (l *login) lent() (string, error) {
+	if l.config == nil || l.config.Password == "" {
+		return "", errors.New("entrapg: a token is for logging in alone")
+	}
+	return l.config.Password, nil
 }
 
 // takeBack removes the token once it has been used.

@@ -21,10 +21,12 @@ import (
 // [WithConnConfig]. The rules
 // for TLS are applied to every connection anew.
 //
-// pgxpool's hooks allow almost all that Connector does, with two exceptions. A
+// pgxpool's hooks allow almost all that Connector does, with three exceptions. A
 // token that the server refuses is dropped, but pgxpool makes no second attempt
 // by itself: the query in hand fails, with pgx's error instead of a
-// [LoginError], and the next connection has a new token. And where a connection
+// [LoginError], and the next connection has a new token. Of a refusal by
+// OAUTHBEARER, which Azure does not use, no hook learns: such a token stays. And
+// where a connection
 // breaks in the middle of a login, the [pgconn.ConnectError] that pgxpool
 // returns has the token in Config.Password; its text has not. With
 // entra_credential=none, the configuration's ConnString has the DSN as it was

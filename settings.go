@@ -53,12 +53,9 @@ func newSettings(sources *tokenSources, dsn string, opts []Option, shared bool, 
 		return nil, &UsernameError{Problem: "entra_credential=none has no token to derive it from"}
 	}
 	if !rules.password {
-		if err := cleartextAllowed(&config.Config); err != nil {
+		if err := requireToken(&config.Config); err != nil {
 			return nil, err
 		}
-		// Azure asks for nothing else. Who does is not the server, or the role is
-		// not mapped; neither gets a hash of the token, nor queries without it.
-		config.RequireAuth = cmp.Or(config.RequireAuth, "password")
 	}
 	if err := rules.secure(&config.Config); err != nil {
 		return nil, err

@@ -78,21 +78,33 @@ func (r transportRules) plaintextAllowed(host string) error {
 	}
 }
 
-// cleartextAllowed refuses settings that forbid what a token is sent as: a
-// cleartext password, inside TLS.
-func cleartextAllowed(config *pgconn.Config) error {
+// tokenMethods are the ways in which a token is sent, inside TLS: as a cleartext
+// password, which is Azure's, and by OAUTHBEARER, which PostgreSQL 18 has. Who asks
+// for another one is not the server, or the role is not mapped; neither gets a hash
+// of the token, nor queries without it.
+const tokenMethods = "password,oauth"
+
+// requireToken has pgx answer to tokenMethods alone, and refuses settings that
+// forbid all of them.
+func requireToken(config *pgconn.Config) error {
 	if config.ChannelBinding == "require" {
 		return &ConfigError{Setting: "channel_binding", Problem: "channel_binding=require is for SCRAM, and a token is sent as a cleartext password inside TLS: leave it out"}
+	}
+	if config.RequireAuth == "" {
+		config.RequireAuth = tokenMethods
+		return nil
 	}
 	methods := strings.Split(config.RequireAuth, ",")
 	for i := range methods {
 		methods[i] = strings.TrimSpace(methods[i])
 	}
 	negated := strings.HasPrefix(methods[0], "!")
-	if config.RequireAuth != "" && (negated && slices.Contains(methods, "!password") || !negated && !slices.Contains(methods, "password")) {
-		return &ConfigError{Setting: "require_auth", Problem: "it forbids password, which is how a token is sent: use require_auth=password, or leave it out"}
+	for _, method := range strings.Split(tokenMethods, ",") {
+		if negated && !slices.Contains(methods, "!"+method) || !negated && slices.Contains(methods, method) {
+			return nil
+		}
 	}
-	return nil
+	return &ConfigError{Setting: "require_auth", Problem: "it forbids password and oauth, which is how a token is sent: use require_auth=" + tokenMethods + ", or leave it out"}
 }
 
 // isLocal reports whether packets to host stay on this machine.

@@ -98,6 +98,7 @@ type client struct {
 	net.Conn // with TLS, if the client asked for it
 	startup  pgproto3.StartupMessage
 	raw      []byte // the startup message as it came
+	greeting []byte // what goes before the first message to it
 	login    Login
 }
 
@@ -166,6 +167,9 @@ func newClient(conn net.Conn, raw []byte, encrypted bool) (*client, error) {
 	if c.login.Database == "" {
 		c.login.Database = c.login.User
 	}
+	if c.startup.ProtocolVersion != pgproto3.ProtocolVersion30 {
+		c.greeting, _ = (&pgproto3.NegotiateProtocolVersion{}).Encode(nil)
+	}
 	return c, nil
 }
 
@@ -205,7 +209,11 @@ func (s *Server) logIn(ctx context.Context, c *client, faults Faults) (net.Conn,
 		return s.handOver(ctx, c)
 	}
 
-	password, err := c.askPassword()
+	ask := c.askPassword
+	if s.config.OAuth {
+		ask = c.askBearer
+	}
+	password, err := ask()
 	if err != nil {
 		return nil, err
 	}
@@ -219,6 +227,9 @@ func (s *Server) logIn(ctx context.Context, c *client, faults Faults) (net.Conn,
 		return nil, s.refuse(c, &refusal{code: r.Code, message: r.Message, hint: r.Hint, reason: "refused, as Faults.Refuse has it"})
 	}
 	if r := s.judge(c.login.User, m, password); r != nil {
+		if s.config.OAuth {
+			s.rejectBearer(c)
+		}
 		return nil, s.refuse(c, r)
 	}
 	return s.openSession(ctx, c, m)
@@ -226,31 +237,38 @@ func (s *Server) logIn(ctx context.Context, c *client, faults Faults) (net.Conn,
 
 // askPassword asks for a password in cleartext, as Azure does for a mapped role.
 func (c *client) askPassword() (string, error) {
-	var out []byte
-	if c.startup.ProtocolVersion != pgproto3.ProtocolVersion30 {
-		out, _ = (&pgproto3.NegotiateProtocolVersion{}).Encode(out)
-	}
-	out, _ = (&pgproto3.AuthenticationCleartextPassword{}).Encode(out)
-	if _, err := c.Write(out); err != nil {
-		return "", err
-	}
-	head := make([]byte, 5)
-	if _, err := io.ReadFull(c, head); err != nil {
-		return "", err
-	}
-	length := binary.BigEndian.Uint32(head[1:])
-	if head[0] != 'p' || length < 5 || length > maxPassword {
-		return "", errEnded
-	}
-	body := make([]byte, length-4)
-	if _, err := io.ReadFull(c, body); err != nil {
+	kind, body, err := c.ask(&pgproto3.AuthenticationCleartextPassword{})
+	if err != nil {
 		return "", err
 	}
 	password, ended := bytes.CutSuffix(body, []byte{0})
-	if !ended {
+	if kind != 'p' || !ended {
 		return "", errEnded
 	}
 	return string(password), nil
+}
+
+// ask sends a request and returns the answer's type and content.
+func (c *client) ask(request pgproto3.BackendMessage) (kind byte, body []byte, err error) {
+	out, err := request.Encode(c.greeting)
+	if err != nil {
+		return 0, nil, err
+	}
+	c.greeting = nil
+	if _, err := c.Write(out); err != nil {
+		return 0, nil, err
+	}
+	head := make([]byte, 5)
+	if _, err := io.ReadFull(c, head); err != nil {
+		return 0, nil, err
+	}
+	length := binary.BigEndian.Uint32(head[1:])
+	if length < 5 || length > maxPassword {
+		return 0, nil, errEnded
+	}
+	body = make([]byte, length-4)
+	_, err = io.ReadFull(c, body)
+	return head[0], body, err
 }
 
 // openSession logs in to the real server as the client's role and tells the

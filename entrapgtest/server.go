@@ -66,6 +66,10 @@ type Config struct {
 	// PostgreSQL in the public cloud by default.
 	Audience string
 
+	// OAuth makes the server ask mapped roles for their token by OAUTHBEARER, as
+	// PostgreSQL 18 and later can, instead of for a password.
+	OAuth bool
+
 	// Addr is where to listen, "127.0.0.1:0" by default.
 	Addr string
 

@@ -54,7 +54,7 @@ var meanings = []struct {
 	{"", []string{"valid audience claim", "token.postgres.cosmos.azure.com"}, Meaning{CosmosAudience, "the token is for another service: Azure Cosmos DB for PostgreSQL wants entra_scope=https://token.postgres.cosmos.azure.com/.default"}},
 	{"", []string{"valid audience claim"}, Meaning{Audience, "the token is for another service or cloud: set entra_scope to the resource that the server names, followed by /.default"}},
 	{"", []string{"access token", "invalid format"}, Meaning{Malformed, "the token was altered or cut on its way: pass on exactly what the credential returned"}},
-	{"", []string{"error occurred while validating the access token"}, Meaning{NoToken, "the server takes this for no token of its tenant: check that the identity belongs to the tenant that the server trusts"}},
+	{"", []string{"error occurred while validating the access token"}, noToken},
 	{"", []string{"valid oid claim"}, Meaning{NoObject, "the token names no object: log in as a user, a service principal or a managed identity"}},
 	{"", []string{"cannot generate", "AAD_AUTH_TOKENTYPE_APP_USER"}, Meaning{PersonAsService, "a person's token was used for the role of a service: log in as that service, set user to your own role, or create the role again with type user"}},
 	{"", []string{"is neither", "AAD_AUTH_TOKENTYPE_APP_USER"}, Meaning{ServiceAsPerson, "an application's or managed identity's token was used for a person's role: set user to the identity's own role, or create the role again with type service"}},
@@ -69,6 +69,7 @@ var meanings = []struct {
 
 var (
 	pgBouncer = Meaning{PgBouncer, "PgBouncer on port 6432 could not handle the token, as older ones fail on long ones: connect to port 5432, or log in as a managed identity, whose token is short"}
+	noToken   = Meaning{NoToken, "the server takes this for no token of its tenant: check that the identity belongs to the tenant that the server trusts"}
 	notMapped = Meaning{NotMapped, "the server asks this role for an ordinary password, so no Entra principal is mapped to it: create the role with pgaadauth_create_principal, or set user to one that is mapped"}
 	notAsked  = Meaning{NotAsked, "the server asks for no token, as none of Azure's does: for one that is meant to let everybody in, set entra_credential=none, or require_auth=none,password"}
 )
@@ -116,6 +117,8 @@ func method(err error) Meaning {
 		return Meaning{}
 	}
 	switch text := err.Error(); {
+	case OfBearer(err):
+		return noToken
 	case strings.Contains(text, "failed SASL auth"), strings.Contains(text, "failed: server requested"):
 		return notMapped
 	case strings.Contains(text, "failed: server did not complete authentication"):
@@ -123,6 +126,12 @@ func method(err error) Meaning {
 	default:
 		return Meaning{}
 	}
+}
+
+// OfBearer reports whether a server refused a token by OAUTHBEARER's own means, of
+// which pgx makes an error of no type.
+func OfBearer(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "OAuth authentication failed: ")
 }
 
 // servers walks through an error. pgx joins the errors of all attempts, of which

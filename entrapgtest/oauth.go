@@ -1,0 +1,44 @@
+package entrapgtest
+
+import (
+	"bytes"
+	"encoding/json"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// bearer is the mechanism by which PostgreSQL 18 and later take tokens.
+// https://www.rfc-editor.org/rfc/rfc7628
+const bearer = "OAUTHBEARER"
+
+// askBearer asks for a token by OAUTHBEARER. It returns an empty one where the
+// client asks first where to get it.
+func (c *client) askBearer() (string, error) {
+	kind, body, err := c.ask(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{bearer}})
+	if err != nil {
+		return "", err
+	}
+	var first pgproto3.SASLInitialResponse
+	if kind != 'p' || first.Decode(body) != nil || first.AuthMechanism != bearer {
+		return "", errEnded
+	}
+	// n,a=USER,^Ahost=HOST^Aauth=Bearer TOKEN^A^A
+	for field := range bytes.SplitSeq(first.Data, []byte{1}) {
+		if token, ok := bytes.CutPrefix(field, []byte("auth=Bearer ")); ok {
+			return string(token), nil
+		}
+	}
+	return "", nil
+}
+
+// rejectBearer tells a client by OAUTHBEARER's own means that its token does not
+// do, before the refusal itself. A client may be content with that, and leave.
+func (s *Server) rejectBearer(c *client) {
+	status, err := json.Marshal(map[string]string{
+		"status": "invalid_token", "scope": s.config.Audience + "/.default",
+		"openid-configuration": s.Tenant.URL() + "/" + s.Tenant.ID + "/v2.0/.well-known/openid-configuration",
+	})
+	if err == nil {
+		_, _, _ = c.ask(&pgproto3.AuthenticationSASLContinue{Data: status})
+	}
+}
