@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"log/slog"
+	"os"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -28,6 +30,77 @@ func ExampleNewConnector() {
 	}
 	fmt.Println("logged in as", user)
 	// Output: logged in as shop-api
+}
+
+// Tools that take the name of a driver and a DSN use entrapg by its name. The DSN
+// chooses the credential; here none, for a server on the developer's machine.
+func Example_driverName() {
+	db, err := sql.Open("entrapg", developerDSN())
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	var user string
+	if err := db.QueryRowContext(context.Background(), "select session_user").Scan(&user); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("logged in as", user)
+	// Output: logged in as postgres
+}
+
+// Many databases take one credential, and so one token.
+func ExampleWithCredential() {
+	dsn, credential := exampleServer("shop-tenants")
+
+	for _, name := range []string{"acme", "globex"} {
+		connector := entrapg.NewConnector(dsn+"&application_name="+name, entrapg.WithCredential(credential))
+		db := sql.OpenDB(connector)
+		defer db.Close()
+		if err := db.PingContext(context.Background()); err != nil {
+			log.Fatal(err)
+		}
+		// One for the database, and one that tells the name of the identity.
+		fmt.Println(name, "after", connector.Stats().TokenRequests, "token requests")
+	}
+	// Output:
+	// acme after 2 token requests
+	// globex after 2 token requests
+}
+
+// The scope of a cloud that entrapg does not know by its hosts.
+func ExampleWithScope() {
+	_, credential := exampleServer("shop-api")
+
+	db := sql.OpenDB(entrapg.NewConnector("host=db.example.com user=shop-api",
+		entrapg.WithCredential(credential), entrapg.WithScope("api://database.example.com")))
+	defer db.Close()
+
+	var token *entrapg.TokenError
+	if err := db.PingContext(context.Background()); errors.As(err, &token) {
+		fmt.Println("no token for", token.Scope) // a tenant knows scopes with /.default alone
+	}
+	// Output: no token for api://database.example.com
+}
+
+func ExampleWithLogger() {
+	dsn, credential := exampleServer("shop-api")
+	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{
+		Level: slog.LevelDebug,
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey || a.Key == "expires" {
+				return slog.Attr{} // which differ each time
+			}
+			return a
+		},
+	}))
+
+	db := sql.OpenDB(entrapg.NewConnector(dsn+"&user=shop-api", entrapg.WithCredential(credential), entrapg.WithLogger(logger)))
+	defer db.Close()
+	if err := db.PingContext(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+	// Output: level=DEBUG msg="entrapg: new token" credential=entrapgtest.Principal user=""
 }
 
 func ExamplePoolConfig() {
@@ -63,6 +136,34 @@ func ExampleConfigError() {
 		fmt.Println("check", config.Setting)
 	}
 	// Output: check sslmode
+}
+
+// Without its variables, the credential that the DSN chooses cannot be made.
+func ExampleTokenError() {
+	os.Unsetenv("AZURE_TENANT_ID")
+	db, err := sql.Open("entrapg", "host=myserver.postgres.database.azure.com user=shop-api entra_credential=environment")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+
+	var token *entrapg.TokenError
+	if err := db.PingContext(context.Background()); errors.As(err, &token) {
+		fmt.Println(token.Credential+":", token.Err)
+	}
+	// Output: EnvironmentCredential: missing environment variable AZURE_TENANT_ID
+}
+
+// A token that is no JSON Web Token tells no user, so the DSN has to.
+func ExampleUsernameError() {
+	db := sql.OpenDB(entrapg.NewConnector("host=db.example.com", entrapg.WithCredential(opaque{})))
+	defer db.Close()
+
+	var username *entrapg.UsernameError
+	if err := db.PingContext(context.Background()); errors.As(err, &username) {
+		fmt.Println(username.Problem)
+	}
+	// Output: the token is no JSON Web Token, so that no user can be derived from it
 }
 
 func ExampleLoginError() {

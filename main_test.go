@@ -8,6 +8,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 
 	"github.com/entrapg/entrapg"
 	"github.com/entrapg/entrapg/entrapgtest"
@@ -109,6 +113,16 @@ func exampleServer(name string) (dsn string, credential *entrapgtest.Principal) 
 		panic(err)
 	}
 	return server().DSN(), credential
+}
+
+// developerDSN is that of a server without Entra, with its password.
+func developerDSN() string { return server().AdminDSN() + " entra_credential=none" }
+
+// opaque is a credential whose tokens say nothing about anybody.
+type opaque struct{}
+
+func (opaque) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	return azcore.AccessToken{Token: "opaque", ExpiresOn: time.Now().Add(time.Hour)}, nil
 }
 
 // quote writes a value for a DSN of keywords.
