@@ -19,6 +19,7 @@ type bench struct {
 	dsn       *url.URL // names the user, because the other ways derive none
 	password  string   // a token that outlives the run
 	short     bool     // only to see that everything runs
+	begin     time.Time
 }
 
 func newBench(ctx context.Context, short bool) (*bench, error) {
@@ -26,7 +27,7 @@ func newBench(ctx context.Context, short bool) (*bench, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &bench{server: server, principal: server.Tenant.NewServicePrincipal("bench"), short: short}
+	b := &bench{server: server, principal: server.Tenant.NewServicePrincipal("bench"), short: short, begin: time.Now()}
 	if err := server.CreateRole(ctx, "", b.principal); err != nil {
 		server.Close()
 		return nil, err

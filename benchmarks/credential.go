@@ -51,7 +51,7 @@ func (b *bench) clientSecret(latency time.Duration) *credential {
 	return &credential{principal: b.principal, latency: latency, serial: true, caches: true}
 }
 
-var errEntraDown = errors.New("Entra does not answer")
+var errEntraDown = errors.New("no answer from Entra")
 
 func (c *credential) GetToken(ctx context.Context, options policy.TokenRequestOptions) (azcore.AccessToken, error) {
 	if c.serial {

@@ -10,16 +10,22 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"time"
 )
 
-const pictureFile = "../docs/performance.svg"
+const (
+	pictureFile = "../docs/performance.svg"
+	document    = "../docs/performance.md"
+)
 
 func main() {
 	onlyPicture := flag.Bool("picture", false, "draw the picture of results.json, and measure nothing")
@@ -62,7 +68,22 @@ func run(ctx context.Context, onlyPicture, short bool) error {
 	if err := os.WriteFile("results.md", []byte(r.markdown()), 0o644); err != nil {
 		return err
 	}
-	return r.draw()
+	return errors.Join(r.explain(), r.draw())
+}
+
+// explain puts the parts of a Connect into the document about it.
+func (r *Results) explain() error {
+	const from, to = "<!-- make bench writes from here -->\n", "<!-- to here -->"
+	text, err := os.ReadFile(document)
+	if err != nil {
+		return err
+	}
+	before, rest, ok := bytes.Cut(text, []byte(from))
+	_, after, ok2 := bytes.Cut(rest, []byte(to))
+	if !ok || !ok2 {
+		return fmt.Errorf("%s has no %q and %q", document, from, to)
+	}
+	return os.WriteFile(document, slices.Concat(before, []byte(from+"\n"+r.parts()+"\n"+to), after), 0o644)
 }
 
 func (r *Results) draw() error {

@@ -45,7 +45,7 @@ func (r *Results) picture() ([]byte, error) {
 	t := r.Timeline
 	write(14, 24, 9, ink, fmt.Sprintf("A connect every %.0f ms for each way. Tokens live %.0f s, a request for one takes %.0f ms, and for %.0f s (shaded) Entra is down.",
 		1000*t.Every, t.Life, 1000*t.Latency, t.Down[1]-t.Down[0]))
-	write(14, 11, 9, ink, r.Settings.String())
+	write(14, 11, 9, ink, r.String())
 
 	for i, w := range ways {
 		p, err := t.strip(w, i == len(ways)-1)
@@ -93,7 +93,7 @@ func (t *Timeline) strip(w way, last bool) (*plot.Plot, error) {
 	if err != nil {
 		return nil, err
 	}
-	down.Color, down.LineStyle.Width = shade, 0
+	down.Color, down.Width = shade, 0
 	grid := plotter.NewGrid()
 	grid.Vertical.Color, grid.Horizontal.Color = faint, faint
 	p.Add(down, grid)

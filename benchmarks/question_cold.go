@@ -41,7 +41,7 @@ func askColdPool(ctx context.Context, b *bench) ([]*Row, error) {
 		return took, err
 	}
 	times := map[string][]float64{}
-	ratios, err := settle(limit, pick(b, 9, 1), func(i int) (float64, error) {
+	ratios, err := b.settle(limit, pick(b, 9, 1), func(i int) (float64, error) {
 		a, s := ways[0], ways[1]
 		if i%2 == 1 {
 			a, s = s, a
@@ -139,7 +139,7 @@ func askColdCrowd(ctx context.Context, b *bench) ([]*Row, error) {
 		return quantile(took, 0.99), err
 	}
 	times := map[string][]float64{}
-	ratios, err := settle(limit, pick(b, 3, 1), func(i int) (float64, error) {
+	ratios, err := b.settle(limit, pick(b, 3, 1), func(i int) (float64, error) {
 		pair := []way{ways[0], ways[1]}
 		for j := range pair {
 			w := pair[(i+j)%2]

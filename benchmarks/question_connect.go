@@ -33,7 +33,7 @@ func askWarmConnect(ctx context.Context, b *bench) ([]*Row, error) {
 			rounds, target = pick(b, 1000, 10), limit
 		}
 		var own []float64
-		ratios, err := settle(target, rounds, func(i int) (float64, error) {
+		ratios, err := b.settle(target, rounds, func(i int) (float64, error) {
 			a, s, err := pair(ctx, i, connectors[w.name], connectors[floor])
 			own, least = append(own, milliseconds(a)), append(least, milliseconds(s))
 			return float64(a) / float64(s), err

@@ -93,11 +93,17 @@ func (r *Results) markdown() string {
 	for _, q := range questions {
 		fmt.Fprintf(&out, "- **%s**: %s\n", q.name, q.how)
 	}
-	out.WriteString("\n## What one Connect consists of\n\n| | ms | share |\n|---|---:|---:|\n")
+	return out.String()
+}
+
+// parts is the table of what one Connect consists of.
+func (r *Results) parts() string {
+	var out strings.Builder
+	out.WriteString("| | ms | share |\n|---|---:|---:|\n")
 	for _, p := range r.Anatomy {
-		fmt.Fprintf(&out, "| %s | %s | %.2f %% |\n", p.Name, thousandths(p.Took), 100*p.Share)
+		fmt.Fprintf(&out, "| %s | %s | %.3g %% |\n", p.Name, thousandths(p.Took), 100*p.Share)
 	}
-	out.WriteString("\nMedians, which need not add up.\n")
+	fmt.Fprintf(&out, "\nMedians, which need not add up; %s.\n", r.Settings)
 	return out.String()
 }
 
