@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"net/url"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -71,22 +73,30 @@ func pick[T any](b *bench, full, brief T) T {
 	return full
 }
 
-// connectors opens one connector of each way, all with a token at hand.
+// connectors opens one connector of each way, all at the same time, and has each
+// connect once.
 func (b *bench) connectors(ctx context.Context, c func() *credential) (map[string]driver.Connector, map[string]*credential, error) {
-	opened, credentials := map[string]driver.Connector{}, map[string]*credential{}
-	for _, w := range ways {
-		credentials[w.name] = c()
-		connector, err := b.open(ctx, w, credentials[w.name], nil)
-		if err == nil {
-			opened[w.name] = connector
-			_, err = connect(ctx, connector)
-		}
-		if err != nil {
-			closeAll(opened)
-			return nil, nil, err
-		}
+	opened, credentials := make([]driver.Connector, len(ways)), make([]*credential, len(ways))
+	errs := make([]error, len(ways))
+	var all sync.WaitGroup
+	for i, w := range ways {
+		credentials[i] = c()
+		all.Go(func() {
+			if opened[i], errs[i] = b.open(ctx, w, credentials[i], nil); errs[i] == nil {
+				_, errs[i] = connect(ctx, opened[i])
+			}
+		})
 	}
-	return opened, credentials, nil
+	all.Wait()
+	byName, credentialOf := map[string]driver.Connector{}, map[string]*credential{}
+	for i, w := range ways {
+		byName[w.name], credentialOf[w.name] = opened[i], credentials[i]
+	}
+	if err := errors.Join(errs...); err != nil {
+		closeAll(byName)
+		return nil, nil, err
+	}
+	return byName, credentialOf, nil
 }
 
 func closeAll(connectors map[string]driver.Connector) {

@@ -30,64 +30,67 @@ const (
 	failures        = 1200.0      // where a connect that failed is marked
 )
 
-// picture draws the timeline: a strip for each way, time from left to right.
+// In points.
+const width, strip, above, below = 860, 112, 50, 36
+
+// picture draws the timeline as SVG.
 func (r *Results) picture() ([]byte, error) {
-	const width, strip, above, below = 860, 92, 44, 58
-	height := above + strip*float64(len(ways)) + below
-	canvas := vgsvg.New(width, vg.Length(height))
+	canvas := vgsvg.New(width, vg.Length(above+strip*len(ways)+below))
+	if err := r.paint(canvas); err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	_, err := canvas.WriteTo(&out)
+	// Who looks at it seldom has gonum's fonts; Arial's letters are as wide.
+	return bytes.ReplaceAll(out.Bytes(), []byte("font-family:Liberation Sans;"), []byte("font-family:Liberation Sans,Arial,Helvetica,sans-serif;")), err
+}
+
+// paint draws a strip for each way, time from left to right.
+func (r *Results) paint(canvas vg.CanvasSizer) error {
 	whole := draw.New(canvas)
+	height := whole.Max.Y
 
 	write := func(x, y, size vg.Length, c color.Color, line string) {
 		whole.FillText(style(size, c), vg.Point{X: x, Y: y}, line)
 	}
-	write(14, vg.Length(height)-20, 14, ink, "Time to connect, through three lives of a token and an outage of Entra")
-	write(14, vg.Length(height)-36, 10, ink, "milliseconds, logarithmic; a mark at the top of a strip is a connect that failed")
+	write(14, height-20, 14, ink, "Time to connect, through three lives of a token and an outage of Entra")
+	write(14, height-36, 10, ink, "milliseconds, logarithmic; a mark at the top of a strip is a connect that failed")
 	t := r.Timeline
-	write(14, 24, 9, ink, fmt.Sprintf("A connect every %.0f ms for each way. Tokens live %.0f s, a request for one takes %.0f ms, and for %.0f s (shaded) Entra is down.",
+	write(14, 24, 9, ink, fmt.Sprintf("A connect every %.0f ms for each way. Tokens live %.0f s, a request for one takes %.0f ms, and for %.1f s (shaded) Entra is down.",
 		1000*t.Every, t.Life, 1000*t.Latency, t.Down[1]-t.Down[0]))
 	write(14, 11, 9, ink, r.String())
 
 	for i, w := range ways {
-		p, err := t.strip(w, i == len(ways)-1)
+		p, err := t.strip(w)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		top := vg.Length(height) - above - vg.Length(i*strip)
-		bottom := top - strip
-		if i == len(ways)-1 {
-			bottom -= 22 // for the axis of time
-		}
-		p.Draw(draw.Crop(draw.Canvas{Canvas: canvas, Rectangle: vg.Rectangle{
-			Min: vg.Point{X: 14, Y: bottom}, Max: vg.Point{X: width - 14, Y: top},
-		}}, 0, 0, 0, 0))
+		top := height - above - vg.Length(i*strip)
+		write(14, top-8, 10, ink, w.name+": "+w.what)
+		p.Draw(draw.Canvas{Canvas: whole, Rectangle: vg.Rectangle{
+			Min: vg.Point{X: 14, Y: top - strip + 6}, Max: vg.Point{X: width - 14, Y: top - 17},
+		}})
 	}
-	var out bytes.Buffer
-	_, err := canvas.WriteTo(&out)
-	return out.Bytes(), err
+	return nil
 }
 
+var sans = font.Font{Typeface: "Liberation", Variant: "Sans"}
+
 func style(size vg.Length, c color.Color) text.Style {
-	return text.Style{Color: c, Font: font.From(plot.DefaultFont, size), Handler: plot.DefaultTextHandler, YAlign: draw.YCenter}
+	return text.Style{Color: c, Font: font.From(sans, size), Handler: plot.DefaultTextHandler, YAlign: draw.YCenter}
 }
 
 // strip is one way's plot.
-func (t *Timeline) strip(w way, last bool) (*plot.Plot, error) {
+func (t *Timeline) strip(w way) (*plot.Plot, error) {
 	p := plot.New()
-	p.BackgroundColor = color.Transparent
-	p.Title.Text = fmt.Sprintf("%s: %s", w.name, w.what)
-	p.Title.TextStyle = style(10, ink)
-	p.Title.TextStyle.XAlign = draw.XCenter
-	p.Title.Padding = 2
+	p.BackgroundColor = nil // transparent
 	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 0, t.Until, lowest, highest
 	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.ConstantTicks{{Value: 1, Label: "1"}, {Value: 10, Label: "10"}, {Value: 100, Label: "100"}, {Value: 1000, Label: "1000"}}
 	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
 		axis.Color, axis.Tick.Color, axis.Tick.Label.Color = ink, ink, ink
-		axis.Tick.Label.Font.Size, axis.Padding = 9, 0
+		axis.Tick.Label.Font, axis.Padding = font.From(sans, 9), 0
 	}
-	p.X.Tick.Marker = t.seconds(last)
-	if !last {
-		p.X.Tick.Length = 0
-	}
+	p.X.Tick.Marker = t.seconds()
 
 	down, err := plotter.NewPolygon(plotter.XYs{{X: t.Down[0], Y: lowest}, {X: t.Down[1], Y: lowest}, {X: t.Down[1], Y: highest}, {X: t.Down[0], Y: highest}})
 	if err != nil {
@@ -144,14 +147,11 @@ func (t *Timeline) points(name string) (served []plotter.XYs, refused plotter.XY
 }
 
 // seconds are the ticks of the axis of time.
-func (t *Timeline) seconds(labels bool) plot.ConstantTicks {
+func (t *Timeline) seconds() plot.ConstantTicks {
 	var ticks plot.ConstantTicks
 	for i := range 7 {
-		tick := plot.Tick{Value: t.Until * float64(i) / 6, Label: " "}
-		if labels {
-			tick.Label = fmt.Sprintf("%.4g s", tick.Value)
-		}
-		ticks = append(ticks, tick)
+		at := t.Until * float64(i) / 6
+		ticks = append(ticks, plot.Tick{Value: at, Label: fmt.Sprintf("%.4g s", at)})
 	}
 	return ticks
 }

@@ -4,13 +4,14 @@ import (
 	"context"
 	"database/sql/driver"
 	"runtime"
+	"slices"
 	"time"
 )
 
 var warmConnect = question{
 	name: "Connect as a whole, with a fresh token",
 	how: "Connect of each way in turns with the static password's, first the one and then the other; the median of the pairs' ratios. " +
-		"The credential caches and answers at once. Allocations are medians of batches, those of the server in the same process among them.",
+		"The credential caches and answers at once. Allocations are the least of several batches, those of the server in the same process among them.",
 	ask: askWarmConnect,
 }
 
@@ -50,9 +51,9 @@ func askWarmConnect(ctx context.Context, b *bench) ([]*Row, error) {
 
 	allocations := &Row{Name: "allocations of Connect", Unit: "n", Figures: map[string]Figure{}, Of: "beyond " + floor, Target: "≤ +10"}
 	counts := map[string][]float64{}
-	for range pick(b, 9, 3) {
+	for range pick(b, 15, 2) {
 		for _, w := range ways {
-			n, err := mallocs(pick(b, 50, 5), func() error {
+			n, err := mallocs(pick(b, 30, 5), func() error {
 				_, err := connect(ctx, connectors[w.name])
 				return err
 			})
@@ -63,7 +64,7 @@ func askWarmConnect(ctx context.Context, b *bench) ([]*Row, error) {
 		}
 	}
 	for name, c := range counts {
-		allocations.Figures[name] = Figure{Value: median(c)}
+		allocations.Figures[name] = Figure{Value: slices.Min(c)} // what else the process does can only add
 	}
 	allocations.judge(allocations.Figures[ours].Value <= allocations.Figures[floor].Value+allowed)
 	return []*Row{whole, allocations}, nil

@@ -27,12 +27,12 @@ const (
 	panicked = 2
 )
 
-// watch has all ways connect on a schedule, which no slow connect holds up. The
-// outage hides the second renewal.
+// watch has all ways connect on a schedule, which no slow connect holds up.
+// Renewals are due at 15 s and about 30 s; the outage falls on the second.
 func watch(ctx context.Context, b *bench) (*Timeline, *Row, error) {
 	second := pick(b, time.Second, 50*time.Millisecond)
 	life, latency, every := 20*second, second/2, pick(b, second/5, second)
-	down, up, until := 30*second, 33*second, 60*second
+	down, up, until := 29*second, 65*second/2, 60*second
 
 	b.tokensLive(life)
 	defer b.tokensLive(0)
