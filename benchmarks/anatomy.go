@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"time"
 
@@ -29,9 +30,11 @@ func anatomy(ctx context.Context, b *bench, tokenStep time.Duration) ([]Part, er
 			dialled = time.Now()
 			return conn, err
 		}
-		config.AfterNetConnect = func(_ context.Context, _ *pgconn.Config, conn net.Conn) (net.Conn, error) {
+		config.AfterNetConnect = func(ctx context.Context, _ *pgconn.Config, conn net.Conn) (net.Conn, error) {
+			// pgx leaves the handshake to the first write.
+			err := conn.(*tls.Conn).HandshakeContext(ctx)
 			secured = time.Now()
-			return conn, nil
+			return conn, err
 		}
 		config.AfterConnect = func(context.Context, *pgconn.PgConn) error {
 			accepted = time.Now()
@@ -44,7 +47,7 @@ func anatomy(ctx context.Context, b *bench, tokenStep time.Duration) ([]Part, er
 	}
 	defer closeConnector(connector)
 
-	var whole, before, tcp, tls, login, after, server []float64
+	var whole, before, tcp, handshake, login, after, server []float64
 	for i := range pick(b, 301, 4) {
 		begin := time.Now()
 		took, err := connect(ctx, connector)
@@ -65,7 +68,7 @@ func anatomy(ctx context.Context, b *bench, tokenStep time.Duration) ([]Part, er
 		whole = append(whole, milliseconds(took))
 		before = append(before, milliseconds(dialling.Sub(begin)))
 		tcp = append(tcp, milliseconds(dialled.Sub(dialling)))
-		tls = append(tls, milliseconds(secured.Sub(dialled)))
+		handshake = append(handshake, milliseconds(secured.Sub(dialled)))
 		login = append(login, milliseconds(accepted.Sub(secured)))
 		after = append(after, milliseconds(begin.Add(took).Sub(accepted)))
 		server = append(server, milliseconds(forked))
@@ -77,7 +80,7 @@ func anatomy(ctx context.Context, b *bench, tokenStep time.Duration) ([]Part, er
 		part("the token step", milliseconds(tokenStep)),
 		part("the rest of what entrapg and pgx do before they dial", max(0, median(before)-milliseconds(tokenStep))),
 		part("TCP connection", median(tcp)),
-		part("TLS handshake, client and server", median(tls)),
+		part("TLS handshake, client and server", median(handshake)),
 		part("PostgreSQL's fork and authentication", postgres),
 		part("the test server's judgement of the token, and relaying", median(login)-postgres),
 		part("what pgx does afterwards", median(after)),

@@ -64,7 +64,7 @@ func (r *Row) judge(ok bool) {
 // median is over the limit: a machine that does something else meanwhile is no
 // reason to miss it. There is an end to that, so that the run has one.
 func (b *bench) settle(limit float64, rounds int, round func(i int) (float64, error)) ([]float64, error) {
-	const repeats, patience = 3, 150 * time.Second
+	const repeats, patience = 3, 2 * time.Minute
 	var all []float64
 	for range repeats {
 		for range rounds {

@@ -26,8 +26,8 @@ var (
 )
 
 const (
-	lowest, highest = 1.0, 2000.0 // milliseconds
-	failures        = 1200.0      // where a connect that failed is marked
+	lowest, highest = 1.0, 10_000.0 // milliseconds
+	failures        = 6000.0        // where a connect that failed is marked
 )
 
 // In points.
@@ -85,7 +85,7 @@ func (t *Timeline) strip(w way) (*plot.Plot, error) {
 	p := plot.New()
 	p.BackgroundColor = nil // transparent
 	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 0, t.Until, lowest, highest
-	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.ConstantTicks{{Value: 1, Label: "1"}, {Value: 10, Label: "10"}, {Value: 100, Label: "100"}, {Value: 1000, Label: "1000"}}
+	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.ConstantTicks{{Value: 1, Label: "1"}, {Value: 10, Label: "10"}, {Value: 100, Label: "100"}, {Value: 1000, Label: "1000"}, {Value: 10_000, Label: "10000"}}
 	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
 		axis.Color, axis.Tick.Color, axis.Tick.Label.Color = ink, ink, ink
 		axis.Tick.Label.Font, axis.Padding = font.From(sans, 9), 0

@@ -110,12 +110,12 @@ func askColdCrowd(ctx context.Context, b *bench) ([]*Row, error) {
 	latency := pick(b, coldLatency, 20*time.Millisecond)
 	size := pick(b, 1000, 20)
 	requests := &Row{Name: "1,000 connects at once: requests", Unit: "n", Figures: map[string]Figure{}}
-	goroutines := &Row{Name: "goroutines beyond the callers", Unit: "n", Figures: map[string]Figure{}}
+	beyond := &Row{Name: "goroutines beyond the callers", Unit: "n", Figures: map[string]Figure{}}
 	slow := &Row{Name: "1,000 connects at once: p99", Unit: "ms", Figures: map[string]Figure{}}
 
 	once := func(w way) (float64, error) {
 		c := b.managedIdentity(latency)
-		base := runtime.NumGoroutine()
+		base := goroutines()
 		var count sync.Once
 		open := false
 		c.during = func() {
@@ -124,7 +124,7 @@ func askColdCrowd(ctx context.Context, b *bench) ([]*Row, error) {
 			}
 			count.Do(func() {
 				extra := float64(max(0, runtime.NumGoroutine()-base-size))
-				goroutines.Figures[w.name] = Figure{Value: max(goroutines.Figures[w.name].Value, extra)}
+				beyond.Figures[w.name] = Figure{Value: max(beyond.Figures[w.name].Value, extra)}
 			})
 		}
 		begin := time.Now()
@@ -167,9 +167,9 @@ func askColdCrowd(ctx context.Context, b *bench) ([]*Row, error) {
 	}
 	delete(requests.Figures, floor)
 	requests.valueAtMost(1)
-	goroutines.valueAtMost(1)
+	beyond.valueAtMost(1)
 	slow.atMost(limit, "static, without the latency", ratios)
-	return []*Row{requests, goroutines, slow}, nil
+	return []*Row{requests, beyond, slow}, nil
 }
 
 // crowd connects so many times at once, and tells how many milliseconds after

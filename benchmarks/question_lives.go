@@ -38,7 +38,7 @@ func askTurnover(ctx context.Context, b *bench) ([]*Row, error) {
 		return nil, err
 	}
 	var own, least []float64
-	ratios, err := b.settle(limit, pick(b, 9, 1), func(int) (float64, error) {
+	ratios, err := b.settle(limit, pick(b, 7, 1), func(int) (float64, error) {
 		var a, s time.Duration
 		end := time.Now().Add(window)
 		for i := 0; time.Now().Before(end); i++ {

@@ -25,7 +25,7 @@ func askManyConnectors(ctx context.Context, b *bench) ([]*Row, error) {
 	size := pick(b, 1000, 20)
 	requests := &Row{Name: "1,000 connectors: requests", Unit: "n", Figures: map[string]Figure{}}
 	memory := &Row{Name: "memory of an idle connector", Unit: "KiB", Figures: map[string]Figure{}, Of: "beyond pgx.ConnConfig"}
-	goroutines := &Row{Name: "goroutines of 1,000 connectors", Unit: "n", Figures: map[string]Figure{}}
+	idle := &Row{Name: "goroutines of 1,000 connectors", Unit: "n", Figures: map[string]Figure{}}
 
 	beyond := map[string][]float64{}
 	for range pick(b, 3, 1) {
@@ -45,7 +45,7 @@ func askManyConnectors(ctx context.Context, b *bench) ([]*Row, error) {
 		memory.Figures[w.name] = Figure{Value: median(beyond[w.name])}
 
 		c := b.managedIdentity(0)
-		base := runtime.NumGoroutine()
+		base := goroutines()
 		connectors, err := openAll(ctx, w, numbered(b.place(w, c, nil), size))
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", w.name, err)
@@ -54,7 +54,7 @@ func askManyConnectors(ctx context.Context, b *bench) ([]*Row, error) {
 			return nil, fmt.Errorf("%s: %w", w.name, err)
 		}
 		requests.Figures[w.name] = Figure{Value: float64(c.requests.Load())}
-		goroutines.Figures[w.name] = Figure{Value: float64(goroutinesBeyond(base))}
+		idle.Figures[w.name] = Figure{Value: float64(max(0, goroutines()-base))}
 		for _, c := range connectors {
 			closeConnector(c)
 		}
@@ -62,8 +62,8 @@ func askManyConnectors(ctx context.Context, b *bench) ([]*Row, error) {
 	delete(requests.Figures, floor)
 	requests.valueAtMost(1)
 	memory.valueAtMost(limitKiB)
-	goroutines.valueAtMost(0)
-	return []*Row{requests, memory, goroutines}, nil
+	idle.valueAtMost(0)
+	return []*Row{requests, memory, idle}, nil
 }
 
 // numbered gives copies of a place DSNs of their own.
@@ -152,15 +152,19 @@ func heapNow() float64 {
 	return float64(m.HeapAlloc)
 }
 
-// goroutinesBeyond counts those that stay: the server's end a moment after their
-// client.
-func goroutinesBeyond(base int) int {
-	beyond := 0
-	for range 50 {
-		if beyond = max(0, runtime.NumGoroutine()-base); beyond == 0 {
-			break
+// goroutines counts those that stay: the server's end a moment after their client.
+func goroutines() int {
+	n, same := runtime.NumGoroutine(), 0
+	for range 100 {
+		time.Sleep(10 * time.Millisecond)
+		switch now := runtime.NumGoroutine(); {
+		case now != n:
+			n, same = now, 0
+		case same == 10:
+			return n
+		default:
+			same++
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
-	return beyond
+	return n
 }
