@@ -75,14 +75,13 @@ func anatomy(ctx context.Context, b *bench, tokenStep time.Duration) ([]Part, er
 	}
 	total := median(whole)
 	part := func(name string, took float64) Part { return Part{name, took, took / total} }
-	postgres := min(median(server), median(login))
 	return []Part{
 		part("the token step", milliseconds(tokenStep)),
 		part("the rest of what entrapg and pgx do before they dial", max(0, median(before)-milliseconds(tokenStep))),
 		part("TCP connection", median(tcp)),
 		part("TLS handshake, client and server", median(handshake)),
-		part("PostgreSQL's fork and authentication", postgres),
-		part("the test server's judgement of the token, and relaying", median(login)-postgres),
+		part("login: the token judged, PostgreSQL's fork and authentication", median(login)),
+		part("of that, PostgreSQL alone when it is connected to directly", median(server)),
 		part("what pgx does afterwards", median(after)),
 		part("whole", total),
 	}, nil
