@@ -11,6 +11,7 @@ test: go postgres
 	go test $(race) -parallel 8 ./...
 	cd soak && go test $(race) ./...
 	cd examples && go test ./...
+	cd benchmarks && go test ./...
 
 # Programs of others log in to the emulator: node-postgres and Sequelize.
 clients: go postgres
@@ -25,6 +26,7 @@ lint: go
 	cd tools && go build -o ../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	bin/golangci-lint run ./...
 	cd soak && ../bin/golangci-lint run ./...
+	cd benchmarks && go mod tidy -diff && ../bin/golangci-lint run ./...
 	cd examples && go mod tidy -diff && ../bin/golangci-lint run ./...
 	cd examples/tools && go mod tidy -diff
 
@@ -48,8 +50,9 @@ soak: go postgres
 	@cd soak && go build -o ../bin/soak .
 	@exec bin/soak -for $(time)
 
+# Beside the alternatives; writes benchmarks/results.* and docs/performance.*.
 bench: go postgres
-	go test -run '^$$' -bench . .
+	cd benchmarks && go run .
 
 go:
 	@command -v go >/dev/null || { echo "Go 1.26 or newer is needed: https://go.dev/dl/" >&2; exit 1; }

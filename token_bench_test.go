@@ -2,6 +2,7 @@ package entrapg
 
 import (
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -20,18 +21,38 @@ func BenchmarkTokenStep(b *testing.B) {
 	get := func(n int) {
 		for range n {
 			if _, _, _, err := a.get(ctx, "app"); err != nil {
-				b.Fatal(err)
+				b.Error(err)
+				return
 			}
 		}
 	}
 
 	var current atomic.Pointer[token]
 	current.Store(s.current.Load())
-	var clock time.Time
-	var seen *token
 	floor := func(n int) {
+		var clock time.Time
+		var seen *token
 		for range n {
 			clock, seen = time.Now(), current.Load()
+		}
+		_, _ = clock, seen
+	}
+
+	const batch = 1 << 17
+	timed := func(f func(int)) float64 {
+		start := time.Now()
+		f(batch)
+		return float64(time.Since(start)) / batch
+	}
+	// crowd has 64 goroutines do what f does, each its share.
+	crowd := func(f func(int)) func(int) {
+		const goroutines = 64
+		return func(n int) {
+			var all sync.WaitGroup
+			for range goroutines {
+				all.Go(func() { f(n / goroutines) })
+			}
+			all.Wait()
 		}
 	}
 
@@ -40,20 +61,31 @@ func BenchmarkTokenStep(b *testing.B) {
 		get(b.N)
 	})
 	b.Run("floor", func(b *testing.B) { floor(b.N) })
-	b.Run("ratio", func(b *testing.B) {
-		const batch = 10_000
-		timed := func(f func(int)) float64 {
-			start := time.Now()
-			f(batch)
-			return float64(time.Since(start))
-		}
-		var ratios []float64
-		for range max(31, b.N/batch) {
-			ratios = append(ratios, timed(get)/timed(floor))
-		}
-		slices.Sort(ratios)
-		b.ReportMetric(ratios[len(ratios)/2], "×floor")
-		b.ReportMetric(0, "ns/op")
-	})
-	_, _ = clock, seen
+	for _, bench := range []struct {
+		name       string
+		get, floor func(int)
+	}{
+		{"ratio", get, floor},
+		{"parallel", crowd(get), crowd(floor)},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			var tokens, floors, toFloor, toOne []float64
+			for range max(31, b.N/batch) {
+				t, f, one := timed(bench.get), timed(bench.floor), timed(get)
+				tokens, floors = append(tokens, t), append(floors, f)
+				toFloor, toOne = append(toFloor, t/f), append(toOne, t/one)
+			}
+			b.ReportMetric(middle(tokens), "ns/token")
+			b.ReportMetric(middle(floors), "ns/floor")
+			b.ReportMetric(middle(toFloor), "×floor")
+			b.ReportMetric(middle(toOne), "×one")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// middle returns the median.
+func middle(values []float64) float64 {
+	slices.Sort(values)
+	return values[len(values)/2]
 }

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// A Part is one stretch of a Connect, a median in milliseconds, and its share of
+// the whole.
+type Part struct {
+	Name  string  `json:"name"`
+	Took  float64 `json:"took"`
+	Share float64 `json:"share"`
+}
+
+// anatomy takes a warm Connect of entrapg's apart by pgx's hooks. The token step
+// itself comes from the first question, because it is too short to be seen here.
+func anatomy(ctx context.Context, b *bench, tokenStep time.Duration) ([]Part, error) {
+	var dialling, dialled, secured, accepted time.Time
+	adjust := func(config *pgx.ConnConfig) {
+		dial := config.DialFunc
+		config.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			dialling = time.Now()
+			conn, err := dial(ctx, network, addr)
+			dialled = time.Now()
+			return conn, err
+		}
+		config.AfterNetConnect = func(ctx context.Context, _ *pgconn.Config, conn net.Conn) (net.Conn, error) {
+			// pgx leaves the handshake to the first write.
+			err := conn.(*tls.Conn).HandshakeContext(ctx)
+			secured = time.Now()
+			return conn, err
+		}
+		config.AfterConnect = func(context.Context, *pgconn.PgConn) error {
+			accepted = time.Now()
+			return nil
+		}
+	}
+	connector, err := b.open(ctx, ways[0], b.clientSecret(0), adjust)
+	if err != nil {
+		return nil, err
+	}
+	defer closeConnector(connector)
+
+	var whole, before, tcp, handshake, login, after, server []float64
+	for i := range pick(b, 301, 4) {
+		begin := time.Now()
+		took, err := connect(ctx, connector)
+		if err != nil {
+			return nil, err
+		}
+		// PostgreSQL alone, past the front: its fork, SCRAM and start of a session, over a Unix socket without TLS.
+		direct := time.Now()
+		conn, err := pgconn.Connect(ctx, b.server.AdminDSN())
+		if err != nil {
+			return nil, err
+		}
+		forked := time.Since(direct)
+		conn.Close(ctx)
+		if i == 0 { // the token was not there yet
+			continue
+		}
+		whole = append(whole, milliseconds(took))
+		before = append(before, milliseconds(dialling.Sub(begin)))
+		tcp = append(tcp, milliseconds(dialled.Sub(dialling)))
+		handshake = append(handshake, milliseconds(secured.Sub(dialled)))
+		login = append(login, milliseconds(accepted.Sub(secured)))
+		after = append(after, milliseconds(begin.Add(took).Sub(accepted)))
+		server = append(server, milliseconds(forked))
+	}
+	total := median(whole)
+	part := func(name string, took float64) Part { return Part{name, took, took / total} }
+	return []Part{
+		part("the token step", milliseconds(tokenStep)),
+		part("the rest of what entrapg and pgx do before they dial", max(0, median(before)-milliseconds(tokenStep))),
+		part("TCP connection", median(tcp)),
+		part("TLS handshake, client and server", median(handshake)),
+		part("login: the token judged, PostgreSQL's fork and authentication", median(login)),
+		part("of that, PostgreSQL alone when it is connected to directly", median(server)),
+		part("what pgx does afterwards", median(after)),
+		part("whole", total),
+	}, nil
+}

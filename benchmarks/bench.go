@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/entrapg/entrapg/entrapgtest"
+)
+
+// A bench is where all ways are measured: one server, and one principal with a
+// role on it.
+type bench struct {
+	server    *entrapgtest.Server
+	principal *entrapgtest.Principal
+	dsn       *url.URL // names the user, because the other ways derive none
+	password  string   // a token that outlives the run
+	short     bool     // only to see that everything runs
+	begin     time.Time
+}
+
+func newBench(ctx context.Context, short bool) (*bench, error) {
+	server, err := entrapgtest.Start(ctx, entrapgtest.Config{})
+	if err != nil {
+		return nil, err
+	}
+	b := &bench{server: server, principal: server.Tenant.NewServicePrincipal("bench"), short: short, begin: time.Now()}
+	if err := server.CreateRole(ctx, "", b.principal); err != nil {
+		server.Close()
+		return nil, err
+	}
+	token, err := b.principal.GetToken(ctx, databaseToken)
+	if err == nil {
+		b.password = token.Token
+		b.dsn, err = url.Parse(server.DSN())
+	}
+	if err != nil {
+		server.Close()
+		return nil, err
+	}
+	b.dsn.User = url.User(b.principal.Name)
+	return b, nil
+}
+
+// open makes a connector of one way. Adjust may be nil.
+func (b *bench) open(ctx context.Context, w way, c *credential, adjust func(*pgx.ConnConfig)) (driver.Connector, error) {
+	return w.open(ctx, b.place(w, c, adjust))
+}
+
+func (b *bench) place(w way, c *credential, adjust func(*pgx.ConnConfig)) place {
+	dsn := *b.dsn
+	if w.password {
+		dsn.User = url.UserPassword(b.principal.Name, b.password)
+	}
+	return place{dsn: dsn.String(), credential: c, adjust: adjust}
+}
+
+// tokensLive sets the life of tokens from now on; zero sets it back to an hour.
+func (b *bench) tokensLive(life time.Duration) {
+	b.server.SetFaults(entrapgtest.Faults{TokenLife: life})
+}
+
+// pick returns full, or brief for a short run.
+func pick[T any](b *bench, full, brief T) T {
+	if b.short {
+		return brief
+	}
+	return full
+}
+
+// connectors opens one connector of each way, all at the same time, and has each
+// connect once.
+func (b *bench) connectors(ctx context.Context, c func() *credential) (map[string]driver.Connector, map[string]*credential, error) {
+	opened, credentials := make([]driver.Connector, len(ways)), make([]*credential, len(ways))
+	errs := make([]error, len(ways))
+	var all sync.WaitGroup
+	for i, w := range ways {
+		credentials[i] = c()
+		all.Go(func() {
+			if opened[i], errs[i] = b.open(ctx, w, credentials[i], nil); errs[i] == nil {
+				_, errs[i] = connect(ctx, opened[i])
+			}
+		})
+	}
+	all.Wait()
+	byName, credentialOf := map[string]driver.Connector{}, map[string]*credential{}
+	for i, w := range ways {
+		byName[w.name], credentialOf[w.name] = opened[i], credentials[i]
+	}
+	if err := errors.Join(errs...); err != nil {
+		closeAll(byName)
+		return nil, nil, err
+	}
+	return byName, credentialOf, nil
+}
+
+func closeAll(connectors map[string]driver.Connector) {
+	for _, c := range connectors {
+		closeConnector(c)
+	}
+}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// A Row is one line of the table: one figure of every way, and what comes of
+// comparing them.
+type Row struct {
+	Question string            `json:"question"`
+	Name     string            `json:"name"`
+	Unit     string            `json:"unit"`
+	Figures  map[string]Figure `json:"figures"` // by the way's name; none where it cannot be asked
+
+	// Ratio is what the target is about, where it is about a ratio, and Of says to what.
+	Ratio   *float64 `json:"ratio,omitempty"`
+	Of      string   `json:"of,omitempty"`
+	Target  string   `json:"target,omitempty"`
+	Verdict string   `json:"verdict,omitempty"`
+	Rounds  int      `json:"rounds,omitempty"` // that the ratio is the median of
+}
+
+// A Figure is a number, and in some cases a word that says more.
+type Figure struct {
+	Value float64 `json:"value"`
+	Says  string  `json:"says,omitempty"`
+}
+
+const (
+	met    = "met"
+	notMet = "NOT MET"
+)
+
+// atMost judges a ratio that is the median of rounds. Of says what it relates to.
+func (r *Row) atMost(limit float64, of string, rounds []float64) {
+	r.compare(of, rounds)
+	r.Target = fmt.Sprintf("≤ %.4g×", limit)
+	r.judge(*r.Ratio <= limit)
+}
+
+// compare says how entrapg relates to something else, without a target.
+func (r *Row) compare(of string, rounds []float64) {
+	ratio := median(rounds)
+	r.Ratio, r.Of, r.Rounds = &ratio, of, len(rounds)
+}
+
+// valueAtMost judges entrapg's own figure.
+func (r *Row) valueAtMost(limit float64) {
+	r.Target = fmt.Sprintf("≤ %.4g", limit)
+	r.judge(r.Figures[ours].Value <= limit)
+}
+
+func (r *Row) judge(ok bool) {
+	if r.Verdict = notMet; ok {
+		r.Verdict = met
+	}
+}
+
+// settle takes so many rounds, and as many again, twice at the most, while their
+// median is over the limit: a machine that does something else meanwhile is no
+// reason to miss it. There is an end to that, so that the run has one.
+func (b *bench) settle(limit float64, rounds int, round func(i int) (float64, error)) ([]float64, error) {
+	const repeats, patience = 3, 2 * time.Minute
+	var all []float64
+	for range repeats {
+		for range rounds {
+			ratio, err := round(len(all))
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, ratio)
+		}
+		if median(all) <= limit || time.Since(b.begin) > patience {
+			break
+		}
+	}
+	return all, nil
+}
+
+func median(values []float64) float64 { return quantile(values, 0.5) }
+
+// quantile returns the smallest value that a share of all do not exceed.
+func quantile(values []float64, share float64) float64 {
+	if len(values) == 0 {
+		return math.NaN()
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	return sorted[max(0, int(math.Ceil(share*float64(len(sorted))))-1)]
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// String is short enough for a column.
+func (f Figure) String() string {
+	switch v := f.Value; {
+	case f.Says != "":
+		return f.Says
+	case v == math.Trunc(v) || math.Abs(v) >= 1000:
+		return strconv.FormatFloat(math.Round(v), 'f', 0, 64)
+	case math.Abs(v) >= 100:
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	case math.Abs(v) >= 10:
+		return strconv.FormatFloat(v, 'f', 1, 64)
+	default:
+		return strconv.FormatFloat(v, 'f', 2, 64)
+	}
+}

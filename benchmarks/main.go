@@ -1,0 +1,139 @@
+// Command benchmarks measures entrapg beside what a Go program would do instead:
+// on one server, in one run, as ratios. It prints one table, writes it to
+// results.md and results.json, and draws docs/performance.svg.
+//
+//	go run .           in this directory
+//	go run . -picture  draws the picture of the results.json that is there
+//
+// A target that is missed is said in the table; the exit code tells of what
+// could not be measured.
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"time"
+)
+
+const (
+	pictureFile = "../docs/performance.svg"
+	document    = "../docs/performance.md"
+)
+
+func main() {
+	onlyPicture := flag.Bool("picture", false, "draw the picture of results.json, and measure nothing")
+	short := flag.Bool("short", false, "only see that everything runs, and write nothing")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, *onlyPicture, *short); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, onlyPicture, short bool) error {
+	if onlyPicture {
+		var r Results
+		data, err := os.ReadFile("results.json")
+		if err == nil {
+			err = json.Unmarshal(data, &r)
+		}
+		if err != nil {
+			return err
+		}
+		return r.draw()
+	}
+	r, err := measure(ctx, short)
+	if r != nil {
+		fmt.Print(r.text())
+	}
+	if err != nil || short {
+		return err
+	}
+	data, err := r.marshal()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile("results.json", data, 0o644); err != nil {
+		return err
+	}
+	if err := os.WriteFile("results.md", []byte(r.markdown()), 0o644); err != nil {
+		return err
+	}
+	return errors.Join(r.explain(), r.draw())
+}
+
+// explain puts the parts of a Connect into the document about it.
+func (r *Results) explain() error {
+	const from, to = "<!-- make bench writes from here -->\n", "<!-- to here -->"
+	text, err := os.ReadFile(document)
+	if err != nil {
+		return err
+	}
+	before, rest, ok := bytes.Cut(text, []byte(from))
+	_, after, ok2 := bytes.Cut(rest, []byte(to))
+	if !ok || !ok2 {
+		return fmt.Errorf("%s has no %q and %q", document, from, to)
+	}
+	return os.WriteFile(document, slices.Concat(before, []byte(from+"\n"+r.parts()+"\n"+to), after), 0o644)
+}
+
+func (r *Results) draw() error {
+	svg, err := r.picture()
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(pictureFile, svg, 0o644)
+}
+
+// measure asks every question. What can be told despite an error is returned along with it.
+func measure(ctx context.Context, short bool) (_ *Results, failure error) {
+	begin := time.Now()
+	b, err := newBench(ctx, short)
+	if err != nil {
+		return nil, err
+	}
+	defer b.server.Close()
+	r := &Results{}
+	if r.Settings, err = settings(ctx, b); err != nil {
+		return nil, err
+	}
+	progress := func(name string) { fmt.Fprintf(os.Stderr, "%4.0f s  %s\n", time.Since(begin).Seconds(), name) }
+	var token time.Duration
+	for _, q := range questions {
+		progress(q.name)
+		rows, err := q.ask(ctx, b)
+		if err != nil {
+			failure = fmt.Errorf("%s: %w", q.name, err)
+			fmt.Fprintln(os.Stderr, failure)
+			continue
+		}
+		for _, row := range rows {
+			row.Question = q.name
+		}
+		if q.name == tokenStep.name {
+			token = time.Duration(rows[0].Figures[ours].Value)
+		}
+		r.Rows = append(r.Rows, rows...)
+	}
+	progress("the parts of a Connect")
+	if r.Anatomy, err = anatomy(ctx, b, token); err != nil {
+		return r, fmt.Errorf("the parts of a Connect: %w", err)
+	}
+	progress("the picture")
+	t, row, err := watch(ctx, b)
+	if err != nil {
+		return r, fmt.Errorf("the picture: %w", err)
+	}
+	r.Timeline, r.Rows = t, append(r.Rows, row)
+	r.Took = time.Since(begin).Seconds()
+	return r, failure
+}

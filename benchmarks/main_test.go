@@ -1,0 +1,80 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"io"
+	"reflect"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+// TestEveryQuestionIsAnswered runs everything in a shortened form, whose figures
+// mean nothing.
+func TestEveryQuestionIsAnswered(t *testing.T) {
+	r, err := measure(t.Context(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answered := map[string]bool{}
+	for _, row := range r.Rows {
+		answered[row.Question] = true
+		if _, ok := row.Figures[ours]; !ok {
+			t.Errorf("%q has no figure of entrapg's", row.Name)
+		}
+		for name := range row.Figures {
+			if !known(name) {
+				t.Errorf("%q has a figure of %q, which is no way", row.Name, name)
+			}
+		}
+	}
+	for _, q := range questions {
+		if !answered[q.name] {
+			t.Errorf("%q is not answered", q.name)
+		}
+	}
+	for line := range strings.Lines(r.text()) {
+		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > 100 && !strings.Contains(line, r.Date) {
+			t.Errorf("a line of %d columns: %s", n, line)
+		}
+	}
+	if md := r.markdown(); strings.Count(md, "\n| ") < len(r.Rows) {
+		t.Errorf("rows are missing in\n%s", md)
+	}
+
+	data, err := r.marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var again Results
+	if err := json.Unmarshal(data, &again); err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(r, &again) {
+		t.Errorf("results.json does not hold what was measured:\n%s", data)
+	}
+
+	svg, err := again.picture()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for decoder := xml.NewDecoder(bytes.NewReader(svg)); ; {
+		if _, err := decoder.Token(); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatalf("the picture is no XML: %v", err)
+		}
+	}
+}
+
+func known(name string) bool {
+	for _, w := range ways {
+		if w.name == name {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,227 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"fmt"
+	"net"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const coldLatency = 400 * time.Millisecond
+
+var coldPool = question{
+	name: "cold pool of 20, credential as the Azure CLI's",
+	how: "sql.OpenDB and 20 goroutines that each want a connection of their own; until all have one. A request takes 400 ms, nothing is cached, " +
+		"and one request is made at a time. The ratio is what is left of the time without those 400 ms, beside the same pool with a static password.",
+	ask: askColdPool,
+}
+
+func askColdPool(ctx context.Context, b *bench) ([]*Row, error) {
+	const limit, size = 1.1, 20
+	latency := pick(b, coldLatency, 20*time.Millisecond)
+	requests := &Row{Name: "cold pool of 20: requests", Unit: "n", Figures: map[string]Figure{}}
+	whole := &Row{Name: "cold pool of 20", Unit: "ms", Figures: map[string]Figure{}}
+
+	once := func(w way) (time.Duration, error) {
+		c := b.commandLine(latency)
+		begin := time.Now()
+		connector, err := b.open(ctx, w, c, nil)
+		if err != nil {
+			return 0, err
+		}
+		defer closeConnector(connector)
+		took, err := fillPool(ctx, connector, size, begin)
+		requests.Figures[w.name] = Figure{Value: max(requests.Figures[w.name].Value, float64(c.requests.Load()))}
+		return took, err
+	}
+	times := map[string][]float64{}
+	ratios, err := b.settle(limit, pick(b, 9, 1), func(i int) (float64, error) {
+		a, s := ways[0], ways[1]
+		if i%2 == 1 {
+			a, s = s, a
+		}
+		took := map[string]time.Duration{}
+		for _, w := range []way{a, s} {
+			t, err := once(w)
+			if err != nil {
+				return 0, err
+			}
+			took[w.name] = t
+			times[w.name] = append(times[w.name], milliseconds(t))
+		}
+		return float64(took[ours]-latency) / float64(took[floor]), nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range ways[2:] {
+		t, err := once(w)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", w.name, err)
+		}
+		times[w.name] = []float64{milliseconds(t)}
+	}
+	for name, t := range times {
+		whole.Figures[name] = Figure{Value: median(t)}
+	}
+	delete(requests.Figures, floor)
+	requests.valueAtMost(1)
+	whole.atMost(limit, "static, without the latency", ratios)
+	return []*Row{requests, whole}, nil
+}
+
+// fillPool opens a pool's connections all at once, and tells how long that took
+// since begin.
+func fillPool(ctx context.Context, connector driver.Connector, size int, begin time.Time) (time.Duration, error) {
+	db := sql.OpenDB(connector)
+	defer db.Close()
+	conns, errs := make([]*sql.Conn, size), make([]error, size)
+	var all sync.WaitGroup
+	for i := range size {
+		all.Go(func() { conns[i], errs[i] = db.Conn(ctx) })
+	}
+	all.Wait()
+	took := time.Since(begin)
+	for i, conn := range conns {
+		if errs[i] != nil {
+			return 0, errs[i]
+		}
+		conn.Close()
+	}
+	return took, nil
+}
+
+var coldCrowd = question{
+	name: "1,000 cold connects at once, credential as a managed identity's",
+	how: "1,000 goroutines call Connect of one connector at the same moment. A request takes 400 ms, nothing is cached, and requests do not wait for each other. " +
+		"Of those with a token, 200 at a time get through to the server, which takes 300. Goroutines are counted halfway through the first request, beyond the callers' own. " +
+		"The ratio is p99 without those 400 ms beside that of the static password.",
+	ask: askColdCrowd,
+}
+
+func askColdCrowd(ctx context.Context, b *bench) ([]*Row, error) {
+	const limit = 1.1
+	latency := pick(b, coldLatency, 20*time.Millisecond)
+	size := pick(b, 1000, 20)
+	requests := &Row{Name: "1,000 connects at once: requests", Unit: "n", Figures: map[string]Figure{}}
+	beyond := &Row{Name: "goroutines beyond the callers", Unit: "n", Figures: map[string]Figure{}}
+	slow := &Row{Name: "1,000 connects at once: p99", Unit: "ms", Figures: map[string]Figure{}}
+
+	once := func(w way) (float64, error) {
+		c := b.managedIdentity(latency)
+		base := goroutines()
+		var count sync.Once
+		open := false
+		c.during = func() {
+			if !open { // the constructor's request; the callers are not there yet
+				return
+			}
+			count.Do(func() {
+				extra := float64(max(0, runtime.NumGoroutine()-base-size))
+				beyond.Figures[w.name] = Figure{Value: max(beyond.Figures[w.name].Value, extra)}
+			})
+		}
+		begin := time.Now()
+		connector, err := b.open(ctx, w, c, gate(200))
+		if err != nil {
+			return 0, err
+		}
+		open = true
+		defer closeConnector(connector)
+		took, err := crowd(ctx, connector, size, begin)
+		requests.Figures[w.name] = Figure{Value: max(requests.Figures[w.name].Value, float64(c.requests.Load()))}
+		return quantile(took, 0.99), err
+	}
+	times := map[string][]float64{}
+	ratios, err := b.settle(limit, pick(b, 3, 1), func(i int) (float64, error) {
+		pair := []way{ways[0], ways[1]}
+		for j := range pair {
+			w := pair[(i+j)%2]
+			t, err := once(w)
+			if err != nil {
+				return 0, err
+			}
+			times[w.name] = append(times[w.name], t)
+		}
+		last := func(name string) float64 { return times[name][len(times[name])-1] }
+		return (last(ours) - milliseconds(latency)) / last(floor), nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range ways[2:] {
+		t, err := once(w)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", w.name, err)
+		}
+		times[w.name] = []float64{t}
+	}
+	for name, t := range times {
+		slow.Figures[name] = Figure{Value: median(t)}
+	}
+	delete(requests.Figures, floor)
+	requests.valueAtMost(1)
+	beyond.valueAtMost(1)
+	slow.atMost(limit, "static, without the latency", ratios)
+	return []*Row{requests, beyond, slow}, nil
+}
+
+// crowd connects so many times at once, and tells how many milliseconds after
+// begin each was through.
+func crowd(ctx context.Context, connector driver.Connector, size int, begin time.Time) ([]float64, error) {
+	took, errs := make([]float64, size), make([]error, size)
+	start := make(chan struct{})
+	var all sync.WaitGroup
+	for i := range size {
+		all.Go(func() {
+			<-start
+			_, errs[i] = connect(ctx, connector)
+			took[i] = milliseconds(time.Since(begin))
+		})
+	}
+	close(start)
+	all.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return nil, err
+		}
+	}
+	return took, nil
+}
+
+// gate lets so many connections at a time through to the server.
+func gate(size int) func(*pgx.ConnConfig) {
+	places := make(chan struct{}, size)
+	return func(config *pgx.ConnConfig) {
+		dial := config.DialFunc
+		config.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			select {
+			case places <- struct{}{}:
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+			conn, err := dial(ctx, network, addr)
+			if err != nil {
+				<-places
+				return nil, err
+			}
+			return &gated{Conn: conn, leave: sync.OnceFunc(func() { <-places })}, nil
+		}
+	}
+}
+
+type gated struct {
+	net.Conn
+	leave func()
+}
+
+func (g *gated) Close() error {
+	defer g.leave()
+	return g.Conn.Close()
+}

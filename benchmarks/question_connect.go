@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"database/sql/driver"
+	"runtime"
+	"slices"
+	"time"
+)
+
+var warmConnect = question{
+	name: "Connect as a whole, with a fresh token",
+	how: "Connect of each way in turns with the static password's, first the one and then the other; the median of the pairs' ratios. " +
+		"The credential caches and answers at once. Allocations are the least of several batches, those of the server in the same process among them.",
+	ask: askWarmConnect,
+}
+
+func askWarmConnect(ctx context.Context, b *bench) ([]*Row, error) {
+	const limit, allowed = 1.02, 10
+	connectors, _, err := b.connectors(ctx, func() *credential { return b.clientSecret(0) })
+	if err != nil {
+		return nil, err
+	}
+	defer closeAll(connectors)
+
+	whole := &Row{Name: "Connect", Unit: "ms", Figures: map[string]Figure{}}
+	var least []float64
+	for _, w := range ways {
+		if w.name == floor {
+			continue
+		}
+		rounds, target := pick(b, 250, 5), 1e9
+		if w.name == ours {
+			rounds, target = pick(b, 1000, 10), limit
+		}
+		var own []float64
+		ratios, err := b.settle(target, rounds, func(i int) (float64, error) {
+			a, s, err := pair(ctx, i, connectors[w.name], connectors[floor])
+			own, least = append(own, milliseconds(a)), append(least, milliseconds(s))
+			return float64(a) / float64(s), err
+		})
+		if err != nil {
+			return nil, err
+		}
+		whole.Figures[w.name] = Figure{Value: median(own)}
+		if w.name == ours {
+			whole.atMost(limit, floor, ratios)
+		}
+	}
+	whole.Figures[floor] = Figure{Value: median(least)}
+
+	allocations := &Row{Name: "allocations of Connect", Unit: "n", Figures: map[string]Figure{}, Of: "beyond " + floor, Target: "≤ +10"}
+	counts := map[string][]float64{}
+	for range pick(b, 15, 2) {
+		for _, w := range ways {
+			n, err := mallocs(pick(b, 30, 5), func() error {
+				_, err := connect(ctx, connectors[w.name])
+				return err
+			})
+			if err != nil {
+				return nil, err
+			}
+			counts[w.name] = append(counts[w.name], n)
+		}
+	}
+	for name, c := range counts {
+		allocations.Figures[name] = Figure{Value: slices.Min(c)} // what else the process does can only add
+	}
+	allocations.judge(allocations.Figures[ours].Value <= allocations.Figures[floor].Value+allowed)
+	return []*Row{whole, allocations}, nil
+}
+
+// pair connects by both ways, in an order that alternates.
+func pair(ctx context.Context, i int, a, b driver.Connector) (tookA, tookB time.Duration, err error) {
+	if i%2 == 1 {
+		tookB, tookA, err = pair(ctx, 0, b, a)
+		return tookA, tookB, err
+	}
+	if tookA, err = connect(ctx, a); err != nil {
+		return 0, 0, err
+	}
+	tookB, err = connect(ctx, b)
+	return tookA, tookB, err
+}
+
+// mallocs counts the allocations of one of n calls.
+func mallocs(n int, call func() error) (float64, error) {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range n {
+		if err := call(); err != nil {
+			return 0, err
+		}
+	}
+	runtime.ReadMemStats(&after)
+	return float64(after.Mallocs-before.Mallocs) / float64(n), nil
+}

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"sync"
+	"time"
+)
+
+const shortLife = 4 * time.Second
+
+var turnover = question{
+	name: "slowest connect while tokens turn over",
+	how: "Tokens live 4 s, and a request takes 500 ms; the credential caches as azidentity's do. entrapg and the static password connect in turns, without a pause, " +
+		"and of every window of 3.5 s, which has one turnover in it, the slowest of each are compared; the median of the windows' ratios. The other ways connect side by side afterwards, through two turnovers.",
+	ask: askTurnover,
+}
+
+func askTurnover(ctx context.Context, b *bench) ([]*Row, error) {
+	const limit = 1.2
+	life, latency := pick(b, shortLife, 800*time.Millisecond), pick(b, 500*time.Millisecond, 50*time.Millisecond)
+	window := life * 7 / 8
+	b.tokensLive(life)
+	defer b.tokensLive(0)
+	row := &Row{Name: "slowest connect at a turnover", Unit: "ms", Figures: map[string]Figure{}}
+
+	entra, err := b.open(ctx, ways[0], b.clientSecret(latency), nil)
+	if err != nil {
+		return nil, err
+	}
+	defer closeConnector(entra)
+	static, err := b.open(ctx, ways[1], nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	if _, _, err := pair(ctx, 0, entra, static); err != nil { // the first token
+		return nil, err
+	}
+	var own, least []float64
+	ratios, err := b.settle(limit, pick(b, 7, 1), func(int) (float64, error) {
+		var a, s time.Duration
+		end := time.Now().Add(window)
+		for i := 0; time.Now().Before(end); i++ {
+			tookA, tookS, err := pair(ctx, i, entra, static)
+			if err != nil {
+				return 0, err
+			}
+			a, s = max(a, tookA), max(s, tookS)
+		}
+		own, least = append(own, milliseconds(a)), append(least, milliseconds(s))
+		return float64(a) / float64(s), nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	row.Figures[ours], row.Figures[floor] = Figure{Value: median(own)}, Figure{Value: median(least)}
+	row.atMost(limit, floor, ratios)
+
+	connectors, _, err := b.connectors(ctx, func() *credential { return b.clientSecret(latency) })
+	if err != nil {
+		return nil, err
+	}
+	defer closeAll(connectors)
+	seen := observe(ctx, connectors, func(string) time.Time { return time.Now().Add(2 * window) }, pick(b, 10*time.Millisecond, 5*time.Millisecond))
+	for _, w := range ways[2:] {
+		row.Figures[w.name] = seen[w.name].slowest()
+	}
+	return []*Row{row}, nil
+}
+
+var outage = question{
+	name: "Entra down while a token is valid",
+	how: "Every way has logged in with a token that lives 4 s; then Entra is down until that token expires, and a connect is tried every 20 ms. " +
+		"The credential caches nothing, as the Azure CLI's. Panics are caught, which a program would end by.",
+	ask: askOutage,
+}
+
+func askOutage(ctx context.Context, b *bench) ([]*Row, error) {
+	life := pick(b, shortLife, 800*time.Millisecond)
+	b.tokensLive(life)
+	defer b.tokensLive(0)
+	connectors, credentials, err := b.connectors(ctx, func() *credential { return b.commandLine(20 * time.Millisecond) })
+	if err != nil {
+		return nil, err
+	}
+	defer closeAll(connectors)
+	for _, c := range credentials {
+		c.down.Store(true)
+	}
+	seen := observe(ctx, connectors, func(name string) time.Time {
+		expires := credentials[name].expires()
+		if expires.IsZero() {
+			expires = time.Now().Add(life)
+		}
+		return expires.Add(-life / 10) // one that begins later may be refused in the end
+	}, 20*time.Millisecond)
+	row := &Row{Name: "connects served, Entra down", Unit: "%", Figures: map[string]Figure{}, Target: "100 %"}
+	for name, o := range seen {
+		row.Figures[name] = o.served()
+	}
+	row.judge(row.Figures[ours].Value == 100)
+	return []*Row{row}, nil
+}
+
+// observed is what one way's connects came to.
+type observed struct {
+	took     []float64 // of those that succeeded
+	failed   int
+	panicked bool
+}
+
+func (o *observed) add(took time.Duration, err error) {
+	var panicked errPanicked
+	switch {
+	case err == nil:
+		o.took = append(o.took, milliseconds(took))
+	case errors.As(err, &panicked):
+		o.panicked = true
+		fallthrough
+	default:
+		o.failed++
+	}
+}
+
+func (o *observed) word() string {
+	if o.panicked {
+		return "panics"
+	}
+	return ""
+}
+
+// served is the share of all connects that succeeded.
+func (o *observed) served() Figure {
+	return Figure{Value: 100 * float64(len(o.took)) / float64(max(1, len(o.took)+o.failed)), Says: o.word()}
+}
+
+// slowest is the slowest connect, where none failed.
+func (o *observed) slowest() Figure {
+	f := Figure{Says: o.word()}
+	if len(o.took) > 0 {
+		f.Value = quantile(o.took, 1)
+	}
+	if f.Says == "" && o.failed > 0 {
+		f.Says = "fails"
+	}
+	return f
+}
+
+// observe has all connectors connect at the same time, each again and again with
+// a pause, until the moment that end names for it.
+func observe(ctx context.Context, connectors map[string]driver.Connector, end func(name string) time.Time, pause time.Duration) map[string]*observed {
+	seen := map[string]*observed{}
+	var all sync.WaitGroup
+	for name, c := range connectors {
+		o, until := &observed{}, end(name)
+		seen[name] = o
+		all.Go(func() {
+			for time.Now().Before(until) && ctx.Err() == nil {
+				o.add(connect(ctx, c))
+				sleep(ctx, pause)
+			}
+		})
+	}
+	all.Wait()
+	return seen
+}

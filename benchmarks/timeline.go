@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+// A Timeline is how connects went through several lives of a token and an outage
+// of Entra: what the picture shows.
+type Timeline struct {
+	Life    float64           `json:"life"` // of a token; seconds, like all times but latencies
+	Latency float64           `json:"latency"`
+	Every   float64           `json:"every"`
+	Down    [2]float64        `json:"down"`
+	Until   float64           `json:"until"`
+	Ways    map[string][]Seen `json:"ways"`
+}
+
+// Seen is one connect: when it began, in seconds; how many milliseconds it took;
+// and 0 where it succeeded, 1 where it failed, 2 where it panicked.
+type Seen [3]float64
+
+const (
+	failed   = 1
+	panicked = 2
+)
+
+// watch has all ways connect on a schedule, which no slow connect holds up.
+// Renewals are due at 15 s and about 30 s; the outage falls on the second.
+func watch(ctx context.Context, b *bench) (*Timeline, *Row, error) {
+	second := pick(b, time.Second, 50*time.Millisecond)
+	life, latency, every := 20*second, second/2, pick(b, second/5, second)
+	down, up, until := 29*second, 65*second/2, 60*second
+
+	b.tokensLive(life)
+	defer b.tokensLive(0)
+	t := &Timeline{
+		Life: life.Seconds(), Latency: latency.Seconds(), Every: every.Seconds(),
+		Down: [2]float64{down.Seconds(), up.Seconds()}, Until: until.Seconds(), Ways: map[string][]Seen{},
+	}
+	connectors, credentials, err := b.connectors(ctx, func() *credential { return b.clientSecret(latency) })
+	if err != nil {
+		return nil, nil, err
+	}
+	defer closeAll(connectors)
+
+	begin := time.Now()
+	for _, c := range credentials {
+		defer time.AfterFunc(down, func() { c.down.Store(true) }).Stop()
+		defer time.AfterFunc(up, func() { c.down.Store(false) }).Stop()
+	}
+	var all sync.WaitGroup
+	for i, w := range ways {
+		seen := make([]Seen, until/every)
+		t.Ways[w.name] = seen
+		offset := every * time.Duration(i) / time.Duration(len(ways)) // so that they do not meet
+		for n := range seen {
+			all.Go(func() {
+				if sleep(ctx, time.Until(begin.Add(offset+time.Duration(n)*every))) != nil {
+					return
+				}
+				at := time.Since(begin)
+				took, err := connect(ctx, connectors[w.name])
+				seen[n] = Seen{round(at.Seconds(), 1000), round(milliseconds(took), 100), outcome(err)}
+			})
+		}
+	}
+	all.Wait()
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
+	return t, t.row(), nil
+}
+
+func outcome(err error) float64 {
+	var panic errPanicked
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &panic):
+		return panicked
+	default:
+		return failed
+	}
+}
+
+// row is what the picture comes to in the table.
+func (t *Timeline) row() *Row {
+	row := &Row{Question: "the picture", Name: "served, 3 lives and an outage", Unit: "%", Figures: map[string]Figure{}, Target: "100 %"}
+	for name, seen := range t.Ways {
+		o := &observed{}
+		for _, s := range seen {
+			if s[2] == 0 {
+				o.took = append(o.took, s[1])
+				continue
+			}
+			o.failed++
+		}
+		row.Figures[name] = o.served()
+	}
+	row.judge(row.Figures[ours].Value == 100)
+	return row
+}
+
+func round(v, precision float64) float64 { return float64(int64(v*precision+0.5)) / precision }

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"database/sql/driver"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/hashicorp/go-pgmultiauth"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/entrapg/entrapg"
+)
+
+// A way is what a Go program can do to log in with a token of Entra's.
+type way struct {
+	name     string // heads a column
+	what     string
+	password bool // the DSN has a password that lasts, and Entra is not asked
+	open     func(ctx context.Context, to place) (driver.Connector, error)
+}
+
+// A place is where to log in, and with what.
+type place struct {
+	dsn        string
+	credential *credential
+	adjust     func(*pgx.ConnConfig) // may be nil
+}
+
+const (
+	ours  = "entrapg"
+	floor = "static"
+)
+
+// ways are the columns of every table: entrapg first, the floor second. One more
+// is one more entry.
+var ways = []way{
+	{name: ours, what: "entrapg.NewConnector", open: openEntrapg},
+	{name: floor, what: "pgx's connector with a password that never changes, the floor", password: true, open: openStatic},
+	{name: "hook", what: "pgx's connector with a BeforeConnect hook that calls credential.GetToken, the usual way by hand", open: openHook},
+	{name: "multiauth", what: "github.com/hashicorp/go-pgmultiauth", open: openMultiauth},
+	{name: "fixed", what: "pgx's connector with the token that the credential gave at the start", open: openFixed},
+}
+
+func openEntrapg(_ context.Context, to place) (driver.Connector, error) {
+	opts := []entrapg.Option{entrapg.WithCredential(to.credential), entrapg.WithLogger(nil)}
+	if to.adjust != nil {
+		opts = append(opts, entrapg.WithConnConfig(to.adjust))
+	}
+	return entrapg.NewConnector(to.dsn, opts...), nil
+}
+
+func openStatic(_ context.Context, to place) (driver.Connector, error) {
+	config, err := to.config()
+	if err != nil {
+		return nil, err
+	}
+	return stdlib.GetConnector(*config), nil
+}
+
+func openHook(_ context.Context, to place) (driver.Connector, error) {
+	config, err := to.config()
+	if err != nil {
+		return nil, err
+	}
+	return stdlib.GetConnector(*config, stdlib.OptionBeforeConnect(func(ctx context.Context, config *pgx.ConnConfig) error {
+		token, err := to.credential.GetToken(ctx, databaseToken)
+		config.Password = token.Token
+		return err
+	})), nil
+}
+
+// openMultiauth does what pgmultiauth.GetConnector does, which takes no adjusted
+// configuration.
+func openMultiauth(ctx context.Context, to place) (driver.Connector, error) {
+	config, err := to.config()
+	if err != nil {
+		return nil, err
+	}
+	hook, err := pgmultiauth.BeforeConnectFn(ctx, pgmultiauth.NewConfig(to.dsn, pgmultiauth.WithAzureAuth(minuteless{to.credential})))
+	if err != nil {
+		return nil, err
+	}
+	return stdlib.GetConnector(*config, stdlib.OptionBeforeConnect(hook)), nil
+}
+
+func openFixed(ctx context.Context, to place) (driver.Connector, error) {
+	config, err := to.config()
+	if err != nil {
+		return nil, err
+	}
+	token, err := to.credential.GetToken(ctx, databaseToken)
+	if err != nil {
+		return nil, err
+	}
+	config.Password = token.Token
+	return stdlib.GetConnector(*config), nil
+}
+
+var databaseToken = policy.TokenRequestOptions{Scopes: []string{"https://ossrdbms-aad.database.windows.net/.default"}}
+
+// config is pgx's, for those who connect with it.
+func (to place) config() (*pgx.ConnConfig, error) {
+	config, err := pgx.ParseConfig(to.dsn)
+	if err == nil && to.adjust != nil {
+		to.adjust(config)
+	}
+	return config, err
+}
+
+// minuteless is fair to those who replace a token a minute before it expires:
+// where it lives only seconds, they do so in its last quarter, as entrapg does.
+type minuteless struct{ *credential }
+
+func (m minuteless) GetToken(ctx context.Context, options policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	token, err := m.credential.GetToken(ctx, options)
+	if kept := m.kept.Load(); kept != nil {
+		token.ExpiresOn = kept.stale.Add(time.Minute)
+	}
+	return token, err
+}
+
+// errPanicked is what becomes of a panic in Connect, which would end a program.
+type errPanicked struct{ value any }
+
+func (e errPanicked) Error() string { return fmt.Sprintf("panicked: %v", e.value) }
+
+// connect opens a connection, closes it again, and tells how long the opening took.
+func connect(ctx context.Context, c driver.Connector) (took time.Duration, err error) {
+	begin := time.Now()
+	defer func() {
+		if p := recover(); p != nil {
+			took, err = time.Since(begin), errPanicked{p}
+		}
+	}()
+	conn, err := c.Connect(ctx)
+	took = time.Since(begin)
+	if err == nil {
+		conn.Close()
+	}
+	return took, err
+}
+
+func closeConnector(c driver.Connector) {
+	if closer, ok := c.(io.Closer); ok {
+		closer.Close()
+	}
+}
