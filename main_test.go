@@ -44,8 +44,10 @@ func TestMain(m *testing.M) {
 		return
 	}
 	// What the developer's machine is set to must not decide how tests end.
-	for _, name := range []string{"PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGPASSFILE", "PGDATABASE", "PGSSLMODE", "PGSSLROOTCERT", "PGSERVICE", "PGSERVICEFILE", "PGAPPNAME", "PGOPTIONS"} {
-		os.Unsetenv(name)
+	for _, variable := range os.Environ() {
+		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "PG") {
+			os.Unsetenv(name)
+		}
 	}
 	code := m.Run()
 	closeServer()

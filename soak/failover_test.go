@@ -39,7 +39,7 @@ func TestWritesResumeOnTheReplicaThatIsPromoted(t *testing.T) {
 	admin(t, primary, "alter system set synchronous_commit = on")
 	admin(t, primary, "select pg_reload_conf()")
 
-	r, err := startRig(t.Context(), primary, dsn(t, host{one, primary}, host{two, replica}), "app", false, toLoopback)
+	r, err := startRig(t.Context(), primary, dsn(t, host{one, primary}, host{two, replica}), "app", 0, false, toLoopback)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func TestWritesResumeOnTheReplicaThatIsPromoted(t *testing.T) {
 	if _, err := r.suffer(t.Context(), failover); err != nil {
 		t.Fatal(err)
 	}
-	if err := sleep(t.Context(), time.Second); err != nil { // of fair weather
+	if err := sleep(t.Context(), failover.within+time.Second); err != nil { // of which the last is fair weather
 		t.Fatal(err)
 	}
 	if _, now := r.ledger.writers[0].acknowledged(); now <= committed {

@@ -27,6 +27,14 @@ type fault struct {
 	noticed func(notice) bool // that the fault did what it is for; by default, that there were failures
 }
 
+// shows reports whether the fault did what it is for.
+func (f *fault) shows(n notice) bool {
+	if f.noticed == nil {
+		return n.failures > 0
+	}
+	return f.noticed(n)
+}
+
 // soon is how long queries may fail at most once the cause is gone: what was under
 // way ends, and the next attempt succeeds. No pause of entrapg's is in between.
 const soon = 3 * time.Second

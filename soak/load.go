@@ -45,8 +45,8 @@ type load struct {
 }
 
 // startLoad starts the workers. AdminDSN is of the server that has the ledger.
-func startLoad(ctx context.Context, dsn, adminDSN, table string, credential azcore.TokenCredential, opts ...entrapg.Option) (_ *load, err error) {
-	l := &load{umpire: &umpire{}, connects: &stopwatch{taken: map[string]int64{}}}
+func startLoad(ctx context.Context, u *umpire, dsn, adminDSN, table string, credential azcore.TokenCredential, opts ...entrapg.Option) (_ *load, err error) {
+	l := &load{umpire: u, connects: &stopwatch{taken: map[string]int64{}}}
 	if l.ledger, err = newLedger(ctx, adminDSN, table, workers, sqlDB, pgxPool); err != nil {
 		return nil, err
 	}
@@ -62,6 +62,11 @@ func startLoad(ctx context.Context, dsn, adminDSN, table string, credential azco
 	if strings.Contains(dsn, "?") {
 		sep = "&"
 	}
+	defer func() {
+		if err != nil {
+			l.db.Close()
+		}
+	}()
 	config, err := entrapg.PoolConfig(fmt.Sprintf("%s%spool_max_conns=%d&pool_max_conn_lifetime=%v", dsn, sep, conns, lifetime), opts...)
 	if err != nil {
 		return nil, err
@@ -72,6 +77,7 @@ func startLoad(ctx context.Context, dsn, adminDSN, table string, credential azco
 	}
 
 	ctx, l.stop = context.WithCancel(ctx)
+	l.running.Go(func() { u.watch(ctx) })
 	for _, w := range l.ledger.writers {
 		client := client(sqlClient{l.db})
 		if w.pool == pgxPool {
@@ -172,13 +178,17 @@ func (s *stopwatch) time(pool string, took time.Duration, err error) {
 	s.slowest, s.lap = max(s.slowest, took), max(s.lap, took)
 }
 
-// newLap returns the slowest connect since it was called last.
-func (s *stopwatch) newLap() time.Duration {
+func (s *stopwatch) newLap() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	lap := s.lap
 	s.lap = 0
-	return lap
+}
+
+// slowestOfLap returns the slowest connect since newLap.
+func (s *stopwatch) slowestOfLap() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lap
 }
 
 func (s *stopwatch) count(pool string) int64 {

@@ -48,6 +48,9 @@ func main() {
 	}
 }
 
+// tokenLife makes tokens expire often, and leaves time to replace them.
+const tokenLife = 15 * time.Second
+
 // soak runs the load for a while, tells of its progress, and prints the page. Well tells that nothing on
 // it is out of bounds.
 func soak(ctx context.Context, length time.Duration, seed uint64, to, progress io.Writer) (well bool, err error) {
@@ -56,12 +59,12 @@ func soak(ctx context.Context, length time.Duration, seed uint64, to, progress i
 	ctx = context.WithoutCancel(ctx) // what follows the end of the load is not to be cut short
 	p := &page{seed: seed, asked: length, injected: map[string]int{}, before: runtime.NumGoroutine()}
 
-	server, err := entrapgtest.Start(ctx, entrapgtest.Config{TokenLife: 15 * time.Second})
+	server, err := entrapgtest.Start(ctx, entrapgtest.Config{TokenLife: tokenLife})
 	if err != nil {
 		return false, err
 	}
 	defer server.Close()
-	r, err := startRig(ctx, server, server.DSN(), "soak", true)
+	r, err := startRig(ctx, server, server.DSN(), "soak", tokenLife, true)
 	if err != nil {
 		return false, err
 	}
@@ -72,7 +75,6 @@ func soak(ctx context.Context, length time.Duration, seed uint64, to, progress i
 
 	var watching sync.WaitGroup
 	watching.Go(func() { p.report(running, progress, r) })
-	watching.Go(func() { p.stall = longestStall(running) })
 	p.inject(running, r, rand.New(rand.NewPCG(seed, seed)))
 	watching.Wait()
 
@@ -112,7 +114,7 @@ func (p *page) inject(ctx context.Context, r *rig, random *rand.Rand) {
 		}
 		p.enter("")
 		// Until the next fault, nothing may fail any more.
-		calm := f.within + r.umpire.slack + time.Duration(random.Int64N(int64(2*time.Second)))
+		calm := f.within + r.umpire.slack + r.umpire.longestStall() + time.Duration(random.Int64N(int64(2*time.Second)))
 		_ = sleep(ctx, calm)
 	}
 	// What the last fault has broken is under way.

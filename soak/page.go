@@ -99,6 +99,7 @@ func (p *page) collect(r *rig) {
 	p.poolLogins = r.connects.count(pgxPool)
 	p.slowest = r.connects.max()
 	p.failures = r.umpire.failures()
+	p.stall = r.umpire.longestStall()
 	p.fouls, p.nFouls = r.umpire.verdict()
 }
 

@@ -22,24 +22,23 @@ type rig struct {
 }
 
 // startRig puts a load on server, as an application of this name.
-func startRig(ctx context.Context, server *entrapgtest.Server, dsn, name string, overHTTP bool, opts ...entrapg.Option) (*rig, error) {
+func startRig(ctx context.Context, server *entrapgtest.Server, dsn, name string, tokenLife time.Duration, overHTTP bool, opts ...entrapg.Option) (*rig, error) {
 	app := server.Tenant.NewServicePrincipal(name)
 	if err := server.CreateRole(ctx, "", app); err != nil {
 		return nil, err
 	}
 	credential := azcore.TokenCredential(app)
+	u := &umpire{expiries: tokenLife > 0 && tokenLife < time.Minute}
 	if overHTTP {
+		u.slack = 2 * time.Second // azidentity tries again by itself, and pauses
 		var err error
 		if credential, err = secretCredential(server.Tenant, app); err != nil {
 			return nil, err
 		}
 	}
-	l, err := startLoad(ctx, fmt.Sprintf("%s&connect_timeout=%d", dsn, int(connectTimeout.Seconds())), server.AdminDSN(), "ledger of "+name, credential, opts...)
+	l, err := startLoad(ctx, u, fmt.Sprintf("%s&connect_timeout=%d", dsn, int(connectTimeout.Seconds())), server.AdminDSN(), "ledger of "+name, credential, opts...)
 	if err != nil {
 		return nil, err
-	}
-	if overHTTP {
-		l.umpire.slack = 2 * time.Second // azidentity tries again by itself, and pauses
 	}
 	return &rig{load: l, server: server, role: app.Name}, nil
 }
@@ -61,18 +60,24 @@ func (r *rig) suffer(ctx context.Context, f *fault) (notice, error) {
 	r.connects.newLap()
 
 	r.umpire.begin(f, from)
+	seen := func() notice {
+		n := notice{failures: total(r.umpire.failures()) - failures, requests: r.server.Tenant.Requests() - requests, slowest: r.connects.slowestOfLap()}
+		for _, login := range r.server.Logins() {
+			if login.Code != "" && login.Time.After(began) {
+				n.refusals++
+			}
+		}
+		return n
+	}
 	err := r.injure(ctx, f)
+	// On a machine that stalls, it takes longer to show.
+	for end := time.Now().Add(10 * time.Second); err == nil && !f.shows(seen()) && time.Now().Before(end); {
+		err = sleep(ctx, 50*time.Millisecond)
+	}
 	r.server.SetFaults(entrapgtest.Faults{})
 	r.umpire.end()
 	r.recover(ctx, f)
-
-	n := notice{failures: total(r.umpire.failures()) - failures, requests: r.server.Tenant.Requests() - requests, slowest: r.connects.newLap()}
-	for _, login := range r.server.Logins() {
-		if login.Code != "" && login.Time.After(began) {
-			n.refusals++
-		}
-	}
-	return n, err
+	return seen(), err
 }
 
 // injure has a fault in force for as long as it lasts.
@@ -105,7 +110,7 @@ func (r *rig) recover(ctx context.Context, f *fault) {
 			if _, n := w.acknowledged(); n > before[i] || sleep(ctx, 10*time.Millisecond) != nil {
 				break
 			}
-			if time.Since(ended) > patience+f.within {
+			if time.Since(ended) > patience+f.within+r.umpire.longestStall() {
 				r.umpire.protest("%s: worker %d on %s does not write any more", f.name, w.worker, w.pool)
 				return
 			}
