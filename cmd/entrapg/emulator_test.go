@@ -121,6 +121,37 @@ func TestEmulatorServesProgramsThatReadItsSettings(t *testing.T) {
 	}
 }
 
+func TestEmulatorLeavesFilesThatAreNotItsOwn(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has no SIGTERM for it to end at")
+	}
+	const own = "SECRET=mine\n"
+	envFile := filepath.Join(t.TempDir(), ".env")
+	if err := os.WriteFile(envFile, []byte(own), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r := runAs(t, nil, "emulator", "--addr", "127.0.0.1:0", "--tenant-addr", "127.0.0.1:0", "--identity-addr", "127.0.0.1:0", "--upstream", azureServer(t).AdminDSN(), "--identity", "env-own", "--admin", "env-own-admin", "--env-file", envFile)
+	if b, err := os.ReadFile(envFile); r.code != failed || !strings.Contains(r.stderr, envFile+" is there already") || err != nil || string(b) != own {
+		t.Errorf("%+v\n%v: %q", r, err, b)
+	}
+
+	envFile, _, stop := emulate(t, "--identity", "env-new", "--admin", "env-new-admin")
+	if info, err := os.Stat(envFile); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v: mode %v", err, info.Mode())
+	}
+	if err := os.Rename(envFile, envFile+".old"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(envFile, []byte(own), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	stop(syscall.SIGTERM)
+	if b, err := os.ReadFile(envFile); err != nil || string(b) != own {
+		t.Errorf("%v: %q", err, b)
+	}
+}
+
 // What it prints is for a shell to read.
 func TestEmulatorsBlockCanBePastedIntoAShell(t *testing.T) {
 	t.Parallel()
