@@ -102,11 +102,15 @@ func (d *diagnosis) noToken(err *entrapg.TokenError) *trouble {
 	return t
 }
 
+// nested are the tabs by which a chain of credentials sets off what its members say.
+var nested = regexp.MustCompile(`(?m)^\t+`)
+
 // dump is how azidentity shows a response.
 var dump = regexp.MustCompile(`(?s)\s*(?:GET|POST) https?://\S+\n-{10,}\nRESPONSE (\d+)[^\n]*\n-{10,}\n(.*?)\n-{10,}\n?`)
 
 // condense leaves of responses what they say.
 func condense(text string) string {
+	text = nested.ReplaceAllString(text, "")
 	text = dump.ReplaceAllStringFunc(text, func(found string) string {
 		parts := dump.FindStringSubmatch(found)
 		var body struct {

@@ -191,6 +191,7 @@ func TestDoctorFindsTheFaultInTheDSNTheCredentialAndTheRole(t *testing.T) {
 		"no identity":                 {[]string{"DATABASE_URL=" + s.DSN(), "AZURE_TOKEN_CREDENTIALS=EnvironmentCredential"}, nil, "credential", "missing environment variable AZURE_TENANT_ID", "found an identity", "az login"},
 		"an identity of another host": {with(env, "AZURE_CLIENT_ID=11111111-2222-3333-4444-555555555555"), nil, "credential", "No User Assigned", "AZURE_CLIENT_ID", "az identity list --query '[].{name:name,clientId:clientId}' --output table"},
 		"a wrong secret":              {linux(with(service.Environ(), "AZURE_CLIENT_SECRET=guess-4711")...), nil, "credential", "AADSTS7000215", "secret is wrong", "az ad app credential reset --id " + service.ClientID},
+		"the same, in no chain":       {linux(with(service.Environ(), "AZURE_CLIENT_SECRET=guess-4711")...), []string{s.DSN() + "&entra_credential=environment"}, "credential", "AADSTS7000215", "secret is wrong", "az ad app credential reset --id " + service.ClientID},
 		"another tenant":              {linux(with(service.Environ(), "AZURE_TENANT_ID=99999999-2222-3333-4444-555555555555")...), nil, "credential", "AADSTS90002", "no such tenant", "az account show --query tenantId --output tsv"},
 		"Entra's certificate":         {with(service.Environ(), "DATABASE_URL="+s.DSN(), "AZURE_TOKEN_CREDENTIALS=EnvironmentCredential"), nil, "credential", "certificate", "proxy", "apt-get update && apt-get install -y ca-certificates"},
 		"a token that names nobody":   {linux(nobody.Environ()...), nil, "user", "no PostgreSQL user", "set it in the DSN", "user=ROLE"},
@@ -206,6 +207,9 @@ func TestDoctorFindsTheFaultInTheDSNTheCredentialAndTheRole(t *testing.T) {
 			}
 			if test.mend != "" && !slices.Contains(last.Mend, test.mend) {
 				t.Errorf("mended by %q, want %q", last.Mend, test.mend)
+			}
+			if strings.Contains(last.Said, "-----") || strings.Contains(last.Said, "{") {
+				t.Errorf("a response is shown as it came:\n%s", last.Said)
 			}
 			if strings.Contains(last.Said, "hunter2") {
 				t.Error("a password shows")
