@@ -32,6 +32,10 @@ func (d *diagnosis) logIn(ctx context.Context, f *finding) *trouble {
 
 // refused explains a login that came to nothing.
 func (d *diagnosis) refused(err error) *trouble {
+	var login *entrapg.LoginError
+	if errors.As(err, &login) {
+		err = login.Err // without the hint, which is what it means
+	}
 	said, _ := refusal.Said(err)
 	t := &trouble{}
 	for _, e := range said {
@@ -43,8 +47,7 @@ func (d *diagnosis) refused(err error) *trouble {
 	if t.Said == "" {
 		t.Said = strings.TrimPrefix(err.Error(), "entrapg: ")
 	}
-	var login *entrapg.LoginError
-	if !errors.As(err, &login) {
+	if login == nil {
 		t.Means = "the connection broke in the middle of the login: by a firewall or a proxy in between, or because the server ended. Try again; should it stay, look at the server's log"
 		if isTimeout(err) {
 			t.Means = "the server did not finish the login in time: it is overloaded, or it cannot reach Entra itself"

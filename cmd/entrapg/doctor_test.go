@@ -45,6 +45,9 @@ func visit(t *testing.T, env []string, wantCode int, args ...string) (last findi
 		t.Errorf("exit codes %d and %d, want %d\n%s", r.code, people.code, wantCode, people.stdout)
 	}
 	text := people.stdout
+	if last.Means != "" && strings.Contains(last.Said, last.Means) {
+		t.Errorf("what it means is said twice: %q", last.Said)
+	}
 	for _, f := range all {
 		if !strings.Contains(text, " "+f.Step+" ") {
 			t.Errorf("step %s is not shown to people:\n%s", f.Step, text)
