@@ -36,8 +36,8 @@ func (d *diagnosis) askToken(ctx context.Context, f *finding) *trouble {
 	}
 	d.token = token
 	f.note("%s gave a token in %s", d.tried.name(d.login.Credential), milliseconds(time.Since(start)))
-	for _, m := range d.tried.passedOver() {
-		f.note("%s was passed over: %s", m.name, m.why)
+	for _, member := range d.tried.notSetUp() {
+		f.note("not set up is %s", member)
 	}
 	return nil
 }
@@ -72,9 +72,12 @@ var entraSays = []struct {
 	{"isn't assigned to this resource", "this host has no such managed identity: assign it, or set AZURE_CLIENT_ID to the client ID of one that it has", []string{"az identity list --query '[].{{name:name,clientId:clientId}}' --output table"}},
 	{"Multiple user assigned identities", "this host has several identities: set AZURE_CLIENT_ID, or entra_client_id in the DSN, to the client ID of the one that is meant", []string{"az identity list --query '[].{{name:name,clientId:clientId}}' --output table"}},
 	{"certificate signed by unknown authority", "a proxy looks into the connection to Entra, or this machine has no roots: have it trust the proxy's certificate, or install the system's roots", []string{"apt-get update && apt-get install -y ca-certificates"}},
+	{"certificate is not trusted", "a proxy looks into the connection to Entra: have this machine trust the proxy's certificate", nil}, // macOS's words
 	{"no such host", "Entra's name cannot be looked up from here: check the network, and HTTPS_PROXY where there is a proxy", nil},
 	{"connection reset", "the connection to Entra is cut: check the network, and HTTPS_PROXY where there is a proxy", nil},
 	{"connection refused", "Entra, or the endpoint of managed identities, cannot be reached: check IDENTITY_ENDPOINT, and HTTPS_PROXY where there is a proxy", nil},
+	{"actively refused", "Entra, or the endpoint of managed identities, cannot be reached: check IDENTITY_ENDPOINT, and HTTPS_PROXY where there is a proxy", nil}, // Windows' words
+	{"forcibly closed", "the connection to Entra is cut: check the network, and HTTPS_PROXY where there is a proxy", nil},
 	{"no answer within", "Entra, or the endpoint of managed identities, does not answer from here: check the network, and HTTPS_PROXY where there is a proxy", nil},
 	{"az login", "nobody is logged in on this machine", []string{"az login"}},
 	{"DefaultAzureCredential: failed to acquire a token", "no member of DefaultAzureCredential found an identity here: log in, or, for a service principal, set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET", []string{"az login"}},

@@ -13,7 +13,6 @@ import (
 	"net/netip"
 	"os"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -158,10 +157,10 @@ func (d *diagnosis) unreachable(e *endpoint, err error) *trouble {
 	switch {
 	case e.network == "unix":
 		t.Means = "no server listens on this socket: check host and port, and that the server runs"
-	case errors.Is(err, syscall.ECONNREFUSED) && azure:
+	case errors.Is(err, errRefused) && azure:
 		t.Means = fmt.Sprintf("nothing listens on port %d: Azure's servers have PostgreSQL on 5432 and PgBouncer, where it is on, on 6432. Or the server is stopped", e.port)
 		t.Mend = []string{"az postgres flexible-server start --name " + server + " --resource-group " + resourceGroup(server)}
-	case errors.Is(err, syscall.ECONNREFUSED):
+	case errors.Is(err, errRefused):
 		t.Means = fmt.Sprintf("nothing listens on port %d of %s: check the port, and that the server runs", e.port, e.host)
 		t.Mend = []string{fmt.Sprintf("pg_isready -h %s -p %d", shell(e.host), e.port)}
 	case isTimeout(err) && azure:

@@ -18,7 +18,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -104,13 +103,13 @@ func TestDoctorGoesThroughEveryStepOfALoginThatWorks(t *testing.T) {
 	}
 }
 
-func TestDoctorSaysWhatPassedOverCredentialsLacked(t *testing.T) {
+func TestDoctorSaysWhatCredentialsLackThatAreNotSetUp(t *testing.T) {
 	t.Parallel()
-	_, env := identityWith(t, azureServer(t), "passed-over", true)
+	_, env := identityWith(t, azureServer(t), "not-set-up", true)
 	_, all := visit(t, append(env, "AZURE_TOKEN_CREDENTIALS=prod"), done)
 	for _, f := range all {
 		if f.Step == "credential" {
-			if text := strings.Join(f.Found, "\n"); !strings.Contains(text, "EnvironmentCredential was passed over: ") || !strings.Contains(text, "WorkloadIdentityCredential was passed over: ") {
+			if text := strings.Join(f.Found, "\n"); !strings.Contains(text, "not set up is EnvironmentCredential: ") || !strings.Contains(text, "not set up is WorkloadIdentityCredential: ") {
 				t.Error(text)
 			}
 			return
@@ -196,7 +195,7 @@ func TestDoctorFindsTheFaultInTheDSNTheCredentialAndTheRole(t *testing.T) {
 		"a wrong secret":              {linux(with(service.Environ(), "AZURE_CLIENT_SECRET=guess-4711")...), nil, "credential", "AADSTS7000215", "secret is wrong", "az ad app credential reset --id " + service.ClientID},
 		"the same, in no chain":       {linux(with(service.Environ(), "AZURE_CLIENT_SECRET=guess-4711")...), []string{s.DSN() + "&entra_credential=environment"}, "credential", "AADSTS7000215", "secret is wrong", "az ad app credential reset --id " + service.ClientID},
 		"another tenant":              {linux(with(service.Environ(), "AZURE_TENANT_ID=99999999-2222-3333-4444-555555555555")...), nil, "credential", "AADSTS90002", "no such tenant", "az account show --query tenantId --output tsv"},
-		"Entra's certificate":         {with(service.Environ(), "DATABASE_URL="+s.DSN(), "AZURE_TOKEN_CREDENTIALS=EnvironmentCredential"), nil, "credential", "certificate", "proxy", "apt-get update && apt-get install -y ca-certificates"},
+		"Entra's certificate":         {with(service.Environ(), "SSL_CERT_FILE=/nowhere", "DATABASE_URL="+s.DSN(), "AZURE_TOKEN_CREDENTIALS=EnvironmentCredential"), nil, "credential", "certificate", "proxy", "apt-get update && apt-get install -y ca-certificates"},
 		"a token that names nobody":   {linux(nobody.Environ()...), nil, "user", "no PostgreSQL user", "set it in the DSN", "user=ROLE"},
 		"no role":                     {stranger, nil, "login", "requested scram-sha-256", "no Entra principal is mapped", "select * from pgaadauth_create_principal('no-role', false, false);"},
 		"somebody else's role":        {with(stranger, "PGUSER=it's me"), nil, "login", "password authentication failed", "mapped to this identity", "select * from pgaadauth_create_principal('it''s me', false, false);"},
@@ -204,6 +203,7 @@ func TestDoctorFindsTheFaultInTheDSNTheCredentialAndTheRole(t *testing.T) {
 		"a wrong password":            {nil, []string{s.DSN() + "&entra_credential=none&user=postgres&password=wrong"}, "login", "password authentication failed", "own password", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
+			needsCAVariable(t, test.env)
 			last, _ := visit(t, test.env, failed, test.args...)
 			if last.Step != test.step || last.Status != failure || !strings.Contains(last.Said, test.said) || !strings.Contains(last.Means, test.means) {
 				t.Errorf("got %+v\nwant %s: %q, %q", last, test.step, test.said, test.means)
@@ -392,7 +392,7 @@ func TestDoctorFillsInTheServersNameInAzuresCommands(t *testing.T) {
 	}{
 		"no such host":      {d.unknownHost(e, &net.DNSError{IsNotFound: true}), "private endpoint whose DNS zone is not linked", "az postgres flexible-server list --query '[].fullyQualifiedDomainName' --output tsv"},
 		"no answer":         {d.unreachable(e, context.DeadlineExceeded), "firewall lets this machine's address not in", "az postgres flexible-server firewall-rule create --name shop " + group + " --rule-name doctor --start-ip-address MY_ADDRESS --end-ip-address MY_ADDRESS"},
-		"refused":           {d.unreachable(e, syscall.ECONNREFUSED), "5432", "az postgres flexible-server start --name shop " + group},
+		"refused":           {d.unreachable(e, errRefused), "5432", "az postgres flexible-server start --name shop " + group},
 		"a slim container":  {d.noTLS(e, x509.UnknownAuthorityError{}, []*x509.Certificate{{Issuer: pkix.Name{CommonName: "DigiCert Global Root G2"}}}), "DigiCert Global Root G2 is missing on this machine", "apk add ca-certificates"},
 		"another tenant":    {d.refused(said("An error occurred while validating the access token. Please acquire a new token and retry")), "tenant", "az postgres flexible-server show --name shop " + group + " --query authConfig.tenantId --output tsv"},
 		"not from here":     {d.refused(said(`no pg_hba.conf entry for host "203.0.113.7", user "shop-api", database "shop", SSL encryption`)), "firewall", "az postgres flexible-server firewall-rule create --name shop " + group + " --rule-name doctor --start-ip-address MY_ADDRESS --end-ip-address MY_ADDRESS"},

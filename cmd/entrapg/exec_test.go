@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -88,6 +89,9 @@ func TestExecEndsAsItsCommandDoes(t *testing.T) {
 	t.Parallel()
 	_, env := identityWith(t, azureServer(t), "exec-code", true)
 	for script, want := range map[string]int{"exit 0": 0, "exit 7": 7, "kill -TERM $$": -1} {
+		if want < 0 && runtime.GOOS == "windows" {
+			continue // it has no signals to end by
+		}
 		if r := runAs(t, env, "exec", "sh", "-c", script); r.code != want {
 			t.Errorf("%s: exit code %d, want %d", script, r.code, want)
 		}

@@ -107,6 +107,16 @@ func identityWith(t *testing.T, s *entrapgtest.Server, name string, role bool) (
 	return p, append(s.Tenant.NewHost(p).Environ(), "AZURE_CLIENT_ID="+p.ClientID, "AZURE_TOKEN_CREDENTIALS=ManagedIdentityCredential", "DATABASE_URL="+s.DSN())
 }
 
+// needsCAVariable skips a test whose environment names the authority to trust,
+// where programs in Go take that from the system alone.
+func needsCAVariable(t *testing.T, env []string) {
+	t.Helper()
+	names := slices.ContainsFunc(env, func(entry string) bool { return strings.HasPrefix(entry, "SSL_CERT_FILE=") })
+	if names && (runtime.GOOS == "windows" || runtime.GOOS == "darwin") {
+		t.Skip("SSL_CERT_FILE means nothing on " + runtime.GOOS)
+	}
+}
+
 func left(t *testing.T, dir string) []string {
 	t.Helper()
 	entries, err := filepath.Glob(filepath.Join(dir, "*"))

@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"regexp"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -23,9 +22,6 @@ func TestTokenPrintsTheTokenAndNothingElse(t *testing.T) {
 
 func TestWhoamiShowsTheUserAndTheRuleThatFoundIt(t *testing.T) {
 	t.Parallel()
-	if runtime.GOOS != "linux" {
-		t.Skip("SSL_CERT_FILE is for Linux")
-	}
 	s := azureServer(t)
 	_, identity := identityWith(t, s, "who-identity", false)
 	overHTTPS := func(p *entrapgtest.Principal) []string {
@@ -45,24 +41,26 @@ func TestWhoamiShowsTheUserAndTheRuleThatFoundIt(t *testing.T) {
 		"a person as a group": {alice, []string{"host=h user=readers"}, person, "readers", "the DSN, its service or PGUSER", "EnvironmentCredential, of DefaultAzureCredential"},
 		"one credential":      {alice, []string{"host=h entra_credential=environment"}, person, "alice@contoso.example", "the claim upn", "EnvironmentCredential"},
 	} {
-		r := runAs(t, test.env, append([]string{"whoami", "--json"}, test.args...)...)
-		var got identityJSON
-		if err := json.Unmarshal([]byte(r.stdout), &got); err != nil {
-			t.Errorf("%s: %v: %+v", name, err, r)
-			continue
-		}
-		if want := (identityJSON{test.kind, test.user, test.rule, test.credential}); got != want {
-			t.Errorf("%s: got %+v, want %+v", name, got, want)
-		}
-		r = runAs(t, test.env, append([]string{"whoami"}, test.args...)...)
-		words := strings.Join(strings.Fields(r.stdout), " ")
-		if r.code != 0 || !strings.Contains(words, "user "+test.user+", from "+test.rule) || !strings.Contains(words, test.kind) || !strings.Contains(words, "59m") {
-			t.Errorf("%s: %+v", name, r)
-		}
-		if strings.Contains(r.stdout+r.stderr, "eyJ") {
-			t.Errorf("%s: the token shows", name)
-		}
-		fits(t, r.stdout)
+		t.Run(name, func(t *testing.T) {
+			needsCAVariable(t, test.env)
+			r := runAs(t, test.env, append([]string{"whoami", "--json"}, test.args...)...)
+			var got identityJSON
+			if err := json.Unmarshal([]byte(r.stdout), &got); err != nil {
+				t.Fatalf("%v: %+v", err, r)
+			}
+			if want := (identityJSON{test.kind, test.user, test.rule, test.credential}); got != want {
+				t.Errorf("got %+v, want %+v", got, want)
+			}
+			r = runAs(t, test.env, append([]string{"whoami"}, test.args...)...)
+			words := strings.Join(strings.Fields(r.stdout), " ")
+			if r.code != 0 || !strings.Contains(words, "user "+test.user+", from "+test.rule) || !strings.Contains(words, test.kind) || !strings.Contains(words, "59m") {
+				t.Errorf("%+v", r)
+			}
+			if strings.Contains(r.stdout+r.stderr, "eyJ") {
+				t.Error("the token shows")
+			}
+			fits(t, r.stdout)
+		})
 	}
 }
 
