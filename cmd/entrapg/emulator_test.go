@@ -33,10 +33,22 @@ func emulate(t *testing.T, args ...string) (envFile string, said func() string, 
 		}
 		return string(b)
 	}
-	await(t, func() bool { return strings.Contains(said(), "Logins:") || cmd.ProcessState != nil }, said)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		cmd.Wait()
+	}()
+	await(t, func() bool {
+		select {
+		case <-ended:
+			t.Fatalf("it ended at once:\n%s", said())
+		default:
+		}
+		return strings.Contains(said(), "Logins:")
+	}, said)
 	return envFile, said, func(signal os.Signal) int {
 		cmd.Process.Signal(signal)
-		cmd.Wait()
+		<-ended
 		if entries := left(t, dir); len(entries) > 0 {
 			t.Errorf("left behind: %v", entries)
 		}

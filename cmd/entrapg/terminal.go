@@ -21,24 +21,22 @@ type terminal struct {
 }
 
 func newTerminal(f *os.File) *terminal {
-	info, err := f.Stat()
-	isTerminal := err == nil && info.Mode()&os.ModeCharDevice != 0
+	columns, isTerminal := window(f)
 	able := isTerminal && os.Getenv("TERM") != "dumb"
-	return &terminal{Writer: f, colour: able && os.Getenv("NO_COLOR") == "", live: able, width: width(f)}
+	return &terminal{Writer: f, colour: able && os.Getenv("NO_COLOR") == "", live: able, width: width(columns)}
 }
 
 // width is how many columns there are, 80 where nobody knows. Very wide lines are
 // hard to read, and below the least nothing can be laid out.
-func width(f *os.File) int {
+func width(columns int) int {
 	const least, usual, most = 40, 80, 120
-	n, ok := columns(f)
-	if !ok {
+	if columns == 0 {
 		var err error
-		if n, err = strconv.Atoi(os.Getenv("COLUMNS")); err != nil {
-			n = usual
+		if columns, err = strconv.Atoi(os.Getenv("COLUMNS")); err != nil {
+			columns = usual
 		}
 	}
-	return min(max(n, least), most)
+	return min(max(columns, least), most)
 }
 
 func (t *terminal) printf(format string, args ...any) { fmt.Fprintf(t, format, args...) }
