@@ -14,16 +14,11 @@ import (
 
 	"github.com/entrapg/entrapg"
 	"github.com/entrapg/entrapg/internal/claims"
-	"github.com/entrapg/entrapg/internal/preview"
 )
 
 func (d *diagnosis) askToken(ctx context.Context, f *finding) *trouble {
-	if d.login.Credential == "" {
-		d.token = &preview.Token{User: d.login.Config.User}
-		return nil
-	}
 	start := time.Now()
-	token, err := d.login.Token(ctx)
+	token, err := d.login.Token(ctx, true)
 	var noUser *entrapg.UsernameError
 	var failed *entrapg.TokenError
 	switch {
@@ -35,6 +30,9 @@ func (d *diagnosis) askToken(ctx context.Context, f *finding) *trouble {
 		return &trouble{Said: err.Error()}
 	}
 	d.token = token
+	if !d.login.Entra() {
+		return nil
+	}
 	f.note("%s gave a token in %s", d.tried.name(d.login.Credential), milliseconds(time.Since(start)))
 	for _, member := range d.tried.notSetUp() {
 		f.note("not set up is %s", member)
@@ -131,7 +129,7 @@ func condense(text string) string {
 }
 
 func (d *diagnosis) readToken(_ context.Context, f *finding) *trouble {
-	if d.token == nil || d.token.Value == "" {
+	if d.token == nil || !d.login.Entra() {
 		return nil
 	}
 	left := round(time.Until(d.token.Expires))
@@ -141,7 +139,7 @@ func (d *diagnosis) readToken(_ context.Context, f *finding) *trouble {
 		return nil
 	}
 	d.claims = c
-	f.note("of a %s, good for %s, %d bytes", kind(c), left, len(d.token.Value))
+	f.note("of a %s, good for %s, %d bytes", c.Kind(), left, len(d.token.Value))
 	f.note("for %s", c.Text("aud"))
 	f.note("tenant %s", c.Text("tid"))
 	f.note("object ID %s", c.Text("oid"))
@@ -157,7 +155,7 @@ func (d *diagnosis) nameUser(_ context.Context, f *finding) *trouble {
 		t.Mend = []string{"user=" + shell("ROLE")}
 		return t
 	}
-	if d.login.Credential == "" {
+	if !d.login.Entra() {
 		f.note("%s, from the DSN, its service or PGUSER", d.token.User)
 		return nil
 	}

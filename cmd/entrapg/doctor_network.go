@@ -232,7 +232,7 @@ func (d *diagnosis) encrypt(ctx context.Context, f *finding) *trouble {
 		for _, chain := range state.VerifiedChains {
 			root = chain[len(chain)-1].Subject
 		}
-		f.note("until %s, root %s", leaf.NotAfter.UTC().Format(time.DateOnly), common(root.CommonName, root.String()))
+		f.note("until %s, root %s", leaf.NotAfter.UTC().Format(time.DateOnly), cmp.Or(root.CommonName, root.String()))
 		return nil
 	})
 }
@@ -296,7 +296,7 @@ func (d *diagnosis) noTLS(e *endpoint, err error, chain []*x509.Certificate) *tr
 	switch {
 	case errors.As(err, &unknown) && len(chain) > 0:
 		last := chain[len(chain)-1]
-		root := common(last.Issuer.CommonName, last.Issuer.String())
+		root := cmp.Or(last.Issuer.CommonName, last.Issuer.String())
 		switch given := d.login.Said["sslrootcert"]; {
 		case given != "" && given != "system":
 			t.Means = "the server's certificate leads to the root " + root + ", which is not in " + given + ": name the file that has it, or leave sslrootcert out for the system's roots"
@@ -339,7 +339,7 @@ func namesOf(c *x509.Certificate) string {
 		names = append(names, ip.String())
 	}
 	if len(names) == 0 {
-		return common(c.Subject.CommonName, "nobody") + ", in the old form"
+		return cmp.Or(c.Subject.CommonName, "nobody") + ", in the old form"
 	}
 	const few = 3
 	if len(names) > few {
@@ -347,5 +347,3 @@ func namesOf(c *x509.Certificate) string {
 	}
 	return strings.Join(names, ", ")
 }
-
-func common(name, otherwise string) string { return cmp.Or(name, otherwise) }

@@ -84,7 +84,7 @@ func TestDoctorGoesThroughEveryStepOfALoginThatWorks(t *testing.T) {
 	var steps []string
 	for _, f := range all {
 		steps = append(steps, f.Step)
-		if f.Status != ok || len(f.Found) == 0 {
+		if f.Status != statusOK || len(f.Found) == 0 {
 			t.Errorf("%+v", f)
 		}
 	}
@@ -152,7 +152,7 @@ func TestDoctorExplainsWhatAzureSaysAndWhatMendsIt(t *testing.T) {
 	} {
 		s.SetFaults(entrapgtest.Faults{Refuse: &entrapgtest.Refusal{Code: test.code, Message: test.message, Hint: test.hint}})
 		last, _ := visit(t, env, failed)
-		if last.Step != "login" || last.Status != failure {
+		if last.Step != "login" || last.Status != statusFailed {
 			t.Errorf("%s: failed at %s", test.message, last.Step)
 		}
 		if !strings.Contains(last.Said, test.message) || !strings.Contains(last.Said, test.code) || !strings.Contains(last.Said, test.hint) {
@@ -205,7 +205,7 @@ func TestDoctorFindsTheFaultInTheDSNTheCredentialAndTheRole(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			needsCAVariable(t, test.env)
 			last, _ := visit(t, test.env, failed, test.args...)
-			if last.Step != test.step || last.Status != failure || !strings.Contains(last.Said, test.said) || !strings.Contains(last.Means, test.means) {
+			if last.Step != test.step || last.Status != statusFailed || !strings.Contains(last.Said, test.said) || !strings.Contains(last.Means, test.means) {
 				t.Errorf("got %+v\nwant %s: %q, %q", last, test.step, test.said, test.means)
 			}
 			if test.mend != "" && !slices.Contains(last.Mend, test.mend) {
@@ -320,7 +320,7 @@ func TestDoctorFindsTheFaultInTheNetworkAndInTLS(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			last, _ := visit(t, nil, failed, test.dsn)
-			if last.Step != test.step || last.Status != failure || !strings.Contains(last.Said, test.said) || !strings.Contains(last.Means, test.means) {
+			if last.Step != test.step || last.Status != statusFailed || !strings.Contains(last.Said, test.said) || !strings.Contains(last.Means, test.means) {
 				t.Errorf("got %+v\nwant %s: %q, %q", last, test.step, test.said, test.means)
 			}
 			if test.mend != "" && !slices.Contains(last.Mend, test.mend) {
@@ -337,7 +337,7 @@ func TestDoctorGoesOnWhereOneOfSeveralHostsIsDown(t *testing.T) {
 	_, port, _ := net.SplitHostPort(s.Addr())
 	_, all := visit(t, env, done, "host=127.0.0.1,127.0.0.1 port=1,"+port+" dbname=postgres sslrootcert="+s.CAFile())
 	for _, f := range all {
-		if f.Step == "TCP" && (f.Status != warning || !strings.Contains(f.Said, "refused")) {
+		if f.Step == "TCP" && (f.Status != statusWarning || !strings.Contains(f.Said, "refused")) {
 			t.Errorf("%+v", f)
 		}
 	}

@@ -51,7 +51,7 @@ func TestExecTellsLibpqWhatTheDSNSays(t *testing.T) {
 			continue
 		}
 		user := login.Config.User
-		if user == "" || login.Credential == "" {
+		if user == "" || !login.Entra() {
 			user = "derived"
 		}
 		env := libpq(login, &preview.Token{Value: "secret", User: user})

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/entrapg/entrapg/entrapgtest"
+	"github.com/entrapg/entrapg/internal/claims"
 )
 
 func TestTokenPrintsTheTokenAndNothingElse(t *testing.T) {
@@ -35,11 +36,11 @@ func TestWhoamiShowsTheUserAndTheRuleThatFoundIt(t *testing.T) {
 		args                         []string
 		kind, user, rule, credential string
 	}{
-		"a managed identity":  {identity, nil, managedIdentity, "who-identity", "the claim xms_mirid of a token for Azure Resource Manager", "ManagedIdentityCredential, of DefaultAzureCredential"},
-		"a service principal": {service, nil, servicePrincipal, "deployer", "the claim app_displayname", "EnvironmentCredential, of DefaultAzureCredential"},
-		"a person":            {alice, nil, person, "alice@contoso.example", "the claim upn", "EnvironmentCredential, of DefaultAzureCredential"},
-		"a person as a group": {alice, []string{"host=h user=readers"}, person, "readers", "the DSN, its service or PGUSER", "EnvironmentCredential, of DefaultAzureCredential"},
-		"one credential":      {alice, []string{"host=h entra_credential=environment"}, person, "alice@contoso.example", "the claim upn", "EnvironmentCredential"},
+		"a managed identity":  {identity, nil, claims.ManagedIdentity, "who-identity", "the claim xms_mirid of a token for Azure Resource Manager", "ManagedIdentityCredential, of DefaultAzureCredential"},
+		"a service principal": {service, nil, claims.ServicePrincipal, "deployer", "the claim app_displayname", "EnvironmentCredential, of DefaultAzureCredential"},
+		"a person":            {alice, nil, claims.Person, "alice@contoso.example", "the claim upn", "EnvironmentCredential, of DefaultAzureCredential"},
+		"a person as a group": {alice, []string{"host=h user=readers"}, claims.Person, "readers", "the DSN, its service or PGUSER", "EnvironmentCredential, of DefaultAzureCredential"},
+		"one credential":      {alice, []string{"host=h entra_credential=environment"}, claims.Person, "alice@contoso.example", "the claim upn", "EnvironmentCredential"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			needsCAVariable(t, test.env)
