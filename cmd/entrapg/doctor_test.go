@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/entrapg/entrapg"
@@ -340,6 +341,38 @@ func TestDoctorGoesOnWhereOneOfSeveralHostsIsDown(t *testing.T) {
 		if f.Step == "TCP" && (f.Status != statusWarning || !strings.Contains(f.Said, "refused")) {
 			t.Errorf("%+v", f)
 		}
+	}
+}
+
+func TestDoctorShowsTheMappingAndAClockThatIsOff(t *testing.T) {
+	t.Parallel()
+	s := azureServer(t)
+	app, env := identityWith(t, s, "mapped", true)
+	admin, err := pgx.Connect(t.Context(), s.AdminDSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close(context.Background())
+	label := "aadauth,oid=" + app.ObjectID + ",type=service"
+	// Only Azure has the provider of such labels, and its functions come before others of their name.
+	for _, sql := range []string{
+		"set allow_system_table_mods = on",
+		"insert into pg_shseclabel values ('mapped'::regrole, 'pg_authid'::regclass, 'pgaadauth', '" + label + "')",
+		"create schema late",
+		"create function late.clock_timestamp() returns timestamptz language sql as $$select pg_catalog.clock_timestamp() - interval '1 hour'$$",
+		"grant usage on schema late to mapped",
+		"alter role mapped set search_path = late, pg_catalog",
+	} {
+		if _, err := admin.Exec(t.Context(), sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	last, all := visit(t, env, done)
+	if server := strings.Join(all[len(all)-2].Found, "\n"); !strings.Contains(server, "mapped is mapped to Entra: "+label) {
+		t.Errorf("server: %s", server)
+	}
+	if last.Step != "clock" || last.Status != statusWarning || !strings.Contains(last.Said, "clock is 1h0m") || !slices.Contains(last.Mend, "sudo timedatectl set-ntp true") {
+		t.Errorf("%+v", last)
 	}
 }
 

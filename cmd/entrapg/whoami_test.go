@@ -21,6 +21,18 @@ func TestTokenPrintsTheTokenAndNothingElse(t *testing.T) {
 	}
 }
 
+func TestTokenNeedsNoUser(t *testing.T) {
+	t.Parallel()
+	s := azureServer(t)
+	nobody := s.Tenant.NewServicePrincipal("token-nameless")
+	nobody.Claims = map[string]any{"app_displayname": nil, "appid": nil}
+	env := append(nobody.Environ(), "SSL_CERT_FILE="+s.CAFile(), "AZURE_TOKEN_CREDENTIALS=EnvironmentCredential")
+	needsCAVariable(t, env)
+	if r := runAs(t, env, "token"); r.code != done || !strings.HasPrefix(r.stdout, "eyJ") {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestWhoamiShowsTheUserAndTheRuleThatFoundIt(t *testing.T) {
 	t.Parallel()
 	s := azureServer(t)
