@@ -177,9 +177,9 @@ func TestDoctorFindsTheFaultInTheDSNTheCredentialAndTheRole(t *testing.T) {
 	linux := func(more ...string) []string {
 		return append(more, "SSL_CERT_FILE="+s.CAFile(), "AZURE_TOKEN_CREDENTIALS=EnvironmentCredential", "DATABASE_URL="+s.DSN())
 	}
-	service := s.Tenant.NewServicePrincipal("deployer")
 	nobody := s.Tenant.NewServicePrincipal("nameless")
-	nobody.Claims = map[string]any{"app_displayname": nil, "appid": nil}
+	nobody.Claims = map[string]any{"app_displayname": nil, "appid": nil} // before the tenant is used again
+	service := s.Tenant.NewServicePrincipal("deployer")
 
 	for name, test := range map[string]struct {
 		env         []string

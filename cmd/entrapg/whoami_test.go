@@ -23,11 +23,13 @@ func TestTokenPrintsTheTokenAndNothingElse(t *testing.T) {
 
 func TestTokenNeedsNoUser(t *testing.T) {
 	t.Parallel()
-	s := azureServer(t)
-	nobody := s.Tenant.NewServicePrincipal("token-nameless")
-	nobody.Claims = map[string]any{"app_displayname": nil, "appid": nil}
-	env := append(nobody.Environ(), "SSL_CERT_FILE="+s.CAFile(), "AZURE_TOKEN_CREDENTIALS=EnvironmentCredential")
-	needsCAVariable(t, env)
+	tenant := azureServer(t).Tenant
+	nameless := tenant.NewUserAssignedIdentity(strings.Repeat("too-long", 8))
+	nameless.Claims = map[string]any{"appid": nil}
+	env := append(tenant.NewHost(nameless).Environ(), "AZURE_CLIENT_ID="+nameless.ClientID, "AZURE_TOKEN_CREDENTIALS=ManagedIdentityCredential")
+	if r := runAs(t, env, "whoami"); r.code != failed || !strings.Contains(r.stderr, "no PostgreSQL user") {
+		t.Errorf("there is a user: %+v", r)
+	}
 	if r := runAs(t, env, "token"); r.code != done || !strings.HasPrefix(r.stdout, "eyJ") {
 		t.Errorf("%+v", r)
 	}
