@@ -15,7 +15,7 @@ test: go postgres
 
 # Programs of others log in to the emulator: node-postgres and Sequelize.
 clients: go postgres
-	@command -v npm >/dev/null || { echo "clients: not run, Node.js and npm are not installed"; exit 0; }; \
+	@command -v npm >/dev/null || { echo "clients: not run, Node.js and npm are not installed"; [ -z "$$CI" ]; exit; }; \
 	set -e; go build -o bin/entrapg ./cmd/entrapg; cd clients/node; npm ci --silent --no-audit --no-fund; npm test
 
 lint: go
@@ -30,8 +30,9 @@ lint: go
 	cd examples && go mod tidy -diff && ../bin/golangci-lint run ./...
 	cd examples/tools && go mod tidy -diff
 
-# The code that examples generate, by the tools in examples/tools.
+# The command's reference, and the code of examples, by the tools in examples/tools.
 generate: go
+	go generate ./cmd/entrapg
 	cd examples && go generate ./...
 
 # A few seconds for each fuzz test: make fuzz time=1h for longer.

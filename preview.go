@@ -29,12 +29,17 @@ func openPreview(dsn string) (*preview.Login, error) {
 		Config: s.config, Said: s.said, SSLMode: s.rules.sslmode, Azure: slices.ContainsFunc(hosts(&s.config.Config), func(host string) bool { return cloudOf(host) != nil }),
 		Connect: (&Connector{settings: s}).Connect, Close: account.close,
 	}
-	if account.password != nil {
-		l.Password = account.password.value
-	} else {
+	if account.source != nil {
 		l.Credential, l.Scope = account.source.credential.name, account.source.key.scope
 	}
-	l.Token = func(ctx context.Context) (*preview.Token, error) {
+	l.Token = func(ctx context.Context, needUser bool) (*preview.Token, error) {
+		if !needUser && s.config.User == "" && account.source != nil {
+			t, _, err := account.source.get(ctx, need{logger: account.logger, closed: account.closed})
+			if err != nil {
+				return nil, err
+			}
+			return &preview.Token{Value: t.value, Expires: t.expires}, nil
+		}
 		t, user, _, err := account.get(ctx, s.config.User)
 		if t == nil {
 			return nil, err

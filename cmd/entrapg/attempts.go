@@ -10,15 +10,13 @@ import (
 )
 
 // attempts are what azidentity's log tells about the members of
-// DefaultAzureCredential, which its result does not.
+// DefaultAzureCredential: the one that produced a token, and those that are not
+// set up. About those that were asked and had none, it says nothing.
 type attempts struct {
 	mu     sync.Mutex // guards what follows
 	winner string
-	passed []member
+	notSet []string // a name, a colon and the reason
 }
-
-// A member was passed over.
-type member struct{ name, why string }
 
 // listen begins to read the log. There is one log in the process, and so one
 // listener.
@@ -29,21 +27,15 @@ func listen() *attempts {
 	return a
 }
 
-var authenticated = regexp.MustCompile(`^DefaultAzureCredential authenticated with (?:\*?azidentity\.)?(\w+)`)
+var authenticated = regexp.MustCompile(`^DefaultAzureCredential authenticated with (\w+)`)
 
 func (a *attempts) hear(text string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if match := authenticated.FindStringSubmatch(text); match != nil {
 		a.winner = match[1]
-		return
-	}
-	if _, list, ok := strings.Cut(text, "failed to initialize some credentials:\n\t"); ok {
-		for entry := range strings.SplitSeq(list, "\n\t") {
-			if name, why, ok := strings.Cut(entry, ": "); ok {
-				a.passed = append(a.passed, member{name, why})
-			}
-		}
+	} else if _, list, ok := strings.Cut(text, "failed to initialize some credentials:\n\t"); ok {
+		a.notSet = strings.Split(list, "\n\t")
 	}
 }
 
@@ -57,23 +49,9 @@ func (a *attempts) name(credential string) string {
 	return a.winner + ", of " + credential
 }
 
-// chain is the order in which DefaultAzureCredential tries its members.
-var chain = []string{"EnvironmentCredential", "WorkloadIdentityCredential", "ManagedIdentityCredential", "AzureCLICredential", "AzureDeveloperCLICredential", "AzurePowerShellCredential"}
-
-// passedOver lists the members before the one that produced the token.
-func (a *attempts) passedOver() []member {
+// notSetUp lists the members that could not be tried, with the reasons.
+func (a *attempts) notSetUp() []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	var before []member
-	for _, name := range chain {
-		if name == a.winner {
-			return before
-		}
-		for _, m := range a.passed {
-			if m.name == name {
-				before = append(before, m)
-			}
-		}
-	}
-	return nil
+	return a.notSet
 }

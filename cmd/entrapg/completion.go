@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -45,6 +46,19 @@ func commandNames() []string {
 	return names
 }
 
+// fileFlags are those that take a file, of all commands.
+func fileFlags() []string {
+	var names []string
+	for _, c := range commands {
+		for _, f := range c.flags() {
+			if name := "--" + f.name; f.value == "FILE" && !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
 func bash() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `# bash completion for entrapg
@@ -61,10 +75,10 @@ _entrapg() {
 		return
 	done
 	case $previous in
-	--env-file|--principals) COMPREPLY=($(compgen -f -- "$current")); return ;;
+	%s) COMPREPLY=($(compgen -f -- "$current")); return ;;
 	esac
 	case $command in
-`, strings.Join(commandNames(), " "))
+`, strings.Join(commandNames(), " "), strings.Join(fileFlags(), "|"))
 	for _, c := range commands {
 		words := c.words()
 		for _, f := range c.flags() {

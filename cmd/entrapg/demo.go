@@ -8,7 +8,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/entrapg/entrapg"
 	"github.com/entrapg/entrapg/entrapgtest"
+	"github.com/entrapg/entrapg/internal/refusal"
 )
 
 var demoCommand = &command{
@@ -179,8 +179,6 @@ func (d *demonstration) verdict() error {
 	return nil
 }
 
-func milliseconds(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d)/1e6) }
-
 // requests is a credential that takes down when the one behind it was asked for
 // a token for the database.
 type requests struct {
@@ -243,7 +241,7 @@ func (p *pool) Connect(ctx context.Context) (driver.Conn, error) {
 	from := time.Now()
 	conn, err := p.Connector.Connect(ctx)
 	if err != nil {
-		if said := new(pgconn.PgError); errors.As(err, &said) && strings.HasPrefix(said.Code, "28") {
+		if said := new(pgconn.PgError); errors.As(err, &said) && refusal.IsLogin(said) {
 			p.refused.Add(1)
 		}
 		return nil, err

@@ -79,9 +79,9 @@ type trouble struct {
 type status string
 
 const (
-	ok      status = "ok"
-	warning status = "warning" // the login goes on
-	failure status = "failed"
+	statusOK      status = "ok"
+	statusWarning status = "warning" // the login goes on
+	statusFailed  status = "failed"
 )
 
 func (f *finding) note(format string, args ...any) {
@@ -90,8 +90,8 @@ func (f *finding) note(format string, args ...any) {
 
 // warn tells of something that does not end the login.
 func (f *finding) warn(t *trouble) {
-	if f.Status == ok {
-		f.Status, f.trouble = warning, *t
+	if f.Status == statusOK {
+		f.Status, f.trouble = statusWarning, *t
 	}
 }
 
@@ -111,7 +111,7 @@ func (d *diagnosis) run(ctx context.Context) error {
 		{"server", d.askServer},
 		{"clock", d.compareClocks},
 	} {
-		f := &finding{Step: step.name, Status: ok}
+		f := &finding{Step: step.name, Status: statusOK}
 		start := time.Now()
 		stop := d.progress(step.name)
 		t := step.run(ctx, f)
@@ -121,9 +121,9 @@ func (d *diagnosis) run(ctx context.Context) error {
 		}
 		f.Took = time.Since(start).Milliseconds()
 		if t != nil {
-			f.Status, f.trouble = failure, *t
+			f.Status, f.trouble = statusFailed, *t
 		}
-		if f.Status == ok && len(f.Found) == 0 {
+		if f.Status == statusOK && len(f.Found) == 0 {
 			continue // it does not apply
 		}
 		d.findings = append(d.findings, f)
@@ -169,18 +169,18 @@ func (d *diagnosis) progress(step string) (stop func()) {
 }
 
 func (f *finding) write(out *terminal) {
-	symbol := map[status]string{ok: out.good("✓"), warning: out.warn("!"), failure: out.bad("✗")}[f.Status]
+	symbol := map[status]string{statusOK: out.good("✓"), statusWarning: out.warn("!"), statusFailed: out.bad("✗")}[f.Status]
 	head := fmt.Sprintf("%s %-*s", symbol, labelWidth, f.Step)
 	for _, text := range f.Found {
 		out.hang(head, text)
 		head = strings.Repeat(" ", 2+labelWidth)
 	}
-	if f.Status == ok {
+	if f.Status == statusOK {
 		return
 	}
 	if f.Said != "" {
 		said := f.Said
-		if f.Status == failure {
+		if f.Status == statusFailed {
 			said = out.bad(said)
 		}
 		out.hang(head, said)
@@ -225,7 +225,7 @@ func (d *diagnosis) readDSN(_ context.Context, f *finding) *trouble {
 	}
 	f.note("%s, database %s", strings.Join(addresses, ", "), database)
 	credential := login.Credential
-	if credential == "" {
+	if !login.Entra() {
 		credential = "a password, and no Entra"
 	}
 	mode := login.SSLMode

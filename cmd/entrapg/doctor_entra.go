@@ -14,16 +14,11 @@ import (
 
 	"github.com/entrapg/entrapg"
 	"github.com/entrapg/entrapg/internal/claims"
-	"github.com/entrapg/entrapg/internal/preview"
 )
 
 func (d *diagnosis) askToken(ctx context.Context, f *finding) *trouble {
-	if d.login.Credential == "" {
-		d.token = &preview.Token{User: d.login.Config.User}
-		return nil
-	}
 	start := time.Now()
-	token, err := d.login.Token(ctx)
+	token, err := d.login.Token(ctx, true)
 	var noUser *entrapg.UsernameError
 	var failed *entrapg.TokenError
 	switch {
@@ -35,9 +30,12 @@ func (d *diagnosis) askToken(ctx context.Context, f *finding) *trouble {
 		return &trouble{Said: err.Error()}
 	}
 	d.token = token
+	if !d.login.Entra() {
+		return nil
+	}
 	f.note("%s gave a token in %s", d.tried.name(d.login.Credential), milliseconds(time.Since(start)))
-	for _, m := range d.tried.passedOver() {
-		f.note("%s was passed over: %s", m.name, m.why)
+	for _, member := range d.tried.notSetUp() {
+		f.note("not set up is %s", member)
 	}
 	return nil
 }
@@ -72,9 +70,12 @@ var entraSays = []struct {
 	{"isn't assigned to this resource", "this host has no such managed identity: assign it, or set AZURE_CLIENT_ID to the client ID of one that it has", []string{"az identity list --query '[].{{name:name,clientId:clientId}}' --output table"}},
 	{"Multiple user assigned identities", "this host has several identities: set AZURE_CLIENT_ID, or entra_client_id in the DSN, to the client ID of the one that is meant", []string{"az identity list --query '[].{{name:name,clientId:clientId}}' --output table"}},
 	{"certificate signed by unknown authority", "a proxy looks into the connection to Entra, or this machine has no roots: have it trust the proxy's certificate, or install the system's roots", []string{"apt-get update && apt-get install -y ca-certificates"}},
+	{"certificate is not trusted", "a proxy looks into the connection to Entra: have this machine trust the proxy's certificate", nil}, // macOS's words
 	{"no such host", "Entra's name cannot be looked up from here: check the network, and HTTPS_PROXY where there is a proxy", nil},
 	{"connection reset", "the connection to Entra is cut: check the network, and HTTPS_PROXY where there is a proxy", nil},
 	{"connection refused", "Entra, or the endpoint of managed identities, cannot be reached: check IDENTITY_ENDPOINT, and HTTPS_PROXY where there is a proxy", nil},
+	{"actively refused", "Entra, or the endpoint of managed identities, cannot be reached: check IDENTITY_ENDPOINT, and HTTPS_PROXY where there is a proxy", nil}, // Windows' words
+	{"forcibly closed", "the connection to Entra is cut: check the network, and HTTPS_PROXY where there is a proxy", nil},
 	{"no answer within", "Entra, or the endpoint of managed identities, does not answer from here: check the network, and HTTPS_PROXY where there is a proxy", nil},
 	{"az login", "nobody is logged in on this machine", []string{"az login"}},
 	{"DefaultAzureCredential: failed to acquire a token", "no member of DefaultAzureCredential found an identity here: log in, or, for a service principal, set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET", []string{"az login"}},
@@ -102,11 +103,15 @@ func (d *diagnosis) noToken(err *entrapg.TokenError) *trouble {
 	return t
 }
 
+// nested are the tabs by which a chain of credentials sets off what its members say.
+var nested = regexp.MustCompile(`(?m)^\t+`)
+
 // dump is how azidentity shows a response.
 var dump = regexp.MustCompile(`(?s)\s*(?:GET|POST) https?://\S+\n-{10,}\nRESPONSE (\d+)[^\n]*\n-{10,}\n(.*?)\n-{10,}\n?`)
 
 // condense leaves of responses what they say.
 func condense(text string) string {
+	text = nested.ReplaceAllString(text, "")
 	text = dump.ReplaceAllStringFunc(text, func(found string) string {
 		parts := dump.FindStringSubmatch(found)
 		var body struct {
@@ -124,7 +129,7 @@ func condense(text string) string {
 }
 
 func (d *diagnosis) readToken(_ context.Context, f *finding) *trouble {
-	if d.token == nil || d.token.Value == "" {
+	if d.token == nil || !d.login.Entra() {
 		return nil
 	}
 	left := round(time.Until(d.token.Expires))
@@ -134,7 +139,7 @@ func (d *diagnosis) readToken(_ context.Context, f *finding) *trouble {
 		return nil
 	}
 	d.claims = c
-	f.note("of a %s, good for %s, %d bytes", kind(c), left, len(d.token.Value))
+	f.note("of a %s, good for %s, %d bytes", c.Kind(), left, len(d.token.Value))
 	f.note("for %s", c.Text("aud"))
 	f.note("tenant %s", c.Text("tid"))
 	f.note("object ID %s", c.Text("oid"))
@@ -150,7 +155,7 @@ func (d *diagnosis) nameUser(_ context.Context, f *finding) *trouble {
 		t.Mend = []string{"user=" + shell("ROLE")}
 		return t
 	}
-	if d.login.Credential == "" {
+	if !d.login.Entra() {
 		f.note("%s, from the DSN, its service or PGUSER", d.token.User)
 		return nil
 	}

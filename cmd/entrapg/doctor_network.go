@@ -13,7 +13,6 @@ import (
 	"net/netip"
 	"os"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -158,10 +157,10 @@ func (d *diagnosis) unreachable(e *endpoint, err error) *trouble {
 	switch {
 	case e.network == "unix":
 		t.Means = "no server listens on this socket: check host and port, and that the server runs"
-	case errors.Is(err, syscall.ECONNREFUSED) && azure:
+	case errors.Is(err, errRefused) && azure:
 		t.Means = fmt.Sprintf("nothing listens on port %d: Azure's servers have PostgreSQL on 5432 and PgBouncer, where it is on, on 6432. Or the server is stopped", e.port)
 		t.Mend = []string{"az postgres flexible-server start --name " + server + " --resource-group " + resourceGroup(server)}
-	case errors.Is(err, syscall.ECONNREFUSED):
+	case errors.Is(err, errRefused):
 		t.Means = fmt.Sprintf("nothing listens on port %d of %s: check the port, and that the server runs", e.port, e.host)
 		t.Mend = []string{fmt.Sprintf("pg_isready -h %s -p %d", shell(e.host), e.port)}
 	case isTimeout(err) && azure:
@@ -233,7 +232,7 @@ func (d *diagnosis) encrypt(ctx context.Context, f *finding) *trouble {
 		for _, chain := range state.VerifiedChains {
 			root = chain[len(chain)-1].Subject
 		}
-		f.note("until %s, root %s", leaf.NotAfter.UTC().Format(time.DateOnly), common(root.CommonName, root.String()))
+		f.note("until %s, root %s", leaf.NotAfter.UTC().Format(time.DateOnly), cmp.Or(root.CommonName, root.String()))
 		return nil
 	})
 }
@@ -297,7 +296,7 @@ func (d *diagnosis) noTLS(e *endpoint, err error, chain []*x509.Certificate) *tr
 	switch {
 	case errors.As(err, &unknown) && len(chain) > 0:
 		last := chain[len(chain)-1]
-		root := common(last.Issuer.CommonName, last.Issuer.String())
+		root := cmp.Or(last.Issuer.CommonName, last.Issuer.String())
 		switch given := d.login.Said["sslrootcert"]; {
 		case given != "" && given != "system":
 			t.Means = "the server's certificate leads to the root " + root + ", which is not in " + given + ": name the file that has it, or leave sslrootcert out for the system's roots"
@@ -340,7 +339,7 @@ func namesOf(c *x509.Certificate) string {
 		names = append(names, ip.String())
 	}
 	if len(names) == 0 {
-		return common(c.Subject.CommonName, "nobody") + ", in the old form"
+		return cmp.Or(c.Subject.CommonName, "nobody") + ", in the old form"
 	}
 	const few = 3
 	if len(names) > few {
@@ -348,5 +347,3 @@ func namesOf(c *x509.Certificate) string {
 	}
 	return strings.Join(names, ", ")
 }
-
-func common(name, otherwise string) string { return cmp.Or(name, otherwise) }

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/entrapg/entrapg"
+	"github.com/entrapg/entrapg/internal/claims"
 	"github.com/entrapg/entrapg/internal/refusal"
 )
 
@@ -32,6 +33,10 @@ func (d *diagnosis) logIn(ctx context.Context, f *finding) *trouble {
 
 // refused explains a login that came to nothing.
 func (d *diagnosis) refused(err error) *trouble {
+	var login *entrapg.LoginError
+	if errors.As(err, &login) {
+		err = login.Err // without the hint, which is what it means
+	}
 	said, _ := refusal.Said(err)
 	t := &trouble{}
 	for _, e := range said {
@@ -43,8 +48,7 @@ func (d *diagnosis) refused(err error) *trouble {
 	if t.Said == "" {
 		t.Said = strings.TrimPrefix(err.Error(), "entrapg: ")
 	}
-	var login *entrapg.LoginError
-	if !errors.As(err, &login) {
+	if login == nil {
 		t.Means = "the connection broke in the middle of the login: by a firewall or a proxy in between, or because the server ended. Try again; should it stay, look at the server's log"
 		if isTimeout(err) {
 			t.Means = "the server did not finish the login in time: it is overloaded, or it cannot reach Entra itself"
@@ -52,7 +56,7 @@ func (d *diagnosis) refused(err error) *trouble {
 		return t
 	}
 	t.Means = login.Hint
-	if d.login.Credential != "" {
+	if d.login.Entra() {
 		t.Mend = d.mend(refusal.Of(err).Cause, t.Said)
 	}
 	for _, e := range said {
@@ -105,7 +109,7 @@ func (d *diagnosis) mend(cause refusal.Cause, said string) []string {
 	user, oid := d.token.User, d.claims.Text("oid")
 	server := serverName(d.login.Config.Host)
 	typ := "service"
-	if d.claims != nil && kind(d.claims) == person {
+	if d.claims != nil && d.claims.Kind() == claims.Person {
 		typ = "user"
 	}
 	label := fmt.Sprintf(`security label for "pgaadauth" on role %s is 'aadauth,oid=%s,type=%s';`, identifier(user), oid, typ)
@@ -132,9 +136,7 @@ func (d *diagnosis) mend(cause refusal.Cause, said string) []string {
 		}
 	case refusal.NoObject:
 		return []string{"entrapg whoami"}
-	case refusal.PersonAsService, refusal.ServiceAsPerson:
-		return []string{asAdministrator + ", to map the role to this token's identity", label}
-	case refusal.OtherPrincipal:
+	case refusal.PersonAsService, refusal.ServiceAsPerson, refusal.OtherPrincipal:
 		return []string{asAdministrator + ", to map the role to this token's identity", label}
 	case refusal.NotInGroup:
 		group := "GROUP_ID"
@@ -164,19 +166,6 @@ func (d *diagnosis) mend(cause refusal.Cause, said string) []string {
 	default:
 		return nil
 	}
-}
-
-// literal and identifier write names into SQL, and shell into a command.
-func literal(s string) string    { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
-func identifier(s string) string { return pgx.Identifier{s}.Sanitize() }
-
-var plain = regexp.MustCompile(`^[\w@%+=:,./-]+$`)
-
-func shell(s string) string {
-	if plain.MatchString(s) {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 func (d *diagnosis) askServer(ctx context.Context, f *finding) *trouble {

@@ -18,10 +18,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/entrapg/entrapg"
@@ -45,6 +45,9 @@ func visit(t *testing.T, env []string, wantCode int, args ...string) (last findi
 		t.Errorf("exit codes %d and %d, want %d\n%s", r.code, people.code, wantCode, people.stdout)
 	}
 	text := people.stdout
+	if last.Means != "" && strings.Contains(last.Said, last.Means) {
+		t.Errorf("what it means is said twice: %q", last.Said)
+	}
 	for _, f := range all {
 		if !strings.Contains(text, " "+f.Step+" ") {
 			t.Errorf("step %s is not shown to people:\n%s", f.Step, text)
@@ -82,7 +85,7 @@ func TestDoctorGoesThroughEveryStepOfALoginThatWorks(t *testing.T) {
 	var steps []string
 	for _, f := range all {
 		steps = append(steps, f.Step)
-		if f.Status != ok || len(f.Found) == 0 {
+		if f.Status != statusOK || len(f.Found) == 0 {
 			t.Errorf("%+v", f)
 		}
 	}
@@ -101,13 +104,13 @@ func TestDoctorGoesThroughEveryStepOfALoginThatWorks(t *testing.T) {
 	}
 }
 
-func TestDoctorSaysWhatPassedOverCredentialsLacked(t *testing.T) {
+func TestDoctorSaysWhatCredentialsLackThatAreNotSetUp(t *testing.T) {
 	t.Parallel()
-	_, env := identityWith(t, azureServer(t), "passed-over", true)
+	_, env := identityWith(t, azureServer(t), "not-set-up", true)
 	_, all := visit(t, append(env, "AZURE_TOKEN_CREDENTIALS=prod"), done)
 	for _, f := range all {
 		if f.Step == "credential" {
-			if text := strings.Join(f.Found, "\n"); !strings.Contains(text, "EnvironmentCredential was passed over: ") || !strings.Contains(text, "WorkloadIdentityCredential was passed over: ") {
+			if text := strings.Join(f.Found, "\n"); !strings.Contains(text, "not set up is EnvironmentCredential: ") || !strings.Contains(text, "not set up is WorkloadIdentityCredential: ") {
 				t.Error(text)
 			}
 			return
@@ -150,7 +153,7 @@ func TestDoctorExplainsWhatAzureSaysAndWhatMendsIt(t *testing.T) {
 	} {
 		s.SetFaults(entrapgtest.Faults{Refuse: &entrapgtest.Refusal{Code: test.code, Message: test.message, Hint: test.hint}})
 		last, _ := visit(t, env, failed)
-		if last.Step != "login" || last.Status != failure {
+		if last.Step != "login" || last.Status != statusFailed {
 			t.Errorf("%s: failed at %s", test.message, last.Step)
 		}
 		if !strings.Contains(last.Said, test.message) || !strings.Contains(last.Said, test.code) || !strings.Contains(last.Said, test.hint) {
@@ -174,9 +177,9 @@ func TestDoctorFindsTheFaultInTheDSNTheCredentialAndTheRole(t *testing.T) {
 	linux := func(more ...string) []string {
 		return append(more, "SSL_CERT_FILE="+s.CAFile(), "AZURE_TOKEN_CREDENTIALS=EnvironmentCredential", "DATABASE_URL="+s.DSN())
 	}
-	service := s.Tenant.NewServicePrincipal("deployer")
 	nobody := s.Tenant.NewServicePrincipal("nameless")
-	nobody.Claims = map[string]any{"app_displayname": nil, "appid": nil}
+	nobody.Claims = map[string]any{"app_displayname": nil, "appid": nil} // before the tenant is used again
+	service := s.Tenant.NewServicePrincipal("deployer")
 
 	for name, test := range map[string]struct {
 		env         []string
@@ -191,8 +194,9 @@ func TestDoctorFindsTheFaultInTheDSNTheCredentialAndTheRole(t *testing.T) {
 		"no identity":                 {[]string{"DATABASE_URL=" + s.DSN(), "AZURE_TOKEN_CREDENTIALS=EnvironmentCredential"}, nil, "credential", "missing environment variable AZURE_TENANT_ID", "found an identity", "az login"},
 		"an identity of another host": {with(env, "AZURE_CLIENT_ID=11111111-2222-3333-4444-555555555555"), nil, "credential", "No User Assigned", "AZURE_CLIENT_ID", "az identity list --query '[].{name:name,clientId:clientId}' --output table"},
 		"a wrong secret":              {linux(with(service.Environ(), "AZURE_CLIENT_SECRET=guess-4711")...), nil, "credential", "AADSTS7000215", "secret is wrong", "az ad app credential reset --id " + service.ClientID},
+		"the same, in no chain":       {linux(with(service.Environ(), "AZURE_CLIENT_SECRET=guess-4711")...), []string{s.DSN() + "&entra_credential=environment"}, "credential", "AADSTS7000215", "secret is wrong", "az ad app credential reset --id " + service.ClientID},
 		"another tenant":              {linux(with(service.Environ(), "AZURE_TENANT_ID=99999999-2222-3333-4444-555555555555")...), nil, "credential", "AADSTS90002", "no such tenant", "az account show --query tenantId --output tsv"},
-		"Entra's certificate":         {with(service.Environ(), "DATABASE_URL="+s.DSN(), "AZURE_TOKEN_CREDENTIALS=EnvironmentCredential"), nil, "credential", "certificate", "proxy", "apt-get update && apt-get install -y ca-certificates"},
+		"Entra's certificate":         {with(service.Environ(), "SSL_CERT_FILE=/nowhere", "DATABASE_URL="+s.DSN(), "AZURE_TOKEN_CREDENTIALS=EnvironmentCredential"), nil, "credential", "certificate", "proxy", "apt-get update && apt-get install -y ca-certificates"},
 		"a token that names nobody":   {linux(nobody.Environ()...), nil, "user", "no PostgreSQL user", "set it in the DSN", "user=ROLE"},
 		"no role":                     {stranger, nil, "login", "requested scram-sha-256", "no Entra principal is mapped", "select * from pgaadauth_create_principal('no-role', false, false);"},
 		"somebody else's role":        {with(stranger, "PGUSER=it's me"), nil, "login", "password authentication failed", "mapped to this identity", "select * from pgaadauth_create_principal('it''s me', false, false);"},
@@ -200,12 +204,16 @@ func TestDoctorFindsTheFaultInTheDSNTheCredentialAndTheRole(t *testing.T) {
 		"a wrong password":            {nil, []string{s.DSN() + "&entra_credential=none&user=postgres&password=wrong"}, "login", "password authentication failed", "own password", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
+			needsCAVariable(t, test.env)
 			last, _ := visit(t, test.env, failed, test.args...)
-			if last.Step != test.step || last.Status != failure || !strings.Contains(last.Said, test.said) || !strings.Contains(last.Means, test.means) {
+			if last.Step != test.step || last.Status != statusFailed || !strings.Contains(last.Said, test.said) || !strings.Contains(last.Means, test.means) {
 				t.Errorf("got %+v\nwant %s: %q, %q", last, test.step, test.said, test.means)
 			}
 			if test.mend != "" && !slices.Contains(last.Mend, test.mend) {
 				t.Errorf("mended by %q, want %q", last.Mend, test.mend)
+			}
+			if strings.Contains(last.Said, "-----") || strings.Contains(last.Said, "{") {
+				t.Errorf("a response is shown as it came:\n%s", last.Said)
 			}
 			if strings.Contains(last.Said, "hunter2") {
 				t.Error("a password shows")
@@ -275,11 +283,7 @@ func withCertificate(t *testing.T, change func(*x509.Certificate)) (port, caFile
 
 func TestDoctorFindsTheFaultInTheNetworkAndInTLS(t *testing.T) {
 	t.Parallel()
-	closed := fake(t, nil)
-	if l, err := net.Listen("tcp", "127.0.0.1:0"); err == nil { // a port that nobody listens on
-		_, closed, _ = net.SplitHostPort(l.Addr().String())
-		l.Close()
-	}
+	const closed = "1" // nobody listens there
 	silent := fake(t, func(conn net.Conn) { io.Copy(io.Discard, conn) })
 	cut := fake(t, func(net.Conn) {})
 	plain := fake(t, func(conn net.Conn) { io.ReadFull(conn, make([]byte, 8)); conn.Write([]byte("N")) })
@@ -306,7 +310,7 @@ func TestDoctorFindsTheFaultInTheNetworkAndInTLS(t *testing.T) {
 		"cut":               {"host=127.0.0.1 port=" + cut, "TLS", "", "cut at once", ""},
 		"no TLS":            {"host=127.0.0.1 port=" + plain, "TLS", "no TLS", "turn TLS on", "alter system set ssl = on;  select pg_reload_conf();"},
 		"no PostgreSQL":     {"host=127.0.0.1 port=" + web, "TLS", `"H"`, "no PostgreSQL", ""},
-		"TLS that hangs":    {"host=127.0.0.1 connect_timeout=1 port=" + stuck, "TLS", "", "fell silent", ""},
+		"TLS that hangs":    {"host=127.0.0.1 connect_timeout=3 port=" + stuck, "TLS", "", "fell silent", ""},
 		"an unknown root":   {"host=localhost port=" + unknown, "TLS", "unknown authority", "Corner Shop Root", ""},
 		"another root file": {"host=localhost port=" + other + " sslrootcert=" + namedCA, "TLS", "", "not in " + namedCA, ""},
 		"under verify-ca":   {"host=localhost sslmode=verify-ca port=" + other + " sslrootcert=" + namedCA, "TLS", "unknown authority", "not in " + namedCA, ""},
@@ -317,7 +321,7 @@ func TestDoctorFindsTheFaultInTheNetworkAndInTLS(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			last, _ := visit(t, nil, failed, test.dsn)
-			if last.Step != test.step || last.Status != failure || !strings.Contains(last.Said, test.said) || !strings.Contains(last.Means, test.means) {
+			if last.Step != test.step || last.Status != statusFailed || !strings.Contains(last.Said, test.said) || !strings.Contains(last.Means, test.means) {
 				t.Errorf("got %+v\nwant %s: %q, %q", last, test.step, test.said, test.means)
 			}
 			if test.mend != "" && !slices.Contains(last.Mend, test.mend) {
@@ -334,9 +338,41 @@ func TestDoctorGoesOnWhereOneOfSeveralHostsIsDown(t *testing.T) {
 	_, port, _ := net.SplitHostPort(s.Addr())
 	_, all := visit(t, env, done, "host=127.0.0.1,127.0.0.1 port=1,"+port+" dbname=postgres sslrootcert="+s.CAFile())
 	for _, f := range all {
-		if f.Step == "TCP" && (f.Status != warning || !strings.Contains(f.Said, "refused")) {
+		if f.Step == "TCP" && (f.Status != statusWarning || !strings.Contains(f.Said, "refused")) {
 			t.Errorf("%+v", f)
 		}
+	}
+}
+
+func TestDoctorShowsTheMappingAndAClockThatIsOff(t *testing.T) {
+	t.Parallel()
+	s := azureServer(t)
+	app, env := identityWith(t, s, "mapped", true)
+	admin, err := pgx.Connect(t.Context(), s.AdminDSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close(context.Background())
+	label := "aadauth,oid=" + app.ObjectID + ",type=service"
+	// Only Azure has the provider of such labels, and its functions come before others of their name.
+	for _, sql := range []string{
+		"set allow_system_table_mods = on",
+		"insert into pg_shseclabel values ('mapped'::regrole, 'pg_authid'::regclass, 'pgaadauth', '" + label + "')",
+		"create schema late",
+		"create function late.clock_timestamp() returns timestamptz language sql as $$select pg_catalog.clock_timestamp() - interval '1 hour'$$",
+		"grant usage on schema late to mapped",
+		"alter role mapped set search_path = late, pg_catalog",
+	} {
+		if _, err := admin.Exec(t.Context(), sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	last, all := visit(t, env, done)
+	if server := strings.Join(all[len(all)-2].Found, "\n"); !strings.Contains(server, "mapped is mapped to Entra: "+label) {
+		t.Errorf("server: %s", server)
+	}
+	if last.Step != "clock" || last.Status != statusWarning || !strings.Contains(last.Said, "clock is 1h0m") || !slices.Contains(last.Mend, "sudo timedatectl set-ntp true") {
+		t.Errorf("%+v", last)
 	}
 }
 
@@ -385,7 +421,7 @@ func TestDoctorFillsInTheServersNameInAzuresCommands(t *testing.T) {
 	}{
 		"no such host":      {d.unknownHost(e, &net.DNSError{IsNotFound: true}), "private endpoint whose DNS zone is not linked", "az postgres flexible-server list --query '[].fullyQualifiedDomainName' --output tsv"},
 		"no answer":         {d.unreachable(e, context.DeadlineExceeded), "firewall lets this machine's address not in", "az postgres flexible-server firewall-rule create --name shop " + group + " --rule-name doctor --start-ip-address MY_ADDRESS --end-ip-address MY_ADDRESS"},
-		"refused":           {d.unreachable(e, syscall.ECONNREFUSED), "5432", "az postgres flexible-server start --name shop " + group},
+		"refused":           {d.unreachable(e, errRefused), "5432", "az postgres flexible-server start --name shop " + group},
 		"a slim container":  {d.noTLS(e, x509.UnknownAuthorityError{}, []*x509.Certificate{{Issuer: pkix.Name{CommonName: "DigiCert Global Root G2"}}}), "DigiCert Global Root G2 is missing on this machine", "apk add ca-certificates"},
 		"another tenant":    {d.refused(said("An error occurred while validating the access token. Please acquire a new token and retry")), "tenant", "az postgres flexible-server show --name shop " + group + " --query authConfig.tenantId --output tsv"},
 		"not from here":     {d.refused(said(`no pg_hba.conf entry for host "203.0.113.7", user "shop-api", database "shop", SSL encryption`)), "firewall", "az postgres flexible-server firewall-rule create --name shop " + group + " --rule-name doctor --start-ip-address MY_ADDRESS --end-ip-address MY_ADDRESS"},

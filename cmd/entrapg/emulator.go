@@ -18,7 +18,7 @@ import (
 var emulatorCommand = &command{
 	name:    "emulator",
 	summary: "stand in for Azure on this machine, for programs in any language",
-	example: "entrapg emulator\nentrapg emulator --identity shop-api --env-file .env",
+	example: "entrapg emulator\nentrapg emulator --identity shop-api --env-file emulator.env",
 	about: "Starts a PostgreSQL that checks Entra tokens as Azure's does, an Entra tenant, and an endpoint of managed identities, on fixed ports, until Ctrl-C or SIGTERM. It prints what to paste into a shell for programs to find them, and then a line for each login, with the verdict and the reason. It needs PostgreSQL's programs on this machine, or another server by --upstream.\n" +
 		"Each principal gets a role of its own name. An administrator, db-admin unless --admin names others, can provision roles in the database postgres as on Azure, by pgaadauth_create_principal, pgaadauth_create_principal_with_oid and pgaadauth_list_principals: with --no-roles that is left to your own scripts.\n" +
 		"A principals file has a line for each: admin, user, guest, group, identity, system or service, a name, and for a group its members. Names with @ are people; system takes what follows /providers/ in a resource's ID, such as Microsoft.Web/sites/shop. Without any principal there is an identity shop-api.",
@@ -34,7 +34,7 @@ var emulatorCommand = &command{
 		})
 		flags.StringVar(&e.config.Upstream, "upstream", "", "`DSN` of a superuser, with password, on a PostgreSQL that runs already")
 		flags.DurationVar(&e.config.TokenLife, "token-life", time.Hour, "how `LONG` tokens are good")
-		flags.StringVar(&e.envFile, "env-file", "", "write the settings into this `FILE` too, in the form of a .env")
+		flags.StringVar(&e.envFile, "env-file", "", "write the settings into a new `FILE` too, in the form of a .env; it is removed at the end")
 		flags.StringVar(&file, "principals", "", "read principals from this `FILE`")
 		flags.BoolVar(&e.noRoles, "no-roles", false, "create no roles but the administrators'")
 		for kind, about := range map[string]string{
@@ -143,10 +143,11 @@ func (e *emulator) run(ctx context.Context, out *terminal) (err error) {
 		return err
 	}
 	if e.envFile != "" {
-		if err := writeEnv(e.envFile, settings); err != nil {
+		remove, err := writeEnv(e.envFile, settings)
+		if err != nil {
 			return err
 		}
-		defer os.Remove(e.envFile)
+		defer remove()
 	}
 	lines.Lock()
 	e.introduce(out, server, principals, settings)
@@ -259,15 +260,32 @@ func settingsFor(ctx context.Context, server *entrapgtest.Server, residents []re
 	return append(settings, variable{"PGPASSWORD", token.Token}), err
 }
 
-func writeEnv(path string, settings []variable) error {
+// writeEnv writes a file that was not there before, and returns what removes it,
+// unless somebody has put another one in its place.
+func writeEnv(path string, settings []variable) (remove func(), err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	switch {
+	case errors.Is(err, os.ErrExist):
+		return nil, fmt.Errorf("--env-file: %s is there already and stays as it is: remove it, or name another file", path)
+	case err != nil:
+		return nil, fmt.Errorf("--env-file: %w", err)
+	}
+	written, err := f.Stat()
+	remove = func() {
+		if there, err := os.Lstat(path); err == nil && os.SameFile(there, written) {
+			os.Remove(path)
+		}
+	}
 	var b strings.Builder
 	for _, v := range settings {
 		fmt.Fprintf(&b, "%s='%s'\n", v.name, v.value)
 	}
-	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
-		return fmt.Errorf("--env-file: %w", err)
+	_, writing := f.WriteString(b.String())
+	if err := errors.Join(err, writing, f.Close()); err != nil {
+		remove()
+		return nil, fmt.Errorf("--env-file: %w", err)
 	}
-	return nil
+	return remove, nil
 }
 
 func (e *emulator) introduce(out *terminal, server *entrapgtest.Server, residents []resident, settings []variable) {

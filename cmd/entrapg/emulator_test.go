@@ -33,10 +33,22 @@ func emulate(t *testing.T, args ...string) (envFile string, said func() string, 
 		}
 		return string(b)
 	}
-	await(t, func() bool { return strings.Contains(said(), "Logins:") || cmd.ProcessState != nil }, said)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		cmd.Wait()
+	}()
+	await(t, func() bool {
+		select {
+		case <-ended:
+			t.Fatalf("it ended at once:\n%s", said())
+		default:
+		}
+		return strings.Contains(said(), "Logins:")
+	}, said)
 	return envFile, said, func(signal os.Signal) int {
 		cmd.Process.Signal(signal)
-		cmd.Wait()
+		<-ended
 		if entries := left(t, dir); len(entries) > 0 {
 			t.Errorf("left behind: %v", entries)
 		}
@@ -118,6 +130,37 @@ func TestEmulatorServesProgramsThatReadItsSettings(t *testing.T) {
 	}
 	if _, err := os.Stat(envFile); err == nil {
 		t.Error("the settings of a server that is gone are left")
+	}
+}
+
+func TestEmulatorLeavesFilesThatAreNotItsOwn(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has no SIGTERM for it to end at")
+	}
+	const own = "SECRET=mine\n"
+	envFile := filepath.Join(t.TempDir(), ".env")
+	if err := os.WriteFile(envFile, []byte(own), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r := runAs(t, nil, "emulator", "--addr", "127.0.0.1:0", "--tenant-addr", "127.0.0.1:0", "--identity-addr", "127.0.0.1:0", "--upstream", azureServer(t).AdminDSN(), "--identity", "env-own", "--admin", "env-own-admin", "--env-file", envFile)
+	if b, err := os.ReadFile(envFile); r.code != failed || !strings.Contains(r.stderr, envFile+" is there already") || err != nil || string(b) != own {
+		t.Errorf("%+v\n%v: %q", r, err, b)
+	}
+
+	envFile, _, stop := emulate(t, "--identity", "env-new", "--admin", "env-new-admin")
+	if info, err := os.Stat(envFile); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v: mode %v", err, info.Mode())
+	}
+	if err := os.Rename(envFile, envFile+".old"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(envFile, []byte(own), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	stop(syscall.SIGTERM)
+	if b, err := os.ReadFile(envFile); err != nil || string(b) != own {
+		t.Errorf("%v: %q", err, b)
 	}
 }
 

@@ -37,11 +37,9 @@ var execCommand = &command{
 			if err != nil {
 				return err
 			}
-			token := &preview.Token{Value: login.Password, User: login.Config.User}
-			if login.Credential != "" {
-				if token, err = login.Token(ctx); err != nil {
-					return err
-				}
+			token, err := login.Token(ctx, true)
+			if err != nil {
+				return err
 			}
 			return become(path, argv, environ(os.Environ(), libpq(login, token)))
 		}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -50,7 +51,7 @@ func TestExecTellsLibpqWhatTheDSNSays(t *testing.T) {
 			continue
 		}
 		user := login.Config.User
-		if user == "" || login.Credential == "" {
+		if user == "" || !login.Entra() {
 			user = "derived"
 		}
 		env := libpq(login, &preview.Token{Value: "secret", User: user})
@@ -88,6 +89,9 @@ func TestExecEndsAsItsCommandDoes(t *testing.T) {
 	t.Parallel()
 	_, env := identityWith(t, azureServer(t), "exec-code", true)
 	for script, want := range map[string]int{"exit 0": 0, "exit 7": 7, "kill -TERM $$": -1} {
+		if want < 0 && runtime.GOOS == "windows" {
+			continue // it has no signals to end by
+		}
 		if r := runAs(t, env, "exec", "sh", "-c", script); r.code != want {
 			t.Errorf("%s: exit code %d, want %d", script, r.code, want)
 		}
@@ -140,17 +144,19 @@ func TestPsqlAndPgbenchLogInThroughExec(t *testing.T) {
 			logins++
 		}
 	}
-	if logins < 20 {
+	if logins <= 4 { // its clients: each of them is to log in again and again
 		t.Errorf("pgbench logged in %d times in three seconds", logins)
 	}
 }
 
-// installed finds one of PostgreSQL's programs.
+// installed finds one of PostgreSQL's programs. Only a server that was named may
+// come without it in CI.
 func installed(t *testing.T, name string) string {
 	t.Helper()
 	places, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
-	if bin := os.Getenv("ENTRAPG_POSTGRES_BIN"); bin != "" {
-		places = append(places, bin)
+	named := os.Getenv("ENTRAPG_POSTGRES_BIN")
+	if named != "" {
+		places = append(places, named)
 	}
 	for _, place := range slices.Backward(places) {
 		if path := filepath.Join(place, name); exec.Command(path, "--version").Run() == nil {
@@ -158,7 +164,10 @@ func installed(t *testing.T, name string) string {
 		}
 	}
 	path, err := exec.LookPath(name)
-	if err != nil {
+	switch {
+	case err != nil && os.Getenv("CI") != "" && named == "":
+		t.Fatal(err)
+	case err != nil:
 		t.Skip(err)
 	}
 	return path

@@ -1,6 +1,6 @@
 package main
 
-//go:generate sh -c "go run . help --markdown > ../../docs/cli.md"
+//go:generate sh -c "go run . help --markdown >../../docs/cli.md.new && mv ../../docs/cli.md.new ../../docs/cli.md || { rm -f ../../docs/cli.md.new; exit 1; }"
 
 import (
 	"context"

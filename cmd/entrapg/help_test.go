@@ -79,10 +79,11 @@ complete_line entrapg em
 complete_line entrapg whoami --j
 complete_line entrapg completion z
 complete_line entrapg exec host=h -- bas
+complete_line entrapg emulator --principals help_t
 `
 	out, err := exec.Command(path, "-c", script).CombinedOutput()
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	if err != nil || len(lines) != 4 || lines[0] != "emulator" || lines[1] != "--json" || lines[2] != "zsh" || !strings.Contains(" "+lines[3]+" ", " bash ") {
+	if err != nil || len(lines) != 5 || lines[4] != "help_test.go" || lines[0] != "emulator" || lines[1] != "--json" || lines[2] != "zsh" || !strings.Contains(" "+lines[3]+" ", " bash ") {
 		t.Errorf("%v: %q", err, lines)
 	}
 }

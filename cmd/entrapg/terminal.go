@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -21,24 +22,22 @@ type terminal struct {
 }
 
 func newTerminal(f *os.File) *terminal {
-	info, err := f.Stat()
-	isTerminal := err == nil && info.Mode()&os.ModeCharDevice != 0
+	columns, isTerminal := window(f)
 	able := isTerminal && os.Getenv("TERM") != "dumb"
-	return &terminal{Writer: f, colour: able && os.Getenv("NO_COLOR") == "", live: able, width: width(f)}
+	return &terminal{Writer: f, colour: able && os.Getenv("NO_COLOR") == "", live: able, width: width(columns)}
 }
 
 // width is how many columns there are, 80 where nobody knows. Very wide lines are
 // hard to read, and below the least nothing can be laid out.
-func width(f *os.File) int {
+func width(columns int) int {
 	const least, usual, most = 40, 80, 120
-	n, ok := columns(f)
-	if !ok {
+	if columns == 0 {
 		var err error
-		if n, err = strconv.Atoi(os.Getenv("COLUMNS")); err != nil {
-			n = usual
+		if columns, err = strconv.Atoi(os.Getenv("COLUMNS")); err != nil {
+			columns = usual
 		}
 	}
-	return min(max(n, least), most)
+	return min(max(columns, least), most)
 }
 
 func (t *terminal) printf(format string, args ...any) { fmt.Fprintf(t, format, args...) }
@@ -113,5 +112,19 @@ func visible(s string) int {
 		code, rest, _ := strings.Cut(rest, "m")
 		n -= len("\x1b[") + len(code) + len("m")
 		s = rest
+	}
+}
+
+func milliseconds(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d)/1e6) }
+
+// round writes a duration as people say it: 59m, 4h 10m, 12s.
+func round(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm %02ds", int(d.Minutes()), int(d.Seconds())%60)
+	default:
+		return fmt.Sprintf("%dh %02dm", int(d.Hours()), int(d.Minutes())%60)
 	}
 }

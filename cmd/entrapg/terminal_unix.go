@@ -8,9 +8,10 @@ import (
 	"unsafe"
 )
 
-// columns asks the terminal, which answers false where it is none.
-func columns(f *os.File) (int, bool) {
+// window asks a terminal how wide it is, 0 where it does not know. Nothing else
+// has an answer.
+func window(f *os.File) (columns int, isTerminal bool) {
 	var size struct{ rows, columns, x, y uint16 }
 	_, _, err := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), syscall.TIOCGWINSZ, uintptr(unsafe.Pointer(&size)))
-	return int(size.columns), err == 0 && size.columns > 0
+	return int(size.columns), err == 0
 }

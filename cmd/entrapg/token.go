@@ -20,11 +20,10 @@ var tokenCommand = &command{
 				return err
 			}
 			defer login.Close()
-			if login.Credential == "" {
+			if !login.Entra() {
 				return wrongUse("entra_credential=none asks for no token")
 			}
-			login.Config.User = "-" // not needed, so it is not looked up
-			token, err := login.Token(ctx)
+			token, err := login.Token(ctx, false)
 			if err != nil {
 				return err
 			}

@@ -28,11 +28,11 @@ var whoamiCommand = &command{
 				return err
 			}
 			defer login.Close()
-			if login.Credential == "" {
+			if !login.Entra() {
 				return wrongUse("entra_credential=none has no identity but the DSN's user")
 			}
 			tried := listen()
-			token, err := login.Token(ctx)
+			token, err := login.Token(ctx, true)
 			var noUser *entrapg.UsernameError
 			if err != nil && (token == nil || !errors.As(err, &noUser)) {
 				return err
@@ -92,33 +92,15 @@ func identify(login *preview.Login, token *preview.Token, tried *attempts, now t
 	}
 	groups, _ := c["groups"].([]any)
 	who.Groups = len(groups)
-	who.Kind = kind(c)
+	who.Kind = c.Kind()
 	who.Name = c.RoleName().Role
 	if who.Name == "" {
 		who.Name = c.ApplicationName().Role
 	}
-	if login.Config.User == "" && who.Kind == managedIdentity {
+	if login.Config.User == "" && who.Kind == claims.ManagedIdentity {
 		who.Name = token.User // the token for the database does not name it
 	}
 	return who
-}
-
-// Kinds of principals, as tokens tell them apart.
-const (
-	person           = "person"
-	managedIdentity  = "managed identity"
-	servicePrincipal = "service principal"
-)
-
-func kind(c claims.Claims) string {
-	switch {
-	case c.Text("xms_mirid") != "" || c.Text("xms_idrel") != "" || c.Text("idtyp") == "app" && c.Text("appidacr") == "2" && c.Text("app_displayname") == "":
-		return managedIdentity
-	case c.Text("idtyp") == "app" || c.Text("scp") == "" && c.Text("upn") == "" && c.Text("unique_name") == "" && c.Text("appid") != "":
-		return servicePrincipal
-	default:
-		return person
-	}
 }
 
 // rule says where the user comes from.
@@ -154,17 +136,5 @@ func (who *identity) write(out *terminal) {
 	}
 	if who.Groups > 0 {
 		row("groups", fmt.Sprint(who.Groups))
-	}
-}
-
-// round writes a duration as people say it: 59m, 4h 10m, 12s.
-func round(d time.Duration) string {
-	switch {
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", int(d.Seconds()))
-	case d < time.Hour:
-		return fmt.Sprintf("%dm %02ds", int(d.Minutes()), int(d.Seconds())%60)
-	default:
-		return fmt.Sprintf("%dh %02dm", int(d.Hours()), int(d.Minutes())%60)
 	}
 }

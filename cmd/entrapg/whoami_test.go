@@ -3,11 +3,11 @@ package main
 import (
 	"encoding/json"
 	"regexp"
-	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/entrapg/entrapg/entrapgtest"
+	"github.com/entrapg/entrapg/internal/claims"
 )
 
 func TestTokenPrintsTheTokenAndNothingElse(t *testing.T) {
@@ -21,11 +21,22 @@ func TestTokenPrintsTheTokenAndNothingElse(t *testing.T) {
 	}
 }
 
+func TestTokenNeedsNoUser(t *testing.T) {
+	t.Parallel()
+	tenant := azureServer(t).Tenant
+	nameless := tenant.NewUserAssignedIdentity(strings.Repeat("too-long", 8))
+	nameless.Claims = map[string]any{"appid": nil}
+	env := append(tenant.NewHost(nameless).Environ(), "AZURE_CLIENT_ID="+nameless.ClientID, "AZURE_TOKEN_CREDENTIALS=ManagedIdentityCredential")
+	if r := runAs(t, env, "whoami"); r.code != failed || !strings.Contains(r.stderr, "no PostgreSQL user") {
+		t.Errorf("there is a user: %+v", r)
+	}
+	if r := runAs(t, env, "token"); r.code != done || !strings.HasPrefix(r.stdout, "eyJ") {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestWhoamiShowsTheUserAndTheRuleThatFoundIt(t *testing.T) {
 	t.Parallel()
-	if runtime.GOOS != "linux" {
-		t.Skip("SSL_CERT_FILE is for Linux")
-	}
 	s := azureServer(t)
 	_, identity := identityWith(t, s, "who-identity", false)
 	overHTTPS := func(p *entrapgtest.Principal) []string {
@@ -39,30 +50,32 @@ func TestWhoamiShowsTheUserAndTheRuleThatFoundIt(t *testing.T) {
 		args                         []string
 		kind, user, rule, credential string
 	}{
-		"a managed identity":  {identity, nil, managedIdentity, "who-identity", "the claim xms_mirid of a token for Azure Resource Manager", "ManagedIdentityCredential, of DefaultAzureCredential"},
-		"a service principal": {service, nil, servicePrincipal, "deployer", "the claim app_displayname", "EnvironmentCredential, of DefaultAzureCredential"},
-		"a person":            {alice, nil, person, "alice@contoso.example", "the claim upn", "EnvironmentCredential, of DefaultAzureCredential"},
-		"a person as a group": {alice, []string{"host=h user=readers"}, person, "readers", "the DSN, its service or PGUSER", "EnvironmentCredential, of DefaultAzureCredential"},
-		"one credential":      {alice, []string{"host=h entra_credential=environment"}, person, "alice@contoso.example", "the claim upn", "EnvironmentCredential"},
+		"a managed identity":  {identity, nil, claims.ManagedIdentity, "who-identity", "the claim xms_mirid of a token for Azure Resource Manager", "ManagedIdentityCredential, of DefaultAzureCredential"},
+		"a service principal": {service, nil, claims.ServicePrincipal, "deployer", "the claim app_displayname", "EnvironmentCredential, of DefaultAzureCredential"},
+		"a person":            {alice, nil, claims.Person, "alice@contoso.example", "the claim upn", "EnvironmentCredential, of DefaultAzureCredential"},
+		"a person as a group": {alice, []string{"host=h user=readers"}, claims.Person, "readers", "the DSN, its service or PGUSER", "EnvironmentCredential, of DefaultAzureCredential"},
+		"one credential":      {alice, []string{"host=h entra_credential=environment"}, claims.Person, "alice@contoso.example", "the claim upn", "EnvironmentCredential"},
 	} {
-		r := runAs(t, test.env, append([]string{"whoami", "--json"}, test.args...)...)
-		var got identityJSON
-		if err := json.Unmarshal([]byte(r.stdout), &got); err != nil {
-			t.Errorf("%s: %v: %+v", name, err, r)
-			continue
-		}
-		if want := (identityJSON{test.kind, test.user, test.rule, test.credential}); got != want {
-			t.Errorf("%s: got %+v, want %+v", name, got, want)
-		}
-		r = runAs(t, test.env, append([]string{"whoami"}, test.args...)...)
-		words := strings.Join(strings.Fields(r.stdout), " ")
-		if r.code != 0 || !strings.Contains(words, "user "+test.user+", from "+test.rule) || !strings.Contains(words, test.kind) || !strings.Contains(words, "59m") {
-			t.Errorf("%s: %+v", name, r)
-		}
-		if strings.Contains(r.stdout+r.stderr, "eyJ") {
-			t.Errorf("%s: the token shows", name)
-		}
-		fits(t, r.stdout)
+		t.Run(name, func(t *testing.T) {
+			needsCAVariable(t, test.env)
+			r := runAs(t, test.env, append([]string{"whoami", "--json"}, test.args...)...)
+			var got identityJSON
+			if err := json.Unmarshal([]byte(r.stdout), &got); err != nil {
+				t.Fatalf("%v: %+v", err, r)
+			}
+			if want := (identityJSON{test.kind, test.user, test.rule, test.credential}); got != want {
+				t.Errorf("got %+v, want %+v", got, want)
+			}
+			r = runAs(t, test.env, append([]string{"whoami"}, test.args...)...)
+			words := strings.Join(strings.Fields(r.stdout), " ")
+			if r.code != 0 || !strings.Contains(words, "user "+test.user+", from "+test.rule) || !strings.Contains(words, test.kind) || !strings.Contains(words, "59m") {
+				t.Errorf("%+v", r)
+			}
+			if strings.Contains(r.stdout+r.stderr, "eyJ") {
+				t.Error("the token shows")
+			}
+			fits(t, r.stdout)
+		})
 	}
 }
 

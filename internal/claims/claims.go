@@ -65,6 +65,25 @@ func (c Claims) Identity() string {
 	return tid + "/" + oid
 }
 
+// Kinds of principals, as tokens tell them apart.
+const (
+	Person           = "person"
+	ManagedIdentity  = "managed identity"
+	ServicePrincipal = "service principal"
+)
+
+// Kind tells what kind of principal a token is for.
+func (c Claims) Kind() string {
+	switch {
+	case c.Text("xms_mirid") != "" || c.Text("xms_idrel") != "" || c.Text("idtyp") == "app" && c.Text("appidacr") == "2" && c.Text("app_displayname") == "":
+		return ManagedIdentity
+	case c.Text("idtyp") == "app" || c.Text("scp") == "" && c.Text("upn") == "" && c.Text("unique_name") == "" && c.Text("appid") != "":
+		return ServicePrincipal
+	default:
+		return Person
+	}
+}
+
 // RoleName derives the PostgreSQL role that Azure's documentation has people
 // create for an identity: a managed identity's own name, a person's user
 // principal name, or the name of the resource that a system-assigned identity

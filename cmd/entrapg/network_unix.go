@@ -1,0 +1,8 @@
+//go:build !windows
+
+package main
+
+import "syscall"
+
+// errRefused is the answer where nobody listens.
+const errRefused = syscall.ECONNREFUSED
