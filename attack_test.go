@@ -227,7 +227,10 @@ func TestServerThatTellsNoEndOrNonsenseIsLeft(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			i := newImpostor(t, attack)
-			c := entrapg.NewConnector(bubbleDSN, entrapg.WithCredential(&numbered{life: time.Hour}), i.option())
+			long := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) { // as a person's is
+				return azcore.AccessToken{Token: strings.Repeat("x", 2000), ExpiresOn: time.Now().Add(time.Hour)}, nil
+			})
+			c := entrapg.NewConnector(bubbleDSN, entrapg.WithCredential(long), i.option())
 			defer c.Close()
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()

@@ -6,24 +6,30 @@ import (
 	"io"
 )
 
-// loginLimit is how much a server may say before it has let the user in: a
-// thousand times what any says. Pgx itself would read on for ever, and make room
-// for a gigabyte where a message's length says so.
-const loginLimit = 1 << 20
+// What a server may say before it has let the user in, a thousand times what any
+// says. Pgx itself would read on for ever, make room for a gigabyte where a
+// message's length says so, and answer as often as it is asked.
+const (
+	loginLimit    = 1 << 20 // bytes
+	loginRequests = 8       // for authentication
+)
 
-// A loginReader holds a server to loginLimit until it is ready for queries. It
+const headSize = 5 // type and length
+
+// A loginReader holds a server to these limits until it is ready for queries. It
 // never reads past the head of a message, so that nobody who reads from it makes
 // room for one that is too long.
 type loginReader struct {
 	io.Reader
-	said int    // so far
-	head []byte // of the next message, as much as has come
-	body int    // what is left of the present one
-	over bool   // the login, and with it the limit
+	said     int // so far
+	requests int
+	head     [headSize]byte // of the next message
+	n        int            // as much of head as has come
+	body     int            // what is left of the present message
+	over     bool           // the login, and with it the limits
 }
 
 func (r *loginReader) Read(b []byte) (int, error) {
-	const headSize = 5 // type and length
 	if r.over {
 		return r.Reader.Read(b)
 	}
@@ -32,15 +38,23 @@ func (r *loginReader) Read(b []byte) (int, error) {
 		r.body -= n
 		return n, err
 	}
-	n, err := r.Reader.Read(b[:min(len(b), headSize-len(r.head))])
-	r.head = append(r.head, b[:n]...)
-	if len(r.head) < headSize {
+	n, err := r.Reader.Read(b[:min(len(b), headSize-r.n)])
+	r.n += copy(r.head[r.n:], b[:n])
+	if r.n < headSize {
 		return n, err
 	}
 	length := int(binary.BigEndian.Uint32(r.head[1:])) // without the type; pgx minds those under 4
 	if r.said += 1 + length; r.said > loginLimit {
 		return 0, fmt.Errorf("the server says more than %d bytes before it lets anybody in: this is no PostgreSQL", loginLimit)
 	}
-	r.body, r.over, r.head = max(0, length-4), r.head[0] == 'Z', nil // ReadyForQuery
+	switch r.head[0] {
+	case 'R':
+		if r.requests++; r.requests > loginRequests {
+			return 0, fmt.Errorf("the server asks for authentication more than %d times: this is no PostgreSQL", loginRequests)
+		}
+	case 'Z': // ReadyForQuery
+		r.over = true
+	}
+	r.body, r.n = max(0, length-4), 0
 	return n, err
 }

@@ -54,7 +54,7 @@ func PoolConfig(dsn string, opts ...Option) (*pgxpool.Config, error) {
 		if err != nil {
 			return err
 		}
-		if err := s.rules.secure(&config.Config); err != nil {
+		if err := s.rules.apply(&config.Config); err != nil {
 			return err
 		}
 		account.lend(config, user, t)

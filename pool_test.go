@@ -149,12 +149,27 @@ func TestPgxpoolWithoutATokenDialsNothing(t *testing.T) {
 }
 
 func TestPgxpoolsConfigurationCannotBeMadeUnsafeAfterwards(t *testing.T) {
-	s := &pipeServer{}
-	config := poolConfig(t, "host=db.example.com user=app", s.options(), entrapg.WithCredential(&numbered{life: time.Hour}))
-	config.ConnConfig.TLSConfig = nil
-	var refused *entrapg.ConfigError
-	if err := newPool(t, config).Ping(t.Context()); !errors.As(err, &refused) || len(s.passwords()) > 0 {
-		t.Errorf("got %v, want a ConfigError", err)
+	for name, spoil := range map[string]func(*pgx.ConnConfig){
+		"no TLS":               func(c *pgx.ConnConfig) { c.TLSConfig = nil },
+		"a fallback to none":   func(c *pgx.ConnConfig) { c.Fallbacks = []*pgconn.FallbackConfig{{Host: "db.example.com", Port: 5432}} },
+		"a method of another":  func(c *pgx.ConnConfig) { c.RequireAuth = "md5" },
+		"channel binding":      func(c *pgx.ConnConfig) { c.ChannelBinding = "require" },
+		"another password yet": func(c *pgx.ConnConfig) { c.Password = "hunter2" },
+	} {
+		s := &pipeServer{}
+		config := poolConfig(t, "host=db.example.com user=app", s.options(), entrapg.WithCredential(&numbered{life: time.Hour}))
+		spoil(config.ConnConfig)
+		var refused *entrapg.ConfigError
+		if err := newPool(t, config).Ping(t.Context()); !errors.As(err, &refused) || len(s.passwords()) > 0 {
+			t.Errorf("%s: got %v, want a ConfigError", name, err)
+		}
+	}
+	config := poolConfig(t, "host=db.example.com user=app", entrapg.WithCredential(&numbered{life: time.Hour}))
+	config.ConnConfig.RequireAuth = "" // any
+	config.ConnConfig.TLSConfig.InsecureSkipVerify = true
+	c := config.ConnConfig.Copy()
+	if err := config.BeforeConnect(t.Context(), c); err != nil || c.RequireAuth == "" || c.TLSConfig.InsecureSkipVerify {
+		t.Errorf("the rules are not applied anew: methods %q, error %v", c.RequireAuth, err)
 	}
 }
 

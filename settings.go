@@ -52,12 +52,7 @@ func newSettings(sources *tokenSources, dsn string, opts []Option, shared bool, 
 	case rules.password:
 		return nil, &UsernameError{Problem: "entra_credential=none has no token to derive it from"}
 	}
-	if !rules.password {
-		if err := requireToken(&config.Config); err != nil {
-			return nil, err
-		}
-	}
-	if err := rules.secure(&config.Config); err != nil {
+	if err := rules.apply(&config.Config); err != nil {
 		return nil, err
 	}
 	azure, err := commonCloud(hosts(&config.Config))

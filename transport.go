@@ -16,6 +16,16 @@ type transportRules struct {
 	password bool   // with entra_credential=none, what travels is a password of PostgreSQL's own
 }
 
+// apply has a configuration send a token by safe roads alone, or says why it cannot.
+func (r transportRules) apply(config *pgconn.Config) error {
+	if !r.password {
+		if err := requireToken(config); err != nil {
+			return err
+		}
+	}
+	return r.secure(config)
+}
+
 // secure sees to it that a token sent to any of the configured hosts is sent
 // to that host alone. It verifies servers where the rules ask for it and
 // refuses what cannot be made safe. It runs last, so that no adjustment of the
