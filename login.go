@@ -21,6 +21,7 @@ import (
 type login struct {
 	config   *pgconn.Config // pgx's own copy, nil until the network connection stands
 	conn     net.Conn
+	reader   loginReader
 	refused  bool // by a host, with this token
 	accepted bool // the server let the user in; from here on nothing changes
 }
@@ -54,7 +55,8 @@ func (a *account) lend(config *pgx.ConnConfig, user string, t *token) *login {
 
 	buildFrontend := config.BuildFrontend
 	config.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
-		return buildFrontend(&loginReader{Reader: r}, w)
+		l.reader = loginReader{Reader: r}
+		return buildFrontend(&l.reader, w)
 	}
 
 	onPgError := config.OnPgError
