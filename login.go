@@ -55,6 +55,9 @@ func (a *account) lend(config *pgx.ConnConfig, user string, t *token) *login {
 
 	buildFrontend := config.BuildFrontend
 	config.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+		if l.accepted { // as above
+			return buildFrontend(r, w)
+		}
 		l.reader = loginReader{Reader: r}
 		return buildFrontend(&l.reader, w)
 	}
