@@ -137,7 +137,11 @@ func (d *diagnosis) mend(cause refusal.Cause, said string) []string {
 	case refusal.NoObject:
 		return []string{"entrapg whoami"}
 	case refusal.PersonAsService, refusal.ServiceAsPerson, refusal.OtherPrincipal:
-		return []string{asAdministrator + ", to map the role to this token's identity", label}
+		var lines []string
+		if d.login.Config.User != "" {
+			lines = append(lines, "# in the DSN, to log in as whom the token is for: leave user out")
+		}
+		return append(lines, asAdministrator+", and only if this identity is to have the role: it takes it from whoever has it now", label)
 	case refusal.NotInGroup:
 		group := "GROUP_ID"
 		if match := groupID.FindStringSubmatch(said); match != nil {

@@ -359,7 +359,7 @@ func TestDoctorShowsTheMappingAndAClockThatIsOff(t *testing.T) {
 		"set allow_system_table_mods = on",
 		"insert into pg_shseclabel values ('mapped'::regrole, 'pg_authid'::regclass, 'pgaadauth', '" + label + "')",
 		"create schema late",
-		"create function late.clock_timestamp() returns timestamptz language sql as $$select pg_catalog.clock_timestamp() - interval '1 hour'$$",
+		"create function late.clock_timestamp() returns timestamptz language sql as $$select pg_catalog.clock_timestamp() - interval '1 hour 30 seconds'$$",
 		"grant usage on schema late to mapped",
 		"alter role mapped set search_path = late, pg_catalog",
 	} {

@@ -108,11 +108,22 @@ func run(ctx context.Context, args []string, stdout, stderr *os.File) int {
 }
 
 func dispatch(ctx context.Context, args []string, stdout, stderr *os.File) error {
+	out := newTerminal(stdout)
+	if err := perform(ctx, args, out, stderr); err != nil {
+		return err
+	}
+	if failure := out.failure.Load(); failure != nil {
+		return *failure
+	}
+	return nil
+}
+
+func perform(ctx context.Context, args []string, out *terminal, stderr *os.File) error {
 	if len(args) == 0 {
 		fmt.Fprint(stderr, usage())
 		return errUsage
 	}
-	name, out := args[0], newTerminal(stdout)
+	name := args[0]
 	switch name {
 	case "-h", "-help", "--help":
 		name = "help"

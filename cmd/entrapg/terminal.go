@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 )
@@ -19,6 +20,18 @@ type terminal struct {
 	colour bool
 	live   bool // a line can be written over
 	width  int
+
+	failure atomic.Pointer[error] // of the first write that failed
+}
+
+// Write takes down a failure for the exit code: a full disk must not make an empty
+// token look like success.
+func (t *terminal) Write(b []byte) (int, error) {
+	n, err := t.Writer.Write(b)
+	if err != nil {
+		t.failure.CompareAndSwap(nil, &err)
+	}
+	return n, err
 }
 
 func newTerminal(f *os.File) *terminal {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -89,5 +90,16 @@ func fits(t *testing.T, text string) {
 		if n := len([]rune(line)); n > 80 || strings.HasSuffix(line, " ") || strings.Contains(line, "\x1b") {
 			t.Errorf("%d columns: %q", n, line)
 		}
+	}
+}
+
+func TestOutputThatCannotBeWrittenIsAFailure(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip("there is no device that is always full")
+	}
+	defer full.Close()
+	if code := run(t.Context(), []string{"help"}, full, os.Stderr); code != failed {
+		t.Errorf("exit code %d, want %d", code, failed)
 	}
 }
