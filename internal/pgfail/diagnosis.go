@@ -1,0 +1,72 @@
+// Package pgfail explains why a login with a Microsoft Entra token fails: what
+// the messages of Azure's PostgreSQL servers, of PgBouncer and of pgx mean, and
+// what to do.
+package pgfail
+
+import "strings"
+
+// A Diagnosis is what is known about a failed login. The zero value means that
+// nothing is known.
+type Diagnosis struct {
+	Kind Kind
+	Hint string // what it means and what to do; contains nothing that a server sent
+}
+
+// Classify returns the diagnosis of an error that pgx, pgxpool or database/sql
+// returned for a login with a token. If several hosts failed, the most specific
+// message counts: one that names the problem, then an authentication method
+// without a token, then a rejection without further words.
+func Classify(err error) Diagnosis {
+	if err == nil {
+		return Diagnosis{}
+	}
+	responses := ServerErrors(err)
+	for _, response := range responses {
+		if d := lookUp(messages, response); d.Kind != Unknown {
+			return d
+		}
+	}
+	all := attempts(err)
+	for _, classify := range []func(error) Diagnosis{bearer, method} {
+		for _, attempt := range all {
+			if d := classify(attempt); d.Kind != Unknown {
+				return d
+			}
+		}
+	}
+	for _, response := range responses {
+		if d := lookUp(codes, response); d.Kind != Unknown {
+			return d
+		}
+	}
+	return Diagnosis{}
+}
+
+// bearer diagnoses an attempt whose token the server rejects by OAUTHBEARER's
+// own error, for which pgx has no type.
+func bearer(attempt error) Diagnosis {
+	if strings.Contains(attempt.Error(), "OAuth authentication failed: ") {
+		return notAToken
+	}
+	return Diagnosis{}
+}
+
+// method diagnoses an attempt in which the server asks for something other than
+// a token. Azure asks a role that is mapped to Entra for a cleartext password,
+// and every other role for SCRAM. pgx does not answer if require_auth excludes
+// that; otherwise SCRAM fails.
+func method(attempt error) Diagnosis {
+	if len(ServerErrors(attempt)) > 0 || isTransport(attempt) {
+		return Diagnosis{} // the login got further, or broke off
+	}
+	switch text := attempt.Error(); {
+	case strings.Contains(text, "OAuth"): // asked for a token after all
+		return Diagnosis{}
+	case strings.Contains(text, "failed SASL auth"), strings.Contains(text, "failed: server requested"):
+		return notMapped
+	case strings.Contains(text, "failed: server did not complete authentication"):
+		return noAuthentication
+	default:
+		return Diagnosis{}
+	}
+}
