@@ -20,7 +20,8 @@ func FuzzParse(f *testing.F) {
 		"postgres://h", "postgres://u@h:1,h2:2/d?sslmode=require&ssl=true", "postgresql://u:p@[::1?]:5432/d?user=x",
 		"postgres://h?", "postgres://h/?", "postgres://h/d?ssl=true", "postgres://h/d?sslmode=disable&ssl=true&ssl=false",
 		"postgres://u%20v@h/", "postgres:///?host=/tmp&", "postgres://h,[::1],h3?a=b", "postgres://%75@h", "postgres:// @h",
-		"host=127.0.0.1 sslmode=disable", "host=h user=\t'x'y=z", "postgres://h/d?database=e&dbname=", "postgres://u?v@h?user=",
+		"host=127.0.0.1 sslmode=disable", "host=h user=\t'x'y=z", "postgres://h/d?database=e&dbname=",
+		"postgres://u?v@h?user=",
 		"postgres://h%2c[::1]:1%2c2/d/e?port=", "host=h sslmode=allow sslnegotiation=direct sslsni=0",
 	} {
 		f.Add(seed)
@@ -82,11 +83,13 @@ func FuzzParse(f *testing.F) {
 // settings of each host and in the number of fallbacks.
 func describe(c *pgx.ConnConfig) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%q %q %q %v %q %q %q\n", c.User, c.Password, c.Database, c.ConnectTimeout, c.RuntimeParams, c.RequireAuth, c.SSLNegotiation)
+	fmt.Fprintf(&b, "%q %q %q %v %q ", c.User, c.Password, c.Database, c.ConnectTimeout, c.RuntimeParams)
+	fmt.Fprintf(&b, "%q %q %q\n", c.RequireAuth, c.ChannelBinding, c.SSLNegotiation)
 	endpoint := func(host string, port uint16, config *tls.Config) {
 		fmt.Fprintf(&b, "%q %d", host, port)
 		if config != nil {
-			fmt.Fprintf(&b, " %q %t %t %q", config.ServerName, config.InsecureSkipVerify, config.VerifyPeerCertificate != nil, config.NextProtos)
+			fmt.Fprintf(&b, " %q %q", config.ServerName, config.NextProtos)
+			fmt.Fprintf(&b, " %t %t", config.InsecureSkipVerify, config.VerifyPeerCertificate != nil)
 		}
 		b.WriteByte('\n')
 	}

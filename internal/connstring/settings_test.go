@@ -88,7 +88,10 @@ func TestInDSN_ReadsWhatPgxReads(t *testing.T) {
 }
 
 func TestInDSN_AcceptsMalformedInput(t *testing.T) {
-	for _, dsn := range []string{"h", "host='h", "=", "a b=c", "postgres://[::1", "postgres://[]x/d", "postgres://%zz@h?%zz=%zz&a&=", "postgres://h?a==b"} {
+	for _, dsn := range []string{
+		"h", "host='h", "=", "a b=c",
+		"postgres://[::1", "postgres://[]x/d", "postgres://%zz@h?%zz=%zz&a&=", "postgres://h?a==b",
+	} {
 		connstring.InDSN(dsn)
 		connstring.WithDefault(dsn, "sslmode", "verify-full")
 	}
@@ -119,16 +122,29 @@ func TestParse_NamesTheOrigin(t *testing.T) {
 		{"empty user in a query", "postgres://h?user=", "", "variable", connstring.Settings{"user": dsn("")}},
 		{
 			"service over variable", "", "full", "variable",
-			connstring.Settings{"user": service("full", "service"), "dbname": service("full", "service"), "empty": service("full", "")},
+			connstring.Settings{
+				"user": service("full", "service"), "dbname": service("full", "service"), "empty": service("full", ""),
+			},
 		},
 		{
 			"DSN over service", "user=dsn sslmode=disable", "full", "variable",
-			connstring.Settings{"user": dsn("dsn"), "sslmode": dsn("disable"), "dbname": service("full", "service")},
+			connstring.Settings{
+				"user": dsn("dsn"), "sslmode": dsn("disable"), "dbname": service("full", "service"),
+			},
 		},
-		{"service without user", "", "alias", "variable", connstring.Settings{"user": pguser, "dbname": service("alias", "service")}},
+		{
+			"service without user", "", "alias", "variable",
+			connstring.Settings{"user": pguser, "dbname": service("alias", "service")},
+		},
 		{"empty user of a service", "", "blank", "variable", connstring.Settings{"user": service("blank", "")}},
-		{"service of the DSN", "service=full", "alias", "", connstring.Settings{"user": service("full", "service"), "service": dsn("full")}},
-		{"service of a URL", "postgres://?service=full", "", "", connstring.Settings{"user": service("full", "service")}},
+		{
+			"service of the DSN", "service=full", "alias", "",
+			connstring.Settings{"user": service("full", "service"), "service": dsn("full")},
+		},
+		{
+			"service of a URL", "postgres://?service=full", "", "",
+			connstring.Settings{"user": service("full", "service")},
+		},
 		{"unknown service", "", "other", "variable", connstring.Settings{"user": pguser, "dbname": {}}},
 		{
 			"unreadable file", "servicefile=" + filepath.Join(t.TempDir(), "missing"), "full", "variable",
@@ -167,8 +183,9 @@ func TestParse_ReadsTheDefaultServiceFile(t *testing.T) {
 	if err := os.WriteFile(file, []byte("[s]\nuser=u\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got := connstring.Parse("service=s")["user"]; got != (connstring.Setting{Value: "u", Origin: "service s in " + file}) {
-		t.Errorf("got %q", got)
+	want := connstring.Setting{Value: "u", Origin: "service s in " + file}
+	if got := connstring.Parse("service=s")["user"]; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 	if config, err := pgx.ParseConfig("service=s"); err != nil || config.User != "u" {
 		t.Errorf("pgx: user %q, error %v", config.User, err)
@@ -200,7 +217,8 @@ func TestWithDefault_IsOverriddenByTheDSNOnly(t *testing.T) {
 	clearEnvironment(t)
 	t.Setenv("PGAPPNAME", "variable")
 	for _, base := range []string{
-		"", "host=h", "application_name=%s", "host=h application_name=%s", "postgres://", "postgres://h", "postgres://h?", "postgres://h/d", "postgres://h/d?a=b",
+		"", "host=h", "application_name=%s", "host=h application_name=%s",
+		"postgres://", "postgres://h", "postgres://h?", "postgres://h/d", "postgres://h/d?a=b",
 		"postgres://u@h?application_name=%s", "postgres://u@[::1?]/d?x=y&application_name=%s",
 	} {
 		for _, value := range []string{"", "verify-full", `it's \ & = @ / + % ? # "` + "\n"} {

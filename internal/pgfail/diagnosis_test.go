@@ -113,7 +113,8 @@ func TestClassify_KnowsTheMessagesOfServers(t *testing.T) {
 
 func TestClassify_TakesNothingFromTheServer(t *testing.T) {
 	for _, message := range []string{
-		`The access token does not have a valid audience claim. Please acquire a new token for the resource "https://mallory.example".`,
+		`The access token does not have a valid audience claim. ` +
+			`Please acquire a new token for the resource "https://mallory.example".`,
 		`Azure AD access token not valid for role mallory (does not contain group ID mallory)`,
 		`no pg_hba.conf entry for host "mallory", user "mallory", database "mallory", no encryption`,
 	} {
@@ -125,25 +126,27 @@ func TestClassify_TakesNothingFromTheServer(t *testing.T) {
 }
 
 func TestClassify_KnowsMethodsWithoutAToken(t *testing.T) {
+	const require = "password,oauth"
 	for name, test := range map[string]struct {
-		requireAuth string
-		host        host
-		kind        pgfail.Kind
-		hint        string
-		bearer      bool
-		wrongMethod bool
+		requireAuth         string
+		host                host
+		kind                pgfail.Kind
+		hint                string
+		bearer, wrongMethod bool
 	}{
-		"MD5":                     {"password,oauth", host{askMD5}, pgfail.NotMapped, "mapped", false, true},
-		"GSS":                     {"password,oauth", host{askGSS}, pgfail.NotMapped, "pgaadauth_create_principal", false, true},
-		"SCRAM":                   {"password,oauth", host{askSCRAM}, pgfail.NotMapped, "mapped", false, true},
-		"SCRAM that fails":        {"", host{askSCRAM, bearerStatus("")}, pgfail.NotMapped, "mapped", false, true},
-		"nothing":                 {"password,oauth", host{askNothing}, pgfail.NoAuthentication, "entra_credential=none", false, true},
-		"OAUTHBEARER":             {"password,oauth", host{askBearer, bearerStatus("invalid_token")}, pgfail.NotAToken, "tenant", true, false},
-		"a status that misleads":  {"", host{askBearer, bearerStatus("failed: server requested")}, pgfail.NotAToken, "tenant", true, false},
-		"OAUTHBEARER, no reason":  {"", host{askBearer, askPassword}, pgfail.Unknown, "", false, false},
-		"OAUTHBEARER, cut":        {"", host{askBearer}, pgfail.Unknown, "", false, false},
-		"SCRAM, cut":              {"", host{askSCRAM}, pgfail.Unknown, "", false, false},
-		"cleartext password, cut": {"", host{askPassword}, pgfail.Unknown, "", false, false},
+		"MD5":           {require, host{askMD5}, pgfail.NotMapped, "mapped", false, true},
+		"GSS":           {require, host{askGSS}, pgfail.NotMapped, "pgaadauth_create_principal", false, true},
+		"SCRAM":         {require, host{askSCRAM}, pgfail.NotMapped, "mapped", false, true},
+		"invalid SCRAM": {"", host{askSCRAM, bearerStatus("")}, pgfail.NotMapped, "mapped", false, true},
+		"nothing":       {require, host{askNothing}, pgfail.NoAuthentication, "entra_credential=none", false, true},
+		"OAUTHBEARER":   {require, host{askBearer, bearerStatus("invalid_token")}, pgfail.NotAToken, "tenant", true, false},
+		"misleading OAUTHBEARER": {
+			"", host{askBearer, bearerStatus("failed: server requested")}, pgfail.NotAToken, "tenant", true, false,
+		},
+		"OAUTHBEARER without status": {"", host{askBearer, askPassword}, pgfail.Unknown, "", false, false},
+		"OAUTHBEARER, cut":           {"", host{askBearer}, pgfail.Unknown, "", false, false},
+		"SCRAM, cut":                 {"", host{askSCRAM}, pgfail.Unknown, "", false, false},
+		"cleartext password, cut":    {"", host{askPassword}, pgfail.Unknown, "", false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := logIn(t, test.requireAuth, test.host)
@@ -169,7 +172,8 @@ func TestClassify_PrefersTheMostSpecificOfSeveralHosts(t *testing.T) {
 	expired := host{askPassword, reject("28000", "The access token has expired. Acquire a new token and try again.")}
 	full := host{reject("53300", "sorry, too many clients already")}
 	plaintext := host{reject("28000", `no pg_hba.conf entry for host "h", user "app", database "db", no encryption`)}
-	noRole := host{askPassword, reject("28P01", `password authentication failed for user "app"`)} // pgx tries no further host
+	// After 28P01, pgx tries no further host.
+	noRole := host{askPassword, reject("28P01", `password authentication failed for user "app"`)}
 	notMapped, bearer := host{askSCRAM}, host{askBearer, bearerStatus("invalid_token")}
 
 	for _, test := range []struct {
@@ -201,7 +205,9 @@ func TestClassify_PrefersTheMostSpecificOfSeveralHosts(t *testing.T) {
 }
 
 func TestClassify_KnowsNothingOfOtherErrors(t *testing.T) {
-	for _, err := range []error{nil, errors.New("dial tcp: connection refused"), context.DeadlineExceeded, errors.Join(nil, context.Canceled)} {
+	for _, err := range []error{
+		nil, errors.New("dial tcp: connection refused"), context.DeadlineExceeded, errors.Join(nil, context.Canceled),
+	} {
 		if got := pgfail.Classify(err); got != (pgfail.Diagnosis{}) {
 			t.Errorf("%v: got %+v", err, got)
 		}

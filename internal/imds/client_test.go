@@ -1,0 +1,178 @@
+package imds_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+
+	"github.com/entrapg/entrapg/internal/imds"
+)
+
+const proxy = "proxy.example.com:3128"
+
+// TestMain sets the proxy before the first request: net/http reads the
+// environment only once per process.
+func TestMain(m *testing.M) {
+	for name, value := range map[string]string{
+		"HTTP_PROXY": "http://" + proxy, "NO_PROXY": "", "no_proxy": "", "REQUEST_METHOD": "",
+	} {
+		if err := os.Setenv(name, value); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
+}
+
+var (
+	errDialed = errors.New("dialed")
+	scope     = policy.TokenRequestOptions{Scopes: []string{"https://example.com/.default"}}
+)
+
+func noEnvironment(t *testing.T) {
+	for _, name := range []string{"IDENTITY_ENDPOINT", "IDENTITY_HEADER", "IMDS_ENDPOINT", "MSI_ENDPOINT", "MSI_SECRET"} {
+		t.Setenv(name, "")
+	}
+}
+
+func TestClient_StopsInTimeWithoutAnEndpoint(t *testing.T) {
+	noEnvironment(t)
+	vanish := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(time.Hour):
+			return nil, errDialed
+		}
+	}
+	noRoute := &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("no route to host")}
+	for name, test := range map[string]struct {
+		dial  func(ctx context.Context, network, address string) (net.Conn, error)
+		cause error
+		took  time.Duration
+	}{
+		"packets vanish": {vanish, context.DeadlineExceeded, imds.Timeout},
+		"no route":       {func(context.Context, string, string) (net.Conn, error) { return nil, noRoute }, noRoute, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				start := time.Now()
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://169.254.169.254/metadata", nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, err = imds.NewClient(test.dial).Do(request) //nolint:bodyclose // there is none
+				if !errors.Is(err, test.cause) || !strings.Contains(err.Error(), imds.NoEndpoint) || time.Since(start) != test.took {
+					t.Errorf("got %v after %v, want %v after %v", err, time.Since(start), test.cause, test.took)
+				}
+			})
+			synctest.Test(t, func(t *testing.T) {
+				start := time.Now()
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				credential, err := azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{
+					ClientOptions: azcore.ClientOptions{Transport: imds.NewClient(test.dial)},
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, err = credential.GetToken(ctx, scope)
+				if err == nil || !strings.Contains(err.Error(), imds.NoEndpoint) || time.Since(start) != test.took {
+					t.Errorf("azidentity: got %v after %v, want NoEndpoint after %v", err, time.Since(start), test.took)
+				}
+			})
+		})
+	}
+}
+
+func TestClient_DialsOtherHostsAsItIsTold(t *testing.T) {
+	noEnvironment(t)
+	var deadline bool
+	client := imds.NewClient(func(ctx context.Context, _, address string) (net.Conn, error) {
+		_, deadline = ctx.Deadline()
+		return nil, errDialed
+	})
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://169.254.129.3/msi/token", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = client.Do(request) //nolint:bodyclose // there is none
+	if !errors.Is(err, errDialed) || strings.Contains(err.Error(), imds.NoEndpoint) || deadline {
+		t.Errorf("got %v, deadline %t", err, deadline)
+	}
+}
+
+func TestClient_SendsNoMetadataRequestThroughAProxy(t *testing.T) {
+	const appService = "http://172.16.0.4:8081/msi/token"
+	for _, test := range []struct {
+		url, identityEndpoint, msiEndpoint string
+		direct                             bool
+	}{
+		{"http://169.254.169.254/metadata/identity/oauth2/token", "", "", true},
+		{"http://169.254.129.3:8081/msi/token", "", "", true},
+		{"http://[fe80::1%25eth0]/token", "", "", true},
+		{"http://[::ffff:169.254.169.254]/token", "", "", true},
+		{appService, appService, "", true},
+		{appService, "", "http://172.16.0.4/other", true},
+		{"http://identity.local/token", "http://Identity.Local:42356/msi/token", "", true},
+		{appService, "", "", false},
+		{appService, "http://172.16.0.5/", "::", false},
+		{"http://login.example.com/", appService, appService, false},
+		{"http://169.254.169.254.example.com/", "", "", false},
+		{"http://169.255.1.1/", "", "", false},
+	} {
+		noEnvironment(t)
+		t.Setenv("IDENTITY_ENDPOINT", test.identityEndpoint)
+		t.Setenv("MSI_ENDPOINT", test.msiEndpoint)
+		var dialed string
+		client := imds.NewClient(func(_ context.Context, _, address string) (net.Conn, error) {
+			dialed = address
+			return nil, errDialed
+		})
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, test.url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := client.Do(request); !errors.Is(err, errDialed) { //nolint:bodyclose // there is none
+			t.Errorf("%s: %v", test.url, err)
+		}
+		if direct := dialed != proxy; direct != test.direct {
+			t.Errorf("%+v: dialed %s", test, dialed)
+		}
+	}
+}
+
+// Programs may set the variables after they have made the client.
+func TestClient_SendsNoIdentityHeaderThroughAProxy(t *testing.T) {
+	noEnvironment(t)
+	var dialed string
+	client := imds.NewClient(func(_ context.Context, _, address string) (net.Conn, error) {
+		dialed = address
+		return nil, errDialed
+	})
+	t.Setenv("IDENTITY_ENDPOINT", "http://172.16.0.4:8081/msi/token")
+	t.Setenv("IDENTITY_HEADER", "secret")
+	credential, err := azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{
+		ClientOptions: azcore.ClientOptions{Transport: client, Retry: policy.RetryOptions{MaxRetries: -1}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := credential.GetToken(t.Context(), scope); err == nil {
+		t.Error("no error")
+	}
+	if dialed != "172.16.0.4:8081" {
+		t.Errorf("dialed %q", dialed)
+	}
+}
