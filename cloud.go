@@ -1,25 +1,40 @@
 package entrapg
 
 import (
-	"net"
+	"crypto/x509"
 	"net/url"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// azureCloud is what Azure Database for PostgreSQL is called in one cloud.
-// The table follows https://learn.microsoft.com/azure/postgresql/security/security-entra-configure
+// An azureCloud is where Azure Database for PostgreSQL runs. The table follows
+// https://learn.microsoft.com/azure/postgresql/security/security-entra-configure
 // and the documentation of the national clouds.
 type azureCloud struct {
-	suffixes   []string // of server names
-	scope      string   // for logins to the database
-	management string   // scope for Azure Resource Manager
+	suffixes   []string // of host names
+	scope      string   // of tokens for the database
+	management string   // scope of tokens for Azure Resource Manager
 	authority  cloud.Configuration
+}
+
+// contains reports whether name belongs to one of the cloud's servers.
+func (c *azureCloud) contains(name string) bool {
+	name = strings.ToLower(strings.TrimSuffix(name, "."))
+	return slices.ContainsFunc(c.suffixes, func(suffix string) bool { return strings.HasSuffix(name, suffix) })
+}
+
+// certifies reports whether a certificate is for one of the cloud's servers.
+func (c *azureCloud) certifies(certificate *x509.Certificate) bool {
+	return slices.ContainsFunc(certificate.DNSNames, c.contains)
+}
+
+// certifiesAzure reports whether a certificate is for a server of any cloud.
+func certifiesAzure(certificate *x509.Certificate) bool {
+	return slices.ContainsFunc(azureClouds, func(c *azureCloud) bool { return c.certifies(certificate) })
 }
 
 var publicCloud = &azureCloud{
@@ -43,7 +58,7 @@ var azureClouds = []*azureCloud{
 		management: "https://management.chinacloudapi.cn/.default",
 		authority:  cloud.AzureChina,
 	},
-	{ // Azure Cosmos DB for PostgreSQL lives in the public cloud with a scope of its own.
+	{ // Azure Cosmos DB for PostgreSQL has its own scope in the public cloud.
 		suffixes:   []string{".postgres.cosmos.azure.com"},
 		scope:      "https://token.postgres.cosmos.azure.com/.default",
 		management: "https://management.azure.com/.default",
@@ -51,22 +66,21 @@ var azureClouds = []*azureCloud{
 	},
 }
 
-// cloudOf returns the cloud that a server's name belongs to, nil for a name outside Azure.
+// cloudOf returns the cloud of a host, or nil for one outside Azure.
 func cloudOf(host string) *azureCloud {
-	name := strings.ToLower(strings.TrimSuffix(host, "."))
 	for _, c := range azureClouds {
-		if slices.ContainsFunc(c.suffixes, func(suffix string) bool { return strings.HasSuffix(name, suffix) }) {
+		if c.contains(host) {
 			return c
 		}
 	}
 	return nil
 }
 
-// authorityVariable is azidentity's: the host to ask for tokens.
+// authorityVariable is azidentity's variable for the URL of Entra.
 const authorityVariable = "AZURE_AUTHORITY_HOST"
 
-// cloudOfAuthority returns the cloud whose authority a URL names, nil for one
-// that is none of Azure's.
+// cloudOfAuthority returns the cloud whose authority has the given URL, or nil
+// for an authority outside Azure.
 func cloudOfAuthority(authority string) *azureCloud {
 	u, err := url.Parse(authority)
 	if err != nil {
@@ -80,9 +94,9 @@ func cloudOfAuthority(authority string) *azureCloud {
 	return nil
 }
 
-// commonCloud returns the one cloud that all hosts belong to. A host outside
-// Azure, such as an address or a name of a tunnel, fits every cloud; with no
-// other it is that of AZURE_AUTHORITY_HOST, or the public one.
+// commonCloud returns the cloud of all hosts. A host outside Azure, such as an
+// address, fits every cloud. If all are outside, it returns the cloud of
+// AZURE_AUTHORITY_HOST, or the public one.
 func commonCloud(hosts []string) (*azureCloud, error) {
 	var found *azureCloud
 	var first string
@@ -93,7 +107,7 @@ func commonCloud(hosts []string) (*azureCloud, error) {
 			found, first = c, host
 		default:
 			return nil, &ConfigError{Setting: "host", Problem: "hosts " + first + " and " + host +
-				" belong to different Azure clouds, and no token is good for both: use one connector for each"}
+				" belong to different Azure clouds, which accept different tokens; use one connector for each"}
 		}
 	}
 	if found == nil {
@@ -105,16 +119,7 @@ func commonCloud(hosts []string) (*azureCloud, error) {
 	return found, nil
 }
 
-// addresses lists where all the hosts are.
-func addresses(config *pgconn.Config) []string {
-	all := []string{net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port)))}
-	for _, f := range config.Fallbacks {
-		all = append(all, net.JoinHostPort(f.Host, strconv.Itoa(int(f.Port))))
-	}
-	return all
-}
-
-// hosts names all the hosts of a configuration.
+// hosts returns all hosts of a configuration.
 func hosts(config *pgconn.Config) []string {
 	all := []string{config.Host}
 	for _, f := range config.Fallbacks {

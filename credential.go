@@ -2,21 +2,41 @@ package entrapg
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/http"
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+
+	"github.com/entrapg/entrapg/internal/imds"
 )
 
-// A credentialChoice is what a DSN says about the credential, and what the
-// host's cloud adds. Equal ones make credentials that can stand in for each other.
+// The DSN's keys that entrapg handles itself.
+const (
+	keyCredential = "entra_credential"
+	keyClientID   = "entra_client_id"
+	keyTenantID   = "entra_tenant_id"
+	keyScope      = "entra_scope"
+)
+
+var ownKeys = []string{keyCredential, keyClientID, keyTenantID, keyScope}
+
+// variables are azidentity's counterparts of the keys.
+var variables = map[string]string{keyClientID: "AZURE_CLIENT_ID", keyTenantID: "AZURE_TENANT_ID"}
+
+// A credentialChoice is the credential that a DSN chooses. Equal choices make
+// interchangeable credentials.
 type credentialChoice struct {
 	kind               *credentialKind
 	clientID, tenantID string
@@ -25,37 +45,27 @@ type credentialChoice struct {
 
 // A credentialKind is a value of entra_credential.
 type credentialKind struct {
-	name    string   // as in DSNs; azidentity's own name will do too
-	typ     string   // azidentity's name
-	uses    []string // keys of the DSN, besides entra_scope
-	environ bool     // for other keys, the environment has variables
-	make    func(credentialChoice, clientSettings) (azcore.TokenCredential, error)
+	name    string   // in DSNs
+	typ     string   // azidentity's type, accepted in DSNs too
+	keys    []string // of the DSN that it uses, besides entra_scope
+	environ bool     // takes the other settings from azidentity's variables
+	create  func(credentialChoice, clientOptions) (azcore.TokenCredential, error)
 }
 
-// clientSettings are what all of azidentity's options have that speak HTTP.
-type clientSettings struct {
+// clientOptions are common to all of azidentity's credentials that use HTTP.
+type clientOptions struct {
 	azcore.ClientOptions
-	private bool // the authority is none of Azure's own, so that Azure cannot vouch for it
+	disableInstanceDiscovery bool
 }
-
-const (
-	keyCredential = "entra_credential"
-	keyClientID   = "entra_client_id"
-	keyTenantID   = "entra_tenant_id"
-	keyScope      = "entra_scope"
-)
-
-// ownKeys are the keys of a DSN that are entrapg's.
-var ownKeys = []string{keyCredential, keyClientID, keyTenantID, keyScope}
 
 const managedIdentity = "ManagedIdentityCredential"
 
 var (
 	defaultKind = &credentialKind{
-		name: "default", typ: "DefaultAzureCredential", uses: []string{keyTenantID}, environ: true,
-		make: func(c credentialChoice, s clientSettings) (azcore.TokenCredential, error) {
+		name: "default", typ: "DefaultAzureCredential", keys: []string{keyTenantID}, environ: true,
+		create: func(c credentialChoice, o clientOptions) (azcore.TokenCredential, error) {
 			return azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{
-				ClientOptions: s.ClientOptions, DisableInstanceDiscovery: s.private, TenantID: c.tenantID,
+				ClientOptions: o.ClientOptions, DisableInstanceDiscovery: o.disableInstanceDiscovery, TenantID: c.tenantID,
 			})
 		},
 	}
@@ -65,24 +75,24 @@ var (
 		defaultKind,
 		{
 			name: "environment", typ: "EnvironmentCredential", environ: true,
-			make: func(_ credentialChoice, s clientSettings) (azcore.TokenCredential, error) {
+			create: func(_ credentialChoice, o clientOptions) (azcore.TokenCredential, error) {
 				return azidentity.NewEnvironmentCredential(&azidentity.EnvironmentCredentialOptions{
-					ClientOptions: s.ClientOptions, DisableInstanceDiscovery: s.private,
+					ClientOptions: o.ClientOptions, DisableInstanceDiscovery: o.disableInstanceDiscovery,
 				})
 			},
 		},
 		{
-			name: "workloadidentity", typ: "WorkloadIdentityCredential", uses: []string{keyClientID, keyTenantID},
-			make: func(c credentialChoice, s clientSettings) (azcore.TokenCredential, error) {
+			name: "workloadidentity", typ: "WorkloadIdentityCredential", keys: []string{keyClientID, keyTenantID},
+			create: func(c credentialChoice, o clientOptions) (azcore.TokenCredential, error) {
 				return azidentity.NewWorkloadIdentityCredential(&azidentity.WorkloadIdentityCredentialOptions{
-					ClientOptions: s.ClientOptions, DisableInstanceDiscovery: s.private, ClientID: c.clientID, TenantID: c.tenantID,
+					ClientOptions: o.ClientOptions, DisableInstanceDiscovery: o.disableInstanceDiscovery, ClientID: c.clientID, TenantID: c.tenantID,
 				})
 			},
 		},
 		{
-			name: "managedidentity", typ: managedIdentity, uses: []string{keyClientID},
-			make: func(c credentialChoice, s clientSettings) (azcore.TokenCredential, error) {
-				options := &azidentity.ManagedIdentityCredentialOptions{ClientOptions: s.ClientOptions}
+			name: "managedidentity", typ: managedIdentity, keys: []string{keyClientID},
+			create: func(c credentialChoice, o clientOptions) (azcore.TokenCredential, error) {
+				options := &azidentity.ManagedIdentityCredentialOptions{ClientOptions: o.ClientOptions}
 				if c.clientID != "" {
 					options.ID = azidentity.ClientID(c.clientID)
 				}
@@ -90,20 +100,20 @@ var (
 			},
 		},
 		{
-			name: "azurecli", typ: "AzureCLICredential", uses: []string{keyTenantID},
-			make: func(c credentialChoice, _ clientSettings) (azcore.TokenCredential, error) {
+			name: "azurecli", typ: "AzureCLICredential", keys: []string{keyTenantID},
+			create: func(c credentialChoice, _ clientOptions) (azcore.TokenCredential, error) {
 				return azidentity.NewAzureCLICredential(&azidentity.AzureCLICredentialOptions{TenantID: c.tenantID})
 			},
 		},
 		{
-			name: "azuredevelopercli", typ: "AzureDeveloperCLICredential", uses: []string{keyTenantID},
-			make: func(c credentialChoice, _ clientSettings) (azcore.TokenCredential, error) {
+			name: "azuredevelopercli", typ: "AzureDeveloperCLICredential", keys: []string{keyTenantID},
+			create: func(c credentialChoice, _ clientOptions) (azcore.TokenCredential, error) {
 				return azidentity.NewAzureDeveloperCLICredential(&azidentity.AzureDeveloperCLICredentialOptions{TenantID: c.tenantID})
 			},
 		},
 		{
-			name: "azurepowershell", typ: "AzurePowerShellCredential", uses: []string{keyTenantID},
-			make: func(c credentialChoice, _ clientSettings) (azcore.TokenCredential, error) {
+			name: "azurepowershell", typ: "AzurePowerShellCredential", keys: []string{keyTenantID},
+			create: func(c credentialChoice, _ clientOptions) (azcore.TokenCredential, error) {
 				return azidentity.NewAzurePowerShellCredential(&azidentity.AzurePowerShellCredentialOptions{TenantID: c.tenantID})
 			},
 		},
@@ -111,8 +121,8 @@ var (
 	}
 )
 
-// credentialKindOf finds the kind that a DSN names, in any case.
-func credentialKindOf(name string) (*credentialKind, error) {
+// parseCredentialKind returns the kind with the given name, in any case.
+func parseCredentialKind(name string) (*credentialKind, error) {
 	var known []string
 	for _, k := range credentialKinds {
 		if strings.EqualFold(name, k.name) || k.typ != "" && strings.EqualFold(name, k.typ) {
@@ -120,113 +130,156 @@ func credentialKindOf(name string) (*credentialKind, error) {
 		}
 		known = append(known, k.name)
 	}
-	return nil, &ConfigError{Setting: keyCredential, Problem: fmt.Sprintf("there is no credential %q: use one of %s", name, strings.Join(known, ", "))}
+	return nil, &ConfigError{Setting: keyCredential, Problem: fmt.Sprintf("unknown credential %q; use one of %s", name, strings.Join(known, ", "))}
 }
-
-// check refuses a key that has no meaning for the credential, or a value that
-// cannot be one.
-func (k *credentialKind) check(key, value string) error {
-	problem := ""
-	switch {
-	case key == keyCredential:
-		return nil
-	case slices.Contains(k.uses, key), key == keyScope && k != noneKind:
-	case k.environ:
-		problem = "entra_credential=" + k.name + " takes it from the environment: set " + variables[key] + ", or choose another credential"
-	default:
-		problem = "entra_credential=" + k.name + " has no use for it: remove it"
-	}
-	switch {
-	case problem != "":
-	case strings.TrimSpace(value) == "":
-		problem = "it is empty: leave the key out"
-	case key == keyClientID && !clientID.MatchString(value):
-		problem = "it is no client ID, which is a GUID that Azure shows with the identity"
-	case key == keyTenantID && !tenantID.MatchString(value):
-		problem = "it is no tenant, which is a GUID or a domain"
-	default:
-		return nil
-	}
-	return &ConfigError{Setting: key, Problem: problem}
-}
-
-// variables are azidentity's, for what the keys say.
-var variables = map[string]string{keyClientID: "AZURE_CLIENT_ID", keyTenantID: "AZURE_TENANT_ID"}
 
 var (
 	clientID = regexp.MustCompile(`^[0-9A-Za-z-]+$`)
 	tenantID = regexp.MustCompile(`^[0-9A-Za-z.-]+$`)
 )
 
-// choose puts together what the DSN and the options say about the credential.
-func (t *target) choose(o *options, azure *azureCloud) (credentialChoice, error) {
-	choice := credentialChoice{kind: cmp.Or(t.credential, defaultKind), clientID: t.entra[keyClientID], tenantID: t.entra[keyTenantID], cloud: azure}
-	for _, key := range slices.Sorted(maps.Keys(t.entra)) {
-		switch {
-		case key == keyScope && o.scope != "" && t.entra[key] != o.scope:
-			return choice, &ConfigError{Setting: key, Problem: "the DSN and WithScope name different scopes: keep one"}
-		case key != keyScope && o.credential != nil:
-			return choice, &ConfigError{Setting: key, Problem: "the program gives a credential of its own by WithCredential, which the DSN cannot choose or change: keep one"}
+// check returns an error if the credential does not use a key or the value is
+// invalid.
+func (k *credentialKind) check(key, value string) error {
+	problem := ""
+	switch {
+	case key == keyCredential:
+		return nil
+	case slices.Contains(k.keys, key), key == keyScope && k != noneKind:
+	case k.environ:
+		problem = fmt.Sprintf("not used with entra_credential=%s, which reads %s; set that, or choose another credential", k.name, variables[key])
+	default:
+		problem = fmt.Sprintf("not used with entra_credential=%s; remove it", k.name)
+	}
+	switch {
+	case problem != "":
+	case strings.TrimSpace(value) == "":
+		problem = "must not be empty; omit it"
+	case key == keyClientID && !clientID.MatchString(value):
+		problem = "not a client ID, which is a GUID that Azure shows with the identity"
+	case key == keyTenantID && !tenantID.MatchString(value):
+		problem = "not a tenant, which is a GUID or a domain"
+	default:
+		return nil
+	}
+	return &ConfigError{Setting: key, Problem: problem}
+}
+
+// chooseCredential returns what the DSN's keys choose for a cloud. The keys must
+// not contradict the options.
+func chooseCredential(keys map[string]string, o *options, azure *azureCloud) (credentialChoice, error) {
+	choice := credentialChoice{kind: defaultKind, clientID: keys[keyClientID], tenantID: keys[keyTenantID], cloud: azure}
+	if name, ok := keys[keyCredential]; ok {
+		kind, err := parseCredentialKind(name)
+		if err != nil {
+			return choice, err
 		}
-		if err := choice.kind.check(key, t.entra[key]); err != nil {
+		choice.kind = kind
+	}
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		switch {
+		case key == keyScope && o.scope != "" && keys[key] != o.scope:
+			return choice, &ConfigError{Setting: key, Problem: "the DSN and WithScope set different scopes; remove one"}
+		case key != keyScope && o.credential != nil:
+			return choice, &ConfigError{Setting: key, Problem: "not used with WithCredential, which sets the credential; remove one"}
+		}
+		if err := choice.kind.check(key, keys[key]); err != nil {
 			return choice, err
 		}
 	}
 	return choice, nil
 }
 
-// A lazyCredential is made when the first token is asked for, so that building
-// a connector costs nothing and cannot fail for lack of an identity.
+// A lazyCredential is created when the first token is requested, so that a
+// connector costs nothing and cannot fail for lack of an identity.
 type lazyCredential struct {
-	name   string // in errors and logs
-	create func() (azcore.TokenCredential, error)
-	rest   func() // ends what net/http keeps running after a request
+	name    string        // in errors and logs
+	timeout time.Duration // of one request
+	create  func() (azcore.TokenCredential, error)
 
-	mu   sync.Mutex // guards made
-	made azcore.TokenCredential
+	mu      sync.Mutex // guards created
+	created azcore.TokenCredential
 }
 
-// given wraps a credential that somebody else has made.
-func given(credential azcore.TokenCredential) *lazyCredential {
-	name := strings.TrimPrefix(strings.TrimPrefix(fmt.Sprintf("%T", credential), "*"), "azidentity.")
-	return &lazyCredential{name: name, made: credential, rest: func() {}}
-}
-
-// lazy makes the credential of a DSN's choice, when it is needed.
-func (c credentialChoice) lazy(dial dialFunc) *lazyCredential {
-	client := sync.OnceValue(func() *http.Client { return newHTTPClient(dial) })
-	return &lazyCredential{
-		name: c.kind.typ,
-		create: func() (azcore.TokenCredential, error) {
-			s := clientSettings{ClientOptions: azcore.ClientOptions{Transport: client()}}
-			// azidentity heeds AZURE_AUTHORITY_HOST only where the options name no authority.
-			host := os.Getenv(authorityVariable)
-			if host == "" {
-				s.Cloud = c.cloud.authority
-				return c.kind.make(c, s)
-			}
-			s.private = cloudOfAuthority(host) == nil
-			credential, err := c.kind.make(c, s)
-			if err != nil {
-				return nil, fmt.Errorf("%w (%s is %q)", err, authorityVariable, host)
-			}
-			return credential, nil
-		},
-		rest: func() { client().CloseIdleConnections() },
+// givenCredential returns a credential that the program has created.
+func givenCredential(credential azcore.TokenCredential) *lazyCredential {
+	l := &lazyCredential{
+		name:    strings.TrimPrefix(strings.TrimPrefix(fmt.Sprintf("%T", credential), "*"), "azidentity."),
+		timeout: requestTimeout,
+		created: credential,
 	}
+	switch credential.(type) {
+	case *azidentity.DeviceCodeCredential, *azidentity.InteractiveBrowserCredential:
+		l.timeout = interactiveTimeout
+	}
+	return l
 }
 
-// get returns the credential. One that could not be made is tried again by the
-// next caller: what was missing may be there by then.
+// lazy returns the chosen credential. It dials with dial.
+func (c credentialChoice) lazy(dial dialFunc) *lazyCredential {
+	client := sync.OnceValue(func() *http.Client { return imds.NewClient(dial) })
+	create := func() (azcore.TokenCredential, error) {
+		o := clientOptions{ClientOptions: azcore.ClientOptions{Transport: client()}}
+		// azidentity reads AZURE_AUTHORITY_HOST only if its options set no authority.
+		authority := os.Getenv(authorityVariable)
+		if authority == "" {
+			o.Cloud = c.cloud.authority
+			return c.kind.create(c, o)
+		}
+		o.disableInstanceDiscovery = cloudOfAuthority(authority) == nil
+		credential, err := c.kind.create(c, o)
+		if err != nil {
+			return nil, fmt.Errorf("%w (%s is %q)", err, authorityVariable, authority)
+		}
+		return credential, nil
+	}
+	return &lazyCredential{name: c.kind.typ, timeout: requestTimeout, create: create}
+}
+
+type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
+
+// defaultDial dials for the credentials that DSNs choose.
+var defaultDial = new(net.Dialer).DialContext
+
+// get returns the credential. If it cannot be created, the next call tries
+// again, because what was missing may exist by then.
 func (l *lazyCredential) get() (azcore.TokenCredential, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.made == nil {
-		made, err := l.create()
+	if l.created == nil {
+		created, err := l.create()
 		if err != nil {
 			return nil, err
 		}
-		l.made = made
+		l.created = created
 	}
-	return l.made, nil
+	return l.created, nil
+}
+
+// retryAfter returns how long the response behind an error asks to wait, or zero.
+func retryAfter(err error) time.Duration {
+	var response *http.Response
+	var failed *azidentity.AuthenticationFailedError
+	var rejected *azcore.ResponseError
+	switch {
+	case errors.As(err, &failed):
+		response = failed.RawResponse
+	case errors.As(err, &rejected):
+		response = rejected.RawResponse
+	}
+	if response == nil {
+		return 0
+	}
+	header := response.Header
+	if ms, err := strconv.Atoi(cmp.Or(header.Get("Retry-After-Ms"), header.Get("X-Ms-Retry-After-Ms"))); err == nil {
+		return time.Duration(ms) * time.Millisecond
+	}
+	after := header.Get("Retry-After")
+	if s, err := strconv.Atoi(after); err == nil {
+		return time.Duration(min(s, 1<<30)) * time.Second
+	}
+	if at, err := http.ParseTime(after); err == nil {
+		return time.Until(at)
+	}
+	return 0
 }

@@ -8,8 +8,8 @@ import (
 
 func init() { sql.Register("entrapg", defaultDriver) }
 
-// defaultDriver is what sql.Open("entrapg", dsn) uses, and NewConnector too, as
-// http.Get uses http.DefaultClient.
+// defaultDriver is used by sql.Open("entrapg", dsn), and its identities by
+// NewConnector and PoolConfig.
 var defaultDriver = &entraDriver{}
 
 var (
@@ -17,15 +17,14 @@ var (
 	_ driver.DriverContext = (*entraDriver)(nil)
 )
 
-// An entraDriver makes connectors for [sql.Open]. It owns what they share:
-// credentials and their tokens.
-type entraDriver struct{ sources tokenSources }
+// An entraDriver creates connectors for [sql.Open].
+type entraDriver struct{ identities registry }
 
-// OpenConnector reports at once what is wrong with dsn. An empty one is not for
-// connecting, as a rule: who wraps drivers gets at this one by sql.Open("entrapg", "")
-// and [sql.DB.Driver].
+// OpenConnector returns an error if the DSN is invalid. The exception is an
+// empty one: libraries that wrap drivers call sql.Open("entrapg", "") to get the
+// driver from [sql.DB.Driver].
 func (d *entraDriver) OpenConnector(dsn string) (driver.Connector, error) {
-	c := d.newConnector(dsn, nil, true)
+	c := newConnector(&d.identities, dsn, nil, true, parseConfig)
 	if c.err != nil && dsn != "" {
 		return nil, c.err
 	}

@@ -5,120 +5,150 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
-	"github.com/entrapg/entrapg/internal/refusal"
+	"github.com/entrapg/entrapg/internal/pgwire"
+	"github.com/entrapg/entrapg/internal/token"
 )
 
-// A login lends a token to pgx for one attempt to connect. The token is in
-// pgx's configuration only from the moment that the network connection stands
-// until the server has decided: a tracer, an error or an open connection,
-// which all carry that configuration, have nothing to give away. Pgx makes an
-// attempt in one goroutine.
+// A login is one attempt to log in, possibly to several hosts. Its hooks run in
+// pgx: they check each connection, and give it an Exchange that sends the token.
+// pgx logs in with an empty password and makes an attempt on one goroutine.
 type login struct {
-	config   *pgconn.Config // pgx's own copy, nil until the network connection stands
+	policy   tlsPolicy
+	token    *token.Token
+	tokens   *token.Source // where verdicts are recorded
+	key      any           // of the server and the user
+	password func() string // instead of token, with entra_credential=none
+
+	applied []*pgconn.FallbackConfig // as the policy left them
+	next    pgconn.Config            // the hooks that were there before
+
+	attempt  *pgconn.Config // of the current connection
 	conn     net.Conn
-	reader   loginReader
-	refused  bool // by a host, with this token
-	accepted bool // the server let the user in; from here on nothing changes
+	accepted bool // by a server; from then on, the hooks do nothing
+	rejected bool // by a server
+	spent    bool // a server that rejected the login had been sent the token
+
+	mu     sync.Mutex // guards broken; pgx dials cancel requests on another goroutine
+	broken []string   // addresses of the connections that broke during the login
 }
 
-// lend prepares config to log in as user with t. The account learns when a host
-// refuses or accepts it. Config may be a shallow copy: its fields are set, and
-// what they point to is left alone. Hooks that it has already keep working.
-func (a *account) lend(config *pgx.ConnConfig, user string, t *token) *login {
-	l := &login{}
+// install makes config log in as user with the token. config may be a shallow
+// copy: its fields are replaced, and what they point to is not changed. Hooks
+// that it has remain in use.
+func (l *login) install(config *pgx.ConnConfig, user string) {
+	l.applied = endpoints(&config.Config)
+	l.next = config.Config
 	config.User = user
-
-	afterNetConnect := config.AfterNetConnect
-	config.AfterNetConnect = func(ctx context.Context, attempt *pgconn.Config, conn net.Conn) (net.Conn, error) {
-		if afterNetConnect != nil {
-			wrapped, err := afterNetConnect(ctx, attempt, conn)
-			if err != nil {
-				return conn, err // pgx closes what it gets
-			}
-			conn = wrapped
-		}
-		if !l.accepted { // else somebody connects with an open connection's configuration
-			l.config, l.conn = attempt, conn
-			attempt.Password = t.value
-		}
-		return conn, nil
-	}
-
-	if t != a.password && config.OAuthTokenProvider == nil {
-		config.OAuthTokenProvider = func(context.Context) (string, error) { return l.lent() }
-	}
-
-	buildFrontend := config.BuildFrontend
-	config.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
-		if l.accepted { // as above
-			return buildFrontend(r, w)
-		}
-		l.reader = loginReader{Reader: r}
-		return buildFrontend(&l.reader, w)
-	}
-
-	onPgError := config.OnPgError
-	config.OnPgError = func(conn *pgconn.PgConn, e *pgconn.PgError) bool {
-		if l.accepted {
-			return onPgError == nil || onPgError(conn, e)
-		}
-		l.takeBack()
-		if t != a.password { // else a short word perhaps, which stands in the text by chance
-			redact(e, t.value)
-		}
-		if refusal.IsLogin(e) {
-			l.refused = true
-			a.refuse(user, t)
-		}
-		if onPgError != nil {
-			onPgError(conn, e)
-		}
-		return false // ends the attempt with e; true would have pgx repeat the server's words
-	}
-
-	afterConnect := config.AfterConnect
-	config.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
-		if !l.accepted {
-			l.takeBack()
-			l.config = nil
-			l.accepted = true
-			a.accept(user, t)
-		}
-		if afterConnect != nil {
-			return afterConnect(ctx, conn)
-		}
-		return nil
-	}
-	return l
-}
-
-// lent returns the token to a server that asks for it by OAUTHBEARER, while the
-// login lasts: open connections have this function too.
-func (l *login) lent() (string, error) {
-	if l.config == nil || l.config.Password == "" {
-		return "", errors.New("entrapg: a token is for logging in alone")
-	}
-	return l.config.Password, nil
-}
-
-// takeBack removes the token once it has been used.
-func (l *login) takeBack() {
-	if l.config != nil {
-		l.config.Password = ""
+	config.DialFunc = l.dial
+	config.AfterNetConnect = l.afterNetConnect
+	config.BuildFrontend = l.buildFrontend
+	if l.token != nil && config.OAuthTokenProvider == nil {
+		config.OAuthTokenProvider = l.bearer
 	}
 }
 
-// abort cleans up after a failed attempt. pgx leaves the network connection
-// open where a hook of database/sql's driver failed; closing it twice does no
-// harm.
+// dial refuses to dial a cancel request for a login that broke. pgx makes one,
+// and keeps its connection for 15 seconds, although there is nothing to cancel
+// before the server is ready for queries.
+func (l *login) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if network == "unix" {
+		address = network
+	}
+	l.mu.Lock()
+	broken := slices.Contains(l.broken, address)
+	l.mu.Unlock()
+	if broken {
+		return nil, errors.New("the connection broke during the login, and there is no query to cancel")
+	}
+	return l.next.DialFunc(ctx, network, address)
+}
+
+func (l *login) afterNetConnect(ctx context.Context, attempt *pgconn.Config, conn net.Conn) (net.Conn, error) {
+	if !l.accepted { // otherwise somebody connects with an open connection's configuration
+		if err := l.policy.check(attempt, conn, l.applied); err != nil {
+			return conn, err // pgx closes it
+		}
+	}
+	if l.next.AfterNetConnect != nil {
+		wrapped, err := l.next.AfterNetConnect(ctx, attempt, conn)
+		if err != nil {
+			return conn, err
+		}
+		conn = wrapped
+	}
+	if !l.accepted {
+		l.attempt, l.conn = attempt, conn
+		if l.password != nil {
+			attempt.Password = l.password()
+		}
+	}
+	return conn, nil
+}
+
+func (l *login) buildFrontend(r io.Reader, w io.Writer) *pgproto3.Frontend {
+	if l.accepted {
+		return l.next.BuildFrontend(r, w)
+	}
+	x := &pgwire.Exchange{Reader: r, Writer: w, Ended: l.ended}
+	if l.token != nil {
+		x.Token = l.token.Secret
+	}
+	return l.next.BuildFrontend(x, x)
+}
+
+// ended records the outcome of one connection's exchange.
+func (l *login) ended(x *pgwire.Exchange) {
+	if l.password != nil {
+		l.attempt.Password = ""
+	}
+	switch x.Outcome {
+	case pgwire.Accepted:
+		l.accepted = true
+		if l.token != nil {
+			l.tokens.Accept(l.key, l.token)
+		}
+	case pgwire.Rejected:
+		l.rejected = true
+		if l.token != nil && x.Sent {
+			l.spent = true
+			l.tokens.Reject(l.key, l.token)
+		}
+	case pgwire.Broken:
+		address := l.conn.RemoteAddr()
+		name := address.String()
+		if address.Network() == "unix" {
+			name = address.Network()
+		}
+		l.mu.Lock()
+		l.broken = append(l.broken, name)
+		l.mu.Unlock()
+	}
+}
+
+// bearer makes pgx answer a request for OAUTHBEARER, with an empty token that
+// the Exchange replaces.
+func (l *login) bearer(context.Context) (string, error) {
+	if l.accepted || l.attempt == nil {
+		return "", errors.New("entrapg: tokens are for logging in only")
+	}
+	return "", nil
+}
+
+// abort cleans up after a failed attempt. pgx leaves the connection open if a
+// hook of its database/sql driver fails.
 func (l *login) abort() {
-	l.takeBack()
 	if l.conn != nil {
 		l.conn.Close()
 	}
+	if l.password != nil && l.attempt != nil {
+		l.attempt.Password = ""
+	}
+	l.token, l.password = nil, nil
 }

@@ -10,18 +10,19 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-// Option changes how [NewConnector] and [PoolConfig] log in. A nil Option
-// changes nothing; of two that set the same thing, the later one wins.
+// An Option changes how [NewConnector] and [PoolConfig] log in. A nil Option
+// changes nothing. If two options set the same thing, the later one applies.
 type Option func(*options) error
 
 type options struct {
-	credential azcore.TokenCredential // nil: what the DSN chooses
+	credential azcore.TokenCredential // nil: the DSN chooses one
 	scope      string
 	logger     *slog.Logger
 	adjust     []func(*pgx.ConnConfig)
 	stdlib     []stdlib.OptionOpenDB
 }
 
+// collect applies options to the defaults.
 func collect(opts []Option) (*options, error) {
 	o := &options{logger: slog.Default()}
 	for _, opt := range opts {
@@ -35,47 +36,47 @@ func collect(opts []Option) (*options, error) {
 	return o, nil
 }
 
-// WithCredential takes the tokens from credential instead of
-// azidentity.DefaultAzureCredential. Any credential of azidentity will do, and
-// so will an implementation of your own that is safe for concurrent use; it
-// need not cache, because its tokens are kept here, and shared by all who are
-// given the same credential. Credentials are the same if they are equal (==);
-// what cannot be compared is shared with nobody. A nil credential is a
-// [ConfigError], and so is one beside a DSN with an entra_ key other than
-// entra_scope.
+// WithCredential sets the credential, which is otherwise
+// azidentity.DefaultAzureCredential. Any credential of azidentity works, and so
+// does an implementation of your own that is safe for concurrent use. It need
+// not cache tokens. Connectors and pools that are given equal credentials (==)
+// share the tokens; a credential that is not comparable is not shared.
+//
+// A nil credential is a [ConfigError]. So is a DSN that sets an entra_ key other
+// than entra_scope.
 func WithCredential(credential azcore.TokenCredential) Option {
 	return func(o *options) error {
 		v := reflect.ValueOf(credential)
 		if !v.IsValid() || (v.Kind() == reflect.Pointer || v.Kind() == reflect.Func) && v.IsNil() {
-			return &ConfigError{Setting: "WithCredential", Problem: "the credential is nil: check the error of the function that made it, or leave the option out for DefaultAzureCredential"}
+			return &ConfigError{Setting: "WithCredential", Problem: "the credential is nil; check the error of the function that created it, or omit the option"}
 		}
 		o.credential = credential
 		return nil
 	}
 }
 
-// WithScope asks for tokens of this scope, passed on as it is, instead of the
-// one that belongs to the host's Azure cloud. A scope is a resource followed by
-// "/.default", such as "https://ossrdbms-aad.database.windows.net/.default".
-// The DSN's entra_scope does the same; two that differ are a [ConfigError]. With
-// entra_credential=none it means nothing.
+// WithScope sets the scope of the tokens, for example
+// "https://ossrdbms-aad.database.windows.net/.default". It is passed on
+// unchanged. Without this option and entra_scope, the hosts' cloud determines the
+// scope. An empty scope is a [ConfigError], and so is one that differs from
+// entra_scope. The option is not used with entra_credential=none.
 func WithScope(scope string) Option {
 	return func(o *options) error {
 		if strings.TrimSpace(scope) == "" {
-			return &ConfigError{Setting: "WithScope", Problem: "the scope is empty: leave the option out for the scope of the host's cloud"}
+			return &ConfigError{Setting: "WithScope", Problem: "the scope must not be empty; omit the option to use the scope of the host's cloud"}
 		}
 		o.scope = scope
 		return nil
 	}
 }
 
-// WithLogger sends the few records that a connector writes to logger instead of
-// [slog.Default]. They are warnings of what no caller sees as an error: a token
-// that could not be replaced while the old one serves, a refused login that is
-// tried again, a user's name that could not be looked up; and, for debugging, a
-// record of each new token. Of connectors that share a credential, the one whose
-// Connect started a request for a token writes what becomes of it. No record ever
-// holds a token. A nil logger means silence.
+// WithLogger sets the logger, which is otherwise [slog.Default]. A connector
+// logs warnings about failures that no caller gets as an error: a token that
+// could not be refreshed while the current one remains in use, a rejected login
+// that is retried, and a user that could not be looked up. At the debug level, it
+// logs each new token's expiry. Of connectors that share a credential, the one
+// whose Connect started a token request logs its outcome. No record contains a
+// token. A nil logger discards all records.
 func WithLogger(logger *slog.Logger) Option {
 	return func(o *options) error {
 		if logger == nil {
@@ -86,13 +87,15 @@ func WithLogger(logger *slog.Logger) Option {
 	}
 }
 
-// WithConnConfig hands the parsed configuration to adjust, once, when the
-// connector or pool configuration is made: for a tracer, an exec mode, a
-// dialer, TLS roots, a hook. Several of them run in the order given.
+// WithConnConfig calls adjust with the parsed configuration once, when the
+// connector or the pool configuration is created, for example to set a tracer,
+// an exec mode, a dialer, TLS roots or a hook. Several functions run in the order
+// of the options.
 //
-// User is empty there unless the DSN, a service file or PGUSER names one; set
-// it to log in as that user. Setting Password is a [ConfigError]. The rules for
-// TLS are applied afterwards: see "TLS" in the package documentation.
+// User is empty unless the DSN, a service file or PGUSER sets it; adjust may set
+// it. Setting Password is a [ConfigError]. TLSConfig.ServerName is empty; adjust
+// may set the name to verify. The rules for TLS are applied afterwards: see
+// "TLS" in the package documentation.
 func WithConnConfig(adjust func(*pgx.ConnConfig)) Option {
 	return func(o *options) error {
 		if adjust == nil {
@@ -103,19 +106,17 @@ func WithConnConfig(adjust func(*pgx.ConnConfig)) Option {
 	}
 }
 
-// WithStdlib passes on options of pgx's database/sql driver, so that its own
-// hooks are in reach:
+// WithStdlib passes options to pgx's database/sql driver, for example to set one
+// of its hooks:
 //
 //	entrapg.WithStdlib(stdlib.OptionAfterConnect(registerTypes))
 //
-// [stdlib.OptionAfterConnect], [stdlib.OptionResetSession] and
-// [stdlib.OptionShouldPing] do what pgx documents, except that a connection
-// whose AfterConnect hook fails is closed. [stdlib.OptionBeforeConnect] runs
-// after the rules for TLS and could break them, and shares maps and slices with
-// other attempts: use it for nothing but [stdlib.RandomizeHostOrderFunc] and the
-// like. They mean nothing to a pgxpool,
-// so [PoolConfig] reports a [ConfigError]; set the hooks of the
-// [pgxpool.Config] it returns instead.
+// The options do what pgx documents, except that a connection whose AfterConnect
+// hook fails is closed. A BeforeConnect hook gets a copy of the configuration
+// that shares maps and slices with others; it may reorder the hosts, as
+// [stdlib.RandomizeHostOrderFunc] does. If it makes the configuration unsafe for a
+// token, Connect returns a [ConfigError] and sends no token. [PoolConfig] returns
+// a ConfigError for this option; set the hooks of the [pgxpool.Config] instead.
 func WithStdlib(opts ...stdlib.OptionOpenDB) Option {
 	return func(o *options) error {
 		for _, opt := range opts {

@@ -1,64 +1,39 @@
 package entrapg
 
 import (
-	"context"
-
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// PoolConfig returns a configuration for [pgxpool.NewWithConfig] whose every
-// connection logs in as those of a [Connector] do. It takes the same DSNs and
-// options, and pgxpool's own pool_… settings besides. Its errors are
-// [ConfigError], and [UsernameError] for a user that is set to no possible name;
-// what depends on the token comes from the pool's own methods, as from Connect.
+// PoolConfig returns a configuration for [pgxpool.NewWithConfig] whose
+// connections log in as those of a [Connector] do. It accepts the same DSNs and
+// options, and pgxpool's pool_… settings. It returns a [ConfigError], or a
+// [UsernameError] for a user that cannot be the name of a role. The errors of a
+// login come from the pool's methods.
 //
-// The configuration's BeforeConnect hook provides the token. To add a hook of
-// your own, call that one from yours. The token and the credential behind it
-// are shared by all pools made from one configuration and its copies, and with
-// whoever else is given the same credential by [WithCredential]. User may be
-// changed in a copy; hosts, whose cloud chooses the scope, only by
-// [WithConnConfig]. The rules
-// for TLS are applied to every connection anew.
+// The BeforeConnect hook of the configuration provides the token. To add a hook,
+// call that one from yours. All pools made from the configuration and its copies
+// share the token and the credential, and so does every connector that is given
+// the same credential by [WithCredential]. User may be changed in a copy, but
+// hosts only by [WithConnConfig], because they determine the token's scope. The
+// rules for TLS are applied to each connection.
 //
-// pgxpool's hooks allow almost all that Connector does, with three exceptions. A
-// token that the server refuses is dropped, but pgxpool makes no second attempt
-// by itself: the query in hand fails, with pgx's error instead of a
-// [LoginError], and the next connection has a new token. Of a refusal by
-// OAUTHBEARER, which Azure does not use, no hook learns: such a token stays. And
-// where a connection
-// breaks in the middle of a login, the [pgconn.ConnectError] that pgxpool
-// returns has the token in Config.Password; its text has not. With
-// entra_credential=none, the configuration's ConnString has the DSN as it was
-// given, with its password, as pgx keeps it.
+// pgxpool does not retry a login. If a server rejects a token, the query fails
+// with pgx's error, and the next connection uses another token.
 func PoolConfig(dsn string, opts ...Option) (*pgxpool.Config, error) {
 	var pool *pgxpool.Config
-	s, err := newSettings(&defaultDriver.sources, dsn, opts, false, func(dsn string) (_ *pgx.ConnConfig, err error) {
+	c := newConnector(&defaultDriver.identities, dsn, opts, false, func(dsn string) (_ *pgx.ConnConfig, err error) {
 		if pool, err = pgxpool.ParseConfig(dsn); err != nil {
 			return nil, err
 		}
 		return pool.ConnConfig, nil
 	})
-	if err != nil {
-		return nil, err
+	if c.err != nil {
+		return nil, c.err
 	}
-	if len(s.stdlib) > 0 {
-		return nil, &ConfigError{Setting: "WithStdlib", Problem: "a pgxpool has no use for database/sql's options: set the hooks of the pgxpool.Config instead"}
+	if len(c.config.stdlib) > 0 {
+		return nil, &ConfigError{Setting: "WithStdlib", Problem: "not used with pgxpool; set the hooks of the pgxpool.Config"}
 	}
-	account := s.account
-	pool.BeforeConnect = func(ctx context.Context, config *pgx.ConnConfig) error {
-		if config.Password != "" {
-			return &ConfigError{Setting: "ConnConfig", Problem: "it sets Password, which is for the token: leave it alone"}
-		}
-		t, user, _, err := account.get(ctx, config.User)
-		if err != nil {
-			return err
-		}
-		if err := s.rules.apply(&config.Config); err != nil {
-			return err
-		}
-		account.lend(config, user, t)
-		return nil
-	}
+	pool.BeforeConnect = c.beforeConnect
 	return pool, nil
 }

@@ -1,84 +1,150 @@
 package entrapg
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"sync"
 	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
-
-	"github.com/entrapg/entrapg/internal/claims"
+	"github.com/entrapg/entrapg/internal/imds"
+	"github.com/entrapg/entrapg/internal/token"
 )
 
 const (
-	// refreshMargin is how long before its expiry a token is replaced, where the
-	// credential says nothing and the token does not live too briefly for it.
-	refreshMargin = 5 * time.Minute
+	// requestTimeout bounds one token request, and how long one Connect waits
+	// for tokens in all.
+	requestTimeout = token.DefaultTimeout
 
-	// maxToken is what a password message may carry: PostgreSQL takes 65,535
-	// bytes (PG_MAX_AUTH_TOKEN_LENGTH) with the length word and the final NUL.
-	maxToken = 65535 - 4 - 1
+	// interactiveTimeout is the same for credentials that a person completes.
+	interactiveTimeout = 5 * time.Minute
 )
 
-// A token is one access token and what is known about it. It never changes;
-// news about it makes a new one. Times are wall-clock, without a monotonic
-// reading: that stands still while a laptop sleeps, and the token does not.
-type token struct {
-	value   string
-	expires time.Time
-	refresh time.Time   // from here on, the next Connect has it replaced; never later than expires
-	tries   int         // attempts to replace it so far that brought nothing new
-	user    claims.Name // that it is for; empty where nobody asked yet
-	userErr error       // why there is no such user
+// An identity is a credential with what is cached for it: the current token for
+// the database, and the PostgreSQL user that it is for. Connectors share
+// identities.
+type identity struct {
+	credential *lazyCredential
+	tokens     *token.Source
+	users      *userCache
+
+	key  identityKey
+	refs int // guarded by the mutex of its registry
 }
 
-// userKnown reports whether it is known whom the token is for, or that it is for
-// nobody.
-func (t *token) userKnown() bool { return t.user.Role != "" || t.userErr != nil }
+// An identityKey tells identities apart.
+type identityKey struct {
+	credential any // comparable; nil if it is not shared
+	scope      string
+	management string // scope of tokens for Azure Resource Manager
+}
 
-// newToken checks what a credential returned as far as that can be done
-// without knowing what a token looks like: it need not be a JSON Web Token.
-func newToken(answer azcore.AccessToken, now time.Time) (*token, error) {
-	t := &token{value: answer.Token, expires: wall(answer.ExpiresOn)}
-	now = wall(now)
-	switch {
-	case t.value == "":
-		return nil, errors.New("the credential returned an empty token")
-	case len(t.value) > maxToken:
-		return nil, fmt.Errorf("the credential returned a token of %d bytes, and PostgreSQL takes %d at the most", len(t.value), maxToken)
-	case answer.ExpiresOn.IsZero():
-		return nil, errors.New("the credential returned a token without ExpiresOn, which has to say when it expires")
-	case !now.Before(t.expires):
-		return nil, fmt.Errorf("the credential returned a token that expired at %s: check this machine's clock and the credential's cache", t.expires.UTC().Format(time.RFC3339))
+func newIdentity(key identityKey, credential *lazyCredential) *identity {
+	source := func(scope string) *token.Source {
+		return &token.Source{Scope: scope, Credential: credential.get, Timeout: credential.timeout, RetryAfter: retryAfter}
 	}
-	for _, b := range []byte(t.value) {
-		if b <= ' ' || b >= 0x7f || b == '"' || b == '\'' {
-			return nil, errors.New("the credential returned a malformed token, with white space, quotes or other characters that no token has: it has to be the bare token")
+	i := &identity{key: key, credential: credential, tokens: source(key.scope)}
+	i.users = &userCache{management: source(key.management), failed: i.failed}
+	return i
+}
+
+// get returns a token and the user to log in as. See [token.Source.Get].
+func (i *identity) get(ctx context.Context, r token.Request, user string) (t *token.Token, _ string, fetched bool, err error) {
+	if t, fetched, err = i.tokens.Get(ctx, r); err != nil {
+		return nil, "", false, i.failed(err)
+	}
+	user, err = i.user(ctx, r, user, t)
+	return t, user, fetched, err
+}
+
+// user returns the user to log in as: set, or if that is empty, the user that t
+// is for.
+func (i *identity) user(ctx context.Context, r token.Request, set string, t *token.Token) (string, error) {
+	if set != "" {
+		return set, nil
+	}
+	name, err := i.users.resolve(ctx, r, t)
+	return name.Role, err
+}
+
+// fresh returns what get returns, or nil if get could block. It does not
+// allocate.
+func (i *identity) fresh(key any, user string) (*token.Token, string) {
+	t := i.tokens.Fresh(key)
+	if t != nil && user == "" {
+		user = i.users.cached(t).Role
+	}
+	if user == "" {
+		return nil, ""
+	}
+	return t, user
+}
+
+// failed returns an error of a token source as package entrapg reports it.
+func (i *identity) failed(err error) error {
+	if errors.Is(err, token.ErrClosed) {
+		return ErrClosed
+	}
+	if i.credential.name == managedIdentity && errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("%w; %s", err, imds.NoEndpoint)
+	}
+	return &TokenError{Credential: i.credential.name, Scope: i.key.scope, Err: err}
+}
+
+// report sets what Stats says of tokens.
+func (i *identity) report(stats *Stats, open bool) {
+	requests, failures, current := i.tokens.Stats()
+	lookups, failedLookups, _ := i.users.management.Stats()
+	stats.TokenRequests, stats.TokenFailures = requests+lookups, failures+failedLookups
+	if current == nil || !open {
+		return
+	}
+	stats.TokenExpiry = current.Expires
+	if stats.User == "" {
+		stats.User = i.users.cached(current).Role
+	}
+}
+
+func (i *identity) close() {
+	i.tokens.Close()
+	i.users.management.Close()
+}
+
+// A registry holds the identities in use. The zero value is empty.
+type registry struct {
+	mu         sync.Mutex // guards the following, and refs of each identity
+	identities map[identityKey]*identity
+}
+
+// acquire returns the identity for key and creates it if there is none. The
+// caller must release it.
+func (r *registry) acquire(key identityKey, credential *lazyCredential) *identity {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	i := r.identities[key]
+	if i == nil {
+		i = newIdentity(key, credential)
+		if key.credential != nil {
+			if r.identities == nil {
+				r.identities = map[identityKey]*identity{}
+			}
+			r.identities[key] = i
 		}
 	}
-	t.refresh = t.expires.Add(-min(refreshMargin, t.expires.Sub(now)/4))
-	if on := wall(answer.RefreshOn); on.After(now) && on.Before(t.expires) {
-		t.refresh = on
-	}
-	return t, nil
+	i.refs++
+	return i
 }
 
-// backoff is the pause after so many attempts in vain: a second, two, four, up to a minute.
-func backoff(tries int) time.Duration { return min(time.Second<<min(tries, 6), time.Minute) }
-
-// postponed returns t with the next attempt to replace it put off, for longer
-// each time.
-func (t *token) postponed(now time.Time, tries int) *token {
-	later := *t
-	pause := backoff(tries)
-	later.refresh = wall(now).Add(pause/2 + rand.N(pause/2))
-	if later.refresh.After(t.expires) {
-		later.refresh = t.expires
+// release undoes one acquire. The last one closes the identity.
+func (r *registry) release(i *identity) {
+	r.mu.Lock()
+	i.refs--
+	last := i.refs == 0
+	if last && i.key.credential != nil {
+		delete(r.identities, i.key)
 	}
-	later.tries = tries + 1
-	return &later
+	r.mu.Unlock()
+	if last {
+		i.close()
+	}
 }
-
-// wall strips the monotonic reading, which Before would prefer.
-func wall(t time.Time) time.Time { return t.Round(0) }

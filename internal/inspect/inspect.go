@@ -1,0 +1,35 @@
+// Package inspect gives cmd/entrapg a view of the steps of a login, without
+// adding to the exported API of package entrapg.
+package inspect
+
+import (
+	"context"
+	"database/sql/driver"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/entrapg/entrapg/internal/connstring"
+)
+
+// Open reads a DSN, in which pgxpool's settings are allowed, and dials nothing.
+// Package entrapg sets it. Its errors are those of NewConnector.
+var Open func(dsn string) (*Login, error)
+
+// A Login is what a DSN means.
+type Login struct {
+	Config     *pgx.ConnConfig     // without password, and without user if that is derived from the token
+	Settings   connstring.Settings // in effect, without secrets
+	SSLMode    string              // in effect
+	Credential string              // azidentity's name; empty with entra_credential=none
+	Scope      string              // of the tokens
+	Azure      bool                // at least one host is Azure's
+
+	// Token returns what would log in. If needUser is false, it does not look up
+	// a user that the token does not name.
+	Token   func(ctx context.Context, needUser bool) (*Token, error)
+	Connect func(context.Context) (driver.Conn, error) // as a Connector does
+	Close   func()
+}
+
+// Entra reports whether a token logs in, and not a PostgreSQL password.
+func (l *Login) Entra() bool { return l.Credential != "" }

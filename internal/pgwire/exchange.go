@@ -1,0 +1,244 @@
+package pgwire
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+
+	"errors"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// What a server may send before it accepts a login. Real servers send about one
+// kilobyte. pgx itself would read forever, allocate a gigabyte if a message's
+// length says so, and answer every authentication request.
+const (
+	maxLoginBytes   = 1 << 20
+	maxAuthRequests = 8
+)
+
+// Message types, and the authentication request that carries SASL data.
+const (
+	typeAuthentication = 'R'
+	typeErrorResponse  = 'E'
+	typeReadyForQuery  = 'Z'
+
+	authSASLContinue = 11
+)
+
+// The messages that pgx sends if its password or OAuth token is empty.
+var (
+	emptyPassword = encode(&pgproto3.PasswordMessage{})
+	emptyBearer   = encode(bearer(""))
+)
+
+// An Outcome is how an exchange ended.
+type Outcome int
+
+const (
+	// Pending means that the exchange goes on, or that pgx ended it.
+	Pending Outcome = iota
+	// Accepted means that the server is ready for queries.
+	Accepted
+	// Rejected means that the server rejected the login: SQLSTATE class 28, or
+	// a failure of OAUTHBEARER.
+	Rejected
+	// Failed means that the server sent another error.
+	Failed
+	// Broken means that the connection broke or exceeded a limit.
+	Broken
+)
+
+// An Exchange is the authentication exchange of one connection. It stands
+// between pgx and the network: as the reader, it bounds what the server sends
+// and removes the token from it; as the writer, it puts the token in place of
+// an empty password. pgx never sees the token. After the server has accepted
+// the login, bytes pass unchanged.
+//
+// An Exchange is not safe for concurrent use, and need not be: pgx logs in on
+// one goroutine.
+type Exchange struct {
+	// Reader and Writer are the network connection's.
+	Reader io.Reader
+	Writer io.Writer
+	// Token returns the token. If it is nil, there is none to send or remove.
+	// It is a function so that no dump of a connection shows the token.
+	Token func() string
+	// Ended is called once, when the outcome is known. It may be nil.
+	Ended func(*Exchange)
+
+	// Outcome and Sent, which reports that the token was sent, may be read by
+	// Ended and afterwards.
+	Outcome Outcome
+	Sent    bool
+
+	received     int // bytes
+	authRequests int
+	message      []byte // the current message, cleaned
+	unread       []byte // the part of message that has not been read
+}
+
+// Read returns at most one message at a time. It never reads past the end of a
+// message.
+func (x *Exchange) Read(b []byte) (int, error) {
+	if len(x.unread) == 0 {
+		if x.Outcome == Accepted {
+			x.message = nil
+			return x.Reader.Read(b)
+		}
+		if err := x.next(); err != nil {
+			if !isTimeout(err) {
+				x.end(Broken)
+			}
+			return 0, err
+		}
+	}
+	n := copy(b, x.unread)
+	x.unread = x.unread[n:]
+	return n, nil
+}
+
+// next reads one message.
+func (x *Exchange) next() error {
+	const head = 5 // type and length
+	if x.message == nil {
+		x.message = make([]byte, head, 512)
+	}
+	x.message = x.message[:head]
+	if _, err := io.ReadFull(x.Reader, x.message); err != nil {
+		return err
+	}
+	kind, length := x.message[0], int64(binary.BigEndian.Uint32(x.message[1:]))
+	if x.received += int(min(1+length, maxLoginBytes+1)); x.received > maxLoginBytes {
+		return fmt.Errorf("the server sent more than %d bytes before it accepted the login", maxLoginBytes)
+	}
+	if kind == typeAuthentication {
+		if x.authRequests++; x.authRequests > maxAuthRequests {
+			return fmt.Errorf("the server requested authentication more than %d times", maxAuthRequests)
+		}
+	}
+	// Allocate as bytes arrive, not as many as the length announces.
+	for rest := int(length) - 4; rest > 0; {
+		chunk := min(rest, 8192)
+		n := len(x.message)
+		x.message = append(x.message, make([]byte, chunk)...)
+		if _, err := io.ReadFull(x.Reader, x.message[n:]); err != nil {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return err
+		}
+		rest -= chunk
+	}
+	x.clean(kind, x.message[head:])
+	x.unread = x.message
+	x.judge(kind, x.message[head:])
+	return nil
+}
+
+// clean removes the token from a message's body.
+func (x *Exchange) clean(kind byte, body []byte) {
+	if x.Token == nil {
+		return
+	}
+	cleaned := body
+	if kind == typeAuthentication && x.Sent && authCode(body) == authSASLContinue {
+		cleaned = append(body[:4:4], cleanStatus(body[4:], x.Token())...)
+	} else {
+		cleaned = Redact(body, x.Token())
+	}
+	if len(cleaned) != len(body) || len(body) > 0 && &cleaned[0] != &body[0] {
+		head := x.message[:len(x.message)-len(body)]
+		binary.BigEndian.PutUint32(head[1:], uint32(4+len(cleaned)))
+		x.message = append(head[:len(head):len(head)], cleaned...)
+	}
+}
+
+// judge tells what a message means for the exchange.
+func (x *Exchange) judge(kind byte, body []byte) {
+	switch {
+	case kind == typeReadyForQuery:
+		x.end(Accepted)
+	case kind == typeErrorResponse && strings.HasPrefix(sqlState(body), "28"):
+		x.end(Rejected)
+	case kind == typeErrorResponse:
+		x.end(Failed)
+	case kind == typeAuthentication && x.Sent && authCode(body) == authSASLContinue:
+		x.end(Rejected)
+	}
+}
+
+func (x *Exchange) end(o Outcome) {
+	if x.Outcome != Pending {
+		return
+	}
+	x.Outcome, x.Token = o, nil
+	if x.Ended != nil {
+		x.Ended(x)
+	}
+}
+
+// Write puts the token in place of pgx's empty password or bearer token, which
+// pgx sends only if the server asked for it by a method that is allowed.
+func (x *Exchange) Write(b []byte) (int, error) {
+	if x.Token == nil {
+		return x.Writer.Write(b)
+	}
+	var message []byte
+	switch {
+	case bytes.Equal(b, emptyPassword):
+		message = encode(&pgproto3.PasswordMessage{Password: x.Token()})
+	case bytes.Equal(b, emptyBearer):
+		message = encode(bearer(x.Token()))
+	default:
+		return x.Writer.Write(b)
+	}
+	x.Sent = true
+	n, err := x.Writer.Write(message)
+	clear(message)
+	if err != nil {
+		return min(n, len(b)-1), err
+	}
+	return len(b), nil
+}
+
+// bearer returns the initial response of OAUTHBEARER (RFC 7628) as pgx writes it.
+func bearer(token string) *pgproto3.SASLInitialResponse {
+	return &pgproto3.SASLInitialResponse{AuthMechanism: "OAUTHBEARER", Data: []byte("n,,\x01auth=Bearer " + token + "\x01\x01")}
+}
+
+func encode(m pgproto3.FrontendMessage) []byte {
+	b, err := m.Encode(nil)
+	if err != nil {
+		panic(err) // over a gigabyte long
+	}
+	return b
+}
+
+func authCode(body []byte) uint32 {
+	if len(body) < 4 {
+		return 0
+	}
+	return binary.BigEndian.Uint32(body)
+}
+
+// sqlState returns field C of an ErrorResponse.
+func sqlState(body []byte) string {
+	for len(body) > 1 {
+		value, rest, _ := bytes.Cut(body[1:], []byte{0})
+		if body[0] == 'C' {
+			return string(value)
+		}
+		body = rest
+	}
+	return ""
+}
+
+func isTimeout(err error) bool {
+	var netErr net.Error
+	return errors.As(err, &netErr) && netErr.Timeout()
+}

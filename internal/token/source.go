@@ -1,0 +1,426 @@
+package token
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+)
+
+// newerThanNow is a claims challenge. It makes credentials that cache tokens
+// request a new one: without it, MSAL returns the rejected token until shortly
+// before it expires, which can be a day.
+const newerThanNow = `{"access_token":{"nbf":{"essential":true,"value":"NOW"}}}`
+
+// DefaultTimeout bounds one call to a credential.
+const DefaultTimeout = 30 * time.Second
+
+const (
+	// freeRenewals is how many tokens in a row may be replaced without a pause
+	// because they were rejected.
+	freeRenewals = 3
+
+	// maxRetryAfter bounds a Retry-After header.
+	maxRetryAfter = 5 * time.Minute
+)
+
+var (
+	// ErrClosed is returned after the source or the caller was closed.
+	ErrClosed = errors.New("token source closed")
+
+	// errNoOther is returned by Other if the credential keeps its token.
+	errNoOther = errors.New("the credential has no other token")
+)
+
+// A Source caches one credential's current token for one scope. Its methods are
+// safe for concurrent use. It runs no goroutine except a call in flight.
+type Source struct {
+	// Scope is what tokens are requested for.
+	Scope string
+	// Credential returns the credential. An error counts as a failed call.
+	Credential func() (azcore.TokenCredential, error)
+	// Timeout bounds one call, which outlives the caller that started it. Zero
+	// means DefaultTimeout.
+	Timeout time.Duration
+	// RetryAfter, if not nil, returns how long a failed call asks to wait.
+	RetryAfter func(error) time.Duration
+	// Now, if not nil, replaces time.Now.
+	Now func() time.Time
+
+	current            atomic.Pointer[Token]
+	rejected           atomic.Bool // the current token was rejected for at least one key
+	requests, failures atomic.Int64
+
+	mu       sync.Mutex // guards the following and writes to current; never held during I/O
+	inflight *call
+	closed   bool
+	serial   uint64   // of the newest token
+	lastErr  error    // of the last call, nil if it succeeded
+	refresh  pause    // after calls that did not replace a usable token
+	failure  pause    // after calls that failed without a usable token
+	renewal  pause    // after tokens that were replaced because they were rejected
+	verdicts verdicts // by key
+}
+
+// A Request says who asks a Source for a token.
+type Request struct {
+	// Key is comparable and stands for a server and a role, which accept or
+	// reject tokens independently of others.
+	Key any
+	// Closed ends the wait when it is closed.
+	Closed <-chan struct{}
+	// Log gets what becomes of a call that this request starts.
+	Log *slog.Logger
+}
+
+// Fresh returns the current token if it needs no refresh and was not rejected
+// for key. Otherwise it returns nil. It costs one clock reading and two atomic
+// loads.
+func (s *Source) Fresh(key any) *Token {
+	t := s.current.Load()
+	if t == nil || !s.now().Before(t.refresh) || s.rejected.Load() && s.isRejected(key, t) {
+		return nil
+	}
+	return t
+}
+
+// Get returns a token that has not expired; fetched reports that it comes from
+// a call that the caller waited for. If the current token was rejected for the
+// key, Get returns another one if the credential has one. Get does not block
+// while a usable token is cached; otherwise it returns when the call in flight
+// completes, ctx is done or the caller is closed.
+func (s *Source) Get(ctx context.Context, r Request) (t *Token, fetched bool, err error) {
+	t, fetched, err = s.get(ctx, r)
+	if err != nil || !s.isRejected(r.Key, t) {
+		return t, fetched, err
+	}
+	switch other, err := s.Other(ctx, r, t); {
+	case err == nil:
+		return other, true, nil
+	case errors.Is(err, ErrClosed) || ctx.Err() != nil:
+		return nil, false, err
+	}
+	return t, false, nil // the server may have changed its mind
+}
+
+// get returns a token that has not expired, whoever rejected it.
+func (s *Source) get(ctx context.Context, r Request) (t *Token, fetched bool, err error) {
+	for {
+		t, now := s.current.Load(), s.now()
+		if t != nil && now.Before(t.refresh) {
+			return t, false, nil
+		}
+		if ctx.Err() != nil {
+			return nil, false, context.Cause(ctx)
+		}
+		c, err := s.start(ctx, r, t, false)
+		switch {
+		case t != nil && now.Before(t.Expires):
+			return t, false, nil
+		case err != nil:
+			return nil, false, err
+		case c != nil: // otherwise another call completed since t was loaded
+			t, err := c.wait(ctx, r)
+			return t, true, err
+		}
+	}
+}
+
+// Other returns a current token other than t, which was rejected for the key.
+// It returns an error if the credential fails, has no other token, or was asked
+// for too many already.
+func (s *Source) Other(ctx context.Context, r Request, t *Token) (*Token, error) {
+	for {
+		current := s.current.Load()
+		if current != nil && current.serial != t.serial && s.now().Before(current.Expires) && !s.isRejected(r.Key, current) {
+			return current, nil
+		}
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		c, err := s.start(ctx, r, current, true)
+		switch {
+		case err != nil:
+			return nil, err
+		case c == nil: // another call completed since current was loaded
+			continue
+		}
+		other, err := c.wait(ctx, r)
+		switch {
+		case err != nil:
+			return nil, err
+		case !c.other: // a refresh that may have begun before t was rejected
+		case current != nil && other.serial == current.serial:
+			return nil, fmt.Errorf("%w; it keeps this one, which expires at %s", errNoOther, other.Expires.UTC().Format(time.RFC3339))
+		default:
+			return other, nil
+		}
+	}
+}
+
+// start returns the call in flight and starts one if there is none. It returns
+// nil if the current token is no longer seen, and an error if no call may be
+// started yet.
+func (s *Source) start(ctx context.Context, r Request, seen *Token, other bool) (*call, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		return nil, ErrClosed
+	case s.inflight != nil:
+		return s.inflight, nil
+	case s.current.Load() != seen:
+		return nil, nil
+	}
+	now := s.now()
+	if err := s.paused(now, seen, other); err != nil {
+		return nil, err
+	}
+	if other {
+		if left := s.renewal.left(now); left > 0 && !s.verdicts[r.Key].proven {
+			return nil, fmt.Errorf("%w yet; next attempt in %v", errNoOther, left.Round(time.Millisecond))
+		}
+		s.renewal.extend(now, renewalPause(s.renewal.attempts+1))
+	}
+	timeout := cmp.Or(s.Timeout, DefaultTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+	c := &call{other: other, log: r.Log, cancel: cancel, done: make(chan struct{})}
+	s.inflight = c
+	// A credential that ignores its context must not block callers.
+	stop := context.AfterFunc(ctx, func() { s.finish(c, nil, NoAnswer(timeout)) })
+	go func() {
+		t, err := (*Token)(nil), errors.New("the credential called runtime.Goexit")
+		defer func() {
+			if p := recover(); p != nil {
+				t, err = nil, redact(fmt.Errorf("the credential panicked: %v", p), "")
+			}
+			stop()
+			s.finish(c, t, err)
+		}()
+		t, err = s.fetch(ctx, other)
+	}()
+	return c, nil
+}
+
+// paused returns the last error if it is too early for another call. A token
+// that the credential keeps does not stop a call with a claims challenge. The
+// caller holds mu.
+func (s *Source) paused(now time.Time, current *Token, other bool) error {
+	p := &s.failure
+	if usable(current, now) {
+		p = &s.refresh
+	}
+	left := p.left(now)
+	switch {
+	case left == 0:
+		return nil
+	case s.lastErr != nil:
+		return fmt.Errorf("%w; next attempt in %v", s.lastErr, left.Round(time.Millisecond))
+	case other:
+		return nil
+	}
+	return errNoOther
+}
+
+func usable(t *Token, now time.Time) bool { return t != nil && now.Before(t.Expires) }
+
+// NoAnswer returns the error of a call that took longer than timeout. It is a
+// context.DeadlineExceeded.
+func NoAnswer(timeout time.Duration) error {
+	return fmt.Errorf("no answer within %v: %w", timeout, context.DeadlineExceeded)
+}
+
+// fetch calls the credential. If another token is wanted, it sends a claims
+// challenge, and repeats the call without it if that fails: credentials that
+// run a developer tool do not support claims.
+func (s *Source) fetch(ctx context.Context, other bool) (*Token, error) {
+	credential, err := s.Credential()
+	if err != nil {
+		return nil, redact(err, "")
+	}
+	options := policy.TokenRequestOptions{Scopes: []string{s.Scope}}
+	if other {
+		options.Claims = newerThanNow
+		if t, err := s.request(ctx, credential, options); err == nil || ctx.Err() != nil {
+			return t, err
+		}
+		options.Claims = ""
+	}
+	return s.request(ctx, credential, options)
+}
+
+func (s *Source) request(ctx context.Context, credential azcore.TokenCredential, options policy.TokenRequestOptions) (*Token, error) {
+	s.requests.Add(1)
+	access, err := credential.GetToken(ctx, options)
+	if err != nil {
+		return nil, redact(err, access.Token)
+	}
+	return newToken(access, s.now())
+}
+
+// finish completes c with its token or error, once. The token of a call that
+// timed out is still cached.
+func (s *Source) finish(c *call, t *Token, err error) {
+	defer c.cancel()
+	s.mu.Lock()
+	old, now := s.current.Load(), s.now()
+	late := s.inflight != c
+	if s.closed || late && (t == nil || old != nil && !t.Expires.After(old.Expires)) {
+		s.mu.Unlock()
+		return
+	}
+	switch {
+	case err != nil:
+		s.failures.Add(1)
+		s.pauseAfter(err, now, old)
+		s.lastErr = err
+	case old != nil && t.Secret() == old.Secret(): // the credential's own cache is not ready to replace it
+		t.serial = old.serial
+		s.current.Store(t)
+		s.lastErr = nil
+		s.refresh.extend(now, refreshPause(s.refresh.attempts+1, t, now))
+	default:
+		s.serial++
+		t.serial = s.serial
+		s.current.Store(t)
+		s.rejected.Store(false)
+		s.lastErr, s.refresh, s.failure = nil, pause{}, pause{}
+	}
+	if !late {
+		s.complete(c, t, err)
+	}
+	s.mu.Unlock()
+
+	// Only now, because a slog.Handler may itself need a token.
+	switch {
+	case late:
+	case err == nil:
+		c.log.Debug("entrapg: fetched a token", "scope", s.Scope, "expires", t.Expires)
+	case usable(old, now):
+		c.log.Warn("entrapg: token refresh failed, the current token remains in use", "error", err, "expires", old.Expires)
+	}
+}
+
+// complete sets the result of the call in flight. The caller holds mu.
+func (s *Source) complete(c *call, t *Token, err error) {
+	c.token, c.err = t, err
+	s.inflight = nil
+	close(c.done)
+}
+
+// pauseAfter sets the pause after a failed call. The caller holds mu.
+func (s *Source) pauseAfter(err error, now time.Time, current *Token) {
+	if s.RetryAfter != nil {
+		if after := min(s.RetryAfter(err), maxRetryAfter); after > 0 {
+			s.refresh.set(now, after)
+			s.failure.set(now, after)
+			return
+		}
+	}
+	if usable(current, now) {
+		s.refresh.extend(now, refreshPause(s.refresh.attempts+1, current, now))
+	} else {
+		s.failure.extend(now, failurePause(s.failure.attempts+1))
+	}
+}
+
+// refreshPause returns the longest pause after n calls in a row that did not
+// replace t: 1 s, 2 s and so on to a minute, but at most until t expires.
+func refreshPause(n int, t *Token, now time.Time) time.Duration {
+	return min(doubled(time.Second, n-1, time.Minute), t.Expires.Sub(wall(now)))
+}
+
+// failurePause returns the longest pause after n calls in a row that failed
+// without a usable token: none, 0.5 s, 1 s and so on to 15 s, so that a person
+// who has just logged in to the credential hardly waits.
+func failurePause(n int) time.Duration {
+	if n <= 1 {
+		return 0
+	}
+	return doubled(500*time.Millisecond, n-2, 15*time.Second)
+}
+
+// renewalPause returns the longest pause after n tokens in a row that were
+// replaced because they were rejected: none three times, then 1 s, 2 s and so on
+// to a minute.
+func renewalPause(n int) time.Duration {
+	if n < freeRenewals {
+		return 0
+	}
+	return doubled(time.Second, n-freeRenewals, time.Minute)
+}
+
+func (s *Source) isRejected(key any, t *Token) bool {
+	if !s.rejected.Load() {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.verdicts.rejected(key, t.serial)
+}
+
+// Reject records that t was rejected for key. The token remains current for all
+// other keys.
+func (s *Source) Reject(key any, t *Token) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.verdicts.record(key, t.serial, false)
+	if current := s.current.Load(); current != nil && current.serial == t.serial {
+		s.rejected.Store(true)
+	}
+}
+
+// Accept records that t was accepted for key. If an earlier token was rejected
+// for it, replacing tokens helps, and needs no pause.
+func (s *Source) Accept(key any, t *Token) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.verdicts.record(key, t.serial, true)
+	if !before.accepted && before.serial != 0 && before.serial < t.serial {
+		s.renewal = pause{}
+	}
+}
+
+// Forget drops the current token.
+func (s *Source) Forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.current.Store(nil)
+}
+
+// Close drops the token and ends the call in flight. From now on Get returns
+// ErrClosed.
+func (s *Source) Close() {
+	s.mu.Lock()
+	s.closed = true
+	s.current.Store(nil)
+	s.verdicts = nil
+	c := s.inflight
+	if c != nil {
+		s.complete(c, nil, ErrClosed)
+	}
+	s.mu.Unlock()
+	if c != nil {
+		c.cancel()
+	}
+}
+
+// Stats returns how many calls were made, how many failed, and the current
+// token, which is nil if there is none.
+func (s *Source) Stats() (requests, failures int64, current *Token) {
+	return s.requests.Load(), s.failures.Load(), s.current.Load()
+}
+
+func (s *Source) now() time.Time {
+	if s.Now != nil {
+		return s.Now()
+	}
+	return time.Now()
+}

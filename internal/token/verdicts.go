@@ -1,0 +1,38 @@
+package token
+
+// maxVerdicts bounds what a source remembers. A forgotten key is treated as new,
+// which costs it one login with a token that is rejected again.
+const maxVerdicts = 1000
+
+// A verdict is what a key's server made of the last token it was sent.
+type verdict struct {
+	serial   uint64 // of the token
+	accepted bool
+	proven   bool // rejected, after the same token had been accepted
+}
+
+// verdicts holds the last verdict for each key. The zero value is empty.
+type verdicts map[any]verdict
+
+// record replaces the verdict for key and returns the one before.
+func (v *verdicts) record(key any, serial uint64, accepted bool) verdict {
+	before, known := (*v)[key]
+	if *v == nil {
+		*v = verdicts{}
+	}
+	if !known && len(*v) >= maxVerdicts {
+		for other := range *v {
+			delete(*v, other)
+			break
+		}
+	}
+	proven := !accepted && before.serial == serial && (before.accepted || before.proven)
+	(*v)[key] = verdict{serial, accepted, proven}
+	return before
+}
+
+// rejected reports whether the token was rejected for key.
+func (v verdicts) rejected(key any, serial uint64) bool {
+	last := v[key]
+	return last.serial == serial && !last.accepted && serial != 0
+}

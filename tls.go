@@ -1,0 +1,311 @@
+package entrapg
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// tokenMethods are the authentication methods that send a token inside TLS: a
+// cleartext password, which Azure requests, and OAUTHBEARER, which PostgreSQL 18
+// has. A server that requests another one is not Azure's, or the role is not
+// mapped to Entra.
+const tokenMethods = "password,oauth"
+
+// A tlsPolicy decides on what connections a token may travel. Package
+// documentation, under TLS, has the rules.
+type tlsPolicy struct {
+	sslmode  string // in effect
+	sni      bool   // sslsni
+	password bool   // entra_credential=none: pgx's rules, except for Azure hosts
+}
+
+// reset removes from a configuration that pgx has just parsed what apply sets,
+// so that apply can tell what the program has set since.
+func (p tlsPolicy) reset(config *pgconn.Config) {
+	for _, e := range endpoints(config) {
+		if e.TLSConfig != nil {
+			e.TLSConfig.ServerName = ""
+			e.TLSConfig.InsecureSkipVerify = false
+			e.TLSConfig.VerifyPeerCertificate = nil
+		}
+	}
+}
+
+// apply makes a configuration verify servers as the policy demands. It returns a
+// ConfigError for a configuration that could expose the token. It replaces what
+// config points to and does not change it.
+func (p tlsPolicy) apply(config *pgconn.Config) error {
+	if !p.password {
+		if err := requireTokenMethods(config); err != nil {
+			return err
+		}
+		if p.sslmode == "prefer" || p.sslmode == "allow" {
+			return &ConfigError{Setting: "sslmode", Problem: p.sslmode + " can fall back to plaintext; use verify-full or omit sslmode"}
+		}
+	}
+	all := endpoints(config)
+	for i, e := range all {
+		if err := validHost(e.Host); err != nil {
+			return err
+		}
+		secured := *e
+		switch {
+		case e.TLSConfig == nil:
+			if err := p.plaintextAllowed(e.Host); err != nil {
+				return err
+			}
+		case p.password:
+			secured.TLSConfig = p.verifyAsPgx(e.Host, e.TLSConfig)
+		default:
+			secured.TLSConfig = p.verify(e.Host, e.TLSConfig)
+		}
+		all[i] = &secured
+	}
+	config.TLSConfig = all[0].TLSConfig
+	config.Fallbacks = all[1:]
+	return nil
+}
+
+// verify returns a TLS configuration that verifies host before a token is sent.
+// It honors RootCAs, and a ServerName that the program has set.
+func (p tlsPolicy) verify(host string, c *tls.Config) *tls.Config {
+	c = c.Clone()
+	azure := cloudOf(host)
+	if c.ServerName == "" || azure != nil && cloudOf(c.ServerName) == nil {
+		c.ServerName = host
+	}
+	// Go verifies the chain and ServerName, unless the policy accepts other names.
+	c.InsecureSkipVerify = false
+	var names func(*x509.Certificate) bool
+	switch {
+	case p.sslmode == "verify-ca" && azure != nil:
+		names = azure.certifies
+	case azure != nil, p.sslmode == "verify-full":
+		return c
+	case c.RootCAs != nil: // as in libpq, the authority alone vouches for the server
+		names = func(*x509.Certificate) bool { return true }
+	default:
+		names = certifiesAzure
+	}
+	c.InsecureSkipVerify = true
+	next, name, roots := c.VerifyConnection, c.ServerName, c.RootCAs
+	c.VerifyConnection = func(state tls.ConnectionState) error {
+		if err := verifyChain(state.PeerCertificates, roots, name, names); err != nil {
+			return err
+		}
+		if next != nil {
+			return next(state)
+		}
+		return nil
+	}
+	if !p.sni {
+		c.ServerName = ""
+	}
+	return c
+}
+
+// verifyChain verifies a certificate chain, and that the certificate is for name
+// or for one that names accepts.
+func verifyChain(chain []*x509.Certificate, roots *x509.CertPool, name string, names func(*x509.Certificate) bool) error {
+	if len(chain) == 0 {
+		return errors.New("tls: the server presented no certificate")
+	}
+	intermediates := x509.NewCertPool()
+	for _, c := range chain[1:] {
+		intermediates.AddCert(c)
+	}
+	_, err := chain[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates})
+	if err == nil && !names(chain[0]) {
+		err = chain[0].VerifyHostname(name)
+	}
+	if err != nil {
+		return &tls.CertificateVerificationError{UnverifiedCertificates: chain, Err: err}
+	}
+	return nil
+}
+
+// verifyAsPgx returns a TLS configuration for a PostgreSQL password: pgx's own,
+// except that Azure hosts are always verified.
+func (p tlsPolicy) verifyAsPgx(host string, c *tls.Config) *tls.Config {
+	c = c.Clone()
+	switch {
+	case cloudOf(host) != nil:
+		c.InsecureSkipVerify = false
+		c.ServerName = host
+	case p.sslmode == "verify-full",
+		p.sslmode == "verify-ca" && c.VerifyPeerCertificate == nil && c.VerifyConnection == nil:
+		c.InsecureSkipVerify = false
+	}
+	if c.ServerName == "" && !c.InsecureSkipVerify {
+		c.ServerName = host
+	}
+	return c
+}
+
+// plaintextAllowed returns an error unless a connection to host may do without
+// TLS.
+func (p tlsPolicy) plaintextAllowed(host string) error {
+	switch {
+	case p.password && cloudOf(host) == nil:
+		return nil
+	case p.password:
+		return &ConfigError{Setting: "sslmode", Problem: fmt.Sprintf("the password would be sent to Azure host %q in plaintext; use verify-full or omit sslmode", host)}
+	case !isLocal(host):
+		return &ConfigError{Setting: "sslmode", Problem: fmt.Sprintf("the token would be sent to host %q in plaintext; "+
+			"disable is for loopback and Unix sockets, use verify-full or omit sslmode", host)}
+	case p.sslmode == "disable":
+		return nil
+	case isSocket(host):
+		return &ConfigError{Setting: "host", Problem: fmt.Sprintf("%q is a Unix socket, which has no TLS; set host to the server's name, or sslmode=disable to use the socket", host)}
+	}
+	return &ConfigError{Setting: "sslmode", Problem: fmt.Sprintf("host %q has no TLS configuration; set sslmode=disable to use a local server without TLS", host)}
+}
+
+// check returns a ConfigError if a connection is not as safe as the policy
+// demands because a hook or name resolution has undone what apply did. attempt is
+// the configuration that the connection was made with; applied are the endpoints
+// as apply left them.
+func (p tlsPolicy) check(attempt *pgconn.Config, conn net.Conn, applied []*pgconn.FallbackConfig) error {
+	if p.password {
+		return nil
+	}
+	if err := requireTokenMethods(attempt); err != nil {
+		return err
+	}
+	for _, e := range endpoints(attempt) {
+		if err := validHost(e.Host); err != nil {
+			return err
+		}
+		switch {
+		case e.TLSConfig == nil:
+			if err := p.plaintextAllowed(e.Host); err != nil {
+				return err
+			}
+		case slices.ContainsFunc(applied, func(a *pgconn.FallbackConfig) bool { return a.Host == e.Host && a.TLSConfig == e.TLSConfig }):
+		case e.TLSConfig.InsecureSkipVerify:
+			return &ConfigError{Setting: "TLSConfig", Problem: fmt.Sprintf("a BeforeConnect hook has changed how host %q is verified; use WithConnConfig", e.Host)}
+		case !certifiedBy(e.Host, e.TLSConfig.ServerName):
+			return &ConfigError{Setting: "TLSConfig", Problem: fmt.Sprintf("a BeforeConnect hook has set host %q and ServerName %q, which do not match; use WithConnConfig", e.Host, e.TLSConfig.ServerName)}
+		}
+	}
+	if _, encrypted := conn.(*tls.Conn); !encrypted && !isLocalPeer(conn.RemoteAddr()) {
+		return &ConfigError{Setting: "host", Problem: fmt.Sprintf("the host resolved to %s, which is not on this machine; the token is not sent in plaintext", conn.RemoteAddr())}
+	}
+	return nil
+}
+
+// certifiedBy reports whether a certificate for serverName is one for host.
+func certifiedBy(host, serverName string) bool {
+	return strings.EqualFold(strings.TrimSuffix(host, "."), strings.TrimSuffix(serverName, ".")) ||
+		cloudOf(host) != nil && cloudOf(serverName) != nil
+}
+
+// requireTokenMethods limits pgx to the methods that send tokens, and returns an
+// error for settings that forbid them.
+func requireTokenMethods(config *pgconn.Config) error {
+	if config.ChannelBinding == "require" {
+		return &ConfigError{Setting: "channel_binding", Problem: "require is for SCRAM, and tokens are sent as cleartext passwords inside TLS; omit it"}
+	}
+	if config.RequireAuth == "" {
+		config.RequireAuth = tokenMethods
+		return nil
+	}
+	methods := strings.Split(config.RequireAuth, ",")
+	for i := range methods {
+		methods[i] = strings.TrimSpace(methods[i])
+	}
+	negated := strings.HasPrefix(methods[0], "!")
+	for _, method := range strings.Split(tokenMethods, ",") {
+		if negated && !slices.Contains(methods, "!"+method) || !negated && slices.Contains(methods, method) {
+			return nil
+		}
+	}
+	return &ConfigError{Setting: "require_auth", Problem: "must allow password or oauth, which send tokens; use require_auth=" + tokenMethods + " or omit it"}
+}
+
+// endpoints returns the primary host and the fallbacks alike.
+func endpoints(config *pgconn.Config) []*pgconn.FallbackConfig {
+	primary := &pgconn.FallbackConfig{Host: config.Host, Port: config.Port, TLSConfig: config.TLSConfig}
+	return append([]*pgconn.FallbackConfig{primary}, config.Fallbacks...)
+}
+
+// validHost returns an error unless host is a DNS name, an IP address or the
+// path of a Unix socket. Other strings can look like an Azure host to a resolver
+// and not to this package, or the other way round.
+func validHost(host string) error {
+	if _, err := netip.ParseAddr(host); err == nil || isSocket(host) || isDNSName(host) {
+		return nil
+	}
+	return &ConfigError{Setting: "host", Problem: fmt.Sprintf("%q is not a host name, an IP address or the path of a Unix socket", host)}
+}
+
+// isDNSName reports whether s consists of labels of ASCII letters, digits,
+// hyphens, and underscores, which container networks allow.
+func isDNSName(s string) bool {
+	s = strings.TrimSuffix(s, ".")
+	if len(s) > 253 {
+		return false
+	}
+	for label := range strings.SplitSeq(s, ".") {
+		if label == "" || len(label) > 63 {
+			return false
+		}
+		for _, b := range []byte(label) {
+			if !('a' <= b && b <= 'z' || 'A' <= b && b <= 'Z' || '0' <= b && b <= '9' || b == '-' || b == '_') {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// isLocal reports whether a host is this machine by its name.
+func isLocal(host string) bool {
+	if isSocket(host) || strings.EqualFold(strings.TrimSuffix(host, "."), "localhost") {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.Unmap().IsLoopback()
+}
+
+func isSocket(host string) bool {
+	network, _ := pgconn.NetworkAddress(host, 0)
+	return network == "unix"
+}
+
+// isLocalPeer reports whether a peer's address is on this machine. An address
+// that is not of an IP network is that of a Unix socket, or of a dialer of the
+// program's own, such as a pipe.
+func isLocalPeer(addr net.Addr) bool {
+	if strings.HasPrefix(addr.Network(), "tcp") {
+		peer, err := netip.ParseAddrPort(addr.String())
+		return err == nil && peer.Addr().Unmap().IsLoopback()
+	}
+	return true
+}
+
+// boundedLookup returns a LookupFunc that takes at most timeout. pgx bounds what
+// follows a lookup, but not the lookup.
+func boundedLookup(lookup pgconn.LookupFunc, timeout time.Duration) pgconn.LookupFunc {
+	if timeout <= 0 {
+		return lookup
+	}
+	return func(ctx context.Context, host string) ([]string, error) {
+		if _, err := netip.ParseAddr(host); err == nil {
+			return lookup(ctx, host)
+		}
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		return lookup(ctx, host)
+	}
+}
