@@ -9,6 +9,13 @@ import (
 	"github.com/entrapg/entrapg"
 )
 
+func TestSQLOpenReportsABadDSNAtOnce(t *testing.T) {
+	var config *entrapg.ConfigError
+	if db, err := sql.Open("entrapg", "host=db.example.com sslmode=prefer"); !errors.As(err, &config) || config.Setting != "sslmode" {
+		t.Errorf("got %v and %v, want a ConfigError for sslmode", db, err)
+	}
+}
+
 // Libraries that wrap drivers look them up like this.
 func TestDriverIsFoundByItsNameAloneAndKeepsItsRules(t *testing.T) {
 	t.Setenv("PGHOST", "db.example.com")

@@ -2,6 +2,8 @@ package entrapg_test
 
 import (
 	"errors"
+	"fmt"
+	"net"
 	"strings"
 	"testing"
 
@@ -9,7 +11,55 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/entrapg/entrapg"
+	"github.com/entrapg/entrapg/entrapgtest"
 )
+
+func TestWrongIdentityIsRefusedOnceWithAHint(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	owner := app(t, s)
+	mallory := s.Tenant.NewUserAssignedIdentity("mallory")
+	db, _ := open(t, s.DSN()+"&user="+owner.Name, entrapg.WithCredential(mallory))
+	err := db.PingContext(t.Context())
+	var login *entrapg.LoginError
+	var server *pgconn.PgError
+	if !errors.As(err, &login) || !errors.As(err, &server) {
+		t.Fatalf("got %v, want a LoginError with the server's own", err)
+	}
+	if login.User != owner.Name || login.Hint == "" || server.Code != "28P01" {
+		t.Errorf("got %#v", login)
+	}
+	if n := len(s.Logins()); n != 1 {
+		t.Errorf("%d attempts, want 1", n)
+	}
+}
+
+func TestRoleThatIsNotMappedIsExplained(t *testing.T) {
+	p := server().Tenant.NewUser("nobody@contoso.example")
+	db, _ := open(t, server().DSN(), entrapg.WithCredential(p))
+	err := db.PingContext(t.Context())
+	var login *entrapg.LoginError
+	if !errors.As(err, &login) || !strings.Contains(login.Hint, "pgaadauth_create_principal") {
+		t.Errorf("got %v, want a LoginError that tells how to map the role", err)
+	}
+}
+
+func TestUnreachableServerIsPgxsErrorWithoutTheToken(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener.Close()
+	db, _ := open(t, fmt.Sprintf("postgres://%s/postgres?user=app", listener.Addr()), entrapg.WithCredential(app(t, server())))
+	err = db.PingContext(t.Context())
+	var connect *pgconn.ConnectError
+	var login *entrapg.LoginError
+	if !errors.As(err, &connect) || errors.As(err, &login) {
+		t.Fatalf("got %v, want a ConnectError and no LoginError", err)
+	}
+	if connect.Config.Password != "" {
+		t.Error("the error carries the token")
+	}
+}
 
 func TestWhatAzureSaysComesWithAHint(t *testing.T) {
 	for _, test := range []struct{ code, message, hint string }{

@@ -12,6 +12,7 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/entrapg/entrapg"
 	"github.com/entrapg/entrapg/entrapgtest"
@@ -120,9 +121,6 @@ func exampleServer(name string) (dsn string, credential *entrapgtest.Principal) 
 // developerDSN is that of a server without Entra, with its password.
 func developerDSN() string { return server().AdminDSN() + " entra_credential=none" }
 
-// opaque is a credential whose tokens say nothing about anybody.
-type opaque struct{}
-
 func (opaque) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
 	return azcore.AccessToken{Token: "opaque", ExpiresOn: time.Now().Add(time.Hour)}, nil
 }
@@ -130,4 +128,70 @@ func (opaque) GetToken(context.Context, policy.TokenRequestOptions) (azcore.Acce
 // quote writes a value for a DSN of keywords.
 func quote(s string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
+}
+
+// connect opens a connection and closes it again.
+func connect(t *testing.T, c *entrapg.Connector) error {
+	t.Helper()
+	conn, err := c.Connect(t.Context())
+	if err == nil {
+		conn.Close()
+	}
+	return err
+}
+
+// mustConnect fails the test where connect does.
+func mustConnect(t *testing.T, c *entrapg.Connector) {
+	t.Helper()
+	if err := connect(t, c); err != nil {
+		t.Fatalf("Connect: %v", err)
+	}
+}
+
+// databaseScope is that of tokens for Azure Database for PostgreSQL in the public cloud.
+const databaseScope = "https://ossrdbms-aad.database.windows.net/.default"
+
+func tokenOptions(scope string) policy.TokenRequestOptions {
+	return policy.TokenRequestOptions{Scopes: []string{scope}}
+}
+
+// openByName opens a pool as tools do that take a driver's name and a DSN.
+func openByName(t *testing.T, dsn string) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("entrapg", dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+// logIn opens a connection of a pool, and closes it again.
+func logIn(t *testing.T, db *sql.DB) {
+	t.Helper()
+	conn, err := db.Conn(t.Context())
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	conn.Close()
+}
+
+func newPool(t *testing.T, config *pgxpool.Config) *pgxpool.Pool {
+	t.Helper()
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+func poolConfig(t *testing.T, dsn string, opts ...entrapg.Option) *pgxpool.Config {
+	t.Helper()
+	config, err := entrapg.PoolConfig(dsn, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return config
 }

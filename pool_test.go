@@ -3,8 +3,10 @@ package entrapg_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,23 +18,89 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-func newPool(t *testing.T, config *pgxpool.Config) *pgxpool.Pool {
-	t.Helper()
-	pool, err := pgxpool.NewWithConfig(t.Context(), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(pool.Close)
-	return pool
+func TestPgxpoolReplacesARefusedTokenHoweverOftenThatHappens(t *testing.T) {
+	credential := &numbered{life: 24 * time.Hour}
+	synctest.Test(t, func(t *testing.T) {
+		s := &pipeServer{}
+		config, err := entrapg.PoolConfig(bubbleDSN, s.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		login := func() error {
+			c := config.ConnConfig.Copy()
+			if err := config.BeforeConnect(t.Context(), c); err != nil {
+				return err
+			}
+			conn, err := pgx.ConnectConfig(t.Context(), c)
+			if err == nil {
+				conn.Close(t.Context())
+			}
+			return err
+		}
+		for range 10 { // a new token that is refused, and its successor that is not
+			next := fmt.Sprintf("token-%d", credential.count()+1)
+			s.setRefuse(refuseAll(next, s.last()))
+			for range 3 {
+				if login() == nil {
+					break
+				}
+			}
+			if err := login(); err != nil {
+				t.Fatalf("with %d tokens: %v", credential.count(), err)
+			}
+			time.Sleep(time.Hour)
+		}
+	})
 }
 
-func poolConfig(t *testing.T, dsn string, opts ...entrapg.Option) *pgxpool.Config {
-	t.Helper()
-	config, err := entrapg.PoolConfig(dsn, opts...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return config
+func TestOnePoolsHopelessUserDoesNotCostAnothersTokens(t *testing.T) {
+	credential := &numbered{life: time.Hour}
+	synctest.Test(t, func(t *testing.T) {
+		bad := &pipeServer{refuse: refuseEverything}
+		good := &pipeServer{}
+		config, err := entrapg.PoolConfig(bubbleDSN, good.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		login := func(user string, s *pipeServer) error {
+			c := config.ConnConfig.Copy()
+			c.User = user
+			if err := config.BeforeConnect(t.Context(), c); err != nil {
+				return err
+			}
+			c.DialFunc = s.dial
+			conn, err := pgx.ConnectConfig(t.Context(), c)
+			if err == nil {
+				conn.Close(t.Context())
+			}
+			return err
+		}
+		for range 500 {
+			if err := login("good", good); err != nil {
+				t.Fatal(err)
+			}
+			if err := login("bad", bad); err == nil {
+				t.Fatal("the hopeless user was let in")
+			}
+		}
+		if n := credential.count(); n > 10 {
+			t.Errorf("%d token requests for 500 connections, want 10 at the most", n)
+		}
+	})
+}
+
+func TestPgxpoolGivesASilentServerUpAfterHalfAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pool, err := pgxpool.NewWithConfig(context.Background(), poolConfig(t, bubbleDSN, silent(), entrapg.WithCredential(&numbered{life: time.Hour})))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer pool.Close()
+		start := time.Now()
+		if err := pool.Ping(context.Background()); err == nil || time.Since(start) != 30*time.Second {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+	})
 }
 
 func TestPgxpoolLogsInWithTokensThatTurnOver(t *testing.T) {

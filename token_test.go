@@ -2,9 +2,11 @@ package entrapg_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"runtime"
 	"strings"
 	"sync"
@@ -13,25 +15,11 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
-	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/entrapg/entrapg"
+	"github.com/entrapg/entrapg/entrapgtest"
 )
-
-// inBubble runs a test on fake time, with a connector that takes its tokens
-// from credential and logs in to a server of pipes.
-func inBubble(t *testing.T, credential azcore.TokenCredential, test func(t *testing.T, c *entrapg.Connector, s *pipeServer)) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		s := &pipeServer{}
-		c := entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
-		test(t, c, s)
-		c.Close()
-	})
-}
 
 func TestTokenIsReplacedInTheBackgroundFiveMinutesBeforeItExpires(t *testing.T) {
 	credential := &numbered{life: time.Hour}
@@ -547,59 +535,6 @@ func TestRefusalByOneHostCostsNoTokenWhereAnotherAccepts(t *testing.T) {
 	})
 }
 
-func TestPgxpoolReplacesARefusedTokenHoweverOftenThatHappens(t *testing.T) {
-	credential := &numbered{life: 24 * time.Hour}
-	synctest.Test(t, func(t *testing.T) {
-		s := &pipeServer{}
-		config, err := entrapg.PoolConfig(bubbleDSN, s.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
-		if err != nil {
-			t.Fatal(err)
-		}
-		login := func() error {
-			c := config.ConnConfig.Copy()
-			if err := config.BeforeConnect(t.Context(), c); err != nil {
-				return err
-			}
-			conn, err := pgx.ConnectConfig(t.Context(), c)
-			if err == nil {
-				conn.Close(t.Context())
-			}
-			return err
-		}
-		for range 10 { // a new token that is refused, and its successor that is not
-			next := fmt.Sprintf("token-%d", credential.count()+1)
-			s.setRefuse(refuseAll(next, s.last()))
-			for range 3 {
-				if login() == nil {
-					break
-				}
-			}
-			if err := login(); err != nil {
-				t.Fatalf("with %d tokens: %v", credential.count(), err)
-			}
-			time.Sleep(time.Hour)
-		}
-	})
-}
-
-func TestFailingHookIsNoRefusedLogin(t *testing.T) {
-	credential := &numbered{life: time.Hour}
-	s := &pipeServer{}
-	broken := &pgconn.PgError{Severity: "ERROR", Code: "28000", Message: "of the hook"}
-	c := entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(credential), entrapg.WithStdlib(
-		stdlib.OptionAfterConnect(func(context.Context, *pgx.Conn) error { return broken })))
-	for range 3 {
-		err := connect(t, c)
-		var login *entrapg.LoginError
-		if !errors.Is(err, broken) || errors.As(err, &login) {
-			t.Errorf("got %v, want the hook's error and no LoginError", err)
-		}
-	}
-	if stats := c.Stats(); credential.count() != 1 || stats.LoginsRefused != 0 || stats.LoginRetries != 0 {
-		t.Errorf("%d token requests; Stats: %+v", credential.count(), stats)
-	}
-}
-
 func TestCredentialThatHangsForEverIsNotCalledAgainAndAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
@@ -628,42 +563,6 @@ func TestCredentialThatHangsForEverIsNotCalledAgainAndAgain(t *testing.T) {
 	})
 }
 
-func TestOnePoolsHopelessUserDoesNotCostAnothersTokens(t *testing.T) {
-	credential := &numbered{life: time.Hour}
-	synctest.Test(t, func(t *testing.T) {
-		bad := &pipeServer{refuse: refuseEverything}
-		good := &pipeServer{}
-		config, err := entrapg.PoolConfig(bubbleDSN, good.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
-		if err != nil {
-			t.Fatal(err)
-		}
-		login := func(user string, s *pipeServer) error {
-			c := config.ConnConfig.Copy()
-			c.User = user
-			if err := config.BeforeConnect(t.Context(), c); err != nil {
-				return err
-			}
-			c.DialFunc = s.dial
-			conn, err := pgx.ConnectConfig(t.Context(), c)
-			if err == nil {
-				conn.Close(t.Context())
-			}
-			return err
-		}
-		for range 500 {
-			if err := login("good", good); err != nil {
-				t.Fatal(err)
-			}
-			if err := login("bad", bad); err == nil {
-				t.Fatal("the hopeless user was let in")
-			}
-		}
-		if n := credential.count(); n > 10 {
-			t.Errorf("%d token requests for 500 connections, want 10 at the most", n)
-		}
-	})
-}
-
 func TestCallerThatHasGivenUpAlreadyStartsNoRequest(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, _ *pipeServer) {
@@ -675,20 +574,328 @@ func TestCallerThatHasGivenUpAlreadyStartsNoRequest(t *testing.T) {
 	})
 }
 
-func TestLookUpThatHangsDoesNotKeepALoginFromTheNameItHas(t *testing.T) {
-	credential := credentialFunc(func(ctx context.Context, scope string) (azcore.AccessToken, error) {
-		if strings.Contains(scope, "management") {
-			<-ctx.Done()
-			return azcore.AccessToken{}, ctx.Err()
-		}
-		return azcore.AccessToken{Token: jwt(c{"app_displayname": "Shop"}), ExpiresOn: time.Now().Add(time.Hour)}, nil
+func Test200ColdConnectionsMakeOneTokenRequest(t *testing.T) {
+	p := server().Tenant.NewUser("cold@contoso.example")
+	createRole(t, server(), "", p)
+	requests := 0
+	slow := credentialFunc(func(ctx context.Context, scope string) (azcore.AccessToken, error) {
+		requests++ // -race finds out if two requests overlap
+		time.Sleep(50 * time.Millisecond)
+		return p.GetToken(ctx, tokenOptions(scope))
 	})
+	db, c := open(t, server().DSN(), entrapg.WithCredential(slow))
+	db.SetMaxIdleConns(200)
+	var all, ready sync.WaitGroup
+	ready.Add(200)
+	for range 200 {
+		all.Go(func() {
+			conn, err := db.Conn(t.Context())
+			ready.Done()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			ready.Wait() // so that all are open at once
+			conn.Close()
+		})
+	}
+	all.Wait()
+	if stats := c.Stats(); requests != 1 || stats.TokenRequests != 1 || stats.Logins != 200 {
+		t.Errorf("%d requests; Stats: %+v", requests, stats)
+	}
+}
+
+func TestRevokedTokenIsReplacedWithoutAFailedQuery(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	db, c := open(t, s.DSN(), entrapg.WithCredential(app(t, s)))
+	db.SetMaxIdleConns(0)
+	for range 3 {
+		if err := db.PingContext(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.RevokeTokens(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := db.PingContext(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if stats := c.Stats(); stats.LoginRetries != 3 || stats.LoginsRefused != 3 {
+		t.Errorf("Stats: %+v", stats)
+	}
+	attempts := s.Logins()
+	if n := len(attempts); n != 7 {
+		t.Errorf("the server saw %d attempts, want 7", n)
+	}
+}
+
+func TestRefusalByASecondHostCountsToo(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	down := listener.Addr().String()
+	listener.Close()
+	dsn := strings.Replace(s.DSN(), "postgres://", "postgres://"+down+",", 1)
+	db, c := open(t, dsn, entrapg.WithCredential(app(t, s)))
+	db.SetMaxIdleConns(0)
+	sessionUser(t, db)
+	if err := s.RevokeTokens(); err != nil {
+		t.Fatal(err)
+	}
+	sessionUser(t, db)
+	if n := c.Stats().LoginRetries; n != 1 {
+		t.Errorf("%d retries, want 1", n)
+	}
+}
+
+func TestAThousandDSNsShareOneCredentialAndOneRequest(t *testing.T) {
+	s, dsn := tcpServer(t)
+	calls := azureCLI(t, azAnswer(forever))
+	var all sync.WaitGroup
+	limit := make(chan struct{}, 50)
+	for i := range 1000 {
+		db := openByName(t, fmt.Sprintf("%s dbname=tenant%d application_name=a%d entra_credential=azurecli", dsn, i, i))
+		all.Go(func() {
+			limit <- struct{}{}
+			defer func() { <-limit }()
+			logIn(t, db)
+		})
+	}
+	all.Wait()
+	if n := calls(); n != 1 {
+		t.Errorf("az was called %d times, want once", n)
+	}
+	if n := len(s.passwords()); n != 1000 {
+		t.Errorf("%d logins, want 1000", n)
+	}
+}
+
+func TestDSNsThatChooseDifferentlyShareNothing(t *testing.T) {
+	_, dsn := tcpServer(t)
+	calls := azureCLI(t, azAnswer(forever))
+	for _, more := range []string{"", " entra_tenant_id=contoso.example", " entra_scope=api://other/.default"} {
+		for range 2 {
+			logIn(t, openByName(t, dsn+" entra_credential=AzureCLICredential"+more))
+		}
+	}
+	if n := calls(); n != 3 {
+		t.Errorf("az was called %d times, want once for each of three choices", n)
+	}
+}
+
+func TestTokenIsForgottenWhenTheLastPoolThatSharesItIsClosed(t *testing.T) {
+	_, dsn := tcpServer(t)
+	calls := azureCLI(t, azAnswer(forever))
+	dsn += " entra_credential=azurecli"
+	first, second := openByName(t, dsn), openByName(t, dsn)
+	for _, step := range []struct {
+		db    *sql.DB
+		calls int
+	}{{first, 1}, {second, 1}, {openByName(t, dsn), 1}} {
+		logIn(t, step.db)
+		step.db.Close()
+		if n := calls(); n != step.calls {
+			t.Errorf("az was called %d times, want %d", n, step.calls)
+		}
+	}
+	logIn(t, openByName(t, dsn))
+	if n := calls(); n != 2 {
+		t.Errorf("after all were closed: az was called %d times in all, want 2", n)
+	}
+}
+
+func TestConnectorsThatAreGivenOneCredentialShareItsTokens(t *testing.T) {
+	credential := &numbered{life: time.Hour, delay: time.Second}
 	synctest.Test(t, func(t *testing.T) {
 		s := &pipeServer{}
-		c := entrapg.NewConnector("host=127.0.0.1 sslmode=disable", s.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
-		mustConnect(t, c)
-		if user := c.Stats().User; user != "Shop" {
-			t.Errorf("user %q", user)
+		var all sync.WaitGroup
+		for i := range 1000 {
+			dsn := bubbleDSN
+			if i%2 == 1 {
+				dsn += " entra_scope=api://other/.default"
+			}
+			c := entrapg.NewConnector(dsn, s.options(), entrapg.WithCredential(credential))
+			defer c.Close()
+			all.Go(func() {
+				if err := connect(t, c); err != nil {
+					t.Error(err)
+				}
+				if n := c.Stats().TokenRequests; n != 1 {
+					t.Errorf("Stats counts %d requests for the scope, want 1", n)
+				}
+			})
+		}
+		all.Wait()
+		if n := credential.count(); n != 2 {
+			t.Errorf("%d requests for two scopes, want 2", n)
 		}
 	})
+}
+
+func TestPoolConfigurationsShareACredentialsTokensToo(t *testing.T) {
+	credential := &numbered{life: time.Hour}
+	s := &pipeServer{}
+	for range 3 {
+		config := poolConfig(t, bubbleDSN, s.options(), entrapg.WithCredential(credential))
+		conn, err := newPool(t, config).Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Release()
+	}
+	if n := credential.count(); n != 1 {
+		t.Errorf("%d requests by three pools, want 1", n)
+	}
+}
+
+func TestCredentialThatCannotBeComparedIsNotShared(t *testing.T) {
+	s := &pipeServer{}
+	calls := 0
+	credential := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
+		calls++
+		return azcore.AccessToken{Token: "t", ExpiresOn: time.Now().Add(time.Hour)}, nil
+	})
+	for range 2 {
+		c := entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(credential))
+		defer c.Close()
+		mustConnect(t, c)
+	}
+	if calls != 2 {
+		t.Errorf("%d requests, want one for each connector", calls)
+	}
+}
+
+func TestClosingOneOfTheConnectorsThatShareATokenLeavesTheOthersAlone(t *testing.T) {
+	credential := &numbered{life: time.Hour, delay: 10 * time.Second}
+	synctest.Test(t, func(t *testing.T) {
+		s := &pipeServer{}
+		one := entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(credential))
+		other := entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(credential))
+		defer other.Close()
+		var all sync.WaitGroup
+		start := time.Now()
+		all.Go(func() { // whose request it is
+			if err := connect(t, one); err == nil || !strings.Contains(err.Error(), "closed") || time.Since(start) != time.Second {
+				t.Errorf("after %v: %v, want the one that was closed to leave then", time.Since(start), err)
+			}
+		})
+		synctest.Wait()
+		all.Go(func() { mustConnect(t, other) })
+		time.Sleep(time.Second)
+		one.Close()
+		all.Wait()
+		if err := connect(t, one); err == nil {
+			t.Error("a closed connector connects, by the token of another")
+		}
+		if n := credential.count(); n != 1 {
+			t.Errorf("%d requests, want 1", n)
+		}
+	})
+}
+
+func TestConnectorsWithAndWithoutAUserShareAToken(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	p := app(t, s)
+	createRole(t, s, "other name", p)
+	for _, dsn := range []string{s.DSN() + "&user=other%20name", s.DSN(), s.DSN()} {
+		db, _ := open(t, dsn, entrapg.WithCredential(p))
+		want := p.Name
+		if strings.Contains(dsn, "user=") {
+			want = "other name"
+		}
+		if user := sessionUser(t, db); user != want {
+			t.Errorf("logged in as %q, want %q", user, want)
+		}
+	}
+	if n, m := s.Tenant.RequestsFor("https://ossrdbms-aad.database.windows.net"), s.Tenant.RequestsFor("https://management.azure.com"); n != 1 || m != 1 {
+		t.Errorf("%d requests for the database and %d look-ups of the name, want 1 and 1", n, m)
+	}
+}
+
+func TestUserThatCannotBeFoundOutKeepsNobodyElseFromTheToken(t *testing.T) {
+	credential := &countingOpaque{}
+	s := &pipeServer{}
+	nameless := entrapg.NewConnector("host=127.0.0.1 sslmode=disable", s.options(), entrapg.WithCredential(credential))
+	named := entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(credential))
+	defer nameless.Close()
+	defer named.Close()
+	for range 3 {
+		var username *entrapg.UsernameError
+		if err := connect(t, nameless); !errors.As(err, &username) {
+			t.Errorf("got %v, want a UsernameError", err)
+		}
+		mustConnect(t, named)
+	}
+	if credential.calls != 1 {
+		t.Errorf("%d requests, want 1", credential.calls)
+	}
+}
+
+func TestHopelessRoleOfManyConnectorsIsNotAskedATokenForByEach(t *testing.T) {
+	credential := &numbered{life: time.Hour}
+	s := &pipeServer{refuse: refuseEverything}
+	keeper := entrapg.NewConnector("host=elsewhere.example.com", entrapg.WithCredential(credential))
+	defer keeper.Close()
+	for range 100 { // short-lived ones, as of a program that opens a pool for each request
+		c := entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
+		if err := connect(t, c); err == nil {
+			t.Fatal("the hopeless role was let in")
+		}
+		c.Close()
+	}
+	if n := credential.count(); n > 10 {
+		t.Errorf("%d token requests for 100 connectors, want 10 at the most", n)
+	}
+}
+
+func TestTokenThatOneServerRefusesAndAnotherAcceptsMeanwhileStays(t *testing.T) {
+	credential := &numbered{life: time.Hour}
+	synctest.Test(t, func(t *testing.T) {
+		bad, good := &pipeServer{refuse: refuseEverything}, &pipeServer{}
+		refused := make(chan struct{})
+		good.refuse = func(string) *pgproto3.ErrorResponse {
+			<-refused
+			return nil
+		}
+		one := entrapg.NewConnector(bubbleDSN+" port=5433", bad.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
+		other := entrapg.NewConnector(bubbleDSN, good.options(), entrapg.WithCredential(credential))
+		defer one.Close()
+		defer other.Close()
+		var all sync.WaitGroup
+		all.Go(func() { mustConnect(t, other) })
+		synctest.Wait()
+		go func() { // once the refusal of the first token has been taken down
+			synctest.Wait()
+			close(refused)
+		}()
+		if err := connect(t, one); err == nil {
+			t.Fatal("the bad server let somebody in")
+		}
+		all.Wait()
+		mustConnect(t, other)
+		if n := credential.count(); n > 2 {
+			t.Errorf("%d requests, want no more than the refused login's own", n)
+		}
+	})
+}
+
+func TestOneServersRefusalsDoNotCostAnotherServersTokens(t *testing.T) {
+	credential := &numbered{life: time.Hour}
+	bad, good := &pipeServer{}, &pipeServer{}
+	bad.setRefuse(refuseEverything)
+	hopeless := entrapg.NewConnector(bubbleDSN+" port=5433", bad.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
+	fine := entrapg.NewConnector(bubbleDSN, good.options(), entrapg.WithCredential(credential))
+	defer hopeless.Close()
+	defer fine.Close()
+	for range 100 {
+		if err := connect(t, hopeless); err == nil {
+			t.Fatal("the hopeless one was let in")
+		}
+		mustConnect(t, fine)
+	}
+	if n := credential.count(); n > 10 {
+		t.Errorf("%d token requests for 200 connections, want 10 at the most", n)
+	}
 }

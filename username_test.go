@@ -7,6 +7,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -15,6 +16,24 @@ import (
 	"github.com/entrapg/entrapg"
 	"github.com/entrapg/entrapg/entrapgtest"
 )
+
+func TestLookUpThatHangsDoesNotKeepALoginFromTheNameItHas(t *testing.T) {
+	credential := credentialFunc(func(ctx context.Context, scope string) (azcore.AccessToken, error) {
+		if strings.Contains(scope, "management") {
+			<-ctx.Done()
+			return azcore.AccessToken{}, ctx.Err()
+		}
+		return azcore.AccessToken{Token: jwt(c{"app_displayname": "Shop"}), ExpiresOn: time.Now().Add(time.Hour)}, nil
+	})
+	synctest.Test(t, func(t *testing.T) {
+		s := &pipeServer{}
+		c := entrapg.NewConnector("host=127.0.0.1 sslmode=disable", s.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
+		mustConnect(t, c)
+		if user := c.Stats().User; user != "Shop" {
+			t.Errorf("user %q", user)
+		}
+	})
+}
 
 // jwt makes an unsigned token of a payload: who looks at it here verifies nothing.
 func jwt(claims map[string]any) string {

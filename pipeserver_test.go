@@ -3,65 +3,19 @@ package entrapg_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"sync"
 	"testing"
-	"time"
+	"testing/synctest"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/entrapg/entrapg"
 )
-
-// credentialFunc is a credential made of a function.
-type credentialFunc func(ctx context.Context, scope string) (azcore.AccessToken, error)
-
-func (f credentialFunc) GetToken(ctx context.Context, options policy.TokenRequestOptions) (azcore.AccessToken, error) {
-	return f(ctx, options.Scopes[0])
-}
-
-// numbered is a credential whose tokens are token-1, token-2 and so on.
-type numbered struct {
-	life   time.Duration
-	delay  time.Duration
-	frozen bool // hands back its first token for ever
-
-	mu    sync.Mutex
-	calls int
-	err   error
-}
-
-func (n *numbered) GetToken(ctx context.Context, _ policy.TokenRequestOptions) (azcore.AccessToken, error) {
-	n.mu.Lock()
-	n.calls++
-	count, err, delay := n.calls, n.err, n.delay
-	n.mu.Unlock()
-	select {
-	case <-time.After(delay):
-	case <-ctx.Done():
-		return azcore.AccessToken{}, ctx.Err()
-	}
-	if n.frozen {
-		count = 1
-	}
-	return azcore.AccessToken{Token: fmt.Sprintf("token-%d", count), ExpiresOn: time.Now().Add(n.life)}, err
-}
-
-func (n *numbered) fail(err error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.err = err
-}
-
-func (n *numbered) count() int {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.calls
-}
 
 // pipeServer speaks as much of PostgreSQL's protocol as a login takes, over
 // pipes: sockets cannot be used in a synctest bubble.
@@ -164,27 +118,47 @@ func refuseEverything(string) *pgproto3.ErrorResponse {
 
 const bubbleDSN = "host=127.0.0.1 user=app sslmode=disable"
 
-// connect opens a connection and closes it again.
-func connect(t *testing.T, c *entrapg.Connector) error {
+// inBubble runs a test on fake time, with a connector that takes its tokens
+// from credential and logs in to a server of pipes.
+func inBubble(t *testing.T, credential azcore.TokenCredential, test func(t *testing.T, c *entrapg.Connector, s *pipeServer)) {
 	t.Helper()
-	conn, err := c.Connect(t.Context())
-	if err == nil {
-		conn.Close()
-	}
-	return err
+	synctest.Test(t, func(t *testing.T) {
+		s := &pipeServer{}
+		c := entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
+		test(t, c, s)
+		c.Close()
+	})
 }
 
-// mustConnect fails the test where connect does.
-func mustConnect(t *testing.T, c *entrapg.Connector) {
+// tcpServer is a pipeServer on a port, for DSNs that have to do without options.
+func tcpServer(t *testing.T) (s *pipeServer, dsn string) {
 	t.Helper()
-	if err := connect(t, c); err != nil {
-		t.Fatalf("Connect: %v", err)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
 	}
+	t.Cleanup(func() { listener.Close() })
+	s = &pipeServer{}
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go s.serve(conn)
+		}
+	}()
+	host, port, _ := net.SplitHostPort(listener.Addr().String())
+	return s, fmt.Sprintf("host=%s port=%s user=app sslmode=disable", host, port)
 }
 
-// databaseScope is that of tokens for Azure Database for PostgreSQL in the public cloud.
-const databaseScope = "https://ossrdbms-aad.database.windows.net/.default"
-
-func tokenOptions(scope string) policy.TokenRequestOptions {
-	return policy.TokenRequestOptions{Scopes: []string{scope}}
+// silent routes connections to a server that takes them and says nothing.
+func silent() entrapg.Option {
+	return entrapg.WithConnConfig(func(config *pgx.ConnConfig) {
+		config.DialFunc = func(context.Context, string, string) (net.Conn, error) {
+			client, server := net.Pipe()
+			go io.Copy(io.Discard, server)
+			return client, nil
+		}
+	})
 }

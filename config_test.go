@@ -7,9 +7,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
@@ -18,6 +18,38 @@ import (
 
 	"github.com/entrapg/entrapg"
 )
+
+func TestConnectTimeoutIsWhatTheProgramSaysIfItSaysSo(t *testing.T) {
+	service := filepath.Join(t.TempDir(), "services")
+	if err := os.WriteFile(service, []byte("[patient]\nconnect_timeout=120\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const host = "host=db.example.com "
+	for _, test := range []struct {
+		dsn, env string
+		adjust   func(*pgx.ConnConfig)
+		want     time.Duration
+	}{
+		{dsn: host, want: 30 * time.Second},
+		{dsn: host + "connect_timeout=0", want: 0},
+		{dsn: host, env: "45", want: 45 * time.Second},
+		{dsn: host, env: "0", want: 0},
+		{dsn: host + "connect_timeout=7", env: "45", want: 7 * time.Second},
+		{dsn: host + "service=patient servicefile=" + quote(service), want: 2 * time.Minute},
+		{dsn: host, adjust: func(c *pgx.ConnConfig) { c.ConnectTimeout = 0 }, want: 0},
+	} {
+		t.Run(test.dsn+" "+test.env, func(t *testing.T) {
+			t.Setenv("PGCONNECT_TIMEOUT", test.env)
+			if test.adjust == nil {
+				test.adjust = func(*pgx.ConnConfig) {}
+			}
+			config := poolConfig(t, test.dsn, entrapg.WithCredential(&numbered{}), entrapg.WithConnConfig(test.adjust))
+			if got := config.ConnConfig.ConnectTimeout; got != test.want {
+				t.Errorf("%v, want %v", got, test.want)
+			}
+		})
+	}
+}
 
 // configOf returns the configuration that a connector would use, and the error
 // that Connect would return.
@@ -247,42 +279,6 @@ func TestMethodsThatAllowATokenAreTaken(t *testing.T) {
 	for _, methods := range []string{"password", "\tpassword , scram-sha-256", " !md5,!gss", "!none"} {
 		if _, err := configOf(t, "host=db.example.com require_auth="+quote(methods)); err != nil {
 			t.Errorf("%q: %v", methods, err)
-		}
-	}
-}
-
-func TestRootsAreTheSystemsUnlessTheyAreChosen(t *testing.T) {
-	home := t.TempDir()
-	t.Setenv("HOME", home)
-	pem, err := os.ReadFile(server().CAFile())
-	if err != nil {
-		t.Fatal(err)
-	}
-	root := filepath.Join(home, ".postgresql", "root.crt") // where libpq looks
-	if err := os.MkdirAll(filepath.Dir(root), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(root, pem, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, test := range []struct {
-		dsn, env string
-		chosen   bool
-	}{
-		{"host=db.example.com", "", false},
-		{"postgres://db.example.com", "", false},
-		{"postgres://db.example.com/?application_name=x", "", false},
-		{"host=db.example.com", root, true},
-		{"host=db.example.com sslrootcert=" + quote(root), "", true},
-		{"host=db.example.com sslmode=verify-full", "", runtime.GOOS != "windows"}, // as pgx does it
-	} {
-		t.Setenv("PGSSLROOTCERT", test.env)
-		config, err := configOf(t, test.dsn)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if chosen := config.TLSConfig.RootCAs != nil; chosen != test.chosen {
-			t.Errorf("%+v: own roots %t", test, chosen)
 		}
 	}
 }

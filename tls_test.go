@@ -3,20 +3,136 @@ package entrapg_test
 import (
 	"context"
 	"crypto/rand"
-	"encoding/binary"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
+	"os"
+	"path/filepath"
 	"runtime"
-	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/entrapg/entrapg"
+	"github.com/entrapg/entrapg/entrapgtest"
 )
+
+// at routes all hosts to an address, as a spoofed DNS would.
+func at(addr string) entrapg.Option {
+	return entrapg.WithConnConfig(func(c *pgx.ConnConfig) {
+		c.LookupFunc = func(context.Context, string) ([]string, error) { return []string{addr}, nil }
+	})
+}
+
+func TestAzureHostIsReachedUnderRequireWhereItsCertificateVerifies(t *testing.T) {
+	_, port, _ := net.SplitHostPort(server().Addr())
+	for _, sslmode := range []string{"", "sslmode=require", "sslmode=verify-ca", "sslmode=verify-full"} {
+		dsn := "host=" + azureName + " port=" + port + " dbname=postgres sslrootcert=" + quote(server().CAFile()) + " " + sslmode
+		db, _ := open(t, dsn, entrapg.WithCredential(app(t, server())), at("127.0.0.1"))
+		sessionUser(t, db)
+	}
+}
+
+func TestServerWithACertificateOfAnotherAuthorityIsRefused(t *testing.T) {
+	another := start(t, entrapgtest.Config{})
+	dsn := strings.Replace(another.DSN(), another.Addr(), server().Addr(), 1)
+	db, _ := open(t, dsn, entrapg.WithCredential(app(t, server())))
+	var unknown x509.UnknownAuthorityError
+	if err := db.PingContext(t.Context()); !errors.As(err, &unknown) {
+		t.Errorf("got %v, want an UnknownAuthorityError", err)
+	}
+}
+
+func TestServerWithoutTLSGetsNoToken(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	p := app(t, s)
+	s.SetFaults(entrapgtest.Faults{NoTLS: true})
+	db, _ := open(t, s.DSN(), entrapg.WithCredential(p))
+	if err := db.PingContext(t.Context()); err == nil || !strings.Contains(err.Error(), "refused TLS") {
+		t.Errorf("got %v", err)
+	}
+	if n := len(s.Logins()); n != 0 {
+		t.Errorf("%d logins were attempted without TLS", n)
+	}
+}
+
+func TestRootsAndServerNameCanBeSetByCode(t *testing.T) {
+	pem, err := os.ReadFile(server().CAFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem)
+	host, port, _ := net.SplitHostPort(server().Addr())
+	dsn := "host=" + host + " dbname=postgres port=" + port
+	for name, config := range map[string]*tls.Config{
+		"roots alone":         {RootCAs: roots},
+		"a name for a tunnel": {RootCAs: roots, ServerName: azureName},
+	} {
+		db, _ := open(t, dsn, entrapg.WithCredential(app(t, server())), entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.TLSConfig = config }))
+		if err := db.PingContext(t.Context()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	db, _ := open(t, dsn, entrapg.WithCredential(app(t, server())), entrapg.WithConnConfig(func(c *pgx.ConnConfig) {
+		c.TLSConfig = &tls.Config{RootCAs: roots, ServerName: "elsewhere.example"}
+	}))
+	if err := db.PingContext(t.Context()); err == nil {
+		t.Error("a certificate for another name than the one set was accepted")
+	}
+}
+
+func TestVerificationCannotBeTurnedOffByAccident(t *testing.T) {
+	insecure := entrapg.WithConnConfig(func(c *pgx.ConnConfig) {
+		c.TLSConfig = &tls.Config{InsecureSkipVerify: true}
+		for _, f := range c.Fallbacks {
+			f.TLSConfig = c.TLSConfig
+		}
+	})
+	for _, settings := range []string{"", "sslmode=verify-full", "sslmode=verify-ca"} {
+		c := entrapg.NewConnector("host=db.example.com,db.example.org user=app "+settings,
+			entrapg.WithCredential(app(t, server())), insecure, at(server().Addr()))
+		_, err := c.Connect(t.Context())
+		var unverified *tls.CertificateVerificationError
+		if !errors.As(err, &unverified) {
+			t.Errorf("%q: got %v, want a CertificateVerificationError", settings, err)
+		}
+	}
+}
+
+func TestUnixSocketWithoutTLSWorksWhereSSLModeIsDisable(t *testing.T) {
+	admin, err := pgx.ParseConfig(server().AdminDSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// PostgreSQL itself knows no tokens; a password that looks like one will do,
+	// and has to be allowed to be asked for as passwords are.
+	credential := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
+		return azcore.AccessToken{Token: admin.Password, ExpiresOn: time.Now().Add(time.Hour)}, nil
+	})
+	dsn := "host=" + quote(admin.Host) + " port=" + strconv.Itoa(int(admin.Port)) + " user=postgres sslmode=disable require_auth=password,scram-sha-256"
+	db, _ := open(t, dsn, entrapg.WithCredential(credential))
+	if user := sessionUser(t, db); user != "postgres" {
+		t.Errorf("logged in as %q", user)
+	}
+}
+
+func TestPlaintextOnLoopbackIsPossibleAndTheServersRefusalExplained(t *testing.T) {
+	host, port, _ := net.SplitHostPort(server().Addr())
+	db, _ := open(t, "host="+host+" port="+port+" sslmode=disable", entrapg.WithCredential(app(t, server())))
+	err := db.PingContext(t.Context())
+	var login *entrapg.LoginError
+	if !errors.As(err, &login) || !strings.Contains(login.Hint, "TLS") {
+		t.Errorf("got %v, want a LoginError that asks for TLS", err)
+	}
+}
 
 const outsideName = "db.example.com"
 
@@ -199,101 +315,38 @@ trust            loopback hello   user!   user!   user!   user!   hello   hello
 `)
 }
 
-func TestServerThatTellsNoEndOrNonsenseIsLeft(t *testing.T) {
-	const large = 1 << 30
-	huge := func(kind byte, n uint32) []byte {
-		return append(binary.BigEndian.AppendUint32([]byte{kind}, n), make([]byte, 64)...)
+func TestRootsAreTheSystemsUnlessTheyAreChosen(t *testing.T) {
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	pem, err := os.ReadFile(server().CAFile())
+	if err != nil {
+		t.Fatal(err)
 	}
-	for name, attack := range map[string]attack{
-		"notices":                 {flood: func(int) []byte { return encode(&pgproto3.NoticeResponse{Message: strings.Repeat("x", 1000)}) }},
-		"parameters":              {flood: func(n int) []byte { return encode(&pgproto3.ParameterStatus{Name: fmt.Sprint(n), Value: "on"}) }},
-		"keys":                    {flood: func(int) []byte { return encode(&pgproto3.BackendKeyData{SecretKey: make([]byte, 200)}) }},
-		"SASL":                    {flood: func(int) []byte { return encode(&pgproto3.AuthenticationSASLContinue{Data: []byte("r=")}) }},
-		"requests for a password": {flood: func(int) []byte { return askCleartext }},
-		"older protocols":         {flood: func(int) []byte { return encode(&pgproto3.NegotiateProtocolVersion{}) }},
-		"a huge notice":           {say: huge('N', large-10)},
-		"a huge error":            {say: huge('E', large-10)},
-		"a huge challenge":        {say: huge('R', large-10)},
-		"a long notice":           {say: huge('N', 2<<20)},
-		"a negative length":       {say: huge('R', 1<<31)},
-		"a length of nothing":     {say: huge('R', 3)},
-		"many protocol options":   {say: append([]byte{'v', 0, 0, 0, 12, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff}, 0)},
-		"an unknown message":      {say: huge('?', 8)},
-		"an unknown challenge":    {say: huge('R', 8)[:9:9]},
-		"half an error":           {say: []byte("E\x00\x00\x00\x08SFAT")},
-		"rows":                    {say: encode(&pgproto3.DataRow{Values: [][]byte{nil}})},
-		"readiness at once":       {say: encode(&pgproto3.ReadyForQuery{TxStatus: 'I'})},
-		"nothing":                 {},
+	root := filepath.Join(home, ".postgresql", "root.crt") // where libpq looks
+	if err := os.MkdirAll(filepath.Dir(root), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(root, pem, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		dsn, env string
+		chosen   bool
+	}{
+		{"host=db.example.com", "", false},
+		{"postgres://db.example.com", "", false},
+		{"postgres://db.example.com/?application_name=x", "", false},
+		{"host=db.example.com", root, true},
+		{"host=db.example.com sslrootcert=" + quote(root), "", true},
+		{"host=db.example.com sslmode=verify-full", "", runtime.GOOS != "windows"}, // as pgx does it
 	} {
-		t.Run(name, func(t *testing.T) {
-			i := newImpostor(t, attack)
-			long := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) { // as a person's is
-				return azcore.AccessToken{Token: strings.Repeat("x", 2000), ExpiresOn: time.Now().Add(time.Hour)}, nil
-			})
-			c := entrapg.NewConnector(bubbleDSN, entrapg.WithCredential(long), i.option())
-			defer c.Close()
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-			defer cancel()
-			if name == "nothing" {
-				ctx, cancel = context.WithTimeout(ctx, 100*time.Millisecond)
-				defer cancel()
-			}
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			_, err := c.Connect(ctx)
-			runtime.ReadMemStats(&after)
-			if err == nil {
-				t.Error("the impostor was taken for the server")
-			}
-			if name == "nothing" && !errors.Is(err, context.DeadlineExceeded) || name != "nothing" && ctx.Err() != nil {
-				t.Errorf("got %v", err)
-			}
-			if made := after.TotalAlloc - before.TotalAlloc; made > 64<<20 { // by both sides; parameters are many small ones
-				t.Errorf("%d bytes were allocated", made)
-			}
-		})
-	}
-}
-
-func TestServerThatRefusesEverybodyIsNotStormed(t *testing.T) {
-	i := newImpostor(t, attack{say: tellNoEntry})
-	c := entrapg.NewConnector(bubbleDSN, entrapg.WithCredential(&numbered{life: time.Hour}), entrapg.WithLogger(nil), i.option())
-	defer c.Close()
-	const connects = 50
-	for range connects {
-		var login *entrapg.LoginError
-		if err := connect(t, c); !errors.As(err, &login) {
-			t.Fatalf("got %v, want a LoginError", err)
+		t.Setenv("PGSSLROOTCERT", test.env)
+		config, err := configOf(t, test.dsn)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	if s := c.Stats(); s.LoginsRefused > connects+4 || s.TokenRequests > 8 {
-		t.Errorf("%d connects: %d logins, %d tokens", connects, s.LoginsRefused, s.TokenRequests)
-	}
-}
-
-func TestServerThatWantsSomethingElseThanATokenIsExplained(t *testing.T) {
-	for name, hint := range map[string]string{"MD5": "mapped", "SCRAM": "mapped", "trust": "entra_credential=none"} {
-		n := slices.IndexFunc(attacks, func(a namedAttack) bool { return a.name == name })
-		i := newImpostor(t, attacks[n].attack)
-		c := entrapg.NewConnector(bubbleDSN, entrapg.WithCredential(&numbered{life: time.Hour}), i.option())
-		defer c.Close()
-		var login *entrapg.LoginError
-		if err := connect(t, c); !errors.As(err, &login) || !strings.Contains(login.Hint, hint) {
-			t.Errorf("%s: got %v, want a LoginError with a hint at %s", name, err, hint)
+		if chosen := config.TLSConfig.RootCAs != nil; chosen != test.chosen {
+			t.Errorf("%+v: own roots %t", test, chosen)
 		}
-		if s := c.Stats(); s.LoginsRefused > 0 || s.TokenExpires.IsZero() {
-			t.Errorf("%s: a good token counts as refused: %+v", name, s)
-		}
-	}
-	// Who wants that kind of server says so.
-	i := newImpostor(t, attack{say: letIn})
-	mustConnect(t, entrapg.NewConnector(bubbleDSN+" require_auth=none,password", entrapg.WithCredential(&numbered{life: time.Hour}), i.option()))
-}
-
-func TestLimitOfALoginIsNotASessions(t *testing.T) {
-	db, _ := open(t, server().DSN(), entrapg.WithCredential(app(t, server())))
-	var long string
-	if err := db.QueryRowContext(t.Context(), "select repeat('x', 3000000)").Scan(&long); err != nil || len(long) != 3_000_000 {
-		t.Errorf("%d bytes, error %v", len(long), err)
 	}
 }

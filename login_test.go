@@ -3,16 +3,16 @@ package entrapg_test
 import (
 	"context"
 	"database/sql/driver"
-	"encoding/base64"
-	"encoding/hex"
-	"encoding/json"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -27,100 +27,144 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-// rendered collects everything that could be looked at, in every form that fmt
-// and encoding/json have.
-type rendered struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (r *rendered) add(values ...any) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, v := range values {
-		fmt.Fprintf(&r.text, "%v\n%+v\n%#v\n%s\n%q\n", v, v, v, v, v)
-		if b, err := json.Marshal(v); err == nil {
-			r.text.Write(b)
-		}
+func TestServerThatTellsNoEndOrNonsenseIsLeft(t *testing.T) {
+	const large = 1 << 30
+	huge := func(kind byte, n uint32) []byte {
+		return append(binary.BigEndian.AppendUint32([]byte{kind}, n), make([]byte, 64)...)
 	}
-}
-
-func (r *rendered) Write(b []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.text.Write(b)
-}
-
-// addError adds an error and all its causes, each with what it carries.
-func (r *rendered) addError(err error) {
-	if err == nil {
-		return
-	}
-	r.add(err)
-	if e, ok := err.(*pgconn.ConnectError); ok { //nolint:errorlint // as below
-		r.add(*e.Config)
-	}
-	switch e := err.(type) { //nolint:errorlint // every cause is looked at, one after the other
-	case interface{ Unwrap() error }:
-		r.addError(e.Unwrap())
-	case interface{ Unwrap() []error }:
-		for _, e := range e.Unwrap() {
-			r.addError(e)
-		}
-	}
-}
-
-// hides fails the test where anything shows a secret, or 32 characters of it, as
-// it is or encoded.
-func (r *rendered) hides(t *testing.T, secrets ...string) {
-	t.Helper()
-	const piece = 32
-	pieces := map[string]int{}
-	for n, secret := range secrets {
-		raw := []byte(secret)
-		for _, form := range []string{
-			secret, url.QueryEscape(secret), hex.EncodeToString(raw), strings.ToUpper(hex.EncodeToString(raw)),
-			base64.StdEncoding.EncodeToString(raw), base64.RawURLEncoding.EncodeToString(raw), strings.Trim(fmt.Sprintf("%d", raw), "[]"),
-		} {
-			for i := range max(1, len(form)-piece+1) {
-				pieces[form[i:min(i+piece, len(form))]] = n
+	for name, attack := range map[string]attack{
+		"notices":                 {flood: func(int) []byte { return encode(&pgproto3.NoticeResponse{Message: strings.Repeat("x", 1000)}) }},
+		"parameters":              {flood: func(n int) []byte { return encode(&pgproto3.ParameterStatus{Name: fmt.Sprint(n), Value: "on"}) }},
+		"keys":                    {flood: func(int) []byte { return encode(&pgproto3.BackendKeyData{SecretKey: make([]byte, 200)}) }},
+		"SASL":                    {flood: func(int) []byte { return encode(&pgproto3.AuthenticationSASLContinue{Data: []byte("r=")}) }},
+		"requests for a password": {flood: func(int) []byte { return askCleartext }},
+		"older protocols":         {flood: func(int) []byte { return encode(&pgproto3.NegotiateProtocolVersion{}) }},
+		"a huge notice":           {say: huge('N', large-10)},
+		"a huge error":            {say: huge('E', large-10)},
+		"a huge challenge":        {say: huge('R', large-10)},
+		"a long notice":           {say: huge('N', 2<<20)},
+		"a negative length":       {say: huge('R', 1<<31)},
+		"a length of nothing":     {say: huge('R', 3)},
+		"many protocol options":   {say: append([]byte{'v', 0, 0, 0, 12, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff}, 0)},
+		"an unknown message":      {say: huge('?', 8)},
+		"an unknown challenge":    {say: huge('R', 8)[:9:9]},
+		"half an error":           {say: []byte("E\x00\x00\x00\x08SFAT")},
+		"rows":                    {say: encode(&pgproto3.DataRow{Values: [][]byte{nil}})},
+		"readiness at once":       {say: encode(&pgproto3.ReadyForQuery{TxStatus: 'I'})},
+		"nothing":                 {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			i := newImpostor(t, attack)
+			long := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) { // as a person's is
+				return azcore.AccessToken{Token: strings.Repeat("x", 2000), ExpiresOn: time.Now().Add(time.Hour)}, nil
+			})
+			c := entrapg.NewConnector(bubbleDSN, entrapg.WithCredential(long), i.option())
+			defer c.Close()
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			if name == "nothing" {
+				ctx, cancel = context.WithTimeout(ctx, 100*time.Millisecond)
+				defer cancel()
 			}
-		}
-	}
-	lengths := map[int]bool{}
-	for p := range pieces {
-		lengths[len(p)] = true
-	}
-	text := r.text.String()
-	for length := range lengths {
-		for i := range max(0, len(text)-length+1) {
-			if n, shows := pieces[text[i:i+length]]; shows {
-				t.Fatalf("secret %d shows: …%s…", n, text[max(0, i-400):min(len(text), i+length)])
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, err := c.Connect(ctx)
+			runtime.ReadMemStats(&after)
+			if err == nil {
+				t.Error("the impostor was taken for the server")
 			}
-		}
+			if name == "nothing" && !errors.Is(err, context.DeadlineExceeded) || name != "nothing" && ctx.Err() != nil {
+				t.Errorf("got %v", err)
+			}
+			if made := after.TotalAlloc - before.TotalAlloc; made > 64<<20 { // by both sides; parameters are many small ones
+				t.Errorf("%d bytes were allocated", made)
+			}
+		})
 	}
 }
 
-// tracer looks at all that pgx gives a tracer. It holds a function, lest what
-// is rendered has what has been rendered in it.
-type tracer struct{ add func(...any) }
+func TestServerThatRefusesEverybodyIsNotStormed(t *testing.T) {
+	i := newImpostor(t, attack{say: tellNoEntry})
+	c := entrapg.NewConnector(bubbleDSN, entrapg.WithCredential(&numbered{life: time.Hour}), entrapg.WithLogger(nil), i.option())
+	defer c.Close()
+	const connects = 50
+	for range connects {
+		var login *entrapg.LoginError
+		if err := connect(t, c); !errors.As(err, &login) {
+			t.Fatalf("got %v, want a LoginError", err)
+		}
+	}
+	if s := c.Stats(); s.LoginsRefused > connects+4 || s.TokenRequests > 8 {
+		t.Errorf("%d connects: %d logins, %d tokens", connects, s.LoginsRefused, s.TokenRequests)
+	}
+}
+
+func TestServerThatWantsSomethingElseThanATokenIsExplained(t *testing.T) {
+	for name, hint := range map[string]string{"MD5": "mapped", "SCRAM": "mapped", "trust": "entra_credential=none"} {
+		n := slices.IndexFunc(attacks, func(a namedAttack) bool { return a.name == name })
+		i := newImpostor(t, attacks[n].attack)
+		c := entrapg.NewConnector(bubbleDSN, entrapg.WithCredential(&numbered{life: time.Hour}), i.option())
+		defer c.Close()
+		var login *entrapg.LoginError
+		if err := connect(t, c); !errors.As(err, &login) || !strings.Contains(login.Hint, hint) {
+			t.Errorf("%s: got %v, want a LoginError with a hint at %s", name, err, hint)
+		}
+		if s := c.Stats(); s.LoginsRefused > 0 || s.TokenExpires.IsZero() {
+			t.Errorf("%s: a good token counts as refused: %+v", name, s)
+		}
+	}
+	// Who wants that kind of server says so.
+	i := newImpostor(t, attack{say: letIn})
+	mustConnect(t, entrapg.NewConnector(bubbleDSN+" require_auth=none,password", entrapg.WithCredential(&numbered{life: time.Hour}), i.option()))
+}
+
+func TestLimitOfALoginIsNotASessions(t *testing.T) {
+	db, _ := open(t, server().DSN(), entrapg.WithCredential(app(t, server())))
+	var long string
+	if err := db.QueryRowContext(t.Context(), "select repeat('x', 3000000)").Scan(&long); err != nil || len(long) != 3_000_000 {
+		t.Errorf("%d bytes, error %v", len(long), err)
+	}
+}
+
+func TestLoginCutAtAnyStageIsAnErrorAndTheNextOneSucceeds(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	db, c := open(t, s.DSN(), entrapg.WithCredential(app(t, s)))
+	db.SetMaxIdleConns(0)
+	for _, stage := range []entrapgtest.Stage{entrapgtest.AtConnect, entrapgtest.AfterTLS, entrapgtest.AfterStartup, entrapgtest.AfterPassword} {
+		s.SetFaults(entrapgtest.Faults{CutLogin: stage})
+		err := db.PingContext(t.Context())
+		var connect *pgconn.ConnectError
+		if !errors.As(err, &connect) {
+			t.Errorf("stage %d: got %v, want a ConnectError", stage, err)
+		} else if connect.Config.Password != "" {
+			t.Errorf("stage %d: the error carries the token", stage)
+		}
+		s.SetFaults(entrapgtest.Faults{})
+		if err := db.PingContext(t.Context()); err != nil {
+			t.Errorf("after stage %d: %v", stage, err)
+		}
+	}
+	if stats := c.Stats(); stats.LoginRetries != 0 || stats.Logins != 4 {
+		t.Errorf("Stats: %+v", stats)
+	}
+}
+
+func TestCallersDeadlineEndsALoginThatTheServerKeepsWaiting(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	db, _ := open(t, s.DSN(), entrapg.WithCredential(app(t, s)))
+	s.SetFaults(entrapgtest.Faults{LoginDelay: time.Minute})
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if err := db.PingContext(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v, want the caller's deadline", err)
+	}
+}
 
 func (tracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
 	return ctx
 }
+
 func (tracer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
-
-func (t tracer) TraceConnectStart(ctx context.Context, data pgx.TraceConnectStartData) context.Context {
-	t.add(data, *data.ConnConfig, data.ConnConfig.Config)
-	return ctx
-}
-
-func (t tracer) TraceConnectEnd(_ context.Context, data pgx.TraceConnectEndData) {
-	t.add(data, data.Err)
-	if data.Conn != nil && data.Err == nil {
-		t.add(data.Conn.Config(), *data.Conn.Config(), *data.Conn)
-	}
-}
 
 func TestNothingThatCanBeRenderedShowsAToken(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
@@ -270,40 +314,6 @@ func TestFailureOfACredentialShowsNeitherTokenNorSecret(t *testing.T) {
 	out.hides(t, token.Token, p.ClientSecret, wrong)
 }
 
-// TestPasswordOfPostgreSQLsOwnShowsNowhere leaves out pgx's whole configuration,
-// which keeps the DSN: SECURITY.md says so.
-func TestPasswordOfPostgreSQLsOwnShowsNowhere(t *testing.T) {
-	const password = "correct-horse-battery-staple-and-some-more"
-	localRole(t, "secretive", password)
-	out := &rendered{}
-	for _, dsn := range []string{
-		withLogin(t, server().DSN(), "secretive", password, "&entra_credential=none"),
-		withLogin(t, server().DSN(), "missing", password, "&entra_credential=none"),
-		withLogin(t, server().DSN(), "secretive", password, "&entra_credential=none&entra_x=1"),
-		withLogin(t, server().DSN(), "secretive", password, "&entra_credential=none&sslmode=x"),
-		withLogin(t, server().DSN(), "secretive", password, ""), // an error
-		"host=127.0.0.1 port=1 user=u sslmode=disable entra_credential=none password=" + password,
-		"host=127.0.0.1 user=u entra_credential=none password='" + password,
-		"postgres://u:" + password + "@[::1/?entra_credential=none",
-	} {
-		c := entrapg.NewConnector(dsn)
-		conn, err := c.Connect(t.Context())
-		out.addError(err)
-		if err == nil {
-			out.add(conn.(*stdlib.Conn).Conn().Config().Config)
-			conn.Close()
-		}
-		out.add(c, c.Stats())
-		c.Close()
-		config, err := entrapg.PoolConfig(dsn)
-		out.addError(err)
-		if err == nil {
-			out.add(config.ConnConfig.Config)
-		}
-	}
-	out.hides(t, password)
-}
-
 func TestServerThatRepeatsTheTokenInItsErrorIsNotQuoted(t *testing.T) {
 	value := strings.Repeat("0123456789abcdef", 300) // of which servers may repeat a part
 	credential := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
@@ -382,5 +392,80 @@ func TestAnswerThatCannotBeReadIsNotQuotedForTheTokenInIt(t *testing.T) {
 		if !errors.As(err, &token) || strings.Contains(out.text.String(), "eyJ") {
 			t.Errorf("%s: got %v, want a TokenError without the token's beginning", name, err)
 		}
+	}
+}
+
+func TestServerThatAsksByOAUTHBEARERGetsTheSameToken(t *testing.T) {
+	s := start(t, entrapgtest.Config{OAuth: true})
+	p := app(t, s)
+	if err := newPool(t, poolConfig(t, s.DSN(), entrapg.WithCredential(p))).Ping(t.Context()); err != nil {
+		t.Errorf("pgxpool: %v", err)
+	}
+	db, c := open(t, s.DSN(), entrapg.WithCredential(p), entrapg.WithLogger(nil))
+	db.SetMaxIdleConns(0)
+	for range 2 {
+		if user := sessionUser(t, db); user != p.Name {
+			t.Errorf("logged in as %q, want %q", user, p.Name)
+		}
+		if err := s.RevokeTokens(); err != nil { // the second time, a refused token is replaced
+			t.Fatal(err)
+		}
+	}
+	if stats := c.Stats(); stats.LoginRetries != 1 || stats.LoginsRefused != 1 || stats.Logins != 2 {
+		t.Errorf("Stats: %+v", stats)
+	}
+}
+
+func TestRefusalByOAUTHBEARERIsALoginErrorWithAHint(t *testing.T) {
+	s := start(t, entrapgtest.Config{OAuth: true})
+	owner := app(t, s)
+	db, _ := open(t, s.DSN()+"&user="+owner.Name, entrapg.WithCredential(s.Tenant.NewUserAssignedIdentity("mallory")))
+	err := db.PingContext(t.Context())
+	var login *entrapg.LoginError
+	if !errors.As(err, &login) || login.Hint == "" || !strings.Contains(err.Error(), "invalid_token") {
+		t.Errorf("got %v, want a LoginError with the server's word and a hint", err)
+	}
+}
+
+func TestOpenConnectionGivesNoTokenToWhoAsksLater(t *testing.T) {
+	s := start(t, entrapgtest.Config{OAuth: true})
+	db, _ := open(t, s.DSN(), entrapg.WithCredential(app(t, s)))
+	conn, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	err = conn.Raw(func(driverConn any) error {
+		provide := driverConn.(*stdlib.Conn).Conn().Config().OAuthTokenProvider
+		if token, err := provide(t.Context()); token != "" || err == nil {
+			t.Errorf("got a token of %d bytes, error %v", len(token), err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestServerThatSaysNothingIsGivenUpAfterHalfAMinute(t *testing.T) {
+	const tokenWait = 20 * time.Second // does not count
+	for _, test := range []struct {
+		dsn  string
+		want time.Duration
+	}{
+		{bubbleDSN, 30 * time.Second},
+		{bubbleDSN + " connect_timeout=5", 5 * time.Second},
+		{"postgres://app@127.0.0.1/?sslmode=disable&connect_timeout=70", 70 * time.Second},
+		{"host=127.0.0.1,127.0.0.2 user=app sslmode=disable", 60 * time.Second},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			c := entrapg.NewConnector(test.dsn, silent(), entrapg.WithCredential(&numbered{life: time.Hour, delay: tokenWait}))
+			start := time.Now()
+			_, err := c.Connect(context.Background())
+			var connect *pgconn.ConnectError
+			if took := time.Since(start) - tokenWait; took != test.want || !errors.As(err, &connect) || !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%s: %v after %v, want pgx's timeout after %v", test.dsn, err, took, test.want)
+			}
+		})
 	}
 }
