@@ -19,7 +19,7 @@ import (
 	"github.com/entrapg/entrapg"
 )
 
-func TestConnectTimeoutIsWhatTheProgramSaysIfItSaysSo(t *testing.T) {
+func TestConfig_ConnectTimeoutDefaultsTo30Seconds(t *testing.T) {
 	service := filepath.Join(t.TempDir(), "services")
 	if err := os.WriteFile(service, []byte("[patient]\nconnect_timeout=120\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -62,7 +62,7 @@ func configOf(t *testing.T, dsn string) (*pgx.ConnConfig, error) {
 	return pool.ConnConfig, nil
 }
 
-func TestUnusableSettingsAreNamedBeforeAnythingHappens(t *testing.T) {
+func TestConfig_InvalidSettingIsReportedBeforeDialing(t *testing.T) {
 	const host = "host=db.example.com "
 	var nilCredential *azidentity.AzureCLICredential
 	for name, test := range map[string]struct {
@@ -151,7 +151,7 @@ func TestUnusableSettingsAreNamedBeforeAnythingHappens(t *testing.T) {
 	}
 }
 
-func TestKeyThatTheCredentialHasNoUseForIsAnError(t *testing.T) {
+func TestConfig_KeyNotUsedByCredentialIsError(t *testing.T) {
 	const host = "host=db.example.com "
 	for dsn, want := range map[string]string{
 		"entra_client_id=0a":                                             "entra_client_id", // of the default credential
@@ -190,7 +190,7 @@ func TestKeyThatTheCredentialHasNoUseForIsAnError(t *testing.T) {
 	}
 }
 
-func TestZeroConnectorIsAConfigErrorToo(t *testing.T) {
+func TestConfig_ZeroConnectorIsConfigError(t *testing.T) {
 	var c entrapg.Connector
 	var config *entrapg.ConfigError
 	if err := connect(t, &c); !errors.As(err, &config) {
@@ -200,7 +200,7 @@ func TestZeroConnectorIsAConfigErrorToo(t *testing.T) {
 	c.Close()
 }
 
-func TestMalformedDSNNeverShowsAPassword(t *testing.T) {
+func TestConfig_MalformedDSNErrorOmitsPassword(t *testing.T) {
 	for _, dsn := range []string{
 		"host=db password=hun ter2 user=x",
 		"postgres://app:hun/ter2@db.example.com/x?y",
@@ -219,14 +219,14 @@ func TestMalformedDSNNeverShowsAPassword(t *testing.T) {
 	}
 }
 
-func TestMissingFileIsInTheErrorsChain(t *testing.T) {
+func TestConfig_MissingFileErrorIsWrapped(t *testing.T) {
 	err := connect(t, entrapg.NewConnector("host=db.example.com sslrootcert=/nowhere/ca.pem"))
 	if !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestUserIsTheDSNsThenTheServicesThenPGUSERsAndNeverTheOperatingSystems(t *testing.T) {
+func TestConfig_UserComesFromDSNThenServiceThenPGUSER(t *testing.T) {
 	services := filepath.Join(t.TempDir(), "services")
 	if err := os.WriteFile(services, []byte("[named]\nuser=of-service\n[nameless]\nport=5433\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -258,7 +258,7 @@ func TestUserIsTheDSNsThenTheServicesThenPGUSERsAndNeverTheOperatingSystems(t *t
 	}
 }
 
-func TestPasswordsFromElsewhereAreIgnored(t *testing.T) {
+func TestConfig_PassfileAndPGPASSWORDAreIgnored(t *testing.T) {
 	passfile := filepath.Join(t.TempDir(), "pgpass")
 	if err := os.WriteFile(passfile, []byte("*:*:*:*:hunter2\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -275,7 +275,7 @@ func TestPasswordsFromElsewhereAreIgnored(t *testing.T) {
 	}
 }
 
-func TestMethodsThatAllowATokenAreTaken(t *testing.T) {
+func TestConfig_RequireAuthThatAllowsTokenIsAccepted(t *testing.T) {
 	for _, methods := range []string{"password", "\tpassword , scram-sha-256", " !md5,!gss", "!none"} {
 		if _, err := configOf(t, "host=db.example.com require_auth="+quote(methods)); err != nil {
 			t.Errorf("%q: %v", methods, err)
@@ -283,7 +283,7 @@ func TestMethodsThatAllowATokenAreTaken(t *testing.T) {
 	}
 }
 
-func TestKeysOfEntrapgDoNotReachTheServer(t *testing.T) {
+func TestConfig_EntraKeysAreNotSentToServer(t *testing.T) {
 	config, err := entrapg.PoolConfig("postgres://db.example.com/?entra_credential=workloadidentity&entra_client_id=a&entra_tenant_id=b&entra_scope=x&application_name=app")
 	if err != nil {
 		t.Fatal(err)
@@ -293,7 +293,7 @@ func TestKeysOfEntrapgDoNotReachTheServer(t *testing.T) {
 	}
 }
 
-func TestScopeFollowsTheHostsCloudUnlessItIsGiven(t *testing.T) {
+func TestConfig_ScopeFollowsCloudOfHostUnlessSet(t *testing.T) {
 	const public, government, china, cosmos = "https://ossrdbms-aad.database.windows.net/.default",
 		"https://ossrdbms-aad.database.usgovcloudapi.net/.default",
 		"https://ossrdbms-aad.database.chinacloudapi.cn/.default",

@@ -13,10 +13,10 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-// BenchmarkConnect asks what a whole connection costs beside pgx's own
+// BenchmarkConnector_Connect asks what a whole connection costs beside pgx's own
 // connector with a static password: the same server, role and token. The two
 // take turns, and the ratio is the median over all pairs.
-func BenchmarkConnect(b *testing.B) {
+func BenchmarkConnector_Connect(b *testing.B) {
 	s := start(b, entrapgtest.Config{})
 	p := s.Tenant.NewUser("bench@contoso.example")
 	createRole(b, s, "", p)

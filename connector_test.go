@@ -18,7 +18,7 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-func TestFailingHookIsNoRefusedLogin(t *testing.T) {
+func TestConnector_HookErrorIsNotRejectedLogin(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	s := &pipeServer{}
 	broken := &pgconn.PgError{Severity: "ERROR", Code: "28000", Message: "of the hook"}
@@ -36,7 +36,7 @@ func TestFailingHookIsNoRefusedLogin(t *testing.T) {
 	}
 }
 
-func TestPoolLogsInAsTheIdentityBehindItsCredential(t *testing.T) {
+func TestConnector_LogsInAsIdentityOfCredential(t *testing.T) {
 	p := app(t, server())
 	db, c := open(t, server().DSN(), entrapg.WithCredential(p))
 	if user := sessionUser(t, db); user != p.Name {
@@ -48,7 +48,7 @@ func TestPoolLogsInAsTheIdentityBehindItsCredential(t *testing.T) {
 	}
 }
 
-func TestConnectionIsPgxsOwn(t *testing.T) {
+func TestConnector_ReturnsStdlibConn(t *testing.T) {
 	db, c := open(t, server().DSN(), entrapg.WithCredential(app(t, server())))
 	if _, ok := c.Driver().(*stdlib.Driver); !ok {
 		t.Errorf("Driver is a %T", c.Driver())
@@ -67,7 +67,7 @@ func TestConnectionIsPgxsOwn(t *testing.T) {
 	}
 }
 
-func TestOpenConnectionOutlivesItsToken(t *testing.T) {
+func TestConnector_OpenConnectionOutlivesToken(t *testing.T) {
 	s := start(t, entrapgtest.Config{TokenLife: 2 * time.Second})
 	db, c := open(t, s.DSN(), entrapg.WithCredential(app(t, s)))
 	conn, err := db.Conn(t.Context())
@@ -96,7 +96,7 @@ func TestOpenConnectionOutlivesItsToken(t *testing.T) {
 	}
 }
 
-func TestPoolOutlivesManyTokens(t *testing.T) {
+func TestConnector_OutlivesManyTokens(t *testing.T) {
 	s := start(t, entrapgtest.Config{TokenLife: time.Second})
 	db, c := open(t, s.DSN(), entrapg.WithCredential(app(t, s)))
 	db.SetMaxIdleConns(0) // a login for every query
@@ -110,7 +110,7 @@ func TestPoolOutlivesManyTokens(t *testing.T) {
 	}
 }
 
-func TestSecondHostIsUsedWhereTheFirstIsDown(t *testing.T) {
+func TestConnector_SecondHostIsUsedIfFirstIsDown(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -125,7 +125,7 @@ func TestSecondHostIsUsedWhereTheFirstIsDown(t *testing.T) {
 	}
 }
 
-func TestPgxsHooksAreInReach(t *testing.T) {
+func TestConnector_StdlibHooksRun(t *testing.T) {
 	var after, reset int
 	db, _ := open(t, server().DSN(), entrapg.WithCredential(app(t, server())), entrapg.WithStdlib(
 		stdlib.OptionAfterConnect(func(ctx context.Context, conn *pgx.Conn) error {
@@ -146,7 +146,7 @@ func TestPgxsHooksAreInReach(t *testing.T) {
 	}
 }
 
-func TestConnectionWhoseHookFailsIsClosed(t *testing.T) {
+func TestConnector_ConnectionIsClosedIfHookFails(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	p := app(t, s)
 	broken := errors.New("hook failed")
@@ -174,7 +174,7 @@ func TestConnectionWhoseHookFailsIsClosed(t *testing.T) {
 	}
 }
 
-func TestHooksOfTheConfigurationKeepWorking(t *testing.T) {
+func TestConnector_ConfigHooksRun(t *testing.T) {
 	var calls []string
 	db, _ := open(t, server().DSN(), entrapg.WithCredential(app(t, server())), entrapg.WithConnConfig(func(config *pgx.ConnConfig) {
 		if config.User != "" || config.Password != "" {
@@ -195,7 +195,7 @@ func TestHooksOfTheConfigurationKeepWorking(t *testing.T) {
 	}
 }
 
-func TestOneConnectorServesManyPoolsAtOnce(t *testing.T) {
+func TestConnector_IsSafeForConcurrentUse(t *testing.T) {
 	c := entrapg.NewConnector(server().DSN(), entrapg.WithCredential(app(t, server())))
 	defer c.Close()
 	var all sync.WaitGroup

@@ -30,7 +30,7 @@ func mustKind(name string) *credentialKind {
 	return k
 }
 
-func TestManagedIdentityOutsideAzureGivesUpInTimeAndSaysWhy(t *testing.T) {
+func TestCredential_ManagedIdentityOutsideAzureFailsInTime(t *testing.T) {
 	for _, name := range []string{"IDENTITY_ENDPOINT", "IMDS_ENDPOINT", "MSI_ENDPOINT"} {
 		t.Setenv(name, "")
 	}
@@ -63,7 +63,7 @@ func TestManagedIdentityOutsideAzureGivesUpInTimeAndSaysWhy(t *testing.T) {
 	}
 }
 
-func TestManagedIdentityThatKeepsACallerWaitingIsExplained(t *testing.T) {
+func TestCredential_ManagedIdentityTimeoutNamesCause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := managedIdentityOver(func(ctx context.Context, _, _ string) (net.Conn, error) {
 			<-ctx.Done()
@@ -79,7 +79,7 @@ func TestManagedIdentityThatKeepsACallerWaitingIsExplained(t *testing.T) {
 	})
 }
 
-func TestProxyIsNotAskedForIMDS(t *testing.T) {
+func TestCredential_IMDSRequestBypassesProxy(t *testing.T) {
 	t.Setenv("HTTP_PROXY", "http://proxy.example.com:3128")
 	transport := newHTTPClient(nil).Transport.(*http.Transport)
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://169.254.169.254/metadata/identity/oauth2/token", nil)

@@ -28,7 +28,7 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-func TestWithoutACredentialAzidentitysDefaultIsMadeAtTheFirstConnect(t *testing.T) {
+func TestCredential_DefaultIsCreatedAtFirstConnect(t *testing.T) {
 	p := server().Tenant.NewUser("cli@contoso.example")
 	createRole(t, server(), "", p)
 	token, err := p.GetToken(t.Context(), tokenOptions(databaseScope))
@@ -50,7 +50,7 @@ func TestWithoutACredentialAzidentitysDefaultIsMadeAtTheFirstConnect(t *testing.
 	}
 }
 
-func TestFailureOfTheDefaultCredentialSaysWhichAndWhy(t *testing.T) {
+func TestCredential_DefaultFailureNamesCredentialAndCause(t *testing.T) {
 	t.Setenv("AZURE_TOKEN_CREDENTIALS", "AzureCLICredential")
 	azureCLI(t, `echo "ERROR: Please run 'az login' to setup account." >&2; exit 1`)
 	var token *entrapg.TokenError
@@ -59,7 +59,7 @@ func TestFailureOfTheDefaultCredentialSaysWhichAndWhy(t *testing.T) {
 	}
 }
 
-func TestDefaultCredentialThatCannotBeMadeIsATokenErrorAndTriedAgain(t *testing.T) {
+func TestCredential_FailedCreationIsTokenErrorAndRetried(t *testing.T) {
 	p := server().Tenant.NewUser("later@contoso.example")
 	createRole(t, server(), "", p)
 	token, err := p.GetToken(t.Context(), tokenOptions(databaseScope))
@@ -77,7 +77,7 @@ func TestDefaultCredentialThatCannotBeMadeIsATokenErrorAndTriedAgain(t *testing.
 	mustConnect(t, c)
 }
 
-func TestTwentyColdCallersLeaveByTheirOwnDeadlinesWhileTheAzureCLIRuns(t *testing.T) {
+func TestCredential_CallersLeaveAtTheirDeadlinesWhileAzureCLIRuns(t *testing.T) {
 	p := server().Tenant.NewUser("slow.cli@contoso.example")
 	createRole(t, server(), "", p)
 	token, err := p.GetToken(t.Context(), tokenOptions(databaseScope))
@@ -167,9 +167,9 @@ func ways() map[string]way {
 	}
 }
 
-// TestEveryCredential takes each of azidentity's credentials through a program's
+// TestCredential_EveryKindSurvivesRefreshAndOutage takes each of azidentity's credentials through a program's
 // life, with a tenant of its own, and a real PostgreSQL.
-func TestEveryCredential(t *testing.T) {
+func TestCredential_EveryKindSurvivesRefreshAndOutage(t *testing.T) {
 	for name, w := range ways() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -359,7 +359,7 @@ func withLogin(t *testing.T, dsn, user, password, more string) string {
 	return u.String() + more
 }
 
-func TestWithoutEntraTheDSNsOwnPasswordLogsIn(t *testing.T) {
+func TestNone_LogsInWithPasswordOfDSN(t *testing.T) {
 	localRole(t, "developer", "correct horse")
 	dsn := withLogin(t, server().DSN(), "developer", "correct horse", "&entra_credential=none")
 	db := openByName(t, dsn)
@@ -381,7 +381,7 @@ func TestWithoutEntraTheDSNsOwnPasswordLogsIn(t *testing.T) {
 	}
 }
 
-func TestWithoutEntraAWrongPasswordIsExplainedAndTriedOnce(t *testing.T) {
+func TestNone_WrongPasswordHasHintAndIsNotRetried(t *testing.T) {
 	localRole(t, "forgetful", "correct horse")
 	c := entrapg.NewConnector(withLogin(t, server().DSN(), "forgetful", "hunter2", "&entra_credential=none"))
 	defer c.Close()
@@ -401,7 +401,7 @@ func TestWithoutEntraAWrongPasswordIsExplainedAndTriedOnce(t *testing.T) {
 	}
 }
 
-func TestWithoutEntraPasswordsAreFoundWherePgxFindsThem(t *testing.T) {
+func TestNone_PasswordComesFromPassfileOrPGPASSWORD(t *testing.T) {
 	localRole(t, "keeper", "correct horse")
 	dsn := strings.Replace(server().DSN(), "postgres://", "postgres://keeper@", 1) + "&entra_credential=none"
 	passfile := filepath.Join(t.TempDir(), "pgpass")
@@ -418,14 +418,14 @@ func TestWithoutEntraPasswordsAreFoundWherePgxFindsThem(t *testing.T) {
 	})
 }
 
-func TestWithoutEntraTheUserHasToBeSet(t *testing.T) {
+func TestNone_UserMustBeSet(t *testing.T) {
 	var username *entrapg.UsernameError
 	if err := connect(t, entrapg.NewConnector("host=127.0.0.1 entra_credential=none password=p")); !errors.As(err, &username) || !strings.Contains(err.Error(), "user=") {
 		t.Errorf("got %v, want a UsernameError, and not the operating system's user", err)
 	}
 }
 
-func TestWithoutEntraPlaintextGoesWhereTheDSNSendsItButNotToAzure(t *testing.T) {
+func TestNone_TLSIsOptionalExceptForAzure(t *testing.T) {
 	for dsn, safe := range map[string]bool{
 		"host=postgres sslmode=disable":          true, // another container
 		"host=postgres sslmode=prefer":           true,
@@ -448,9 +448,9 @@ func TestWithoutEntraPlaintextGoesWhereTheDSNSendsItButNotToAzure(t *testing.T) 
 	}
 }
 
-// TestPasswordOfPostgreSQLsOwnShowsNowhere leaves out pgx's whole configuration,
+// TestNone_PasswordIsInNoRenderedValue leaves out pgx's whole configuration,
 // which keeps the DSN: SECURITY.md says so.
-func TestPasswordOfPostgreSQLsOwnShowsNowhere(t *testing.T) {
+func TestNone_PasswordIsInNoRenderedValue(t *testing.T) {
 	const password = "correct-horse-battery-staple-and-some-more"
 	localRole(t, "secretive", password)
 	out := &rendered{}

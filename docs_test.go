@@ -14,10 +14,10 @@ import (
 
 var goBlock = regexp.MustCompile("(?ms)^```go\n(.*?)^```$")
 
-// TestGoCodeInTheDocumentationCompilesAndItsTestsPass takes every Go block of
+// TestDocs_GoCodeCompilesAndItsTestsPass takes every Go block of
 // the README and docs as a file of a module of its own, as a reader would. Its
 // requirements are this module's.
-func TestGoCodeInTheDocumentationCompilesAndItsTestsPass(t *testing.T) {
+func TestDocs_GoCodeCompilesAndItsTestsPass(t *testing.T) {
 	root, err := filepath.Abs(".")
 	if err != nil {
 		t.Fatal(err)
@@ -72,9 +72,9 @@ func TestGoCodeInTheDocumentationCompilesAndItsTestsPass(t *testing.T) {
 	}
 }
 
-// TestRequirementsAreThoseOnTheList fails when the module gains a requirement
+// TestDocs_RequirementsMatchList fails when the module gains a requirement
 // that nobody has decided on.
-func TestRequirementsAreThoseOnTheList(t *testing.T) {
+func TestDocs_RequirementsMatchList(t *testing.T) {
 	mod, err := os.ReadFile("go.mod")
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +103,7 @@ func TestRequirementsAreThoseOnTheList(t *testing.T) {
 	}
 }
 
-func TestLibraryImportsNeitherTestingNorItsOwnTestServer(t *testing.T) {
+func TestDocs_LibraryImportsNoTestPackage(t *testing.T) {
 	for _, test := range []struct{ pkg, forbidden string }{
 		{".", "testing"},
 		{".", "github.com/entrapg/entrapg/entrapgtest"},
@@ -124,8 +124,8 @@ var (
 	testHere  = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)[A-Z]\w+)\(`)
 )
 
-// TestPromisesAreHeldByTestsThatExist looks for the tests that SECURITY.md names.
-func TestPromisesAreHeldByTestsThatExist(t *testing.T) {
+// TestDocs_TestsNamedInSecurityPolicyExist looks for the tests that SECURITY.md names.
+func TestDocs_TestsNamedInSecurityPolicyExist(t *testing.T) {
 	exist := map[string]bool{}
 	for _, pattern := range []string{"*_test.go", "internal/*/*_test.go", "entrapgtest/*_test.go"} {
 		files, err := filepath.Glob(pattern)

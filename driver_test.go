@@ -9,7 +9,7 @@ import (
 	"github.com/entrapg/entrapg"
 )
 
-func TestSQLOpenReportsABadDSNAtOnce(t *testing.T) {
+func TestDriver_OpenReportsInvalidDSN(t *testing.T) {
 	var config *entrapg.ConfigError
 	if db, err := sql.Open("entrapg", "host=db.example.com sslmode=prefer"); !errors.As(err, &config) || config.Setting != "sslmode" {
 		t.Errorf("got %v and %v, want a ConfigError for sslmode", db, err)
@@ -17,7 +17,7 @@ func TestSQLOpenReportsABadDSNAtOnce(t *testing.T) {
 }
 
 // Libraries that wrap drivers look them up like this.
-func TestDriverIsFoundByItsNameAloneAndKeepsItsRules(t *testing.T) {
+func TestDriver_OpensByNameAndAppliesRules(t *testing.T) {
 	t.Setenv("PGHOST", "db.example.com")
 	t.Setenv("PGSSLMODE", "prefer")
 	db, err := sql.Open("entrapg", "")

@@ -14,7 +14,7 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-func TestWrongIdentityIsRefusedOnceWithAHint(t *testing.T) {
+func TestErrors_WrongIdentityIsLoginErrorWithHint(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	owner := app(t, s)
 	mallory := s.Tenant.NewUserAssignedIdentity("mallory")
@@ -33,7 +33,7 @@ func TestWrongIdentityIsRefusedOnceWithAHint(t *testing.T) {
 	}
 }
 
-func TestRoleThatIsNotMappedIsExplained(t *testing.T) {
+func TestErrors_UnmappedRoleHasHint(t *testing.T) {
 	p := server().Tenant.NewUser("nobody@contoso.example")
 	db, _ := open(t, server().DSN(), entrapg.WithCredential(p))
 	err := db.PingContext(t.Context())
@@ -43,7 +43,7 @@ func TestRoleThatIsNotMappedIsExplained(t *testing.T) {
 	}
 }
 
-func TestUnreachableServerIsPgxsErrorWithoutTheToken(t *testing.T) {
+func TestErrors_UnreachableServerIsConnectErrorWithoutToken(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -61,7 +61,7 @@ func TestUnreachableServerIsPgxsErrorWithoutTheToken(t *testing.T) {
 	}
 }
 
-func TestWhatAzureSaysComesWithAHint(t *testing.T) {
+func TestErrors_AzureMessagesHaveHints(t *testing.T) {
 	for _, test := range []struct{ code, message, hint string }{
 		{"28000", "The access token has expired. Acquire a new token and try again.", "clock"},
 		{"28000", "THE ACCESS TOKEN HAS EXPIRED. Please acquire a new token and retry.", "clock"},

@@ -27,7 +27,7 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-func TestServerThatTellsNoEndOrNonsenseIsLeft(t *testing.T) {
+func TestLogin_EndlessOrMalformedRepliesEndLogin(t *testing.T) {
 	const large = 1 << 30
 	huge := func(kind byte, n uint32) []byte {
 		return append(binary.BigEndian.AppendUint32([]byte{kind}, n), make([]byte, 64)...)
@@ -83,7 +83,7 @@ func TestServerThatTellsNoEndOrNonsenseIsLeft(t *testing.T) {
 	}
 }
 
-func TestServerThatRefusesEverybodyIsNotStormed(t *testing.T) {
+func TestLogin_ServerThatAlwaysRejectsIsNotRetriedWithoutBackoff(t *testing.T) {
 	i := newImpostor(t, attack{say: tellNoEntry})
 	c := entrapg.NewConnector(bubbleDSN, entrapg.WithCredential(&numbered{life: time.Hour}), entrapg.WithLogger(nil), i.option())
 	defer c.Close()
@@ -99,7 +99,7 @@ func TestServerThatRefusesEverybodyIsNotStormed(t *testing.T) {
 	}
 }
 
-func TestServerThatWantsSomethingElseThanATokenIsExplained(t *testing.T) {
+func TestLogin_OtherAuthMethodHasHint(t *testing.T) {
 	for name, hint := range map[string]string{"MD5": "mapped", "SCRAM": "mapped", "trust": "entra_credential=none"} {
 		n := slices.IndexFunc(attacks, func(a namedAttack) bool { return a.name == name })
 		i := newImpostor(t, attacks[n].attack)
@@ -118,7 +118,7 @@ func TestServerThatWantsSomethingElseThanATokenIsExplained(t *testing.T) {
 	mustConnect(t, entrapg.NewConnector(bubbleDSN+" require_auth=none,password", entrapg.WithCredential(&numbered{life: time.Hour}), i.option()))
 }
 
-func TestLimitOfALoginIsNotASessions(t *testing.T) {
+func TestLogin_SizeLimitDoesNotApplyToSession(t *testing.T) {
 	db, _ := open(t, server().DSN(), entrapg.WithCredential(app(t, server())))
 	var long string
 	if err := db.QueryRowContext(t.Context(), "select repeat('x', 3000000)").Scan(&long); err != nil || len(long) != 3_000_000 {
@@ -126,7 +126,7 @@ func TestLimitOfALoginIsNotASessions(t *testing.T) {
 	}
 }
 
-func TestLoginCutAtAnyStageIsAnErrorAndTheNextOneSucceeds(t *testing.T) {
+func TestLogin_CutAtAnyStageIsErrorAndNextLoginSucceeds(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	db, c := open(t, s.DSN(), entrapg.WithCredential(app(t, s)))
 	db.SetMaxIdleConns(0)
@@ -149,7 +149,7 @@ func TestLoginCutAtAnyStageIsAnErrorAndTheNextOneSucceeds(t *testing.T) {
 	}
 }
 
-func TestCallersDeadlineEndsALoginThatTheServerKeepsWaiting(t *testing.T) {
+func TestLogin_CallerDeadlineEndsWaitForServer(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	db, _ := open(t, s.DSN(), entrapg.WithCredential(app(t, s)))
 	s.SetFaults(entrapgtest.Faults{LoginDelay: time.Minute})
@@ -166,7 +166,7 @@ func (tracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQuery
 
 func (tracer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
-func TestNothingThatCanBeRenderedShowsAToken(t *testing.T) {
+func TestLogin_TokenIsInNoRenderedValue(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	p := app(t, s)
 	var mu sync.Mutex
@@ -252,9 +252,9 @@ func TestNothingThatCanBeRenderedShowsAToken(t *testing.T) {
 	out.hides(t, tokens...)
 }
 
-// TestFailureOfACredentialShowsNeitherTokenNorSecret tries the ways in which a
+// TestLogin_CredentialFailureOmitsTokenAndSecret tries the ways in which a
 // credential fails, one that blows up with the token in its hands among them.
-func TestFailureOfACredentialShowsNeitherTokenNorSecret(t *testing.T) {
+func TestLogin_CredentialFailureOmitsTokenAndSecret(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	p := s.Tenant.NewServicePrincipal("secretive")
 	nobody := s.Tenant.NewServicePrincipal("nobody")
@@ -314,7 +314,7 @@ func TestFailureOfACredentialShowsNeitherTokenNorSecret(t *testing.T) {
 	out.hides(t, token.Token, p.ClientSecret, wrong)
 }
 
-func TestServerThatRepeatsTheTokenInItsErrorIsNotQuoted(t *testing.T) {
+func TestLogin_TokenRepeatedByServerIsRedacted(t *testing.T) {
 	value := strings.Repeat("0123456789abcdef", 300) // of which servers may repeat a part
 	credential := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
 		return azcore.AccessToken{Token: value, ExpiresOn: time.Now().Add(time.Hour)}, nil
@@ -339,7 +339,7 @@ func TestServerThatRepeatsTheTokenInItsErrorIsNotQuoted(t *testing.T) {
 	}
 }
 
-func TestConfigurationOfAnOpenConnectionHandsOutNoToken(t *testing.T) {
+func TestLogin_ConfigOfOpenConnectionHasNoToken(t *testing.T) {
 	s := &pipeServer{}
 	c := entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(&numbered{life: time.Hour}))
 	conn, err := c.Connect(t.Context())
@@ -366,7 +366,7 @@ func TestConfigurationOfAnOpenConnectionHandsOutNoToken(t *testing.T) {
 	}
 }
 
-func TestCredentialThatShowsItsTokenInAnErrorIsNotQuoted(t *testing.T) {
+func TestLogin_TokenInCredentialErrorIsRedacted(t *testing.T) {
 	credential := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
 		return azcore.AccessToken{Token: "canary"}, errors.New("cannot keep canary")
 	})
@@ -376,7 +376,7 @@ func TestCredentialThatShowsItsTokenInAnErrorIsNotQuoted(t *testing.T) {
 	}
 }
 
-func TestAnswerThatCannotBeReadIsNotQuotedForTheTokenInIt(t *testing.T) {
+func TestLogin_TokenInUnreadableResponseIsRedacted(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	s.SetFaults(entrapgtest.Faults{Entra: entrapgtest.EntraGarbles})
 	for name, credential := range map[string]azcore.TokenCredential{
@@ -395,7 +395,7 @@ func TestAnswerThatCannotBeReadIsNotQuotedForTheTokenInIt(t *testing.T) {
 	}
 }
 
-func TestServerThatAsksByOAUTHBEARERGetsTheSameToken(t *testing.T) {
+func TestLogin_OAUTHBEARERSendsSameToken(t *testing.T) {
 	s := start(t, entrapgtest.Config{OAuth: true})
 	p := app(t, s)
 	if err := newPool(t, poolConfig(t, s.DSN(), entrapg.WithCredential(p))).Ping(t.Context()); err != nil {
@@ -416,7 +416,7 @@ func TestServerThatAsksByOAUTHBEARERGetsTheSameToken(t *testing.T) {
 	}
 }
 
-func TestRefusalByOAUTHBEARERIsALoginErrorWithAHint(t *testing.T) {
+func TestLogin_OAUTHBEARERRejectionHasHint(t *testing.T) {
 	s := start(t, entrapgtest.Config{OAuth: true})
 	owner := app(t, s)
 	db, _ := open(t, s.DSN()+"&user="+owner.Name, entrapg.WithCredential(s.Tenant.NewUserAssignedIdentity("mallory")))
@@ -427,7 +427,7 @@ func TestRefusalByOAUTHBEARERIsALoginErrorWithAHint(t *testing.T) {
 	}
 }
 
-func TestOpenConnectionGivesNoTokenToWhoAsksLater(t *testing.T) {
+func TestLogin_OpenConnectionProvidesNoOAUTHBEARERToken(t *testing.T) {
 	s := start(t, entrapgtest.Config{OAuth: true})
 	db, _ := open(t, s.DSN(), entrapg.WithCredential(app(t, s)))
 	conn, err := db.Conn(t.Context())
@@ -447,7 +447,7 @@ func TestOpenConnectionGivesNoTokenToWhoAsksLater(t *testing.T) {
 	}
 }
 
-func TestServerThatSaysNothingIsGivenUpAfterHalfAMinute(t *testing.T) {
+func TestLogin_SilentServerTimesOutAfter30Seconds(t *testing.T) {
 	const tokenWait = 20 * time.Second // does not count
 	for _, test := range []struct {
 		dsn  string

@@ -18,7 +18,7 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-func TestPgxpoolReplacesARefusedTokenHoweverOftenThatHappens(t *testing.T) {
+func TestPool_RejectedTokensAreReplacedEveryTime(t *testing.T) {
 	credential := &numbered{life: 24 * time.Hour}
 	synctest.Test(t, func(t *testing.T) {
 		s := &pipeServer{}
@@ -53,7 +53,7 @@ func TestPgxpoolReplacesARefusedTokenHoweverOftenThatHappens(t *testing.T) {
 	})
 }
 
-func TestOnePoolsHopelessUserDoesNotCostAnothersTokens(t *testing.T) {
+func TestPool_RejectedUserDoesNotExhaustTokensOfOthers(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	synctest.Test(t, func(t *testing.T) {
 		bad := &pipeServer{refuse: refuseEverything}
@@ -89,7 +89,7 @@ func TestOnePoolsHopelessUserDoesNotCostAnothersTokens(t *testing.T) {
 	})
 }
 
-func TestPgxpoolGivesASilentServerUpAfterHalfAMinute(t *testing.T) {
+func TestPool_SilentServerTimesOutAfter30Seconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pool, err := pgxpool.NewWithConfig(context.Background(), poolConfig(t, bubbleDSN, silent(), entrapg.WithCredential(&numbered{life: time.Hour})))
 		if err != nil {
@@ -103,7 +103,7 @@ func TestPgxpoolGivesASilentServerUpAfterHalfAMinute(t *testing.T) {
 	})
 }
 
-func TestPgxpoolLogsInWithTokensThatTurnOver(t *testing.T) {
+func TestPool_OutlivesManyTokens(t *testing.T) {
 	s := start(t, entrapgtest.Config{TokenLife: 2 * time.Second})
 	p := app(t, s)
 	config := poolConfig(t, s.DSN()+"&pool_max_conns=7&pool_max_conn_lifetime=50ms&pool_health_check_period=20ms", entrapg.WithCredential(p))
@@ -129,7 +129,7 @@ func TestPgxpoolLogsInWithTokensThatTurnOver(t *testing.T) {
 	}
 }
 
-func TestPgxpoolDropsARefusedToken(t *testing.T) {
+func TestPool_RejectedTokenIsReplacedAtNextConnect(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	pool := newPool(t, poolConfig(t, s.DSN(), entrapg.WithCredential(app(t, s))))
 	if err := pool.Ping(t.Context()); err != nil {
@@ -153,7 +153,7 @@ func TestPgxpoolDropsARefusedToken(t *testing.T) {
 	}
 }
 
-func TestPgxpoolsOwnHooksKeepWorking(t *testing.T) {
+func TestPool_HooksRun(t *testing.T) {
 	config := poolConfig(t, server().DSN(), entrapg.WithCredential(app(t, server())))
 	before := config.BeforeConnect
 	var called []string
@@ -170,7 +170,7 @@ func TestPgxpoolsOwnHooksKeepWorking(t *testing.T) {
 	}
 }
 
-func TestPlainPgxConnectionLogsInByThePoolsHook(t *testing.T) {
+func TestPool_BeforeConnectWorksForPlainPgx(t *testing.T) {
 	config := poolConfig(t, server().DSN(), entrapg.WithCredential(app(t, server())))
 	c := config.ConnConfig.Copy()
 	if err := config.BeforeConnect(t.Context(), c); err != nil {
@@ -186,7 +186,7 @@ func TestPlainPgxConnectionLogsInByThePoolsHook(t *testing.T) {
 	}
 }
 
-func TestPgxpoolReportsWhatIsWrongAtOnce(t *testing.T) {
+func TestPool_PoolConfigReportsInvalidSetting(t *testing.T) {
 	var config *entrapg.ConfigError
 	for setting, dsn := range map[string]string{
 		"password":       "host=db.example.com password=hunter2",
@@ -203,7 +203,7 @@ func TestPgxpoolReportsWhatIsWrongAtOnce(t *testing.T) {
 	}
 }
 
-func TestPgxpoolWithoutATokenDialsNothing(t *testing.T) {
+func TestPool_DoesNotDialWithoutToken(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	p := app(t, s)
 	s.SetFaults(entrapgtest.Faults{EntraDown: true})
@@ -216,7 +216,7 @@ func TestPgxpoolWithoutATokenDialsNothing(t *testing.T) {
 	}
 }
 
-func TestPgxpoolsConfigurationCannotBeMadeUnsafeAfterwards(t *testing.T) {
+func TestPool_TLSAndAuthRulesApplyToLaterChanges(t *testing.T) {
 	for name, spoil := range map[string]func(*pgx.ConnConfig){
 		"no TLS":               func(c *pgx.ConnConfig) { c.TLSConfig = nil },
 		"a fallback to none":   func(c *pgx.ConnConfig) { c.Fallbacks = []*pgconn.FallbackConfig{{Host: "db.example.com", Port: 5432}} },
@@ -241,7 +241,7 @@ func TestPgxpoolsConfigurationCannotBeMadeUnsafeAfterwards(t *testing.T) {
 	}
 }
 
-func TestPgxpoolsConfigurationTakesNoPasswordAfterwards(t *testing.T) {
+func TestPool_PasswordSetLaterIsConfigError(t *testing.T) {
 	for _, dsn := range []string{"host=127.0.0.1 user=app sslmode=disable", "host=127.0.0.1 user=app sslmode=disable entra_credential=none password=p"} {
 		s := &pipeServer{}
 		config := poolConfig(t, dsn, s.options())
@@ -253,7 +253,7 @@ func TestPgxpoolsConfigurationTakesNoPasswordAfterwards(t *testing.T) {
 	}
 }
 
-func TestPgxpoolLogsInAsTheUserOfItsConfiguration(t *testing.T) {
+func TestPool_LogsInAsUserOfConfig(t *testing.T) {
 	alice := server().Tenant.NewUser("alice.pool@contoso.example")
 	createRole(t, server(), "", alice)
 	createRole(t, server(), "other name of alice", alice)

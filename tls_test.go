@@ -31,7 +31,7 @@ func at(addr string) entrapg.Option {
 	})
 }
 
-func TestAzureHostIsReachedUnderRequireWhereItsCertificateVerifies(t *testing.T) {
+func TestTLS_AzureHostIsReachedUnderEverySSLModeThatVerifies(t *testing.T) {
 	_, port, _ := net.SplitHostPort(server().Addr())
 	for _, sslmode := range []string{"", "sslmode=require", "sslmode=verify-ca", "sslmode=verify-full"} {
 		dsn := "host=" + azureName + " port=" + port + " dbname=postgres sslrootcert=" + quote(server().CAFile()) + " " + sslmode
@@ -40,7 +40,7 @@ func TestAzureHostIsReachedUnderRequireWhereItsCertificateVerifies(t *testing.T)
 	}
 }
 
-func TestServerWithACertificateOfAnotherAuthorityIsRefused(t *testing.T) {
+func TestTLS_CertificateOfUnknownAuthorityIsRejected(t *testing.T) {
 	another := start(t, entrapgtest.Config{})
 	dsn := strings.Replace(another.DSN(), another.Addr(), server().Addr(), 1)
 	db, _ := open(t, dsn, entrapg.WithCredential(app(t, server())))
@@ -50,7 +50,7 @@ func TestServerWithACertificateOfAnotherAuthorityIsRefused(t *testing.T) {
 	}
 }
 
-func TestServerWithoutTLSGetsNoToken(t *testing.T) {
+func TestTLS_ServerWithoutTLSGetsNoToken(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	p := app(t, s)
 	s.SetFaults(entrapgtest.Faults{NoTLS: true})
@@ -63,7 +63,7 @@ func TestServerWithoutTLSGetsNoToken(t *testing.T) {
 	}
 }
 
-func TestRootsAndServerNameCanBeSetByCode(t *testing.T) {
+func TestTLS_RootsAndServerNameCanBeSetByCode(t *testing.T) {
 	pem, err := os.ReadFile(server().CAFile())
 	if err != nil {
 		t.Fatal(err)
@@ -89,7 +89,7 @@ func TestRootsAndServerNameCanBeSetByCode(t *testing.T) {
 	}
 }
 
-func TestVerificationCannotBeTurnedOffByAccident(t *testing.T) {
+func TestTLS_VerificationCannotBeTurnedOffByCode(t *testing.T) {
 	insecure := entrapg.WithConnConfig(func(c *pgx.ConnConfig) {
 		c.TLSConfig = &tls.Config{InsecureSkipVerify: true}
 		for _, f := range c.Fallbacks {
@@ -107,7 +107,7 @@ func TestVerificationCannotBeTurnedOffByAccident(t *testing.T) {
 	}
 }
 
-func TestUnixSocketWithoutTLSWorksWhereSSLModeIsDisable(t *testing.T) {
+func TestTLS_UnixSocketWorksWithSSLModeDisable(t *testing.T) {
 	admin, err := pgx.ParseConfig(server().AdminDSN())
 	if err != nil {
 		t.Fatal(err)
@@ -124,7 +124,7 @@ func TestUnixSocketWithoutTLSWorksWhereSSLModeIsDisable(t *testing.T) {
 	}
 }
 
-func TestPlaintextOnLoopbackIsPossibleAndTheServersRefusalExplained(t *testing.T) {
+func TestTLS_PlaintextOnLoopbackIsAllowedAndRejectionHasHint(t *testing.T) {
 	host, port, _ := net.SplitHostPort(server().Addr())
 	db, _ := open(t, "host="+host+" port="+port+" sslmode=disable", entrapg.WithCredential(app(t, server())))
 	err := db.PingContext(t.Context())
@@ -224,7 +224,7 @@ func compare(t *testing.T, got, want string) {
 	}
 }
 
-func TestAttackerSeesTheTokenOnlyWhereTheUserAskedForNoVerification(t *testing.T) {
+func TestTLS_AttackerGetsTokenOnlyWithoutVerification(t *testing.T) {
 	token := "canary." + rand.Text() + ".canary"
 	credential := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
 		return azcore.AccessToken{Token: token, ExpiresOn: time.Now().Add(time.Hour)}, nil
@@ -271,7 +271,7 @@ trust            loopback hello   user    -       -       user    hello   hello
 `)
 }
 
-func TestAttackerSeesThePasswordOnlyWhereTheUserAskedForNoVerification(t *testing.T) {
+func TestTLS_AttackerGetsPasswordOnlyWithoutVerification(t *testing.T) {
 	const password = "correct-horse-battery"
 	got := table(t, "entra_credential=none password="+password, password)
 	compare(t, got, `
@@ -315,7 +315,7 @@ trust            loopback hello   user!   user!   user!   user!   hello   hello
 `)
 }
 
-func TestRootsAreTheSystemsUnlessTheyAreChosen(t *testing.T) {
+func TestTLS_SystemRootsAreUsedUnlessSet(t *testing.T) {
 	home := t.TempDir()
 	t.Setenv("HOME", home)
 	pem, err := os.ReadFile(server().CAFile())

@@ -23,9 +23,9 @@ func (c *onClock) GetToken(context.Context, policy.TokenRequestOptions) (azcore.
 	return azcore.AccessToken{Token: "t" + string(rune('0'+c.calls)), ExpiresOn: c.now().Add(time.Hour)}, nil
 }
 
-// TestClockThatJumpsFailsNobody says how many tokens are requested after the
+// TestToken_ClockJumpFailsNoLogin says how many tokens are requested after the
 // machine's clock has jumped and then gone back to where it was. No login fails.
-func TestClockThatJumpsFailsNobody(t *testing.T) {
+func TestToken_ClockJumpFailsNoLogin(t *testing.T) {
 	for _, test := range []struct {
 		jump         time.Duration
 		after, again int // tokens requested in all, after the jump and after the way back
@@ -64,7 +64,7 @@ func TestClockThatJumpsFailsNobody(t *testing.T) {
 	}
 }
 
-func TestClockThatIsSetBackDoesNotProlongThePauseAfterHungCalls(t *testing.T) {
+func TestToken_ClockSetBackDoesNotExtendBackoffAfterHungCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		jump := time.Duration(0)
 		release := make(chan struct{})
@@ -101,7 +101,7 @@ func afterSleep(t *testing.T, slept time.Duration) time.Time {
 	return after
 }
 
-func TestLaptopThatSleptAsksForANewToken(t *testing.T) {
+func TestToken_ExpiresWhileMachineSleeps(t *testing.T) {
 	credential := &oneHour{}
 	clock := time.Now
 	s := sourceOn(credential, func() time.Time { return clock() })
@@ -115,7 +115,7 @@ func TestLaptopThatSleptAsksForANewToken(t *testing.T) {
 	}
 }
 
-func TestClockThatIsSetBackProlongsNoPause(t *testing.T) {
+func TestToken_ClockSetBackDoesNotExtendBackoffAfterRejection(t *testing.T) {
 	credential := &oneHour{}
 	clock := time.Now
 	s := sourceOn(credential, func() time.Time { return clock() })
@@ -137,7 +137,7 @@ func TestClockThatIsSetBackProlongsNoPause(t *testing.T) {
 	}
 }
 
-func TestConnectorsThatAreDroppedWithoutCloseLeaveNothingBehind(t *testing.T) {
+func TestToken_ConnectorsDroppedWithoutCloseReleaseSource(t *testing.T) {
 	credential := &oneHour{}
 	for range 10 {
 		NewConnector("host=127.0.0.1 user=app sslmode=disable", WithCredential(credential))

@@ -21,7 +21,7 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-func TestTokenIsReplacedInTheBackgroundFiveMinutesBeforeItExpires(t *testing.T) {
+func TestToken_IsRefreshedInBackgroundFiveMinutesBeforeExpiry(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		mustConnect(t, c)
@@ -44,7 +44,7 @@ func TestTokenIsReplacedInTheBackgroundFiveMinutesBeforeItExpires(t *testing.T) 
 	})
 }
 
-func TestShortLivedTokenIsReplacedInItsLastQuarter(t *testing.T) {
+func TestToken_ShortLivedTokenIsRefreshedInLastQuarter(t *testing.T) {
 	credential := &numbered{life: 8 * time.Second}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, _ *pipeServer) {
 		mustConnect(t, c)
@@ -63,7 +63,7 @@ func TestShortLivedTokenIsReplacedInItsLastQuarter(t *testing.T) {
 	})
 }
 
-func TestTokenIsReplacedFromRefreshOnWhereTheCredentialSetsIt(t *testing.T) {
+func TestToken_IsRefreshedAtRefreshOnIfSet(t *testing.T) {
 	calls := 0
 	credential := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
 		calls++
@@ -87,7 +87,7 @@ func TestTokenIsReplacedFromRefreshOnWhereTheCredentialSetsIt(t *testing.T) {
 	})
 }
 
-func TestNobodyWaitsWhileAUsableTokenIsAtHand(t *testing.T) {
+func TestToken_CallersDoNotWaitWhileTokenIsUsable(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		mustConnect(t, c)
@@ -116,7 +116,7 @@ func TestNobodyWaitsWhileAUsableTokenIsAtHand(t *testing.T) {
 	})
 }
 
-func TestManyColdConnectionsShareOneRequest(t *testing.T) {
+func TestToken_1000ColdConnectionsShareOneRequest(t *testing.T) {
 	credential := &numbered{life: time.Hour, delay: time.Second}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, _ *pipeServer) {
 		var all sync.WaitGroup
@@ -135,7 +135,7 @@ func TestManyColdConnectionsShareOneRequest(t *testing.T) {
 	})
 }
 
-func TestWaiterLeavesOnItsOwnContextAndTheOthersAreServed(t *testing.T) {
+func TestToken_WaiterLeavesAtItsDeadlineAndRequestContinues(t *testing.T) {
 	credential := &numbered{life: time.Hour, delay: 10 * time.Second}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, _ *pipeServer) {
 		start := time.Now()
@@ -166,7 +166,7 @@ func TestWaiterLeavesOnItsOwnContextAndTheOthersAreServed(t *testing.T) {
 	})
 }
 
-func TestRequestKeepsTheValuesOfItsCallersContext(t *testing.T) {
+func TestToken_RequestKeepsValuesOfCallerContext(t *testing.T) {
 	type key struct{}
 	var got any
 	credential := credentialFunc(func(ctx context.Context, _ string) (azcore.AccessToken, error) {
@@ -185,7 +185,7 @@ func TestRequestKeepsTheValuesOfItsCallersContext(t *testing.T) {
 	})
 }
 
-func TestCredentialThatNeverAnswersHoldsNobodyUpForLongerThanTheLimit(t *testing.T) {
+func TestToken_HungRequestTimesOutAndLateTokenIsCached(t *testing.T) {
 	var release chan struct{}
 	calls := 0
 	credential := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
@@ -217,7 +217,7 @@ func TestCredentialThatNeverAnswersHoldsNobodyUpForLongerThanTheLimit(t *testing
 	})
 }
 
-func TestEntraDownFailsNobodyWhileTheTokenIsValidAndIsNotHammered(t *testing.T) {
+func TestToken_OutageFailsNoLoginBeforeExpiryAndIsRetriedWithBackoff(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		mustConnect(t, c)
@@ -248,7 +248,7 @@ func TestEntraDownFailsNobodyWhileTheTokenIsValidAndIsNotHammered(t *testing.T) 
 	})
 }
 
-func TestFailedRefreshIsLoggedOnceWithoutTheToken(t *testing.T) {
+func TestToken_FailedRefreshIsLoggedOnceWithoutToken(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	synctest.Test(t, func(t *testing.T) {
 		var log strings.Builder
@@ -266,7 +266,7 @@ func TestFailedRefreshIsLoggedOnceWithoutTheToken(t *testing.T) {
 	})
 }
 
-func TestCredentialThatHandsBackTheSameTokenIsNotHammered(t *testing.T) {
+func TestToken_RefreshThatReturnsSameTokenIsRetriedWithBackoff(t *testing.T) {
 	credential := &numbered{life: time.Hour, frozen: true}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, _ *pipeServer) {
 		mustConnect(t, c)
@@ -281,7 +281,7 @@ func TestCredentialThatHandsBackTheSameTokenIsNotHammered(t *testing.T) {
 	})
 }
 
-func TestIdleConnectorAsksForNothing(t *testing.T) {
+func TestToken_IdleConnectorMakesNoRequests(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, _ *pipeServer) {
 		mustConnect(t, c)
@@ -293,7 +293,7 @@ func TestIdleConnectorAsksForNothing(t *testing.T) {
 	})
 }
 
-func TestRefusedCachedTokenIsReplacedAndTheLoginRetriedOnce(t *testing.T) {
+func TestToken_RejectedTokenIsReplacedAndLoginRetriedOnce(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		mustConnect(t, c)
@@ -308,7 +308,7 @@ func TestRefusedCachedTokenIsReplacedAndTheLoginRetriedOnce(t *testing.T) {
 	})
 }
 
-func TestRefusedLoginIsNeverTriedAThirdTime(t *testing.T) {
+func TestToken_LoginIsNeverRetriedTwice(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		mustConnect(t, c)
@@ -324,7 +324,7 @@ func TestRefusedLoginIsNeverTriedAThirdTime(t *testing.T) {
 	})
 }
 
-func TestRefusedLoginIsNotRetriedWithTheSameToken(t *testing.T) {
+func TestToken_LoginIsNotRetriedWithSameToken(t *testing.T) {
 	credential := &numbered{life: time.Hour, frozen: true}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		mustConnect(t, c)
@@ -338,7 +338,7 @@ func TestRefusedLoginIsNotRetriedWithTheSameToken(t *testing.T) {
 	})
 }
 
-func TestNewTokenThatIsRefusedIsNotReplacedOnTheSpot(t *testing.T) {
+func TestToken_RejectedNewTokenIsReplacedAtNextConnect(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		s.setRefuse(refuseAll("token-1"))
@@ -353,7 +353,7 @@ func TestNewTokenThatIsRefusedIsNotReplacedOnTheSpot(t *testing.T) {
 	})
 }
 
-func TestFailureOtherThanARefusalIsNotRetried(t *testing.T) {
+func TestToken_LoginIsRetriedOnlyAfterRejection(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		mustConnect(t, c)
@@ -369,13 +369,13 @@ func TestFailureOtherThanARefusalIsNotRetried(t *testing.T) {
 	})
 }
 
-func TestHopelessIdentityIsNotAskedForATokenByEveryConnection(t *testing.T) {
+func TestToken_RejectedIdentityCausesFewRequests(t *testing.T) {
 	for name, frozen := range map[string]bool{"new tokens": false, "a credential that caches": true} {
-		t.Run(name, func(t *testing.T) { testHopelessIdentity(t, &numbered{life: time.Hour, frozen: frozen}) })
+		t.Run(name, func(t *testing.T) { testRejectedIdentity(t, &numbered{life: time.Hour, frozen: frozen}) })
 	}
 }
 
-func testHopelessIdentity(t *testing.T, credential *numbered) {
+func testRejectedIdentity(t *testing.T, credential *numbered) {
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		s.setRefuse(refuseEverything)
 		for range 600 * 10 { // ten minutes, ten connections a second
@@ -395,7 +395,7 @@ func testHopelessIdentity(t *testing.T, credential *numbered) {
 	})
 }
 
-func TestManyConnectionsWithARevokedTokenShareOneReplacement(t *testing.T) {
+func TestToken_ConnectionsWithRevokedTokenShareOneRequest(t *testing.T) {
 	credential := &numbered{life: time.Hour, delay: time.Second}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		mustConnect(t, c)
@@ -415,7 +415,7 @@ func TestManyConnectionsWithARevokedTokenShareOneReplacement(t *testing.T) {
 	})
 }
 
-func TestRefusedTokenThatCannotBeReplacedGivesBothReasons(t *testing.T) {
+func TestToken_FailedReplacementReportsBothErrors(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		mustConnect(t, c)
@@ -431,7 +431,7 @@ func TestRefusedTokenThatCannotBeReplacedGivesBothReasons(t *testing.T) {
 	})
 }
 
-func TestCloseEndsARequestUnderWay(t *testing.T) {
+func TestToken_CloseEndsRequestInFlight(t *testing.T) {
 	credential := &numbered{life: time.Hour, delay: 20 * time.Second}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, _ *pipeServer) {
 		start := time.Now()
@@ -453,7 +453,7 @@ func TestCloseEndsARequestUnderWay(t *testing.T) {
 	})
 }
 
-func TestCredentialThatBlowsUpIsATokenErrorAndHoldsNobodyUp(t *testing.T) {
+func TestToken_PanicInCredentialIsTokenError(t *testing.T) {
 	for name, blowUp := range map[string]func(){
 		"panic":  func() { panic("boom") },
 		"Goexit": runtime.Goexit,
@@ -477,7 +477,7 @@ func TestCredentialThatBlowsUpIsATokenErrorAndHoldsNobodyUp(t *testing.T) {
 	}
 }
 
-func TestUselessTokenIsATokenErrorBeforeAnythingIsDialled(t *testing.T) {
+func TestToken_InvalidTokenIsTokenErrorBeforeDialing(t *testing.T) {
 	hour := func() time.Time { return time.Now().Add(time.Hour) }
 	for name, test := range map[string]struct {
 		token azcore.AccessToken
@@ -514,7 +514,7 @@ func TestUselessTokenIsATokenErrorBeforeAnythingIsDialled(t *testing.T) {
 	}
 }
 
-func TestRefusalByOneHostCostsNoTokenWhereAnotherAccepts(t *testing.T) {
+func TestToken_RejectionByOneHostIsIgnoredIfAnotherAccepts(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	synctest.Test(t, func(t *testing.T) {
 		s := &pipeServer{}
@@ -535,7 +535,7 @@ func TestRefusalByOneHostCostsNoTokenWhereAnotherAccepts(t *testing.T) {
 	})
 }
 
-func TestCredentialThatHangsForEverIsNotCalledAgainAndAgain(t *testing.T) {
+func TestToken_HungCredentialIsNotCalledRepeatedly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		credential := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
@@ -563,7 +563,7 @@ func TestCredentialThatHangsForEverIsNotCalledAgainAndAgain(t *testing.T) {
 	})
 }
 
-func TestCallerThatHasGivenUpAlreadyStartsNoRequest(t *testing.T) {
+func TestToken_CanceledCallerStartsNoRequest(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, _ *pipeServer) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -574,7 +574,7 @@ func TestCallerThatHasGivenUpAlreadyStartsNoRequest(t *testing.T) {
 	})
 }
 
-func Test200ColdConnectionsMakeOneTokenRequest(t *testing.T) {
+func TestToken_200ColdConnectionsShareOneRequest(t *testing.T) {
 	p := server().Tenant.NewUser("cold@contoso.example")
 	createRole(t, server(), "", p)
 	requests := 0
@@ -605,7 +605,7 @@ func Test200ColdConnectionsMakeOneTokenRequest(t *testing.T) {
 	}
 }
 
-func TestRevokedTokenIsReplacedWithoutAFailedQuery(t *testing.T) {
+func TestToken_RevokedTokenIsReplacedWithoutFailedQuery(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	db, c := open(t, s.DSN(), entrapg.WithCredential(app(t, s)))
 	db.SetMaxIdleConns(0)
@@ -629,7 +629,7 @@ func TestRevokedTokenIsReplacedWithoutAFailedQuery(t *testing.T) {
 	}
 }
 
-func TestRefusalByASecondHostCountsToo(t *testing.T) {
+func TestToken_RejectionBySecondHostIsRetried(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -650,7 +650,7 @@ func TestRefusalByASecondHostCountsToo(t *testing.T) {
 	}
 }
 
-func TestAThousandDSNsShareOneCredentialAndOneRequest(t *testing.T) {
+func TestToken_1000DSNsShareOneRequest(t *testing.T) {
 	s, dsn := tcpServer(t)
 	calls := azureCLI(t, azAnswer(forever))
 	var all sync.WaitGroup
@@ -672,7 +672,7 @@ func TestAThousandDSNsShareOneCredentialAndOneRequest(t *testing.T) {
 	}
 }
 
-func TestDSNsThatChooseDifferentlyShareNothing(t *testing.T) {
+func TestToken_DSNsWithDifferentCredentialsShareNothing(t *testing.T) {
 	_, dsn := tcpServer(t)
 	calls := azureCLI(t, azAnswer(forever))
 	for _, more := range []string{"", " entra_tenant_id=contoso.example", " entra_scope=api://other/.default"} {
@@ -685,7 +685,7 @@ func TestDSNsThatChooseDifferentlyShareNothing(t *testing.T) {
 	}
 }
 
-func TestTokenIsForgottenWhenTheLastPoolThatSharesItIsClosed(t *testing.T) {
+func TestToken_IsEvictedWhenLastPoolThatSharesItCloses(t *testing.T) {
 	_, dsn := tcpServer(t)
 	calls := azureCLI(t, azAnswer(forever))
 	dsn += " entra_credential=azurecli"
@@ -706,7 +706,7 @@ func TestTokenIsForgottenWhenTheLastPoolThatSharesItIsClosed(t *testing.T) {
 	}
 }
 
-func TestConnectorsThatAreGivenOneCredentialShareItsTokens(t *testing.T) {
+func TestToken_ConnectorsWithOneCredentialShareTokens(t *testing.T) {
 	credential := &numbered{life: time.Hour, delay: time.Second}
 	synctest.Test(t, func(t *testing.T) {
 		s := &pipeServer{}
@@ -734,7 +734,7 @@ func TestConnectorsThatAreGivenOneCredentialShareItsTokens(t *testing.T) {
 	})
 }
 
-func TestPoolConfigurationsShareACredentialsTokensToo(t *testing.T) {
+func TestToken_PoolConfigsWithOneCredentialShareTokens(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	s := &pipeServer{}
 	for range 3 {
@@ -750,7 +750,7 @@ func TestPoolConfigurationsShareACredentialsTokensToo(t *testing.T) {
 	}
 }
 
-func TestCredentialThatCannotBeComparedIsNotShared(t *testing.T) {
+func TestToken_IncomparableCredentialIsNotShared(t *testing.T) {
 	s := &pipeServer{}
 	calls := 0
 	credential := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
@@ -767,7 +767,7 @@ func TestCredentialThatCannotBeComparedIsNotShared(t *testing.T) {
 	}
 }
 
-func TestClosingOneOfTheConnectorsThatShareATokenLeavesTheOthersAlone(t *testing.T) {
+func TestToken_CloseDoesNotAffectOthersThatShareIt(t *testing.T) {
 	credential := &numbered{life: time.Hour, delay: 10 * time.Second}
 	synctest.Test(t, func(t *testing.T) {
 		s := &pipeServer{}
@@ -795,7 +795,7 @@ func TestClosingOneOfTheConnectorsThatShareATokenLeavesTheOthersAlone(t *testing
 	})
 }
 
-func TestConnectorsWithAndWithoutAUserShareAToken(t *testing.T) {
+func TestToken_ConnectorsWithAndWithoutUserShareIt(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	p := app(t, s)
 	createRole(t, s, "other name", p)
@@ -814,7 +814,7 @@ func TestConnectorsWithAndWithoutAUserShareAToken(t *testing.T) {
 	}
 }
 
-func TestUserThatCannotBeFoundOutKeepsNobodyElseFromTheToken(t *testing.T) {
+func TestToken_UsernameErrorDoesNotAffectOthersThatShareIt(t *testing.T) {
 	credential := &countingOpaque{}
 	s := &pipeServer{}
 	nameless := entrapg.NewConnector("host=127.0.0.1 sslmode=disable", s.options(), entrapg.WithCredential(credential))
@@ -833,7 +833,7 @@ func TestUserThatCannotBeFoundOutKeepsNobodyElseFromTheToken(t *testing.T) {
 	}
 }
 
-func TestHopelessRoleOfManyConnectorsIsNotAskedATokenForByEach(t *testing.T) {
+func TestToken_RejectedRoleOfManyConnectorsCausesFewRequests(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	s := &pipeServer{refuse: refuseEverything}
 	keeper := entrapg.NewConnector("host=elsewhere.example.com", entrapg.WithCredential(credential))
@@ -850,7 +850,7 @@ func TestHopelessRoleOfManyConnectorsIsNotAskedATokenForByEach(t *testing.T) {
 	}
 }
 
-func TestTokenThatOneServerRefusesAndAnotherAcceptsMeanwhileStays(t *testing.T) {
+func TestToken_RejectedByOneServerRemainsInUseOnAnother(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	synctest.Test(t, func(t *testing.T) {
 		bad, good := &pipeServer{refuse: refuseEverything}, &pipeServer{}
@@ -881,7 +881,7 @@ func TestTokenThatOneServerRefusesAndAnotherAcceptsMeanwhileStays(t *testing.T) 
 	})
 }
 
-func TestOneServersRefusalsDoNotCostAnotherServersTokens(t *testing.T) {
+func TestToken_RejectionsByOneServerDoNotExhaustTokensOfAnother(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	bad, good := &pipeServer{}, &pipeServer{}
 	bad.setRefuse(refuseEverything)

@@ -17,7 +17,7 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-func TestLookUpThatHangsDoesNotKeepALoginFromTheNameItHas(t *testing.T) {
+func TestUsername_HungLookupFallsBackToDisplayName(t *testing.T) {
 	credential := credentialFunc(func(ctx context.Context, scope string) (azcore.AccessToken, error) {
 		if strings.Contains(scope, "management") {
 			<-ctx.Done()
@@ -54,7 +54,7 @@ const (
 
 var long = strings.Repeat("x", 64)
 
-func TestUserIsDerivedFromTheClaims(t *testing.T) {
+func TestUsername_IsDerivedFromClaims(t *testing.T) {
 	const oid = "0a"
 	for name, test := range map[string]struct {
 		database, management map[string]any // claims of the two tokens
@@ -129,7 +129,7 @@ func TestUserIsDerivedFromTheClaims(t *testing.T) {
 	}
 }
 
-func TestEveryKindOfPrincipalLogsInAsItsRole(t *testing.T) {
+func TestUsername_EveryKindOfPrincipalLogsInAsItsRole(t *testing.T) {
 	tenant := server().Tenant
 	team := tenant.NewGroup("dba team")
 	createRole(t, server(), "", team)
@@ -164,7 +164,7 @@ func TestEveryKindOfPrincipalLogsInAsItsRole(t *testing.T) {
 	}
 }
 
-func TestNameIsLookedUpOncePerIdentity(t *testing.T) {
+func TestUsername_IsLookedUpOncePerIdentity(t *testing.T) {
 	s := start(t, entrapgtest.Config{TokenLife: 300 * time.Millisecond})
 	db, c := open(t, s.DSN(), entrapg.WithCredential(app(t, s)))
 	db.SetMaxIdleConns(0)
@@ -179,7 +179,7 @@ func TestNameIsLookedUpOncePerIdentity(t *testing.T) {
 	}
 }
 
-func TestNamelessIdentityIsNotLookedUpByEveryConnection(t *testing.T) {
+func TestUsername_FailedDerivationIsCached(t *testing.T) {
 	credential := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
 		return azcore.AccessToken{Token: jwt(c{"oid": "0a"}), ExpiresOn: time.Now().Add(time.Hour)}, nil
 	})
@@ -195,7 +195,7 @@ func TestNamelessIdentityIsNotLookedUpByEveryConnection(t *testing.T) {
 	}
 }
 
-func TestFailedLookUpIsTriedAgain(t *testing.T) {
+func TestUsername_FailedLookupIsRetried(t *testing.T) {
 	down := true
 	credential := credentialFunc(func(_ context.Context, scope string) (azcore.AccessToken, error) {
 		claims := c{"oid": "0a"}
@@ -219,7 +219,7 @@ func TestFailedLookUpIsTriedAgain(t *testing.T) {
 	}
 }
 
-func TestTokenNeedNotBeAJWTWhereTheUserIsSet(t *testing.T) {
+func TestUsername_OpaqueTokenWorksIfUserIsSet(t *testing.T) {
 	opaque := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
 		return azcore.AccessToken{Token: "opaque", ExpiresOn: time.Now().Add(time.Hour)}, nil
 	})
@@ -233,7 +233,7 @@ func TestTokenNeedNotBeAJWTWhereTheUserIsSet(t *testing.T) {
 	}
 }
 
-func TestUserThatNoRoleCanHaveIsAUsernameError(t *testing.T) {
+func TestUsername_InvalidUserIsUsernameError(t *testing.T) {
 	for name, c := range map[string]*entrapg.Connector{
 		"too long": entrapg.NewConnector("host=db.example.com user=" + long),
 		"NUL":      entrapg.NewConnector("host=db.example.com", entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.User = "a\x00b" })),
