@@ -12,10 +12,10 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 )
 
-// forever is a token that the tests outlive.
+// forever is a token that does not expire during the tests.
 var forever = azcore.AccessToken{Token: "forever", ExpiresOn: time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)}
 
-// azureCLI puts a program on PATH that answers as the Azure CLI does, with a token.
+// azureCLI puts a stand-in for the Azure CLI on PATH: a shell script that runs answer.
 func azureCLI(t *testing.T, answer string) (calls func() int) {
 	t.Helper()
 	if runtime.GOOS == "windows" {
@@ -33,7 +33,7 @@ func azureCLI(t *testing.T, answer string) (calls func() int) {
 	}
 }
 
-// azAnswer has the program print a token.
+// azAnswer returns a shell command that prints token as the Azure CLI does.
 func azAnswer(token azcore.AccessToken) string {
 	return fmt.Sprintf(`echo '{"accessToken": "%s", "expires_on": %d, "tokenType": "Bearer"}'`, token.Token, token.ExpiresOn.Unix())
 }

@@ -69,68 +69,68 @@ func TestConfig_InvalidSettingIsReportedBeforeDialing(t *testing.T) {
 		dsn     string
 		opts    []entrapg.Option
 		setting string
-		says    string
+		want    string
 	}{
-		"no DSN at all":           {"db.example.com", nil, "dsn", "postgres:// URL"},
-		"a stray quote":           {"host='db", nil, "dsn", "unterminated"},
-		"a port that is none":     {"postgres://db.example.com:x/", nil, "port", "port"},
-		"a missing CA file":       {host + "sslrootcert=/nowhere/ca.pem", nil, "sslrootcert", "/nowhere/ca.pem"},
-		"a CA file in a port":     {host + "sslrootcert=/port/service", nil, "sslrootcert", "/port/service"},
-		"an unknown service":      {host + "service=nowhere", nil, "service", "service"},
-		"an unknown sslmode":      {host + "sslmode=verify-ful", nil, "sslmode", "sslmode"},
-		"an empty sslmode":        {host + "sslmode=", nil, "sslmode", "empty"},
-		"a password":              {host + "password=hunter2", nil, "password", "remove it"},
-		"a password in a URL":     {"postgres://app:hunter2@db.example.com/", nil, "password", "remove it"},
-		"a password in a query":   {"postgres://db.example.com/?pass%77ord=hunter2", nil, "password", "remove it"},
-		"a password misspelt":     {host + "passwd=hunter2", nil, "passwd", "remove it"},
-		"a password in capitals":  {host + "PASSWORD=hunter2", nil, "PASSWORD", "remove it"},
-		"a DSN of ADO.NET":        {"Server=db;Database=d;User Id=u;Password=hunter2;", nil, "dsn", "postgres:// URL"},
-		"a DSN of JDBC":           {"jdbc:postgresql://db/d?user=a&password=hunter2", nil, "dsn", "postgres:// URL"},
-		"half a key pair":         {host + "sslcert=/nowhere", nil, "sslcert", "sslcert and sslkey"},
-		"a pool's setting":        {host + "pool_max_conns=3", nil, "pool_max_conns", "PoolConfig"},
-		"channel binding":         {host + "channel_binding=require", nil, "channel_binding", "leave it out"},
-		"no password method":      {host + "require_auth=scram-sha-256", nil, "require_auth", "password"},
-		"password forbidden":      {host + "require_auth=!password,!oauth", nil, "require_auth", "password"},
-		"a blank WithScope":       {host, []entrapg.Option{entrapg.WithScope(" ")}, "WithScope", "empty"},
-		"a nil function":          {host, []entrapg.Option{entrapg.WithCredential(credentialFunc(nil))}, "WithCredential", "nil"},
-		"no dialer":               {host, []entrapg.Option{entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.DialFunc = nil })}, "WithConnConfig", "DialFunc"},
-		"a nil fallback":          {host, []entrapg.Option{entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.Fallbacks = []*pgconn.FallbackConfig{nil} })}, "WithConnConfig", "fallback"},
-		"an unknown entra_ key":   {host + "entra_scoop=x", nil, "entra_scoop", "unknown key"},
-		"entra_ in capitals":      {host + "Entra_Scope=x", nil, "Entra_Scope", "unknown key"},
-		"an empty scope":          {host + "entra_scope=", nil, "entra_scope", "empty"},
-		"two scopes":              {host + "entra_scope=a", []entrapg.Option{entrapg.WithScope("b")}, "entra_scope", "different scopes"},
-		"an empty WithScope":      {host, []entrapg.Option{entrapg.WithScope("")}, "WithScope", "empty"},
-		"no such credential":      {host + "entra_credential=kerberos", nil, "entra_credential", "azuredevelopercli, azurepowershell, none"},
-		"an empty credential":     {host + "entra_credential=", nil, "entra_credential", "default, environment"},
-		"two credentials":         {host + "entra_credential=azurecli", []entrapg.Option{entrapg.WithCredential(&numbered{})}, "entra_credential", "WithCredential"},
-		"none and a credential":   {host + "entra_credential=none user=u", []entrapg.Option{entrapg.WithCredential(&numbered{})}, "entra_credential", "WithCredential"},
-		"a client ID for another": {host + "entra_client_id=0a", []entrapg.Option{entrapg.WithCredential(&numbered{})}, "entra_client_id", "WithCredential"},
-		"prefer":                  {host + "sslmode=prefer", nil, "sslmode", "verify-full"},
-		"allow":                   {host + "sslmode=allow", nil, "sslmode", "verify-full"},
-		"prefer on loopback":      {"host=127.0.0.1 sslmode=prefer", nil, "sslmode", "verify-full"},
-		"disable for a remote":    {host + "sslmode=disable", nil, "sslmode", "plaintext"},
-		"disable for one remote":  {"host=127.0.0.1,db.example.com sslmode=disable", nil, "sslmode", "db.example.com"},
-		"disable for Azure":       {"host=" + azureName + " sslmode=disable", nil, "sslmode", "plaintext"},
-		"disable for 127.1":       {"host=127.1 sslmode=disable", nil, "sslmode", "plaintext"},
-		"a socket without TLS":    {"host=/run/postgresql", nil, "host", "Unix socket"},
-		"a nil credential":        {host, []entrapg.Option{entrapg.WithCredential(nil)}, "WithCredential", "nil"},
-		"a typed nil credential":  {host, []entrapg.Option{entrapg.WithCredential(nilCredential)}, "WithCredential", "nil"},
-		"a nil adjustment":        {host, []entrapg.Option{entrapg.WithConnConfig(nil)}, "WithConnConfig", "nil"},
-		"a nil stdlib option":     {host, []entrapg.Option{entrapg.WithStdlib(nil)}, "WithStdlib", "nil"},
-		"a password by code":      {host, []entrapg.Option{entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.Password = "hunter2" })}, "WithConnConfig", "Password"},
-		"hosts of two clouds":     {"host=" + azureName + ",x.postgres.database.chinacloudapi.cn", nil, "host", "different Azure clouds"},
-		"no TLS by code":          {host, []entrapg.Option{entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.TLSConfig = nil })}, "sslmode", "plaintext"},
-		"no TLS by code on local": {"host=127.0.0.1", []entrapg.Option{entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.TLSConfig = nil })}, "sslmode", "plaintext"},
+		"not a DSN":                      {"db.example.com", nil, "dsn", "postgres:// URL"},
+		"a stray quote":                  {"host='db", nil, "dsn", "unterminated"},
+		"an invalid port":                {"postgres://db.example.com:x/", nil, "port", "port"},
+		"a missing CA file":              {host + "sslrootcert=/nowhere/ca.pem", nil, "sslrootcert", "/nowhere/ca.pem"},
+		"a CA file in a port":            {host + "sslrootcert=/port/service", nil, "sslrootcert", "/port/service"},
+		"an unknown service":             {host + "service=nowhere", nil, "service", "service"},
+		"an unknown sslmode":             {host + "sslmode=verify-ful", nil, "sslmode", "sslmode"},
+		"an empty sslmode":               {host + "sslmode=", nil, "sslmode", "empty"},
+		"a password":                     {host + "password=hunter2", nil, "password", "remove it"},
+		"a password in a URL":            {"postgres://app:hunter2@db.example.com/", nil, "password", "remove it"},
+		"a password in a query":          {"postgres://db.example.com/?pass%77ord=hunter2", nil, "password", "remove it"},
+		"a misspelled password key":      {host + "passwd=hunter2", nil, "passwd", "remove it"},
+		"a password in capitals":         {host + "PASSWORD=hunter2", nil, "PASSWORD", "remove it"},
+		"an ADO.NET DSN":                 {"Server=db;Database=d;User Id=u;Password=hunter2;", nil, "dsn", "postgres:// URL"},
+		"a JDBC DSN":                     {"jdbc:postgresql://db/d?user=a&password=hunter2", nil, "dsn", "postgres:// URL"},
+		"sslcert without sslkey":         {host + "sslcert=/nowhere", nil, "sslcert", "sslcert and sslkey"},
+		"a pool's setting":               {host + "pool_max_conns=3", nil, "pool_max_conns", "PoolConfig"},
+		"channel binding":                {host + "channel_binding=require", nil, "channel_binding", "leave it out"},
+		"no password method":             {host + "require_auth=scram-sha-256", nil, "require_auth", "password"},
+		"password forbidden":             {host + "require_auth=!password,!oauth", nil, "require_auth", "password"},
+		"a blank WithScope":              {host, []entrapg.Option{entrapg.WithScope(" ")}, "WithScope", "empty"},
+		"a nil function":                 {host, []entrapg.Option{entrapg.WithCredential(credentialFunc(nil))}, "WithCredential", "nil"},
+		"no dialer":                      {host, []entrapg.Option{entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.DialFunc = nil })}, "WithConnConfig", "DialFunc"},
+		"a nil fallback":                 {host, []entrapg.Option{entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.Fallbacks = []*pgconn.FallbackConfig{nil} })}, "WithConnConfig", "fallback"},
+		"an unknown entra_ key":          {host + "entra_scoop=x", nil, "entra_scoop", "unknown key"},
+		"entra_ in capitals":             {host + "Entra_Scope=x", nil, "Entra_Scope", "unknown key"},
+		"an empty scope":                 {host + "entra_scope=", nil, "entra_scope", "empty"},
+		"two scopes":                     {host + "entra_scope=a", []entrapg.Option{entrapg.WithScope("b")}, "entra_scope", "different scopes"},
+		"an empty WithScope":             {host, []entrapg.Option{entrapg.WithScope("")}, "WithScope", "empty"},
+		"an unknown credential":          {host + "entra_credential=kerberos", nil, "entra_credential", "azuredevelopercli, azurepowershell, none"},
+		"an empty credential":            {host + "entra_credential=", nil, "entra_credential", "default, environment"},
+		"two credentials":                {host + "entra_credential=azurecli", []entrapg.Option{entrapg.WithCredential(&numbered{})}, "entra_credential", "WithCredential"},
+		"none and a credential":          {host + "entra_credential=none user=u", []entrapg.Option{entrapg.WithCredential(&numbered{})}, "entra_credential", "WithCredential"},
+		"a client ID and WithCredential": {host + "entra_client_id=0a", []entrapg.Option{entrapg.WithCredential(&numbered{})}, "entra_client_id", "WithCredential"},
+		"prefer":                         {host + "sslmode=prefer", nil, "sslmode", "verify-full"},
+		"allow":                          {host + "sslmode=allow", nil, "sslmode", "verify-full"},
+		"prefer on loopback":             {"host=127.0.0.1 sslmode=prefer", nil, "sslmode", "verify-full"},
+		"disable for a remote":           {host + "sslmode=disable", nil, "sslmode", "plaintext"},
+		"disable for one remote":         {"host=127.0.0.1,db.example.com sslmode=disable", nil, "sslmode", "db.example.com"},
+		"disable for Azure":              {"host=" + azureName + " sslmode=disable", nil, "sslmode", "plaintext"},
+		"disable for 127.1":              {"host=127.1 sslmode=disable", nil, "sslmode", "plaintext"},
+		"a socket without TLS":           {"host=/run/postgresql", nil, "host", "Unix socket"},
+		"a nil credential":               {host, []entrapg.Option{entrapg.WithCredential(nil)}, "WithCredential", "nil"},
+		"a typed nil credential":         {host, []entrapg.Option{entrapg.WithCredential(nilCredential)}, "WithCredential", "nil"},
+		"a nil WithConnConfig":           {host, []entrapg.Option{entrapg.WithConnConfig(nil)}, "WithConnConfig", "nil"},
+		"a nil stdlib option":            {host, []entrapg.Option{entrapg.WithStdlib(nil)}, "WithStdlib", "nil"},
+		"a password by code":             {host, []entrapg.Option{entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.Password = "hunter2" })}, "WithConnConfig", "Password"},
+		"hosts of two clouds":            {"host=" + azureName + ",x.postgres.database.chinacloudapi.cn", nil, "host", "different Azure clouds"},
+		"no TLS by code":                 {host, []entrapg.Option{entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.TLSConfig = nil })}, "sslmode", "plaintext"},
+		"no TLS by code on loopback":     {"host=127.0.0.1", []entrapg.Option{entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.TLSConfig = nil })}, "sslmode", "plaintext"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dialled := entrapg.WithConnConfig(func(c *pgx.ConnConfig) {
+			dial := entrapg.WithConnConfig(func(c *pgx.ConnConfig) {
 				c.DialFunc = func(context.Context, string, string) (net.Conn, error) {
-					t.Error("something was dialled")
-					return nil, errors.New("dialled")
+					t.Error("Connect dialed")
+					return nil, errors.New("dialed")
 				}
 			})
 			credential := &numbered{}
-			c := entrapg.NewConnector(test.dsn, append([]entrapg.Option{entrapg.WithCredential(credential), nil, dialled}, test.opts...)...)
+			c := entrapg.NewConnector(test.dsn, append([]entrapg.Option{entrapg.WithCredential(credential), nil, dial}, test.opts...)...)
 			defer c.Close()
 			c.Stats()
 			_, err := c.Connect(t.Context())
@@ -138,14 +138,14 @@ func TestConfig_InvalidSettingIsReportedBeforeDialing(t *testing.T) {
 			if !errors.As(err, &config) {
 				t.Fatalf("got %v, want a ConfigError", err)
 			}
-			if config.Setting != test.setting || !strings.Contains(err.Error(), test.says) {
-				t.Errorf("got %q for setting %q, want %q for %q", err, config.Setting, test.says, test.setting)
+			if config.Setting != test.setting || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %q for setting %q, want %q for %q", err, config.Setting, test.want, test.setting)
 			}
 			if strings.Contains(err.Error(), "hunter2") {
-				t.Error("the error shows the password")
+				t.Error("the error contains the password")
 			}
 			if credential.count() > 0 {
-				t.Error("a token was asked for")
+				t.Error("a token was requested")
 			}
 		})
 	}
@@ -214,7 +214,7 @@ func TestConfig_MalformedDSNErrorOmitsPassword(t *testing.T) {
 		if !errors.As(err, &config) {
 			t.Errorf("%s: got %v, want a ConfigError", dsn, err)
 		} else if strings.Contains(err.Error(), "ter2") {
-			t.Errorf("%s: the error shows a part of it: %v", dsn, err)
+			t.Errorf("%s: the error contains part of the password: %v", dsn, err)
 		}
 	}
 }
@@ -315,15 +315,15 @@ func TestConfig_ScopeFollowsCloudOfHostUnlessSet(t *testing.T) {
 		{"host=" + azureName, "api://odd", []entrapg.Option{entrapg.WithScope("api://odd")}, ""},
 	} {
 		t.Setenv("AZURE_AUTHORITY_HOST", test.authority)
-		var asked string
-		stop := errors.New("asked")
+		var requested string
+		stop := errors.New("requested")
 		credential := credentialFunc(func(_ context.Context, scope string) (azcore.AccessToken, error) {
-			asked = scope
+			requested = scope
 			return azcore.AccessToken{}, stop
 		})
 		err := connect(t, entrapg.NewConnector(test.dsn+" user=app", append(test.opts, entrapg.WithCredential(credential))...))
-		if !errors.Is(err, stop) || asked != test.want {
-			t.Errorf("%s: asked for %q, error %v; want %q", test.dsn, asked, err, test.want)
+		if !errors.Is(err, stop) || requested != test.want {
+			t.Errorf("%s: requested %q, error %v; want %q", test.dsn, requested, err, test.want)
 		}
 	}
 }

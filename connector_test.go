@@ -85,7 +85,7 @@ func TestConnector_OpenConnectionOutlivesToken(t *testing.T) {
 	if err := conn.PingContext(t.Context()); err != nil {
 		t.Errorf("after its token expired: %v", err)
 	}
-	// A new connection has a new token.
+	// A new connection uses a new token.
 	other, err := db.Conn(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -99,14 +99,14 @@ func TestConnector_OpenConnectionOutlivesToken(t *testing.T) {
 func TestConnector_OutlivesManyTokens(t *testing.T) {
 	s := start(t, entrapgtest.Config{TokenLife: time.Second})
 	db, c := open(t, s.DSN(), entrapg.WithCredential(app(t, s)))
-	db.SetMaxIdleConns(0) // a login for every query
+	db.SetMaxIdleConns(0) // every query logs in
 	for end := time.Now().Add(4 * time.Second); time.Now().Before(end); {
 		if err := db.PingContext(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if stats := c.Stats(); stats.TokenRequests < 4 || stats.TokenRequests > 15 {
-		t.Errorf("in four seconds of tokens that live one: %+v", stats)
+		t.Errorf("after four seconds with one-second tokens: %+v", stats)
 	}
 }
 
@@ -170,7 +170,7 @@ func TestConnector_ConnectionIsClosedIfHookFails(t *testing.T) {
 		}
 	}
 	if sessions != 0 {
-		t.Errorf("%d sessions are left over", sessions)
+		t.Errorf("%d sessions are still open", sessions)
 	}
 }
 
@@ -178,7 +178,7 @@ func TestConnector_ConfigHooksRun(t *testing.T) {
 	var calls []string
 	db, _ := open(t, server().DSN(), entrapg.WithCredential(app(t, server())), entrapg.WithConnConfig(func(config *pgx.ConnConfig) {
 		if config.User != "" || config.Password != "" {
-			t.Errorf("the configuration has user %q", config.User)
+			t.Errorf("the configuration has user %q or a password", config.User)
 		}
 		config.AfterNetConnect = func(_ context.Context, _ *pgconn.Config, conn net.Conn) (net.Conn, error) {
 			calls = append(calls, "net")

@@ -36,7 +36,7 @@ func TestCredential_DefaultIsCreatedAtFirstConnect(t *testing.T) {
 		t.Fatal(err)
 	}
 	db, c := open(t, server().DSN())
-	// All this is set after NewConnector, and still in time.
+	// Set after NewConnector: the credential is created at the first Connect.
 	t.Setenv("AZURE_TOKEN_CREDENTIALS", "AzureCLICredential")
 	calls := azureCLI(t, azAnswer(token))
 	db.SetMaxIdleConns(0)
@@ -55,7 +55,7 @@ func TestCredential_DefaultFailureNamesCredentialAndCause(t *testing.T) {
 	azureCLI(t, `echo "ERROR: Please run 'az login' to setup account." >&2; exit 1`)
 	var token *entrapg.TokenError
 	if err := connect(t, entrapg.NewConnector(server().DSN())); !errors.As(err, &token) || !strings.Contains(err.Error(), "az login") || !strings.Contains(err.Error(), "AzureCLICredential") {
-		t.Errorf("got %v, want a TokenError with what az said", err)
+		t.Errorf("got %v, want a TokenError with the message of az", err)
 	}
 }
 
@@ -98,9 +98,9 @@ func TestCredential_CallersLeaveAtTheirDeadlinesWhileAzureCLIRuns(t *testing.T) 
 			ended <- outcome{Kind: kindOf(err), Deadline: errors.Is(err, context.DeadlineExceeded)}
 		}()
 	}
-	for range 20 { // while az runs on
+	for range 20 { // while az is still running
 		if o := <-ended; o.Kind != "TokenError" || !o.Deadline {
-			t.Errorf("got %+v, want a TokenError by the caller's own deadline", o)
+			t.Errorf("got %+v, want a TokenError with the caller's deadline", o)
 		}
 	}
 	if err := os.WriteFile(release, nil, 0o600); err != nil {
@@ -108,15 +108,15 @@ func TestCredential_CallersLeaveAtTheirDeadlinesWhileAzureCLIRuns(t *testing.T) 
 	}
 	mustConnect(t, c)
 	if n := calls(); n != 1 {
-		t.Errorf("az was called %d times, want 1: its token serves the next caller", n)
+		t.Errorf("az was called %d times, want 1", n)
 	}
 }
 
-// An environment is what an operator sets for a program that is to be a principal.
+// An environment returns the variables that a program needs to log in as a principal.
 type environment = func(*testing.T, *entrapgtest.Server, *entrapgtest.Principal) []string
 
-// A way is one of azidentity's credentials and how a program comes to it: by a
-// DSN and its environment, or by code.
+// A way is one of azidentity's credentials and how a program configures it: by DSN and
+// environment, or in code.
 type way struct {
 	principal func(*entrapgtest.Tenant) *entrapgtest.Principal
 	dsn       string
@@ -149,26 +149,26 @@ func ways() map[string]way {
 		return append(p.Environ(), "SSL_CERT_FILE="+s.CAFile())
 	}
 	return map[string]way{
-		"managed identity, system-assigned":        {principal: systemAssigned, dsn: "&entra_credential=managedidentity", env: onHost},
-		"managed identity, user-assigned":          {principal: userAssigned, dsn: "&entra_credential=managedidentity&entra_client_id={client}", env: onHost},
-		"managed identity of a virtual machine":    {principal: systemAssigned, code: virtualMachine},
-		"client secret in the environment":         {principal: service, dsn: "&entra_credential=environment", env: secret},
-		"client certificate in the environment":    {principal: service, dsn: "&entra_credential=environment", env: certificateInEnvironment},
-		"client assertion":                         {principal: service, code: assertion},
-		"workload identity":                        {principal: userAssigned, dsn: "&entra_credential=workloadidentity", env: workload},
-		"workload identity named in the DSN":       {principal: userAssigned, dsn: "&entra_credential=workloadidentity&entra_client_id={client}&entra_tenant_id={tenant}", env: workloadUnnamed},
-		"Azure CLI":                                {principal: user, dsn: "&entra_credential=azurecli", env: developer},
-		"Azure Developer CLI":                      {principal: user, dsn: "&entra_credential=azuredevelopercli", env: developer},
-		"Azure PowerShell":                         {principal: user, dsn: "&entra_credential=azurepowershell", env: developer},
-		"default, on App Service":                  {principal: systemAssigned, env: onHost},
-		"default, narrowed to the Azure CLI":       {principal: user, env: with(developer, "AZURE_TOKEN_CREDENTIALS=AzureCLICredential")},
-		"default, narrowed to production's":        {principal: service, dsn: "&entra_credential=default", env: with(secret, "AZURE_TOKEN_CREDENTIALS=prod")},
-		"default, narrowed to development's tools": {principal: user, env: with(developer, "AZURE_TOKEN_CREDENTIALS=dev")},
+		"managed identity, system-assigned":          {principal: systemAssigned, dsn: "&entra_credential=managedidentity", env: onHost},
+		"managed identity, user-assigned":            {principal: userAssigned, dsn: "&entra_credential=managedidentity&entra_client_id={client}", env: onHost},
+		"managed identity of a virtual machine":      {principal: systemAssigned, code: virtualMachine},
+		"client secret in the environment":           {principal: service, dsn: "&entra_credential=environment", env: secret},
+		"client certificate in the environment":      {principal: service, dsn: "&entra_credential=environment", env: certificateInEnvironment},
+		"client assertion":                           {principal: service, code: assertion},
+		"workload identity":                          {principal: userAssigned, dsn: "&entra_credential=workloadidentity", env: workload},
+		"workload identity named in the DSN":         {principal: userAssigned, dsn: "&entra_credential=workloadidentity&entra_client_id={client}&entra_tenant_id={tenant}", env: workloadUnnamed},
+		"Azure CLI":                                  {principal: user, dsn: "&entra_credential=azurecli", env: developer},
+		"Azure Developer CLI":                        {principal: user, dsn: "&entra_credential=azuredevelopercli", env: developer},
+		"Azure PowerShell":                           {principal: user, dsn: "&entra_credential=azurepowershell", env: developer},
+		"default, on App Service":                    {principal: systemAssigned, env: onHost},
+		"default, limited to the Azure CLI":          {principal: user, env: with(developer, "AZURE_TOKEN_CREDENTIALS=AzureCLICredential")},
+		"default, limited to production credentials": {principal: service, dsn: "&entra_credential=default", env: with(secret, "AZURE_TOKEN_CREDENTIALS=prod")},
+		"default, limited to developer tools":        {principal: user, env: with(developer, "AZURE_TOKEN_CREDENTIALS=dev")},
 	}
 }
 
-// TestCredential_EveryKindSurvivesRefreshAndOutage takes each of azidentity's credentials through a program's
-// life, with a tenant of its own, and a real PostgreSQL.
+// TestCredential_EveryKindSurvivesRefreshAndOutage runs each of azidentity's credentials
+// through a first login, a refresh, a rejected login, an outage and a slow tenant.
 func TestCredential_EveryKindSurvivesRefreshAndOutage(t *testing.T) {
 	for name, w := range ways() {
 		t.Run(name, func(t *testing.T) {
@@ -182,13 +182,13 @@ func (w way) test(t *testing.T) {
 	s := start(t, entrapgtest.Config{TokenLife: 3 * time.Second})
 	p := w.principal(s.Tenant)
 	createRole(t, s, "", p)
-	somebody := s.Tenant.NewUser("bob@contoso.example")
-	createRole(t, s, "", somebody)
+	other := s.Tenant.NewUser("bob@contoso.example")
+	createRole(t, s, "", other)
 
 	dsn := s.DSN() + strings.NewReplacer("{client}", p.ClientID, "{tenant}", s.Tenant.ID).Replace(w.dsn)
 	logIn := w.start(t, s, p)
 	const patience = 20 * time.Second
-	// until logs in with a deadline until the outcome is as wanted.
+	// until logs in repeatedly until wanted accepts the outcome.
 	until := func(what string, limit time.Duration, wanted func(outcome) bool) outcome {
 		t.Helper()
 		var last outcome
@@ -197,51 +197,51 @@ func (w way) test(t *testing.T) {
 				return last
 			}
 		}
-		t.Fatalf("%s: not within a minute; the last login: %+v", what, last)
+		t.Fatalf("%s: not within a minute; last login: %+v", what, last)
 		return last
 	}
 	requests := func() int { return s.Tenant.RequestsFor("https://ossrdbms-aad.database.windows.net") }
 
 	if o := logIn(patience, dsn); o.User != p.Name {
-		t.Fatalf("the first login: %+v, want user %q", o, p.Name)
+		t.Fatalf("first login: %+v, want user %q", o, p.Name)
 	}
 
 	first := requests()
-	until("a login with the next token", patience, func(o outcome) bool {
+	until("login with the next token", patience, func(o outcome) bool {
 		if o.Error != "" {
-			t.Fatalf("while the token was replaced: %s", o.Error)
+			t.Fatalf("during the refresh: %s", o.Error)
 		}
 		return requests() > first
 	})
 
-	o := logIn(patience, dsn+"&user="+somebody.Name)
+	o := logIn(patience, dsn+"&user="+other.Name)
 	if o.Kind != "LoginError" || !strings.Contains(o.Error, "role") {
-		t.Errorf("as somebody else: %+v, want a LoginError with a hint", o)
+		t.Errorf("as another user: %+v, want a LoginError with a hint", o)
 	}
 
 	s.SetFaults(entrapgtest.Faults{Entra: entrapgtest.EntraFails})
-	// On a slow machine the server, too, may be too slow for such a deadline.
+	// On a slow machine the server can exceed this deadline, too.
 	noToken := func(o outcome) bool { return o.Kind == "TokenError" }
-	until("a login that lacks a token, Entra being down", time.Second, noToken)
+	until("TokenError while Entra is down", time.Second, noToken)
 	s.SetFaults(entrapgtest.Faults{})
-	until("a login once Entra is back", patience, func(o outcome) bool { return o.User == p.Name })
+	until("login after the outage", patience, func(o outcome) bool { return o.User == p.Name })
 
 	s.SetFaults(entrapgtest.Faults{EntraDelay: 2 * time.Second})
-	o = until("a login that lacks a token, Entra being slow", 300*time.Millisecond, noToken)
+	o = until("TokenError while Entra is slow", 300*time.Millisecond, noToken)
 	if !o.Deadline {
-		t.Errorf("with a slow Entra: %+v, want the caller's own deadline", o)
+		t.Errorf("while Entra is slow: %+v, want the caller's deadline", o)
 	}
-	until("a login that waits for a slow Entra", patience, func(o outcome) bool { return o.User == p.Name })
+	until("login while Entra is slow", patience, func(o outcome) bool { return o.User == p.Name })
 	s.SetFaults(entrapgtest.Faults{})
 
 	if nameless := p.Kind == entrapgtest.UserAssignedIdentity || p.Kind == entrapgtest.SystemAssignedIdentity; nameless {
 		if n := s.Tenant.RequestsFor("https://management.azure.com"); n != 1 {
-			t.Errorf("%d requests to find the user's name, want 1 for all tokens of the identity", n)
+			t.Errorf("%d requests to Azure Resource Manager, want 1 per identity", n)
 		}
 	}
 }
 
-// start returns how to log in this way, in a process of its own or in this one.
+// start returns a function that logs in this way, in a child process or in this one.
 func (w way) start(t *testing.T, s *entrapgtest.Server, p *entrapgtest.Principal) func(time.Duration, string) outcome {
 	if w.code == nil {
 		return startProgram(t, w.env(t, s, p))
@@ -276,7 +276,7 @@ func assertion(t *testing.T, s *entrapgtest.Server, p *entrapgtest.Principal) az
 	return credential
 }
 
-// workload is what the webhook of Microsoft Entra Workload ID sets in a pod.
+// workload returns the variables that the webhook of Microsoft Entra Workload ID sets in a pod.
 func workload(t *testing.T, s *entrapgtest.Server, p *entrapgtest.Principal) []string {
 	return append(workloadUnnamed(t, s, p), "AZURE_CLIENT_ID="+p.ClientID, "AZURE_TENANT_ID="+s.Tenant.ID)
 }
@@ -335,7 +335,7 @@ func selfSigned(t *testing.T) (*x509.Certificate, crypto.PrivateKey) {
 	return certificate, key
 }
 
-// localRole makes a role with a password of PostgreSQL's own.
+// localRole creates a role that logs in with a password.
 func localRole(t *testing.T, name, password string) {
 	t.Helper()
 	admin, err := pgx.Connect(t.Context(), server().AdminDSN())
@@ -348,7 +348,7 @@ func localRole(t *testing.T, name, password string) {
 	}
 }
 
-// withLogin puts a user, a password and more settings into a URL.
+// withLogin adds a user, a password and more settings to a URL.
 func withLogin(t *testing.T, dsn, user, password, more string) string {
 	t.Helper()
 	u, err := url.Parse(dsn)
@@ -366,7 +366,7 @@ func TestNone_LogsInWithPasswordOfDSN(t *testing.T) {
 	if user := sessionUser(t, db); user != "developer" {
 		t.Errorf("logged in as %q", user)
 	}
-	// What the program says of Entra is for where there is one.
+	// WithScope has no effect without Entra.
 	db, c := open(t, dsn, entrapg.WithScope("api://elsewhere/.default"))
 	if user := sessionUser(t, db); user != "developer" {
 		t.Errorf("with WithScope: logged in as %q", user)
@@ -388,13 +388,13 @@ func TestNone_WrongPasswordHasHintAndIsNotRetried(t *testing.T) {
 	err := connect(t, c)
 	var login *entrapg.LoginError
 	if !errors.As(err, &login) || login.User != "forgetful" || !strings.Contains(login.Hint, "password") || strings.Contains(login.Hint, "principal") {
-		t.Errorf("got %v, want a LoginError that speaks of the password", err)
+		t.Errorf("got %v, want a LoginError with a hint about the password", err)
 	}
 	out := &rendered{}
 	out.addError(err)
 	out.add(c)
 	if strings.Contains(out.text.String(), "hunter2") {
-		t.Error("the password shows")
+		t.Error("the error or the connector contains the password")
 	}
 	if stats := c.Stats(); stats.LoginsRefused != 1 || stats.LoginRetries != 0 {
 		t.Errorf("Stats: %+v", stats)
@@ -421,7 +421,7 @@ func TestNone_PasswordComesFromPassfileOrPGPASSWORD(t *testing.T) {
 func TestNone_UserMustBeSet(t *testing.T) {
 	var username *entrapg.UsernameError
 	if err := connect(t, entrapg.NewConnector("host=127.0.0.1 entra_credential=none password=p")); !errors.As(err, &username) || !strings.Contains(err.Error(), "user=") {
-		t.Errorf("got %v, want a UsernameError, and not the operating system's user", err)
+		t.Errorf("got %v, want a UsernameError", err)
 	}
 }
 
@@ -448,8 +448,8 @@ func TestNone_TLSIsOptionalExceptForAzure(t *testing.T) {
 	}
 }
 
-// TestNone_PasswordIsInNoRenderedValue leaves out pgx's whole configuration,
-// which keeps the DSN: SECURITY.md says so.
+// TestNone_PasswordIsInNoRenderedValue does not render pgx.ConnConfig, which keeps the DSN: see
+// SECURITY.md.
 func TestNone_PasswordIsInNoRenderedValue(t *testing.T) {
 	const password = "correct-horse-battery-staple-and-some-more"
 	localRole(t, "secretive", password)
@@ -459,7 +459,7 @@ func TestNone_PasswordIsInNoRenderedValue(t *testing.T) {
 		withLogin(t, server().DSN(), "missing", password, "&entra_credential=none"),
 		withLogin(t, server().DSN(), "secretive", password, "&entra_credential=none&entra_x=1"),
 		withLogin(t, server().DSN(), "secretive", password, "&entra_credential=none&sslmode=x"),
-		withLogin(t, server().DSN(), "secretive", password, ""), // an error
+		withLogin(t, server().DSN(), "secretive", password, ""), // a ConfigError without entra_credential=none
 		"host=127.0.0.1 port=1 user=u sslmode=disable entra_credential=none password=" + password,
 		"host=127.0.0.1 user=u entra_credential=none password='" + password,
 		"postgres://u:" + password + "@[::1/?entra_credential=none",

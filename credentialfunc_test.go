@@ -7,7 +7,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 )
 
-// credentialFunc is a credential made of a function.
+// A credentialFunc is a credential that calls a function.
 type credentialFunc func(ctx context.Context, scope string) (azcore.AccessToken, error)
 
 func (f credentialFunc) GetToken(ctx context.Context, options policy.TokenRequestOptions) (azcore.AccessToken, error) {

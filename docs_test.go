@@ -14,9 +14,8 @@ import (
 
 var goBlock = regexp.MustCompile("(?ms)^```go\n(.*?)^```$")
 
-// TestDocs_GoCodeCompilesAndItsTestsPass takes every Go block of
-// the README and docs as a file of a module of its own, as a reader would. Its
-// requirements are this module's.
+// TestDocs_GoCodeCompilesAndItsTestsPass builds every Go block of the README and docs in a
+// module that has this module's requirements, and runs the blocks that are tests.
 func TestDocs_GoCodeCompilesAndItsTestsPass(t *testing.T) {
 	root, err := filepath.Abs(".")
 	if err != nil {
@@ -72,8 +71,7 @@ func TestDocs_GoCodeCompilesAndItsTestsPass(t *testing.T) {
 	}
 }
 
-// TestDocs_RequirementsMatchList fails when the module gains a requirement
-// that nobody has decided on.
+// TestDocs_RequirementsMatchList fails when go.mod gains a requirement that is not on the list.
 func TestDocs_RequirementsMatchList(t *testing.T) {
 	mod, err := os.ReadFile("go.mod")
 	if err != nil {
@@ -94,7 +92,7 @@ func TestDocs_RequirementsMatchList(t *testing.T) {
 			direct = append(direct, fields[0])
 		}
 		if len(fields) > 0 && fields[0] == "replace" {
-			t.Error("a replace directive keeps go install from working")
+			t.Error("a replace directive breaks go install")
 		}
 	}
 	slices.Sort(direct)
@@ -124,7 +122,7 @@ var (
 	testHere  = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)[A-Z]\w+)\(`)
 )
 
-// TestDocs_TestsNamedInSecurityPolicyExist looks for the tests that SECURITY.md names.
+// TestDocs_TestsNamedInSecurityPolicyExist checks that the tests named in SECURITY.md exist.
 func TestDocs_TestsNamedInSecurityPolicyExist(t *testing.T) {
 	exist := map[string]bool{}
 	for _, pattern := range []string{"*_test.go", "internal/*/*_test.go", "entrapgtest/*_test.go"} {
@@ -152,7 +150,7 @@ func TestDocs_TestsNamedInSecurityPolicyExist(t *testing.T) {
 	}
 	for _, name := range named {
 		if !exist[string(name[1])] {
-			t.Errorf("there is no %s", name[1])
+			t.Errorf("%s does not exist", name[1])
 		}
 	}
 }

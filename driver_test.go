@@ -16,7 +16,7 @@ func TestDriver_OpenReportsInvalidDSN(t *testing.T) {
 	}
 }
 
-// Libraries that wrap drivers look them up like this.
+// Libraries that wrap drivers open them this way.
 func TestDriver_OpensByNameAndAppliesRules(t *testing.T) {
 	t.Setenv("PGHOST", "db.example.com")
 	t.Setenv("PGSSLMODE", "prefer")
@@ -33,7 +33,7 @@ func TestDriver_OpensByNameAndAppliesRules(t *testing.T) {
 	t.Setenv("PGSSLMODE", "")
 	found := db.Driver()
 	if _, err := found.(driver.DriverContext).OpenConnector("host=db.example.com sslmode=prefer"); !errors.As(err, &config) {
-		t.Errorf("OpenConnector with a DSN that is wrong: %v", err)
+		t.Errorf("OpenConnector with an invalid DSN: %v", err)
 	}
 	connector, err := found.(driver.DriverContext).OpenConnector("host=db.example.com")
 	if err != nil {

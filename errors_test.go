@@ -23,7 +23,7 @@ func TestErrors_WrongIdentityIsLoginErrorWithHint(t *testing.T) {
 	var login *entrapg.LoginError
 	var server *pgconn.PgError
 	if !errors.As(err, &login) || !errors.As(err, &server) {
-		t.Fatalf("got %v, want a LoginError with the server's own", err)
+		t.Fatalf("got %v, want a LoginError that wraps a PgError", err)
 	}
 	if login.User != owner.Name || login.Hint == "" || server.Code != "28P01" {
 		t.Errorf("got %#v", login)
@@ -39,7 +39,7 @@ func TestErrors_UnmappedRoleHasHint(t *testing.T) {
 	err := db.PingContext(t.Context())
 	var login *entrapg.LoginError
 	if !errors.As(err, &login) || !strings.Contains(login.Hint, "pgaadauth_create_principal") {
-		t.Errorf("got %v, want a LoginError that tells how to map the role", err)
+		t.Errorf("got %v, want a LoginError with a hint to create the role", err)
 	}
 }
 
@@ -57,7 +57,7 @@ func TestErrors_UnreachableServerIsConnectErrorWithoutToken(t *testing.T) {
 		t.Fatalf("got %v, want a ConnectError and no LoginError", err)
 	}
 	if connect.Config.Password != "" {
-		t.Error("the error carries the token")
+		t.Error("the error contains the token")
 	}
 }
 
@@ -83,18 +83,18 @@ func TestErrors_AzureMessagesHaveHints(t *testing.T) {
 		{"08P01", `client sent partial pkt in startup phase`, "5432"},
 		{"53300", `sorry, too many clients already`, ""},
 	} {
-		s := &pipeServer{refuse: func(string) *pgproto3.ErrorResponse {
+		s := &pipeServer{reject: func(string) *pgproto3.ErrorResponse {
 			return &pgproto3.ErrorResponse{Severity: "FATAL", Code: test.code, Message: test.message}
 		}}
 		err := connect(t, entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(&numbered{life: 1e12})))
 		var login *entrapg.LoginError
-		var said *pgconn.PgError
-		if !errors.As(err, &login) || !errors.As(err, &said) {
-			t.Errorf("%s: got %v, want a LoginError with the server's own", test.message, err)
+		var pgErr *pgconn.PgError
+		if !errors.As(err, &login) || !errors.As(err, &pgErr) {
+			t.Errorf("%s: got %v, want a LoginError that wraps a PgError", test.message, err)
 			continue
 		}
-		if said.Code != test.code || said.Message != test.message || !strings.Contains(err.Error(), test.message) {
-			t.Errorf("%s: the server's own words are lost: %v", test.message, err)
+		if pgErr.Code != test.code || pgErr.Message != test.message || !strings.Contains(err.Error(), test.message) {
+			t.Errorf("%s: the server's message is missing: %v", test.message, err)
 		}
 		if !strings.Contains(login.Hint, test.hint) || !strings.Contains(err.Error(), login.Hint) || test.hint == "" && login.Hint != "" {
 			t.Errorf("%s: hint %q, want %q in it", test.message, login.Hint, test.hint)

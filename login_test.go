@@ -37,32 +37,32 @@ func TestLogin_EndlessOrMalformedRepliesEndLogin(t *testing.T) {
 		"parameters":              {flood: func(n int) []byte { return encode(&pgproto3.ParameterStatus{Name: fmt.Sprint(n), Value: "on"}) }},
 		"keys":                    {flood: func(int) []byte { return encode(&pgproto3.BackendKeyData{SecretKey: make([]byte, 200)}) }},
 		"SASL":                    {flood: func(int) []byte { return encode(&pgproto3.AuthenticationSASLContinue{Data: []byte("r=")}) }},
-		"requests for a password": {flood: func(int) []byte { return askCleartext }},
+		"requests for a password": {flood: func(int) []byte { return cleartextRequest }},
 		"older protocols":         {flood: func(int) []byte { return encode(&pgproto3.NegotiateProtocolVersion{}) }},
-		"a huge notice":           {say: huge('N', large-10)},
-		"a huge error":            {say: huge('E', large-10)},
-		"a huge challenge":        {say: huge('R', large-10)},
-		"a long notice":           {say: huge('N', 2<<20)},
-		"a negative length":       {say: huge('R', 1<<31)},
-		"a length of nothing":     {say: huge('R', 3)},
-		"many protocol options":   {say: append([]byte{'v', 0, 0, 0, 12, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff}, 0)},
-		"an unknown message":      {say: huge('?', 8)},
-		"an unknown challenge":    {say: huge('R', 8)[:9:9]},
-		"half an error":           {say: []byte("E\x00\x00\x00\x08SFAT")},
-		"rows":                    {say: encode(&pgproto3.DataRow{Values: [][]byte{nil}})},
-		"readiness at once":       {say: encode(&pgproto3.ReadyForQuery{TxStatus: 'I'})},
-		"nothing":                 {},
+		"a huge notice":           {reply: huge('N', large-10)},
+		"a huge error":            {reply: huge('E', large-10)},
+		"a huge challenge":        {reply: huge('R', large-10)},
+		"a long notice":           {reply: huge('N', 2<<20)},
+		"a negative length":       {reply: huge('R', 1<<31)},
+		"a length below 4":        {reply: huge('R', 3)},
+		"many protocol options":   {reply: append([]byte{'v', 0, 0, 0, 12, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff}, 0)},
+		"an unknown message":      {reply: huge('?', 8)},
+		"an unknown challenge":    {reply: huge('R', 8)[:9:9]},
+		"half an error":           {reply: []byte("E\x00\x00\x00\x08SFAT")},
+		"rows":                    {reply: encode(&pgproto3.DataRow{Values: [][]byte{nil}})},
+		"ready at once":           {reply: encode(&pgproto3.ReadyForQuery{TxStatus: 'I'})},
+		"no reply":                {},
 	} {
 		t.Run(name, func(t *testing.T) {
 			i := newImpostor(t, attack)
-			long := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) { // as a person's is
+			long := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) { // as long as a user's
 				return azcore.AccessToken{Token: strings.Repeat("x", 2000), ExpiresOn: time.Now().Add(time.Hour)}, nil
 			})
 			c := entrapg.NewConnector(bubbleDSN, entrapg.WithCredential(long), i.option())
 			defer c.Close()
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
-			if name == "nothing" {
+			if name == "no reply" {
 				ctx, cancel = context.WithTimeout(ctx, 100*time.Millisecond)
 				defer cancel()
 			}
@@ -71,20 +71,20 @@ func TestLogin_EndlessOrMalformedRepliesEndLogin(t *testing.T) {
 			_, err := c.Connect(ctx)
 			runtime.ReadMemStats(&after)
 			if err == nil {
-				t.Error("the impostor was taken for the server")
+				t.Error("the login succeeded")
 			}
-			if name == "nothing" && !errors.Is(err, context.DeadlineExceeded) || name != "nothing" && ctx.Err() != nil {
+			if name == "no reply" && !errors.Is(err, context.DeadlineExceeded) || name != "no reply" && ctx.Err() != nil {
 				t.Errorf("got %v", err)
 			}
-			if made := after.TotalAlloc - before.TotalAlloc; made > 64<<20 { // by both sides; parameters are many small ones
+			if made := after.TotalAlloc - before.TotalAlloc; made > 64<<20 { // by both sides
 				t.Errorf("%d bytes were allocated", made)
 			}
 		})
 	}
 }
 
-func TestLogin_ServerThatAlwaysRejectsIsNotRetriedWithoutBackoff(t *testing.T) {
-	i := newImpostor(t, attack{say: tellNoEntry})
+func TestLogin_ServerThatAlwaysRejectsCausesFewRetries(t *testing.T) {
+	i := newImpostor(t, attack{reply: noHBAEntry})
 	c := entrapg.NewConnector(bubbleDSN, entrapg.WithCredential(&numbered{life: time.Hour}), entrapg.WithLogger(nil), i.option())
 	defer c.Close()
 	const connects = 50
@@ -107,14 +107,14 @@ func TestLogin_OtherAuthMethodHasHint(t *testing.T) {
 		defer c.Close()
 		var login *entrapg.LoginError
 		if err := connect(t, c); !errors.As(err, &login) || !strings.Contains(login.Hint, hint) {
-			t.Errorf("%s: got %v, want a LoginError with a hint at %s", name, err, hint)
+			t.Errorf("%s: got %v, want a LoginError with a hint that contains %q", name, err, hint)
 		}
 		if s := c.Stats(); s.LoginsRefused > 0 || s.TokenExpires.IsZero() {
-			t.Errorf("%s: a good token counts as refused: %+v", name, s)
+			t.Errorf("%s: a valid token was counted as rejected: %+v", name, s)
 		}
 	}
-	// Who wants that kind of server says so.
-	i := newImpostor(t, attack{say: letIn})
+	// require_auth can allow such a server.
+	i := newImpostor(t, attack{reply: loginOK})
 	mustConnect(t, entrapg.NewConnector(bubbleDSN+" require_auth=none,password", entrapg.WithCredential(&numbered{life: time.Hour}), i.option()))
 }
 
@@ -137,7 +137,7 @@ func TestLogin_CutAtAnyStageIsErrorAndNextLoginSucceeds(t *testing.T) {
 		if !errors.As(err, &connect) {
 			t.Errorf("stage %d: got %v, want a ConnectError", stage, err)
 		} else if connect.Config.Password != "" {
-			t.Errorf("stage %d: the error carries the token", stage)
+			t.Errorf("stage %d: the error contains the token", stage)
 		}
 		s.SetFaults(entrapgtest.Faults{})
 		if err := db.PingContext(t.Context()); err != nil {
@@ -213,11 +213,11 @@ func TestLogin_TokenIsInNoRenderedValue(t *testing.T) {
 		pool.Reset()
 		limited(func(ctx context.Context) { err = pool.Ping(ctx) })
 		if faults.LoginDelay > 0 || faults.CutLogin > entrapgtest.AtConnect {
-			out.add(err) // but not what it carries: PoolConfig says why
+			out.add(err) // without its configuration: see PoolConfig
 		} else {
 			out.addError(err)
 		}
-		// The structs themselves, as a debugger or a careless log call has them.
+		// The structs themselves, as a debugger or a careless log call prints them.
 		out.add(c, c.Stats(), config, *config, config.ConnConfig, *config.ConnConfig)
 	}
 	try(entrapgtest.Faults{})
@@ -232,28 +232,28 @@ func TestLogin_TokenIsInNoRenderedValue(t *testing.T) {
 	try(entrapgtest.Faults{EntraDown: true})
 	try(entrapgtest.Faults{})
 	wrong := s.Tenant.NewUser("mallory@contoso.example")
-	createRole(t, s, p.Name, wrong) // from now on every token is the wrong one
+	createRole(t, s, p.Name, wrong) // from now on the role belongs to another principal
 	try(entrapgtest.Faults{})
 	for _, login := range s.Logins() {
 		out.add(login)
 	}
 	pool.Close()
-	if err := s.Close(); err != nil { // what is rendered must not change meanwhile
+	if err := s.Close(); err != nil { // nothing may change while it is rendered
 		t.Fatal(err)
 	}
 	out.add(s, p)
 
 	if successes < 3 {
-		t.Errorf("only %d logins succeeded, so that little was looked at", successes)
+		t.Errorf("only %d logins succeeded, want at least 3", successes)
 	}
 	if len(tokens) < 4 {
-		t.Fatalf("only %d tokens were made", len(tokens))
+		t.Fatalf("only %d tokens were requested, want at least 4", len(tokens))
 	}
 	out.hides(t, tokens...)
 }
 
-// TestLogin_CredentialFailureOmitsTokenAndSecret tries the ways in which a
-// credential fails, one that blows up with the token in its hands among them.
+// TestLogin_CredentialFailureOmitsTokenAndSecret tries every way in which a credential can fail,
+// including a panic with the token.
 func TestLogin_CredentialFailureOmitsTokenAndSecret(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	p := s.Tenant.NewServicePrincipal("secretive")
@@ -282,22 +282,22 @@ func TestLogin_CredentialFailureOmitsTokenAndSecret(t *testing.T) {
 		credential azcore.TokenCredential
 		faults     entrapgtest.Faults
 	}{
-		"wrong secret": {credential: withSecret(wrong)},
-		"throttled":    {withSecret(p.ClientSecret), entrapgtest.Faults{Entra: entrapgtest.EntraThrottles}},
-		"failing":      {withSecret(p.ClientSecret), entrapgtest.Faults{Entra: entrapgtest.EntraFails}},
-		"garbled":      {withSecret(p.ClientSecret), entrapgtest.Faults{Entra: entrapgtest.EntraGarbles}},
-		"reset":        {withSecret(p.ClientSecret), entrapgtest.Faults{Entra: entrapgtest.EntraResets}},
-		"down":         {withSecret(p.ClientSecret), entrapgtest.Faults{EntraDown: true}},
-		"expired":      {credential: does(azcore.AccessToken{Token: token.Token, ExpiresOn: time.Now().Add(-time.Hour)}, nil)},
-		"no expiry":    {credential: does(azcore.AccessToken{Token: token.Token}, nil)},
-		"quoted":       {credential: does(azcore.AccessToken{Token: `"` + token.Token + `"`, ExpiresOn: time.Now().Add(time.Hour)}, nil)},
-		"too long":     {credential: does(azcore.AccessToken{Token: strings.Repeat(token.Token, 100), ExpiresOn: time.Now().Add(time.Hour)}, nil)},
-		"talkative":    {credential: does(azcore.AccessToken{}, fmt.Errorf("cannot read {%q}", token.Token))},
-		"nameless":     {credential: nobody},
-		"panicking": {credential: credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
+		"wrong secret":   {credential: withSecret(wrong)},
+		"throttled":      {withSecret(p.ClientSecret), entrapgtest.Faults{Entra: entrapgtest.EntraThrottles}},
+		"failing":        {withSecret(p.ClientSecret), entrapgtest.Faults{Entra: entrapgtest.EntraFails}},
+		"garbled":        {withSecret(p.ClientSecret), entrapgtest.Faults{Entra: entrapgtest.EntraGarbles}},
+		"reset":          {withSecret(p.ClientSecret), entrapgtest.Faults{Entra: entrapgtest.EntraResets}},
+		"down":           {withSecret(p.ClientSecret), entrapgtest.Faults{EntraDown: true}},
+		"expired":        {credential: does(azcore.AccessToken{Token: token.Token, ExpiresOn: time.Now().Add(-time.Hour)}, nil)},
+		"no expiry":      {credential: does(azcore.AccessToken{Token: token.Token}, nil)},
+		"quoted":         {credential: does(azcore.AccessToken{Token: `"` + token.Token + `"`, ExpiresOn: time.Now().Add(time.Hour)}, nil)},
+		"too long":       {credential: does(azcore.AccessToken{Token: strings.Repeat(token.Token, 100), ExpiresOn: time.Now().Add(time.Hour)}, nil)},
+		"token in error": {credential: does(azcore.AccessToken{}, fmt.Errorf("cannot read {%q}", token.Token))},
+		"nameless":       {credential: nobody},
+		"panic": {credential: credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
 			panic("no room for " + token.Token)
 		})},
-		"panicking with the answer": {credential: credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
+		"panic with the answer": {credential: credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
 			panic(token)
 		})},
 	} {
@@ -315,25 +315,25 @@ func TestLogin_CredentialFailureOmitsTokenAndSecret(t *testing.T) {
 }
 
 func TestLogin_TokenRepeatedByServerIsRedacted(t *testing.T) {
-	value := strings.Repeat("0123456789abcdef", 300) // of which servers may repeat a part
+	value := strings.Repeat("0123456789abcdef", 300) // long enough to be repeated in part
 	credential := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
 		return azcore.AccessToken{Token: value, ExpiresOn: time.Now().Add(time.Hour)}, nil
 	})
 	for name, repeated := range map[string]string{"whole": value, "cut off": value[:4095], "the end": value[100:]} {
 		for _, severity := range []string{"FATAL", "ERROR"} {
-			s := &pipeServer{refuse: func(string) *pgproto3.ErrorResponse {
-				return &pgproto3.ErrorResponse{Severity: severity, Code: "28000", Message: "who is " + repeated + "?", Detail: repeated, Hint: repeated, Where: repeated}
+			s := &pipeServer{reject: func(string) *pgproto3.ErrorResponse {
+				return &pgproto3.ErrorResponse{Severity: severity, Code: "28000", Message: "cannot parse " + repeated, Detail: repeated, Hint: repeated, Where: repeated}
 			}}
 			out := &rendered{}
 			err := connect(t, entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(credential)))
 			out.addError(err)
 			var login *entrapg.LoginError
-			if !errors.As(err, &login) || !strings.Contains(err.Error(), "who is [token]?") {
+			if !errors.As(err, &login) || !strings.Contains(err.Error(), "cannot parse [token]") {
 				t.Errorf("%s: got %v, want a LoginError without the token", name, err)
 			}
 			out.addError(newPool(t, poolConfig(t, bubbleDSN, s.options(), entrapg.WithCredential(credential))).Ping(t.Context()))
 			if strings.Contains(out.text.String(), value[:32]) {
-				t.Errorf("%s, %s: the token shows", name, severity)
+				t.Errorf("%s, %s: the error contains the token", name, severity)
 			}
 		}
 	}
@@ -350,7 +350,7 @@ func TestLogin_ConfigOfOpenConnectionHasNoToken(t *testing.T) {
 	config := conn.(*stdlib.Conn).Conn().Config()
 	config.Password = "of the caller"
 	var all sync.WaitGroup
-	for range 4 { // at once: -race looks on
+	for range 4 { // concurrently, for -race
 		all.Go(func() {
 			other, err := pgx.ConnectConfig(t.Context(), config)
 			if err != nil {
@@ -390,7 +390,7 @@ func TestLogin_TokenInUnreadableResponseIsRedacted(t *testing.T) {
 		out.addError(err)
 		var token *entrapg.TokenError
 		if !errors.As(err, &token) || strings.Contains(out.text.String(), "eyJ") {
-			t.Errorf("%s: got %v, want a TokenError without the token's beginning", name, err)
+			t.Errorf("%s: got %v, want a TokenError without any part of the token", name, err)
 		}
 	}
 }
@@ -407,7 +407,7 @@ func TestLogin_OAUTHBEARERSendsSameToken(t *testing.T) {
 		if user := sessionUser(t, db); user != p.Name {
 			t.Errorf("logged in as %q, want %q", user, p.Name)
 		}
-		if err := s.RevokeTokens(); err != nil { // the second time, a refused token is replaced
+		if err := s.RevokeTokens(); err != nil { // so that the second login replaces the token
 			t.Fatal(err)
 		}
 	}
@@ -423,7 +423,7 @@ func TestLogin_OAUTHBEARERRejectionHasHint(t *testing.T) {
 	err := db.PingContext(t.Context())
 	var login *entrapg.LoginError
 	if !errors.As(err, &login) || login.Hint == "" || !strings.Contains(err.Error(), "invalid_token") {
-		t.Errorf("got %v, want a LoginError with the server's word and a hint", err)
+		t.Errorf("got %v, want a LoginError with the server's status and a hint", err)
 	}
 }
 
@@ -448,7 +448,7 @@ func TestLogin_OpenConnectionProvidesNoOAUTHBEARERToken(t *testing.T) {
 }
 
 func TestLogin_SilentServerTimesOutAfter30Seconds(t *testing.T) {
-	const tokenWait = 20 * time.Second // does not count
+	const tokenWait = 20 * time.Second // does not count toward the timeout
 	for _, test := range []struct {
 		dsn  string
 		want time.Duration

@@ -14,7 +14,7 @@ import (
 type numbered struct {
 	life   time.Duration
 	delay  time.Duration
-	frozen bool // hands back its first token for ever
+	frozen bool // always returns its first token
 
 	mu    sync.Mutex
 	calls int

@@ -8,10 +8,10 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 )
 
-// opaque is a credential whose tokens say nothing about anybody.
+// opaque is a credential whose tokens are not JSON Web Tokens.
 type opaque struct{}
 
-// countingOpaque is a credential whose tokens say nothing about anybody.
+// countingOpaque is an opaque credential that counts its calls.
 type countingOpaque struct{ calls int }
 
 func (c *countingOpaque) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {

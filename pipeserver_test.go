@@ -17,15 +17,15 @@ import (
 	"github.com/entrapg/entrapg"
 )
 
-// pipeServer speaks as much of PostgreSQL's protocol as a login takes, over
-// pipes: sockets cannot be used in a synctest bubble.
+// A pipeServer implements as much of PostgreSQL's protocol as a login needs. It uses pipes
+// because sockets do not work in a synctest bubble.
 type pipeServer struct {
 	mu     sync.Mutex
-	logins []string // the passwords that came
-	refuse func(password string) *pgproto3.ErrorResponse
+	logins []string // the passwords received
+	reject func(password string) *pgproto3.ErrorResponse
 }
 
-// options route a connector's connections here.
+// options routes a connector's connections to s.
 func (s *pipeServer) options() entrapg.Option {
 	return entrapg.WithConnConfig(func(config *pgx.ConnConfig) {
 		config.LookupFunc = func(context.Context, string) ([]string, error) { return []string{"127.0.0.1"}, nil }
@@ -56,11 +56,11 @@ func (s *pipeServer) serve(conn net.Conn) {
 	password := message.(*pgproto3.PasswordMessage).Password
 	s.mu.Lock()
 	s.logins = append(s.logins, password)
-	refuse := s.refuse
+	reject := s.reject
 	s.mu.Unlock()
-	if refuse != nil {
-		if refusal := refuse(password); refusal != nil {
-			backend.Send(refusal)
+	if reject != nil {
+		if response := reject(password); response != nil {
+			backend.Send(response)
 			backend.Flush()
 			return
 		}
@@ -78,10 +78,10 @@ func (s *pipeServer) serve(conn net.Conn) {
 	}
 }
 
-func (s *pipeServer) setRefuse(refuse func(string) *pgproto3.ErrorResponse) {
+func (s *pipeServer) setReject(reject func(string) *pgproto3.ErrorResponse) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.refuse = refuse
+	s.reject = reject
 }
 
 func (s *pipeServer) passwords() []string {
@@ -98,8 +98,8 @@ func (s *pipeServer) last() string {
 	return all[len(all)-1]
 }
 
-// refuseAll is a pipeServer's refusal of the passwords given.
-func refuseAll(passwords ...string) func(string) *pgproto3.ErrorResponse {
+// rejectTokens returns a reject function that treats the given tokens as expired.
+func rejectTokens(passwords ...string) func(string) *pgproto3.ErrorResponse {
 	return func(password string) *pgproto3.ErrorResponse {
 		if !slices.Contains(passwords, password) {
 			return nil
@@ -111,15 +111,15 @@ func refuseAll(passwords ...string) func(string) *pgproto3.ErrorResponse {
 	}
 }
 
-// refuseEverything is a pipeServer's refusal of a role that it does not have.
-func refuseEverything(string) *pgproto3.ErrorResponse {
+// rejectEveryLogin is a reject function for a role that does not exist.
+func rejectEveryLogin(string) *pgproto3.ErrorResponse {
 	return &pgproto3.ErrorResponse{Severity: "FATAL", Code: "28P01", Message: `password authentication failed for user "app"`}
 }
 
 const bubbleDSN = "host=127.0.0.1 user=app sslmode=disable"
 
-// inBubble runs a test on fake time, with a connector that takes its tokens
-// from credential and logs in to a server of pipes.
+// inBubble runs test in a synctest bubble, with a connector that uses credential and a
+// pipeServer.
 func inBubble(t *testing.T, credential azcore.TokenCredential, test func(t *testing.T, c *entrapg.Connector, s *pipeServer)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -130,7 +130,7 @@ func inBubble(t *testing.T, credential azcore.TokenCredential, test func(t *test
 	})
 }
 
-// tcpServer is a pipeServer on a port, for DSNs that have to do without options.
+// tcpServer starts a pipeServer on a TCP port, for DSNs that are used without options.
 func tcpServer(t *testing.T) (s *pipeServer, dsn string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -152,7 +152,7 @@ func tcpServer(t *testing.T) (s *pipeServer, dsn string) {
 	return s, fmt.Sprintf("host=%s port=%s user=app sslmode=disable", host, port)
 }
 
-// silent routes connections to a server that takes them and says nothing.
+// silent routes connections to a server that accepts them and never replies.
 func silent() entrapg.Option {
 	return entrapg.WithConnConfig(func(config *pgx.ConnConfig) {
 		config.DialFunc = func(context.Context, string, string) (net.Conn, error) {

@@ -37,9 +37,9 @@ func TestPool_RejectedTokensAreReplacedEveryTime(t *testing.T) {
 			}
 			return err
 		}
-		for range 10 { // a new token that is refused, and its successor that is not
+		for range 10 { // each time, reject the current token and the next
 			next := fmt.Sprintf("token-%d", credential.count()+1)
-			s.setRefuse(refuseAll(next, s.last()))
+			s.setReject(rejectTokens(next, s.last()))
 			for range 3 {
 				if login() == nil {
 					break
@@ -56,7 +56,7 @@ func TestPool_RejectedTokensAreReplacedEveryTime(t *testing.T) {
 func TestPool_RejectedUserDoesNotExhaustTokensOfOthers(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	synctest.Test(t, func(t *testing.T) {
-		bad := &pipeServer{refuse: refuseEverything}
+		bad := &pipeServer{reject: rejectEveryLogin}
 		good := &pipeServer{}
 		config, err := entrapg.PoolConfig(bubbleDSN, good.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
 		if err != nil {
@@ -80,11 +80,11 @@ func TestPool_RejectedUserDoesNotExhaustTokensOfOthers(t *testing.T) {
 				t.Fatal(err)
 			}
 			if err := login("bad", bad); err == nil {
-				t.Fatal("the hopeless user was let in")
+				t.Fatal("the rejected user's login succeeded")
 			}
 		}
 		if n := credential.count(); n > 10 {
-			t.Errorf("%d token requests for 500 connections, want 10 at the most", n)
+			t.Errorf("%d token requests for 500 connections, want at most 10", n)
 		}
 	})
 }
@@ -108,7 +108,7 @@ func TestPool_OutlivesManyTokens(t *testing.T) {
 	p := app(t, s)
 	config := poolConfig(t, s.DSN()+"&pool_max_conns=7&pool_max_conn_lifetime=50ms&pool_health_check_period=20ms", entrapg.WithCredential(p))
 	if config.MaxConns != 7 || config.MaxConnLifetime != 50*time.Millisecond {
-		t.Errorf("pool settings are lost: %d connections, lifetime %v", config.MaxConns, config.MaxConnLifetime)
+		t.Errorf("pool settings: %d connections, lifetime %v; want 7 and 50ms", config.MaxConns, config.MaxConnLifetime)
 	}
 	pool := newPool(t, config)
 	var all sync.WaitGroup
@@ -125,7 +125,7 @@ func TestPool_OutlivesManyTokens(t *testing.T) {
 	}
 	all.Wait()
 	if n := s.Tenant.Requests(); n < 3 || n > 10 {
-		t.Errorf("%d token requests in five seconds of tokens that live two", n)
+		t.Errorf("%d token requests in five seconds with two-second tokens, want 3 to 10", n)
 	}
 }
 
@@ -140,16 +140,16 @@ func TestPool_RejectedTokenIsReplacedAtNextConnect(t *testing.T) {
 	}
 	pool.Reset()
 	err := pool.Ping(t.Context())
-	var refused *pgconn.PgError
-	if !errors.As(err, &refused) || refused.Code != "28000" {
-		t.Fatalf("got %v, want the refusal", err)
+	var pgErr *pgconn.PgError
+	if !errors.As(err, &pgErr) || pgErr.Code != "28000" {
+		t.Fatalf("got %v, want the rejection", err)
 	}
 	var connect *pgconn.ConnectError
 	if errors.As(err, &connect); connect.Config.Password != "" {
-		t.Error("the error carries the token")
+		t.Error("the error contains the token")
 	}
 	if err := pool.Ping(t.Context()); err != nil {
-		t.Errorf("the next attempt: %v", err)
+		t.Errorf("next attempt: %v", err)
 	}
 }
 
@@ -219,16 +219,16 @@ func TestPool_DoesNotDialWithoutToken(t *testing.T) {
 func TestPool_TLSAndAuthRulesApplyToLaterChanges(t *testing.T) {
 	for name, spoil := range map[string]func(*pgx.ConnConfig){
 		"no TLS":               func(c *pgx.ConnConfig) { c.TLSConfig = nil },
-		"a fallback to none":   func(c *pgx.ConnConfig) { c.Fallbacks = []*pgconn.FallbackConfig{{Host: "db.example.com", Port: 5432}} },
-		"a method of another":  func(c *pgx.ConnConfig) { c.RequireAuth = "md5" },
+		"a plaintext fallback": func(c *pgx.ConnConfig) { c.Fallbacks = []*pgconn.FallbackConfig{{Host: "db.example.com", Port: 5432}} },
+		"another auth method":  func(c *pgx.ConnConfig) { c.RequireAuth = "md5" },
 		"channel binding":      func(c *pgx.ConnConfig) { c.ChannelBinding = "require" },
-		"another password yet": func(c *pgx.ConnConfig) { c.Password = "hunter2" },
+		"another password":     func(c *pgx.ConnConfig) { c.Password = "hunter2" },
 	} {
 		s := &pipeServer{}
 		config := poolConfig(t, "host=db.example.com user=app", s.options(), entrapg.WithCredential(&numbered{life: time.Hour}))
 		spoil(config.ConnConfig)
-		var refused *entrapg.ConfigError
-		if err := newPool(t, config).Ping(t.Context()); !errors.As(err, &refused) || len(s.passwords()) > 0 {
+		var configErr *entrapg.ConfigError
+		if err := newPool(t, config).Ping(t.Context()); !errors.As(err, &configErr) || len(s.passwords()) > 0 {
 			t.Errorf("%s: got %v, want a ConfigError", name, err)
 		}
 	}
@@ -237,7 +237,7 @@ func TestPool_TLSAndAuthRulesApplyToLaterChanges(t *testing.T) {
 	config.ConnConfig.TLSConfig.InsecureSkipVerify = true
 	c := config.ConnConfig.Copy()
 	if err := config.BeforeConnect(t.Context(), c); err != nil || c.RequireAuth == "" || c.TLSConfig.InsecureSkipVerify {
-		t.Errorf("the rules are not applied anew: methods %q, error %v", c.RequireAuth, err)
+		t.Errorf("the rules were not applied again: require_auth %q, error %v", c.RequireAuth, err)
 	}
 }
 
@@ -246,8 +246,8 @@ func TestPool_PasswordSetLaterIsConfigError(t *testing.T) {
 		s := &pipeServer{}
 		config := poolConfig(t, dsn, s.options())
 		config.ConnConfig.Password = "hunter2"
-		var refused *entrapg.ConfigError
-		if err := newPool(t, config).Ping(t.Context()); !errors.As(err, &refused) || len(s.passwords()) > 0 {
+		var configErr *entrapg.ConfigError
+		if err := newPool(t, config).Ping(t.Context()); !errors.As(err, &configErr) || len(s.passwords()) > 0 {
 			t.Errorf("%s: got %v, want a ConfigError", dsn, err)
 		}
 	}

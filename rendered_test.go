@@ -15,8 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// rendered collects everything that could be looked at, in every form that fmt
-// and encoding/json have.
+// rendered collects values in every format of fmt and encoding/json.
 type rendered struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -39,7 +38,7 @@ func (r *rendered) Write(b []byte) (int, error) {
 	return r.text.Write(b)
 }
 
-// addError adds an error and all its causes, each with what it carries.
+// addError adds err and every error that it wraps, with the configuration of a ConnectError.
 func (r *rendered) addError(err error) {
 	if err == nil {
 		return
@@ -48,7 +47,7 @@ func (r *rendered) addError(err error) {
 	if e, ok := err.(*pgconn.ConnectError); ok { //nolint:errorlint // as below
 		r.add(*e.Config)
 	}
-	switch e := err.(type) { //nolint:errorlint // every cause is looked at, one after the other
+	switch e := err.(type) { //nolint:errorlint // visits every wrapped error
 	case interface{ Unwrap() error }:
 		r.addError(e.Unwrap())
 	case interface{ Unwrap() []error }:
@@ -58,8 +57,8 @@ func (r *rendered) addError(err error) {
 	}
 }
 
-// hides fails the test where anything shows a secret, or 32 characters of it, as
-// it is or encoded.
+// hides fails the test if the collected text contains a secret or 32 characters of it, plain or
+// encoded.
 func (r *rendered) hides(t *testing.T, secrets ...string) {
 	t.Helper()
 	const piece = 32
@@ -82,15 +81,15 @@ func (r *rendered) hides(t *testing.T, secrets ...string) {
 	text := r.text.String()
 	for length := range lengths {
 		for i := range max(0, len(text)-length+1) {
-			if n, shows := pieces[text[i:i+length]]; shows {
-				t.Fatalf("secret %d shows: …%s…", n, text[max(0, i-400):min(len(text), i+length)])
+			if n, found := pieces[text[i:i+length]]; found {
+				t.Fatalf("secret %d appears: …%s…", n, text[max(0, i-400):min(len(text), i+length)])
 			}
 		}
 	}
 }
 
-// tracer looks at all that pgx gives a tracer. It holds a function, lest what
-// is rendered has what has been rendered in it.
+// tracer collects everything that pgx passes to a tracer. It holds a function and not a
+// rendered, so that rendering the tracer does not include the text collected so far.
 type tracer struct{ add func(...any) }
 
 func (t tracer) TraceConnectStart(ctx context.Context, data pgx.TraceConnectStartData) context.Context {

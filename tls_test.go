@@ -24,7 +24,7 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-// at routes all hosts to an address, as a spoofed DNS would.
+// at routes all hosts to an address, as spoofed DNS would.
 func at(addr string) entrapg.Option {
 	return entrapg.WithConnConfig(func(c *pgx.ConnConfig) {
 		c.LookupFunc = func(context.Context, string) ([]string, error) { return []string{addr}, nil }
@@ -73,7 +73,7 @@ func TestTLS_RootsAndServerNameCanBeSetByCode(t *testing.T) {
 	host, port, _ := net.SplitHostPort(server().Addr())
 	dsn := "host=" + host + " dbname=postgres port=" + port
 	for name, config := range map[string]*tls.Config{
-		"roots alone":         {RootCAs: roots},
+		"roots":               {RootCAs: roots},
 		"a name for a tunnel": {RootCAs: roots, ServerName: azureName},
 	} {
 		db, _ := open(t, dsn, entrapg.WithCredential(app(t, server())), entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.TLSConfig = config }))
@@ -85,7 +85,7 @@ func TestTLS_RootsAndServerNameCanBeSetByCode(t *testing.T) {
 		c.TLSConfig = &tls.Config{RootCAs: roots, ServerName: "elsewhere.example"}
 	}))
 	if err := db.PingContext(t.Context()); err == nil {
-		t.Error("a certificate for another name than the one set was accepted")
+		t.Error("a certificate for another ServerName was accepted")
 	}
 }
 
@@ -112,8 +112,8 @@ func TestTLS_UnixSocketWorksWithSSLModeDisable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// PostgreSQL itself knows no tokens; a password that looks like one will do,
-	// and has to be allowed to be asked for as passwords are.
+	// PostgreSQL itself does not accept tokens, so the credential returns the password.
+	// PostgreSQL authenticates it by SCRAM, which require_auth has to allow.
 	credential := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
 		return azcore.AccessToken{Token: admin.Password, ExpiresOn: time.Now().Add(time.Hour)}, nil
 	})
@@ -130,44 +130,39 @@ func TestTLS_PlaintextOnLoopbackIsAllowedAndRejectionHasHint(t *testing.T) {
 	err := db.PingContext(t.Context())
 	var login *entrapg.LoginError
 	if !errors.As(err, &login) || !strings.Contains(login.Hint, "TLS") {
-		t.Errorf("got %v, want a LoginError that asks for TLS", err)
+		t.Errorf("got %v, want a LoginError with a hint about TLS", err)
 	}
 }
 
 const outsideName = "db.example.com"
 
-var (
-	ownNames     = []string{azureName, outsideName} // and loopback
-	letIn        = encode(&pgproto3.AuthenticationOk{}, &pgproto3.BackendKeyData{ProcessID: 1, SecretKey: []byte{0, 0, 0, 1}}, &pgproto3.ReadyForQuery{TxStatus: 'I'})
-	askCleartext = encode(&pgproto3.AuthenticationCleartextPassword{})
-	tellNoEntry  = encode(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "no pg_hba.conf entry for host, SSL encryption"})
-)
+var ownNames = []string{azureName, outsideName} // and loopback
 
 type namedAttack struct {
 	name string
 	attack
-	trusted bool // the user trusts the authority of its certificate
+	trusted bool // sslrootcert is the authority of its certificate
 }
 
-// attacks are tried by hosts and settings. What comes of them is in the tables of
-// the tests: rows are host and attack, columns are settings.
+// attacks are tried with every kind of host and every sslmode. The tables in the tests have a
+// row for each attack and host, and a column for each sslmode.
 var attacks = []namedAttack{
-	{"no TLS", attack{tls: "N", say: askCleartext}, false},
-	{"error for TLS", attack{tls: string(tellNoEntry), say: askCleartext}, false},
-	{"garbage for TLS", attack{tls: "HTTP/1.1 400 Bad Request", say: askCleartext}, false},
-	{"bytes before TLS", attack{tls: "S" + string(askCleartext), names: ownNames, say: askCleartext}, false}, // CVE-2021-23222
-	{"self-signed", attack{tls: "S", names: ownNames, say: askCleartext}, false},
-	{"another's name", attack{tls: "S", names: []string{"elsewhere.example"}, say: askCleartext}, true},
-	{"error inside TLS", attack{tls: "S", names: ownNames, say: tellNoEntry}, false},
-	{"MD5", attack{tls: "S", names: ownNames, say: encode(&pgproto3.AuthenticationMD5Password{Salt: [4]byte{1, 2, 3, 4}})}, false},
-	{"SCRAM", attack{tls: "S", names: ownNames, say: encode(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}})}, false},
-	{"OAUTHBEARER", attack{tls: "S", names: ownNames, say: encode(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"OAUTHBEARER"}})}, false},
-	{"GSS", attack{tls: "S", names: ownNames, say: encode(&pgproto3.AuthenticationGSS{})}, false},
-	{"trust", attack{tls: "S", names: ownNames, say: letIn}, false},
+	{"no TLS", attack{tls: "N", reply: cleartextRequest}, false},
+	{"error for TLS", attack{tls: string(noHBAEntry), reply: cleartextRequest}, false},
+	{"garbage for TLS", attack{tls: "HTTP/1.1 400 Bad Request", reply: cleartextRequest}, false},
+	{"bytes before TLS", attack{tls: "S" + string(cleartextRequest), names: ownNames, reply: cleartextRequest}, false}, // CVE-2021-23222
+	{"self-signed", attack{tls: "S", names: ownNames, reply: cleartextRequest}, false},
+	{"wrong name", attack{tls: "S", names: []string{"elsewhere.example"}, reply: cleartextRequest}, true},
+	{"error inside TLS", attack{tls: "S", names: ownNames, reply: noHBAEntry}, false},
+	{"MD5", attack{tls: "S", names: ownNames, reply: encode(&pgproto3.AuthenticationMD5Password{Salt: [4]byte{1, 2, 3, 4}})}, false},
+	{"SCRAM", attack{tls: "S", names: ownNames, reply: encode(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}})}, false},
+	{"OAUTHBEARER", attack{tls: "S", names: ownNames, reply: encode(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"OAUTHBEARER"}})}, false},
+	{"GSS", attack{tls: "S", names: ownNames, reply: encode(&pgproto3.AuthenticationGSS{})}, false},
+	{"trust", attack{tls: "S", names: ownNames, reply: loginOK}, false},
 }
 
-// table tries every attack on every host with every sslmode, and writes down what
-// the attacker saw.
+// table tries every attack with every host and sslmode, and returns a table of what the
+// attacker saw.
 func table(t *testing.T, more, secret string, opts ...entrapg.Option) string {
 	t.Helper()
 	sslmodes := []string{"", "disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
@@ -178,7 +173,7 @@ func table(t *testing.T, more, secret string, opts ...entrapg.Option) string {
 			fmt.Fprintf(&out, "%-16s %-8s", a.name, kind)
 			for _, sslmode := range sslmodes {
 				dsn := "host=" + host + " user=app " + more
-				i := newImpostor(t, a.attack) // a new one each: pgx sends requests to cancel after a login that broke off
+				i := newImpostor(t, a.attack) // one each: pgx dials again to cancel after a failed login
 				if sslmode != "" {
 					dsn += " sslmode=" + sslmode
 				}
@@ -189,13 +184,13 @@ func table(t *testing.T, more, secret string, opts ...entrapg.Option) string {
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				conn, err := c.Connect(ctx)
 				if ctx.Err() != nil {
-					t.Errorf("%s, %s: it takes its time: %v", a.name, dsn, err)
+					t.Errorf("%s, %s: the login did not end before the deadline: %v", a.name, dsn, err)
 				}
 				cancel()
 				if err == nil {
 					conn.Close()
 				} else if strings.Contains(err.Error(), secret) {
-					t.Errorf("%s, %s: the error shows the secret", a.name, dsn)
+					t.Errorf("%s, %s: the error contains the secret", a.name, dsn)
 				}
 				saw := i.saw(secret)
 				if err == nil {
@@ -209,7 +204,7 @@ func table(t *testing.T, more, secret string, opts ...entrapg.Option) string {
 	return out.String()
 }
 
-// compare tells where two tables differ.
+// compare reports the rows in which two tables differ.
 func compare(t *testing.T, got, want string) {
 	t.Helper()
 	wanted := strings.Split(strings.Trim(want, "\n"), "\n")[1:]
@@ -247,9 +242,9 @@ bytes before TLS loopback hello   SECRET  -       -       hello   hello   hello
 self-signed      Azure    hello   -       -       -       hello   hello   hello
 self-signed      outside  hello   -       -       -       SECRET  hello   hello
 self-signed      loopback hello   SECRET  -       -       SECRET  hello   hello
-another's name   Azure    hello   -       -       -       hello   hello   hello
-another's name   outside  hello   -       -       -       SECRET  SECRET  hello
-another's name   loopback hello   SECRET  -       -       SECRET  SECRET  hello
+wrong name       Azure    hello   -       -       -       hello   hello   hello
+wrong name       outside  hello   -       -       -       SECRET  SECRET  hello
+wrong name       loopback hello   SECRET  -       -       SECRET  SECRET  hello
 error inside TLS Azure    hello   -       -       -       hello   hello   hello
 error inside TLS outside  hello   -       -       -       user    hello   hello
 error inside TLS loopback hello   user    -       -       user    hello   hello
@@ -291,9 +286,9 @@ bytes before TLS loopback hello   SECRET  SECRET  SECRET  hello   hello   hello
 self-signed      Azure    hello   -       -       -       hello   hello   hello
 self-signed      outside  hello   SECRET  SECRET  SECRET  SECRET  hello   hello
 self-signed      loopback hello   SECRET  SECRET  SECRET  SECRET  hello   hello
-another's name   Azure    hello   -       -       -       hello   hello   hello
-another's name   outside  hello   SECRET  SECRET  SECRET  SECRET  SECRET  hello
-another's name   loopback hello   SECRET  SECRET  SECRET  SECRET  SECRET  hello
+wrong name       Azure    hello   -       -       -       hello   hello   hello
+wrong name       outside  hello   SECRET  SECRET  SECRET  SECRET  SECRET  hello
+wrong name       loopback hello   SECRET  SECRET  SECRET  SECRET  SECRET  hello
 error inside TLS Azure    hello   -       -       -       hello   hello   hello
 error inside TLS outside  hello   user    user    user    user    hello   hello
 error inside TLS loopback hello   user    user    user    user    hello   hello
@@ -338,7 +333,7 @@ func TestTLS_SystemRootsAreUsedUnlessSet(t *testing.T) {
 		{"postgres://db.example.com/?application_name=x", "", false},
 		{"host=db.example.com", root, true},
 		{"host=db.example.com sslrootcert=" + quote(root), "", true},
-		{"host=db.example.com sslmode=verify-full", "", runtime.GOOS != "windows"}, // as pgx does it
+		{"host=db.example.com sslmode=verify-full", "", runtime.GOOS != "windows"}, // as in pgx
 	} {
 		t.Setenv("PGSSLROOTCERT", test.env)
 		config, err := configOf(t, test.dsn)
@@ -346,7 +341,7 @@ func TestTLS_SystemRootsAreUsedUnlessSet(t *testing.T) {
 			t.Fatal(err)
 		}
 		if chosen := config.TLSConfig.RootCAs != nil; chosen != test.chosen {
-			t.Errorf("%+v: own roots %t", test, chosen)
+			t.Errorf("%+v: roots set: %t", test, chosen)
 		}
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 )
 
-// onClock is a credential whose tokens live an hour on the clock of its machine.
+// onClock is a credential whose tokens expire an hour after now.
 type onClock struct {
 	now   func() time.Time
 	calls int
@@ -23,18 +23,18 @@ func (c *onClock) GetToken(context.Context, policy.TokenRequestOptions) (azcore.
 	return azcore.AccessToken{Token: "t" + string(rune('0'+c.calls)), ExpiresOn: c.now().Add(time.Hour)}, nil
 }
 
-// TestToken_ClockJumpFailsNoLogin says how many tokens are requested after the
-// machine's clock has jumped and then gone back to where it was. No login fails.
+// TestToken_ClockJumpFailsNoLogin counts the tokens requested after the clock jumps and after
+// it jumps back.
 func TestToken_ClockJumpFailsNoLogin(t *testing.T) {
 	for _, test := range []struct {
 		jump         time.Duration
-		after, again int // tokens requested in all, after the jump and after the way back
+		after, again int // total tokens requested after the jump and after the jump back
 	}{
 		{jump: 30 * time.Minute, after: 1, again: 1},
-		{jump: 57 * time.Minute, after: 2, again: 2}, // close to the expiry: in the background
-		{jump: 2 * time.Hour, after: 2, again: 2},    // past it
+		{jump: 57 * time.Minute, after: 2, again: 2}, // near expiry: refreshed in the background
+		{jump: 2 * time.Hour, after: 2, again: 2},    // expired
 		{jump: 365 * 24 * time.Hour, after: 2, again: 2},
-		{jump: -30 * time.Minute, after: 1, again: 1}, // the token serves on; the server knows better, and refuses it in time
+		{jump: -30 * time.Minute, after: 1, again: 1}, // the token remains in use until the server rejects it
 		{jump: -365 * 24 * time.Hour, after: 1, again: 1},
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -55,11 +55,11 @@ func TestToken_ClockJumpFailsNoLogin(t *testing.T) {
 					t.Errorf("clock set by %v, %s: %d tokens requested, want %d", test.jump, when, credential.calls, want)
 				}
 			}
-			get("before", 1)
+			get("before the jump", 1)
 			jump = test.jump
-			get("after", test.after)
+			get("after the jump", test.after)
 			jump = 0
-			get("on the way back", test.again)
+			get("after the jump back", test.again)
 		})
 	}
 }
@@ -81,16 +81,16 @@ func TestToken_ClockSetBackDoesNotExtendBackoffAfterHungCalls(t *testing.T) {
 		jump = -10 * time.Hour
 		_, _, _ = s.get(t.Context(), need{logger: quiet})
 		if calls := s.requests.Load(); calls != maxCalls+1 {
-			t.Errorf("%d calls: the credential is not tried again for hours", calls)
+			t.Errorf("%d calls, want one more after the clock is set back", calls)
 		}
 		close(release)
 		synctest.Wait()
 	})
 }
 
-// afterSleep is what time.Now returns on a machine that has slept: the wall
-// clock has gone on, the monotonic one has not. Only package time can make such
-// a Time, so this reaches into its second field, where the monotonic reading is.
+// afterSleep returns what time.Now returns after the machine slept: the wall clock has
+// advanced, the monotonic clock has not. Only package time can create such a Time, so
+// afterSleep overwrites the second field, which holds the monotonic reading.
 func afterSleep(t *testing.T, slept time.Duration) time.Time {
 	now := time.Now()
 	after := now.Add(slept)
@@ -109,9 +109,9 @@ func TestToken_ExpiresWhileMachineSleeps(t *testing.T) {
 		t.Fatal(err)
 	}
 	clock = func() time.Time { return afterSleep(t, time.Hour+time.Minute) }
-	// The new token has expired on this clock too, but it was asked for.
+	// The new token has expired on this clock too, but it was requested.
 	if _, _, err := s.get(t.Context(), need{logger: quiet}); err == nil || credential.calls != 2 {
-		t.Errorf("%d token requests, error %v: the token that expired during the sleep was used", credential.calls, err)
+		t.Errorf("%d token requests, error %v; want 2 requests and an error", credential.calls, err)
 	}
 }
 
@@ -120,7 +120,7 @@ func TestToken_ClockSetBackDoesNotExtendBackoffAfterRejection(t *testing.T) {
 	clock := time.Now
 	s := sourceOn(credential, func() time.Time { return clock() })
 	a := &account{source: s, logger: quiet}
-	for range 5 { // until there is a pause
+	for range 5 { // until requests are paced
 		tok, _, _, err := a.get(t.Context(), "app")
 		if err != nil {
 			t.Fatal(err)
@@ -128,12 +128,12 @@ func TestToken_ClockSetBackDoesNotExtendBackoffAfterRejection(t *testing.T) {
 		a.refuse("app", tok)
 	}
 	if s.current.Load() == nil {
-		t.Fatal("there is no pause")
+		t.Fatal("requests are not paced")
 	}
 	clock = func() time.Time { return time.Now().Add(-10 * time.Hour) }
 	a.refuse("app", s.current.Load())
 	if s.current.Load() != nil {
-		t.Error("the refused token is kept for hours")
+		t.Error("the rejected token was not evicted")
 	}
 }
 
@@ -154,7 +154,7 @@ func TestToken_ConnectorsDroppedWithoutCloseReleaseSource(t *testing.T) {
 	}
 	for deadline := time.Now().Add(time.Minute); shared(); time.Sleep(time.Millisecond) {
 		if runtime.GC(); time.Now().After(deadline) {
-			t.Fatal("the shared token source is still there")
+			t.Fatal("the shared token source was not released")
 		}
 	}
 }

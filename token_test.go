@@ -34,12 +34,12 @@ func TestToken_IsRefreshedInBackgroundFiveMinutesBeforeExpiry(t *testing.T) {
 		time.Sleep(time.Nanosecond)
 		mustConnect(t, c)
 		if s.last() != "token-1" {
-			t.Errorf("the connection that found the token in need of replacement used %s, want the old one", s.last())
+			t.Errorf("the login that started the refresh used %s, want token-1", s.last())
 		}
 		synctest.Wait()
 		mustConnect(t, c)
 		if s.last() != "token-2" || credential.count() != 2 {
-			t.Errorf("afterwards %s was used after %d requests, want token-2 after 2", s.last(), credential.count())
+			t.Errorf("after the refresh: %s after %d requests, want token-2 after 2", s.last(), credential.count())
 		}
 	})
 }
@@ -58,7 +58,7 @@ func TestToken_ShortLivedTokenIsRefreshedInLastQuarter(t *testing.T) {
 		mustConnect(t, c)
 		synctest.Wait()
 		if n := credential.count(); n != 2 {
-			t.Errorf("%d requests once the last quarter began, want 2", n)
+			t.Errorf("%d requests in the last quarter, want 2", n)
 		}
 	})
 }
@@ -93,22 +93,22 @@ func TestToken_CallersDoNotWaitWhileTokenIsUsable(t *testing.T) {
 		mustConnect(t, c)
 		credential.delay = 20 * time.Second
 		time.Sleep(time.Hour - time.Nanosecond - 10*time.Second)
-		for range 10 { // the request is under way the whole time
+		for range 10 { // the request is in flight the whole time
 			start := time.Now()
 			mustConnect(t, c)
 			if waited := time.Since(start); waited != 0 {
-				t.Fatalf("a connection waited %v with a usable token at hand", waited)
+				t.Fatalf("a connection waited %v although the token was usable", waited)
 			}
 			time.Sleep(time.Second)
 		}
 		if s.last() != "token-1" {
-			t.Errorf("%s was used before the old one had expired", s.last())
+			t.Errorf("%s was used before token-1 expired", s.last())
 		}
-		time.Sleep(time.Nanosecond) // the old one expires
+		time.Sleep(time.Nanosecond) // token-1 expires
 		start := time.Now()
 		mustConnect(t, c)
 		if waited := time.Since(start); s.last() != "token-2" || waited != 10*time.Second-time.Nanosecond {
-			t.Errorf("after expiry %s was used after waiting %v, want token-2 from the request already under way", s.last(), waited)
+			t.Errorf("after expiry: %s after waiting %v, want token-2 from the request in flight", s.last(), waited)
 		}
 		if n := credential.count(); n != 2 {
 			t.Errorf("%d requests, want 2", n)
@@ -140,28 +140,28 @@ func TestToken_WaiterLeavesAtItsDeadlineAndRequestContinues(t *testing.T) {
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, _ *pipeServer) {
 		start := time.Now()
 		var all sync.WaitGroup
-		all.Go(func() { // the first, whose call starts the request
+		all.Go(func() { // starts the request
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			_, err := c.Connect(ctx)
 			var tokenErr *entrapg.TokenError
 			if !errors.As(err, &tokenErr) || !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("the impatient caller got %v, want a TokenError with its own deadline's error", err)
+				t.Errorf("first caller: got %v, want a TokenError that wraps its deadline", err)
 			}
 			if waited := time.Since(start); waited != time.Second {
-				t.Errorf("the impatient caller waited %v, want its own deadline of 1s", waited)
+				t.Errorf("first caller waited %v, want its deadline of 1s", waited)
 			}
 		})
 		synctest.Wait()
 		all.Go(func() {
 			mustConnect(t, c)
 			if waited := time.Since(start); waited != 10*time.Second {
-				t.Errorf("the patient caller waited %v, want 10s", waited)
+				t.Errorf("second caller waited %v, want 10s", waited)
 			}
 		})
 		all.Wait()
 		if n := credential.count(); n != 1 {
-			t.Errorf("%d requests, want 1: the caller who left must not take the request along", n)
+			t.Errorf("%d requests, want 1: a caller that leaves must not cancel the request", n)
 		}
 	})
 }
@@ -180,7 +180,7 @@ func TestToken_RequestKeepsValuesOfCallerContext(t *testing.T) {
 		}
 		conn.Close()
 		if got != "trace" {
-			t.Errorf("the credential saw the value %v, want the caller's", got)
+			t.Errorf("the credential got the value %v, want the caller's", got)
 		}
 	})
 }
@@ -191,7 +191,7 @@ func TestToken_HungRequestTimesOutAndLateTokenIsCached(t *testing.T) {
 	credential := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
 		calls++
 		if calls == 1 {
-			<-release // heeds no context
+			<-release // ignores its context
 		}
 		return azcore.AccessToken{Token: strings.Repeat("x", calls), ExpiresOn: time.Now().Add(time.Hour)}, nil
 	})
@@ -203,7 +203,7 @@ func TestToken_HungRequestTimesOutAndLateTokenIsCached(t *testing.T) {
 		err := connect(t, c)
 		var tokenErr *entrapg.TokenError
 		if !errors.As(err, &tokenErr) || !strings.Contains(err.Error(), "no answer within 30s") {
-			t.Fatalf("got %v, want a TokenError that says that there was no answer", err)
+			t.Fatalf("got %v, want a TokenError for the timeout", err)
 		}
 		if waited := time.Since(start); waited != 30*time.Second {
 			t.Errorf("waited %v, want 30s", waited)
@@ -212,12 +212,12 @@ func TestToken_HungRequestTimesOutAndLateTokenIsCached(t *testing.T) {
 		synctest.Wait()
 		mustConnect(t, c)
 		if calls != 1 || s.last() != "x" {
-			t.Errorf("the late answer was thrown away: %d calls, token %s", calls, s.last())
+			t.Errorf("the late token was not cached: %d calls, token %s", calls, s.last())
 		}
 	})
 }
 
-func TestToken_OutageFailsNoLoginBeforeExpiryAndIsRetriedWithBackoff(t *testing.T) {
+func TestToken_OutageFailsNoLoginAndIsRetriedWithBackoff(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		mustConnect(t, c)
@@ -232,13 +232,13 @@ func TestToken_OutageFailsNoLoginBeforeExpiryAndIsRetriedWithBackoff(t *testing.
 			t.Errorf("%d requests in five minutes of outage, want 5 to 15", n)
 		}
 		if stats := c.Stats(); stats.TokenFailures != int64(credential.count()-1) {
-			t.Errorf("Stats counts %d failures of %d", stats.TokenFailures, credential.count()-1)
+			t.Errorf("Stats: %d failures, want %d", stats.TokenFailures, credential.count()-1)
 		}
 
-		err := connect(t, c) // now the token has expired
+		err := connect(t, c) // the token has expired
 		var tokenErr *entrapg.TokenError
 		if !errors.As(err, &tokenErr) || !errors.Is(err, down) {
-			t.Errorf("after expiry: %v, want a TokenError with the credential's own error", err)
+			t.Errorf("after expiry: %v, want a TokenError that wraps the credential's error", err)
 		}
 		credential.fail(nil)
 		mustConnect(t, c)
@@ -261,7 +261,7 @@ func TestToken_FailedRefreshIsLoggedOnceWithoutToken(t *testing.T) {
 		mustConnect(t, c)
 		synctest.Wait()
 		if n := strings.Count(log.String(), "\n"); n != 1 || !strings.Contains(log.String(), "Entra is down") || strings.Contains(log.String(), "token-1") {
-			t.Errorf("want one record that says why, got:\n%s", log.String())
+			t.Errorf("want one record with the cause, got:\n%s", log.String())
 		}
 	})
 }
@@ -297,7 +297,7 @@ func TestToken_RejectedTokenIsReplacedAndLoginRetriedOnce(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		mustConnect(t, c)
-		s.setRefuse(refuseAll("token-1"))
+		s.setReject(rejectTokens("token-1"))
 		mustConnect(t, c)
 		if got := strings.Join(s.passwords(), " "); got != "token-1 token-1 token-2" {
 			t.Errorf("tokens used: %s", got)
@@ -312,7 +312,7 @@ func TestToken_LoginIsNeverRetriedTwice(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		mustConnect(t, c)
-		s.setRefuse(refuseAll("token-1", "token-2"))
+		s.setReject(rejectTokens("token-1", "token-2"))
 		err := connect(t, c)
 		var loginErr *entrapg.LoginError
 		if !errors.As(err, &loginErr) {
@@ -328,12 +328,12 @@ func TestToken_LoginIsNotRetriedWithSameToken(t *testing.T) {
 	credential := &numbered{life: time.Hour, frozen: true}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		mustConnect(t, c)
-		s.setRefuse(refuseAll("token-1"))
+		s.setReject(rejectTokens("token-1"))
 		if err := connect(t, c); err == nil || !strings.Contains(err.Error(), "no other token") {
-			t.Fatalf("got %v, want the refusal, and that there is no other token", err)
+			t.Fatalf("got %v, want the rejection and that there is no other token", err)
 		}
 		if n := len(s.passwords()); n != 2 {
-			t.Errorf("%d logins, want 2: the first, and one that was refused", n)
+			t.Errorf("%d logins, want 2", n)
 		}
 	})
 }
@@ -341,7 +341,7 @@ func TestToken_LoginIsNotRetriedWithSameToken(t *testing.T) {
 func TestToken_RejectedNewTokenIsReplacedAtNextConnect(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
-		s.setRefuse(refuseAll("token-1"))
+		s.setReject(rejectTokens("token-1"))
 		var loginErr *entrapg.LoginError
 		if err := connect(t, c); !errors.As(err, &loginErr) {
 			t.Fatalf("got %v, want a LoginError", err)
@@ -349,7 +349,7 @@ func TestToken_RejectedNewTokenIsReplacedAtNextConnect(t *testing.T) {
 		if n := len(s.passwords()); n != 1 {
 			t.Errorf("%d logins, want 1", n)
 		}
-		mustConnect(t, c) // the next one has a new token
+		mustConnect(t, c) // with a new token
 	})
 }
 
@@ -357,7 +357,7 @@ func TestToken_LoginIsRetriedOnlyAfterRejection(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		mustConnect(t, c)
-		s.refuse = func(string) *pgproto3.ErrorResponse {
+		s.reject = func(string) *pgproto3.ErrorResponse {
 			return &pgproto3.ErrorResponse{Severity: "FATAL", Code: "53300", Message: "sorry, too many clients already"}
 		}
 		if err := connect(t, c); err == nil {
@@ -370,14 +370,14 @@ func TestToken_LoginIsRetriedOnlyAfterRejection(t *testing.T) {
 }
 
 func TestToken_RejectedIdentityCausesFewRequests(t *testing.T) {
-	for name, frozen := range map[string]bool{"new tokens": false, "a credential that caches": true} {
+	for name, frozen := range map[string]bool{"new tokens": false, "the same token": true} {
 		t.Run(name, func(t *testing.T) { testRejectedIdentity(t, &numbered{life: time.Hour, frozen: frozen}) })
 	}
 }
 
 func testRejectedIdentity(t *testing.T, credential *numbered) {
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
-		s.setRefuse(refuseEverything)
+		s.setReject(rejectEveryLogin)
 		for range 600 * 10 { // ten minutes, ten connections a second
 			if err := connect(t, c); err == nil {
 				t.Fatal("the login succeeded")
@@ -387,8 +387,8 @@ func testRejectedIdentity(t *testing.T, credential *numbered) {
 		if n := credential.count(); n < 5 || n > 40 {
 			t.Errorf("%d token requests in ten minutes, want 5 to 40", n)
 		}
-		s.setRefuse(nil)
-		mustConnect(t, c) // with the token at hand
+		s.setReject(nil)
+		mustConnect(t, c) // with the current token
 		if stats := c.Stats(); stats.Logins != 1 {
 			t.Errorf("Stats: %+v", stats)
 		}
@@ -399,7 +399,7 @@ func TestToken_ConnectionsWithRevokedTokenShareOneRequest(t *testing.T) {
 	credential := &numbered{life: time.Hour, delay: time.Second}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		mustConnect(t, c)
-		s.setRefuse(refuseAll("token-1"))
+		s.setReject(rejectTokens("token-1"))
 		var all sync.WaitGroup
 		for range 100 {
 			all.Go(func() {
@@ -419,7 +419,7 @@ func TestToken_FailedReplacementReportsBothErrors(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		mustConnect(t, c)
-		s.setRefuse(refuseAll("token-1"))
+		s.setReject(rejectTokens("token-1"))
 		down := errors.New("Entra is down")
 		credential.fail(down)
 		err := connect(t, c)
@@ -438,9 +438,9 @@ func TestToken_CloseEndsRequestInFlight(t *testing.T) {
 		time.AfterFunc(time.Second, func() { c.Close() })
 		err := connect(t, c)
 		if err == nil || !strings.Contains(err.Error(), "closed") || time.Since(start) != time.Second {
-			t.Errorf("after %v: %v, want the waiter to leave when the connector is closed", time.Since(start), err)
+			t.Errorf("after %v: %v, want Close to end the wait after 1s", time.Since(start), err)
 		}
-		synctest.Wait() // the bubble fails the test if a goroutine is left behind
+		synctest.Wait() // the bubble fails the test if a goroutine leaks
 		if err := connect(t, c); err == nil || !strings.Contains(err.Error(), "closed") {
 			t.Errorf("Connect after Close: %v", err)
 		}
@@ -448,13 +448,13 @@ func TestToken_CloseEndsRequestInFlight(t *testing.T) {
 			t.Errorf("second Close: %v", err)
 		}
 		if !c.Stats().TokenExpires.IsZero() {
-			t.Error("the token outlived Close")
+			t.Error("the token is still cached after Close")
 		}
 	})
 }
 
 func TestToken_PanicInCredentialIsTokenError(t *testing.T) {
-	for name, blowUp := range map[string]func(){
+	for name, exit := range map[string]func(){
 		"panic":  func() { panic("boom") },
 		"Goexit": runtime.Goexit,
 	} {
@@ -462,7 +462,7 @@ func TestToken_PanicInCredentialIsTokenError(t *testing.T) {
 			calls := 0
 			credential := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
 				if calls++; calls == 1 {
-					blowUp()
+					exit()
 				}
 				return azcore.AccessToken{Token: "t", ExpiresOn: time.Now().Add(time.Hour)}, nil
 			})
@@ -481,7 +481,7 @@ func TestToken_InvalidTokenIsTokenErrorBeforeDialing(t *testing.T) {
 	hour := func() time.Time { return time.Now().Add(time.Hour) }
 	for name, test := range map[string]struct {
 		token azcore.AccessToken
-		says  string
+		want  string
 	}{
 		"empty":             {azcore.AccessToken{ExpiresOn: hour()}, "empty"},
 		"expired":           {azcore.AccessToken{Token: "t", ExpiresOn: time.Now().Add(-time.Minute)}, "expired at"},
@@ -498,17 +498,17 @@ func TestToken_InvalidTokenIsTokenErrorBeforeDialing(t *testing.T) {
 				func(context.Context, string) (azcore.AccessToken, error) { return test.token, nil })))
 			err := connect(t, c)
 			var tokenErr *entrapg.TokenError
-			if !errors.As(err, &tokenErr) || !strings.Contains(err.Error(), test.says) {
-				t.Errorf("got %v, want a TokenError with %q", err, test.says)
+			if !errors.As(err, &tokenErr) || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want a TokenError with %q", err, test.want)
 			}
 			if test.token.Token != "" && len(test.token.Token) > 1 && strings.Contains(err.Error(), test.token.Token) {
-				t.Error("the error shows the token")
+				t.Error("the error contains the token")
 			}
 			if len(s.passwords()) > 0 {
-				t.Error("something was sent")
+				t.Error("a password was sent")
 			}
 			if n := c.Stats().TokenFailures; n != 1 {
-				t.Errorf("Stats counts %d failures, want 1", n)
+				t.Errorf("Stats: %d failures, want 1", n)
 			}
 		})
 	}
@@ -519,7 +519,7 @@ func TestToken_RejectionByOneHostIsIgnoredIfAnotherAccepts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &pipeServer{}
 		turn := 0
-		s.refuse = func(string) *pgproto3.ErrorResponse {
+		s.reject = func(string) *pgproto3.ErrorResponse {
 			if turn++; turn%2 == 1 {
 				return &pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "no pg_hba.conf entry"}
 			}
@@ -551,11 +551,11 @@ func TestToken_HungCredentialIsNotCalledRepeatedly(t *testing.T) {
 			}
 		}
 		if n := c.Stats().TokenRequests; n > 2 {
-			t.Errorf("%d calls hang, want 2 at the most", n)
+			t.Errorf("%d hung calls, want at most 2", n)
 		}
 		time.Sleep(11 * time.Minute)
 		if err := connect(t, c); err == nil || c.Stats().TokenRequests != 3 {
-			t.Errorf("later: %v, %d calls, want one more", err, c.Stats().TokenRequests)
+			t.Errorf("after 11 minutes: %v, %d calls, want an error and 3 calls", err, c.Stats().TokenRequests)
 		}
 		close(release)
 		synctest.Wait()
@@ -579,7 +579,7 @@ func TestToken_200ColdConnectionsShareOneRequest(t *testing.T) {
 	createRole(t, server(), "", p)
 	requests := 0
 	slow := credentialFunc(func(ctx context.Context, scope string) (azcore.AccessToken, error) {
-		requests++ // -race finds out if two requests overlap
+		requests++ // -race detects overlapping requests
 		time.Sleep(50 * time.Millisecond)
 		return p.GetToken(ctx, tokenOptions(scope))
 	})
@@ -595,7 +595,7 @@ func TestToken_200ColdConnectionsShareOneRequest(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			ready.Wait() // so that all are open at once
+			ready.Wait() // keep all open at once
 			conn.Close()
 		})
 	}
@@ -625,7 +625,7 @@ func TestToken_RevokedTokenIsReplacedWithoutFailedQuery(t *testing.T) {
 	}
 	attempts := s.Logins()
 	if n := len(attempts); n != 7 {
-		t.Errorf("the server saw %d attempts, want 7", n)
+		t.Errorf("the server received %d logins, want 7", n)
 	}
 }
 
@@ -665,7 +665,7 @@ func TestToken_1000DSNsShareOneRequest(t *testing.T) {
 	}
 	all.Wait()
 	if n := calls(); n != 1 {
-		t.Errorf("az was called %d times, want once", n)
+		t.Errorf("az was called %d times, want 1", n)
 	}
 	if n := len(s.passwords()); n != 1000 {
 		t.Errorf("%d logins, want 1000", n)
@@ -681,7 +681,7 @@ func TestToken_DSNsWithDifferentCredentialsShareNothing(t *testing.T) {
 		}
 	}
 	if n := calls(); n != 3 {
-		t.Errorf("az was called %d times, want once for each of three choices", n)
+		t.Errorf("az was called %d times, want 3", n)
 	}
 }
 
@@ -702,7 +702,7 @@ func TestToken_IsEvictedWhenLastPoolThatSharesItCloses(t *testing.T) {
 	}
 	logIn(t, openByName(t, dsn))
 	if n := calls(); n != 2 {
-		t.Errorf("after all were closed: az was called %d times in all, want 2", n)
+		t.Errorf("after all pools were closed: az was called %d times, want 2", n)
 	}
 }
 
@@ -723,7 +723,7 @@ func TestToken_ConnectorsWithOneCredentialShareTokens(t *testing.T) {
 					t.Error(err)
 				}
 				if n := c.Stats().TokenRequests; n != 1 {
-					t.Errorf("Stats counts %d requests for the scope, want 1", n)
+					t.Errorf("Stats: %d requests for the scope, want 1", n)
 				}
 			})
 		}
@@ -763,7 +763,7 @@ func TestToken_IncomparableCredentialIsNotShared(t *testing.T) {
 		mustConnect(t, c)
 	}
 	if calls != 2 {
-		t.Errorf("%d requests, want one for each connector", calls)
+		t.Errorf("%d requests, want 2", calls)
 	}
 }
 
@@ -776,9 +776,9 @@ func TestToken_CloseDoesNotAffectOthersThatShareIt(t *testing.T) {
 		defer other.Close()
 		var all sync.WaitGroup
 		start := time.Now()
-		all.Go(func() { // whose request it is
+		all.Go(func() { // starts the request
 			if err := connect(t, one); err == nil || !strings.Contains(err.Error(), "closed") || time.Since(start) != time.Second {
-				t.Errorf("after %v: %v, want the one that was closed to leave then", time.Since(start), err)
+				t.Errorf("after %v: %v, want Close to end the wait after 1s", time.Since(start), err)
 			}
 		})
 		synctest.Wait()
@@ -787,7 +787,7 @@ func TestToken_CloseDoesNotAffectOthersThatShareIt(t *testing.T) {
 		one.Close()
 		all.Wait()
 		if err := connect(t, one); err == nil {
-			t.Error("a closed connector connects, by the token of another")
+			t.Error("a closed connector connected with the shared token")
 		}
 		if n := credential.count(); n != 1 {
 			t.Errorf("%d requests, want 1", n)
@@ -810,7 +810,7 @@ func TestToken_ConnectorsWithAndWithoutUserShareIt(t *testing.T) {
 		}
 	}
 	if n, m := s.Tenant.RequestsFor("https://ossrdbms-aad.database.windows.net"), s.Tenant.RequestsFor("https://management.azure.com"); n != 1 || m != 1 {
-		t.Errorf("%d requests for the database and %d look-ups of the name, want 1 and 1", n, m)
+		t.Errorf("%d requests for the database and %d for Azure Resource Manager, want 1 and 1", n, m)
 	}
 }
 
@@ -835,28 +835,28 @@ func TestToken_UsernameErrorDoesNotAffectOthersThatShareIt(t *testing.T) {
 
 func TestToken_RejectedRoleOfManyConnectorsCausesFewRequests(t *testing.T) {
 	credential := &numbered{life: time.Hour}
-	s := &pipeServer{refuse: refuseEverything}
+	s := &pipeServer{reject: rejectEveryLogin}
 	keeper := entrapg.NewConnector("host=elsewhere.example.com", entrapg.WithCredential(credential))
 	defer keeper.Close()
-	for range 100 { // short-lived ones, as of a program that opens a pool for each request
+	for range 100 { // as in a program that opens a pool for each request
 		c := entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
 		if err := connect(t, c); err == nil {
-			t.Fatal("the hopeless role was let in")
+			t.Fatal("the login succeeded")
 		}
 		c.Close()
 	}
 	if n := credential.count(); n > 10 {
-		t.Errorf("%d token requests for 100 connectors, want 10 at the most", n)
+		t.Errorf("%d token requests for 100 connectors, want at most 10", n)
 	}
 }
 
 func TestToken_RejectedByOneServerRemainsInUseOnAnother(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	synctest.Test(t, func(t *testing.T) {
-		bad, good := &pipeServer{refuse: refuseEverything}, &pipeServer{}
-		refused := make(chan struct{})
-		good.refuse = func(string) *pgproto3.ErrorResponse {
-			<-refused
+		bad, good := &pipeServer{reject: rejectEveryLogin}, &pipeServer{}
+		rejected := make(chan struct{})
+		good.reject = func(string) *pgproto3.ErrorResponse {
+			<-rejected
 			return nil
 		}
 		one := entrapg.NewConnector(bubbleDSN+" port=5433", bad.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
@@ -866,17 +866,17 @@ func TestToken_RejectedByOneServerRemainsInUseOnAnother(t *testing.T) {
 		var all sync.WaitGroup
 		all.Go(func() { mustConnect(t, other) })
 		synctest.Wait()
-		go func() { // once the refusal of the first token has been taken down
+		go func() { // after the first rejection has been recorded
 			synctest.Wait()
-			close(refused)
+			close(rejected)
 		}()
 		if err := connect(t, one); err == nil {
-			t.Fatal("the bad server let somebody in")
+			t.Fatal("the login to the bad server succeeded")
 		}
 		all.Wait()
 		mustConnect(t, other)
 		if n := credential.count(); n > 2 {
-			t.Errorf("%d requests, want no more than the refused login's own", n)
+			t.Errorf("%d requests, want at most 2", n)
 		}
 	})
 }
@@ -884,18 +884,18 @@ func TestToken_RejectedByOneServerRemainsInUseOnAnother(t *testing.T) {
 func TestToken_RejectionsByOneServerDoNotExhaustTokensOfAnother(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	bad, good := &pipeServer{}, &pipeServer{}
-	bad.setRefuse(refuseEverything)
-	hopeless := entrapg.NewConnector(bubbleDSN+" port=5433", bad.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
-	fine := entrapg.NewConnector(bubbleDSN, good.options(), entrapg.WithCredential(credential))
-	defer hopeless.Close()
-	defer fine.Close()
+	bad.setReject(rejectEveryLogin)
+	rejected := entrapg.NewConnector(bubbleDSN+" port=5433", bad.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
+	accepted := entrapg.NewConnector(bubbleDSN, good.options(), entrapg.WithCredential(credential))
+	defer rejected.Close()
+	defer accepted.Close()
 	for range 100 {
-		if err := connect(t, hopeless); err == nil {
-			t.Fatal("the hopeless one was let in")
+		if err := connect(t, rejected); err == nil {
+			t.Fatal("the rejected login succeeded")
 		}
-		mustConnect(t, fine)
+		mustConnect(t, accepted)
 	}
 	if n := credential.count(); n > 10 {
-		t.Errorf("%d token requests for 200 connections, want 10 at the most", n)
+		t.Errorf("%d token requests for 200 connections, want at most 10", n)
 	}
 }
