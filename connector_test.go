@@ -2,17 +2,14 @@ package entrapg_test
 
 import (
 	"context"
-	"database/sql"
 	"database/sql/driver"
 	"errors"
-	"fmt"
 	"net"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -21,7 +18,25 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-func TestPoolLogsInAsTheIdentityBehindItsCredential(t *testing.T) {
+func TestConnector_HookErrorIsNotRejectedLogin(t *testing.T) {
+	credential := &numbered{life: time.Hour}
+	s := &pipeServer{}
+	broken := &pgconn.PgError{Severity: "ERROR", Code: "28000", Message: "of the hook"}
+	c := entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(credential), entrapg.WithStdlib(
+		stdlib.OptionAfterConnect(func(context.Context, *pgx.Conn) error { return broken })))
+	for range 3 {
+		err := connect(t, c)
+		var login *entrapg.LoginError
+		if !errors.Is(err, broken) || errors.As(err, &login) {
+			t.Errorf("got %v, want the hook's error and no LoginError", err)
+		}
+	}
+	if stats := c.Stats(); credential.count() != 1 || stats.LoginsRefused != 0 || stats.LoginRetries != 0 {
+		t.Errorf("%d token requests; Stats: %+v", credential.count(), stats)
+	}
+}
+
+func TestConnector_LogsInAsIdentityOfCredential(t *testing.T) {
 	p := app(t, server())
 	db, c := open(t, server().DSN(), entrapg.WithCredential(p))
 	if user := sessionUser(t, db); user != p.Name {
@@ -33,7 +48,7 @@ func TestPoolLogsInAsTheIdentityBehindItsCredential(t *testing.T) {
 	}
 }
 
-func TestConnectionIsPgxsOwn(t *testing.T) {
+func TestConnector_ReturnsStdlibConn(t *testing.T) {
 	db, c := open(t, server().DSN(), entrapg.WithCredential(app(t, server())))
 	if _, ok := c.Driver().(*stdlib.Driver); !ok {
 		t.Errorf("Driver is a %T", c.Driver())
@@ -52,38 +67,7 @@ func TestConnectionIsPgxsOwn(t *testing.T) {
 	}
 }
 
-func Test200ColdConnectionsMakeOneTokenRequest(t *testing.T) {
-	p := server().Tenant.NewUser("cold@contoso.example")
-	createRole(t, server(), "", p)
-	requests := 0
-	slow := credentialFunc(func(ctx context.Context, scope string) (azcore.AccessToken, error) {
-		requests++ // -race finds out if two requests overlap
-		time.Sleep(50 * time.Millisecond)
-		return p.GetToken(ctx, tokenOptions(scope))
-	})
-	db, c := open(t, server().DSN(), entrapg.WithCredential(slow))
-	db.SetMaxIdleConns(200)
-	var all, ready sync.WaitGroup
-	ready.Add(200)
-	for range 200 {
-		all.Go(func() {
-			conn, err := db.Conn(t.Context())
-			ready.Done()
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			ready.Wait() // so that all are open at once
-			conn.Close()
-		})
-	}
-	all.Wait()
-	if stats := c.Stats(); requests != 1 || stats.TokenRequests != 1 || stats.Logins != 200 {
-		t.Errorf("%d requests; Stats: %+v", requests, stats)
-	}
-}
-
-func TestOpenConnectionOutlivesItsToken(t *testing.T) {
+func TestConnector_OpenConnectionOutlivesToken(t *testing.T) {
 	s := start(t, entrapgtest.Config{TokenLife: 2 * time.Second})
 	db, c := open(t, s.DSN(), entrapg.WithCredential(app(t, s)))
 	conn, err := db.Conn(t.Context())
@@ -101,7 +85,7 @@ func TestOpenConnectionOutlivesItsToken(t *testing.T) {
 	if err := conn.PingContext(t.Context()); err != nil {
 		t.Errorf("after its token expired: %v", err)
 	}
-	// A new connection has a new token.
+	// A new connection uses a new token.
 	other, err := db.Conn(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -112,74 +96,21 @@ func TestOpenConnectionOutlivesItsToken(t *testing.T) {
 	}
 }
 
-func TestPoolOutlivesManyTokens(t *testing.T) {
+func TestConnector_OutlivesManyTokens(t *testing.T) {
 	s := start(t, entrapgtest.Config{TokenLife: time.Second})
 	db, c := open(t, s.DSN(), entrapg.WithCredential(app(t, s)))
-	db.SetMaxIdleConns(0) // a login for every query
+	db.SetMaxIdleConns(0) // every query logs in
 	for end := time.Now().Add(4 * time.Second); time.Now().Before(end); {
 		if err := db.PingContext(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if stats := c.Stats(); stats.TokenRequests < 4 || stats.TokenRequests > 15 {
-		t.Errorf("in four seconds of tokens that live one: %+v", stats)
+		t.Errorf("after four seconds with one-second tokens: %+v", stats)
 	}
 }
 
-func TestRevokedTokenIsReplacedWithoutAFailedQuery(t *testing.T) {
-	s := start(t, entrapgtest.Config{})
-	db, c := open(t, s.DSN(), entrapg.WithCredential(app(t, s)))
-	db.SetMaxIdleConns(0)
-	for range 3 {
-		if err := db.PingContext(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.RevokeTokens(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := db.PingContext(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if stats := c.Stats(); stats.LoginRetries != 3 || stats.LoginsRefused != 3 {
-		t.Errorf("Stats: %+v", stats)
-	}
-	attempts := s.Logins()
-	if n := len(attempts); n != 7 {
-		t.Errorf("the server saw %d attempts, want 7", n)
-	}
-}
-
-func TestWrongIdentityIsRefusedOnceWithAHint(t *testing.T) {
-	s := start(t, entrapgtest.Config{})
-	owner := app(t, s)
-	mallory := s.Tenant.NewUserAssignedIdentity("mallory")
-	db, _ := open(t, s.DSN()+"&user="+owner.Name, entrapg.WithCredential(mallory))
-	err := db.PingContext(t.Context())
-	var login *entrapg.LoginError
-	var server *pgconn.PgError
-	if !errors.As(err, &login) || !errors.As(err, &server) {
-		t.Fatalf("got %v, want a LoginError with the server's own", err)
-	}
-	if login.User != owner.Name || login.Hint == "" || server.Code != "28P01" {
-		t.Errorf("got %#v", login)
-	}
-	if n := len(s.Logins()); n != 1 {
-		t.Errorf("%d attempts, want 1", n)
-	}
-}
-
-func TestRoleThatIsNotMappedIsExplained(t *testing.T) {
-	p := server().Tenant.NewUser("nobody@contoso.example")
-	db, _ := open(t, server().DSN(), entrapg.WithCredential(p))
-	err := db.PingContext(t.Context())
-	var login *entrapg.LoginError
-	if !errors.As(err, &login) || !strings.Contains(login.Hint, "pgaadauth_create_principal") {
-		t.Errorf("got %v, want a LoginError that tells how to map the role", err)
-	}
-}
-
-func TestSecondHostIsUsedWhereTheFirstIsDown(t *testing.T) {
+func TestConnector_SecondHostIsUsedIfFirstIsDown(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -194,80 +125,7 @@ func TestSecondHostIsUsedWhereTheFirstIsDown(t *testing.T) {
 	}
 }
 
-func TestRefusalByASecondHostCountsToo(t *testing.T) {
-	s := start(t, entrapgtest.Config{})
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	down := listener.Addr().String()
-	listener.Close()
-	dsn := strings.Replace(s.DSN(), "postgres://", "postgres://"+down+",", 1)
-	db, c := open(t, dsn, entrapg.WithCredential(app(t, s)))
-	db.SetMaxIdleConns(0)
-	sessionUser(t, db)
-	if err := s.RevokeTokens(); err != nil {
-		t.Fatal(err)
-	}
-	sessionUser(t, db)
-	if n := c.Stats().LoginRetries; n != 1 {
-		t.Errorf("%d retries, want 1", n)
-	}
-}
-
-func TestUnreachableServerIsPgxsErrorWithoutTheToken(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	listener.Close()
-	db, _ := open(t, fmt.Sprintf("postgres://%s/postgres?user=app", listener.Addr()), entrapg.WithCredential(app(t, server())))
-	err = db.PingContext(t.Context())
-	var connect *pgconn.ConnectError
-	var login *entrapg.LoginError
-	if !errors.As(err, &connect) || errors.As(err, &login) {
-		t.Fatalf("got %v, want a ConnectError and no LoginError", err)
-	}
-	if connect.Config.Password != "" {
-		t.Error("the error carries the token")
-	}
-}
-
-func TestLoginCutAtAnyStageIsAnErrorAndTheNextOneSucceeds(t *testing.T) {
-	s := start(t, entrapgtest.Config{})
-	db, c := open(t, s.DSN(), entrapg.WithCredential(app(t, s)))
-	db.SetMaxIdleConns(0)
-	for _, stage := range []entrapgtest.Stage{entrapgtest.AtConnect, entrapgtest.AfterTLS, entrapgtest.AfterStartup, entrapgtest.AfterPassword} {
-		s.SetFaults(entrapgtest.Faults{CutLogin: stage})
-		err := db.PingContext(t.Context())
-		var connect *pgconn.ConnectError
-		if !errors.As(err, &connect) {
-			t.Errorf("stage %d: got %v, want a ConnectError", stage, err)
-		} else if connect.Config.Password != "" {
-			t.Errorf("stage %d: the error carries the token", stage)
-		}
-		s.SetFaults(entrapgtest.Faults{})
-		if err := db.PingContext(t.Context()); err != nil {
-			t.Errorf("after stage %d: %v", stage, err)
-		}
-	}
-	if stats := c.Stats(); stats.LoginRetries != 0 || stats.Logins != 4 {
-		t.Errorf("Stats: %+v", stats)
-	}
-}
-
-func TestCallersDeadlineEndsALoginThatTheServerKeepsWaiting(t *testing.T) {
-	s := start(t, entrapgtest.Config{})
-	db, _ := open(t, s.DSN(), entrapg.WithCredential(app(t, s)))
-	s.SetFaults(entrapgtest.Faults{LoginDelay: time.Minute})
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	defer cancel()
-	if err := db.PingContext(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("got %v, want the caller's deadline", err)
-	}
-}
-
-func TestPgxsHooksAreInReach(t *testing.T) {
+func TestConnector_StdlibHooksRun(t *testing.T) {
 	var after, reset int
 	db, _ := open(t, server().DSN(), entrapg.WithCredential(app(t, server())), entrapg.WithStdlib(
 		stdlib.OptionAfterConnect(func(ctx context.Context, conn *pgx.Conn) error {
@@ -288,7 +146,7 @@ func TestPgxsHooksAreInReach(t *testing.T) {
 	}
 }
 
-func TestConnectionWhoseHookFailsIsClosed(t *testing.T) {
+func TestConnector_ConnectionIsClosedIfHookFails(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	p := app(t, s)
 	broken := errors.New("hook failed")
@@ -312,15 +170,15 @@ func TestConnectionWhoseHookFailsIsClosed(t *testing.T) {
 		}
 	}
 	if sessions != 0 {
-		t.Errorf("%d sessions are left over", sessions)
+		t.Errorf("%d sessions are still open", sessions)
 	}
 }
 
-func TestHooksOfTheConfigurationKeepWorking(t *testing.T) {
+func TestConnector_ConfigHooksRun(t *testing.T) {
 	var calls []string
 	db, _ := open(t, server().DSN(), entrapg.WithCredential(app(t, server())), entrapg.WithConnConfig(func(config *pgx.ConnConfig) {
 		if config.User != "" || config.Password != "" {
-			t.Errorf("the configuration has user %q", config.User)
+			t.Errorf("the configuration has user %q or a password", config.User)
 		}
 		config.AfterNetConnect = func(_ context.Context, _ *pgconn.Config, conn net.Conn) (net.Conn, error) {
 			calls = append(calls, "net")
@@ -337,7 +195,7 @@ func TestHooksOfTheConfigurationKeepWorking(t *testing.T) {
 	}
 }
 
-func TestOneConnectorServesManyPoolsAtOnce(t *testing.T) {
+func TestConnector_IsSafeForConcurrentUse(t *testing.T) {
 	c := entrapg.NewConnector(server().DSN(), entrapg.WithCredential(app(t, server())))
 	defer c.Close()
 	var all sync.WaitGroup
@@ -358,28 +216,4 @@ func TestOneConnectorServesManyPoolsAtOnce(t *testing.T) {
 		})
 	}
 	all.Wait()
-}
-
-func TestTransactionsWork(t *testing.T) {
-	db, _ := open(t, server().DSN(), entrapg.WithCredential(app(t, server())))
-	tx, err := db.BeginTx(t.Context(), &sql.TxOptions{Isolation: sql.LevelSerializable})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := tx.ExecContext(t.Context(), "create temp table t (n int) on commit drop"); err != nil {
-		t.Fatal(err)
-	}
-	if err := tx.Commit(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func TestQueryInProgressCanBeCancelled(t *testing.T) {
-	db, _ := open(t, server().DSN(), entrapg.WithCredential(app(t, server())))
-	sessionUser(t, db)
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	if _, err := db.ExecContext(ctx, "select pg_sleep(60)"); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("got %v", err)
-	}
 }

@@ -2,44 +2,33 @@ package entrapg_test
 
 import (
 	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"database/sql"
+	"encoding/pem"
 	"errors"
-	"fmt"
+	"math/big"
+	"net/url"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/entrapg/entrapg"
+	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-// azureCLI puts a program on PATH that answers as the Azure CLI does, with a token.
-func azureCLI(t *testing.T, answer string) (calls func() int) {
-	t.Helper()
-	if runtime.GOOS == "windows" {
-		t.Skip("the stand-in for the Azure CLI is a shell script")
-	}
-	dir := t.TempDir()
-	script := fmt.Sprintf("#!/bin/sh\necho called >>%s/calls\n%s\n", dir, answer)
-	if err := os.WriteFile(filepath.Join(dir, "az"), []byte(script), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
-	return func() int {
-		b, _ := os.ReadFile(filepath.Join(dir, "calls"))
-		return strings.Count(string(b), "called")
-	}
-}
-
-// azAnswer has the program print a token.
-func azAnswer(token azcore.AccessToken) string {
-	return fmt.Sprintf(`echo '{"accessToken": "%s", "expires_on": %d, "tokenType": "Bearer"}'`, token.Token, token.ExpiresOn.Unix())
-}
-
-func TestWithoutACredentialAzidentitysDefaultIsMadeAtTheFirstConnect(t *testing.T) {
+func TestCredential_DefaultIsCreatedAtFirstConnect(t *testing.T) {
 	p := server().Tenant.NewUser("cli@contoso.example")
 	createRole(t, server(), "", p)
 	token, err := p.GetToken(t.Context(), tokenOptions(databaseScope))
@@ -47,7 +36,7 @@ func TestWithoutACredentialAzidentitysDefaultIsMadeAtTheFirstConnect(t *testing.
 		t.Fatal(err)
 	}
 	db, c := open(t, server().DSN())
-	// All this is set after NewConnector, and still in time.
+	// Set after NewConnector: the credential is created at the first Connect.
 	t.Setenv("AZURE_TOKEN_CREDENTIALS", "AzureCLICredential")
 	calls := azureCLI(t, azAnswer(token))
 	db.SetMaxIdleConns(0)
@@ -61,16 +50,16 @@ func TestWithoutACredentialAzidentitysDefaultIsMadeAtTheFirstConnect(t *testing.
 	}
 }
 
-func TestFailureOfTheDefaultCredentialSaysWhichAndWhy(t *testing.T) {
+func TestCredential_DefaultFailureNamesCredentialAndCause(t *testing.T) {
 	t.Setenv("AZURE_TOKEN_CREDENTIALS", "AzureCLICredential")
 	azureCLI(t, `echo "ERROR: Please run 'az login' to setup account." >&2; exit 1`)
 	var token *entrapg.TokenError
 	if err := connect(t, entrapg.NewConnector(server().DSN())); !errors.As(err, &token) || !strings.Contains(err.Error(), "az login") || !strings.Contains(err.Error(), "AzureCLICredential") {
-		t.Errorf("got %v, want a TokenError with what az said", err)
+		t.Errorf("got %v, want a TokenError with the message of az", err)
 	}
 }
 
-func TestDefaultCredentialThatCannotBeMadeIsATokenErrorAndTriedAgain(t *testing.T) {
+func TestCredential_FailedCreationIsTokenErrorAndRetried(t *testing.T) {
 	p := server().Tenant.NewUser("later@contoso.example")
 	createRole(t, server(), "", p)
 	token, err := p.GetToken(t.Context(), tokenOptions(databaseScope))
@@ -88,7 +77,7 @@ func TestDefaultCredentialThatCannotBeMadeIsATokenErrorAndTriedAgain(t *testing.
 	mustConnect(t, c)
 }
 
-func TestTwentyColdCallersLeaveByTheirOwnDeadlinesWhileTheAzureCLIRuns(t *testing.T) {
+func TestCredential_CallersLeaveAtTheirDeadlinesWhileAzureCLIRuns(t *testing.T) {
 	p := server().Tenant.NewUser("slow.cli@contoso.example")
 	createRole(t, server(), "", p)
 	token, err := p.GetToken(t.Context(), tokenOptions(databaseScope))
@@ -109,9 +98,9 @@ func TestTwentyColdCallersLeaveByTheirOwnDeadlinesWhileTheAzureCLIRuns(t *testin
 			ended <- outcome{Kind: kindOf(err), Deadline: errors.Is(err, context.DeadlineExceeded)}
 		}()
 	}
-	for range 20 { // while az runs on
+	for range 20 { // while az is still running
 		if o := <-ended; o.Kind != "TokenError" || !o.Deadline {
-			t.Errorf("got %+v, want a TokenError by the caller's own deadline", o)
+			t.Errorf("got %+v, want a TokenError with the caller's deadline", o)
 		}
 	}
 	if err := os.WriteFile(release, nil, 0o600); err != nil {
@@ -119,6 +108,376 @@ func TestTwentyColdCallersLeaveByTheirOwnDeadlinesWhileTheAzureCLIRuns(t *testin
 	}
 	mustConnect(t, c)
 	if n := calls(); n != 1 {
-		t.Errorf("az was called %d times, want 1: its token serves the next caller", n)
+		t.Errorf("az was called %d times, want 1", n)
 	}
+}
+
+// An environment returns the variables that a program needs to log in as a principal.
+type environment = func(*testing.T, *entrapgtest.Server, *entrapgtest.Principal) []string
+
+// A way is one of azidentity's credentials and how a program configures it: by DSN and
+// environment, or in code.
+type way struct {
+	principal func(*entrapgtest.Tenant) *entrapgtest.Principal
+	dsn       string
+	env       environment
+	code      func(*testing.T, *entrapgtest.Server, *entrapgtest.Principal) azcore.TokenCredential
+}
+
+func ways() map[string]way {
+	user := func(t *entrapgtest.Tenant) *entrapgtest.Principal { return t.NewUser("alice@contoso.example") }
+	service := func(t *entrapgtest.Tenant) *entrapgtest.Principal { return t.NewServicePrincipal("Shop deployer") }
+	userAssigned := func(t *entrapgtest.Tenant) *entrapgtest.Principal { return t.NewUserAssignedIdentity("id-shop") }
+	systemAssigned := func(t *entrapgtest.Tenant) *entrapgtest.Principal {
+		return t.NewSystemAssignedIdentity("Microsoft.Web/sites/shop")
+	}
+	onHost := func(_ *testing.T, s *entrapgtest.Server, p *entrapgtest.Principal) []string {
+		return s.Tenant.NewHost(p).Environ()
+	}
+	developer := func(t *testing.T, s *entrapgtest.Server, p *entrapgtest.Principal) []string {
+		return []string{
+			"PATH=" + tools(t), toolAuthority + "=" + s.Tenant.URL(), toolCA + "=" + s.CAFile(),
+			toolUser + "=" + p.Name, toolPassword + "=" + p.Password,
+		}
+	}
+	with := func(env environment, more ...string) environment {
+		return func(t *testing.T, s *entrapgtest.Server, p *entrapgtest.Principal) []string {
+			return append(env(t, s, p), more...)
+		}
+	}
+	secret := func(_ *testing.T, s *entrapgtest.Server, p *entrapgtest.Principal) []string {
+		return append(p.Environ(), "SSL_CERT_FILE="+s.CAFile())
+	}
+	return map[string]way{
+		"managed identity, system-assigned":          {principal: systemAssigned, dsn: "&entra_credential=managedidentity", env: onHost},
+		"managed identity, user-assigned":            {principal: userAssigned, dsn: "&entra_credential=managedidentity&entra_client_id={client}", env: onHost},
+		"managed identity of a virtual machine":      {principal: systemAssigned, code: virtualMachine},
+		"client secret in the environment":           {principal: service, dsn: "&entra_credential=environment", env: secret},
+		"client certificate in the environment":      {principal: service, dsn: "&entra_credential=environment", env: certificateInEnvironment},
+		"client assertion":                           {principal: service, code: assertion},
+		"workload identity":                          {principal: userAssigned, dsn: "&entra_credential=workloadidentity", env: workload},
+		"workload identity named in the DSN":         {principal: userAssigned, dsn: "&entra_credential=workloadidentity&entra_client_id={client}&entra_tenant_id={tenant}", env: workloadUnnamed},
+		"Azure CLI":                                  {principal: user, dsn: "&entra_credential=azurecli", env: developer},
+		"Azure Developer CLI":                        {principal: user, dsn: "&entra_credential=azuredevelopercli", env: developer},
+		"Azure PowerShell":                           {principal: user, dsn: "&entra_credential=azurepowershell", env: developer},
+		"default, on App Service":                    {principal: systemAssigned, env: onHost},
+		"default, limited to the Azure CLI":          {principal: user, env: with(developer, "AZURE_TOKEN_CREDENTIALS=AzureCLICredential")},
+		"default, limited to production credentials": {principal: service, dsn: "&entra_credential=default", env: with(secret, "AZURE_TOKEN_CREDENTIALS=prod")},
+		"default, limited to developer tools":        {principal: user, env: with(developer, "AZURE_TOKEN_CREDENTIALS=dev")},
+	}
+}
+
+// TestCredential_EveryKindSurvivesRefreshAndOutage runs each of azidentity's credentials
+// through a first login, a refresh, a rejected login, an outage and a slow tenant.
+func TestCredential_EveryKindSurvivesRefreshAndOutage(t *testing.T) {
+	for name, w := range ways() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w.test(t)
+		})
+	}
+}
+
+func (w way) test(t *testing.T) {
+	s := start(t, entrapgtest.Config{TokenLife: 3 * time.Second})
+	p := w.principal(s.Tenant)
+	createRole(t, s, "", p)
+	other := s.Tenant.NewUser("bob@contoso.example")
+	createRole(t, s, "", other)
+
+	dsn := s.DSN() + strings.NewReplacer("{client}", p.ClientID, "{tenant}", s.Tenant.ID).Replace(w.dsn)
+	logIn := w.start(t, s, p)
+	const patience = 20 * time.Second
+	// until logs in repeatedly until wanted accepts the outcome.
+	until := func(what string, limit time.Duration, wanted func(outcome) bool) outcome {
+		t.Helper()
+		var last outcome
+		for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+			if last = logIn(limit, dsn); wanted(last) {
+				return last
+			}
+		}
+		t.Fatalf("%s: not within a minute; last login: %+v", what, last)
+		return last
+	}
+	requests := func() int { return s.Tenant.RequestsFor("https://ossrdbms-aad.database.windows.net") }
+
+	if o := logIn(patience, dsn); o.User != p.Name {
+		t.Fatalf("first login: %+v, want user %q", o, p.Name)
+	}
+
+	first := requests()
+	until("login with the next token", patience, func(o outcome) bool {
+		if o.Error != "" {
+			t.Fatalf("during the refresh: %s", o.Error)
+		}
+		return requests() > first
+	})
+
+	o := logIn(patience, dsn+"&user="+other.Name)
+	if o.Kind != "LoginError" || !strings.Contains(o.Error, "role") {
+		t.Errorf("as another user: %+v, want a LoginError with a hint", o)
+	}
+
+	s.SetFaults(entrapgtest.Faults{Entra: entrapgtest.EntraFails})
+	// On a slow machine the server can exceed this deadline, too.
+	noToken := func(o outcome) bool { return o.Kind == "TokenError" }
+	until("TokenError while Entra is down", time.Second, noToken)
+	s.SetFaults(entrapgtest.Faults{})
+	until("login after the outage", patience, func(o outcome) bool { return o.User == p.Name })
+
+	s.SetFaults(entrapgtest.Faults{EntraDelay: 2 * time.Second})
+	o = until("TokenError while Entra is slow", 300*time.Millisecond, noToken)
+	if !o.Deadline {
+		t.Errorf("while Entra is slow: %+v, want the caller's deadline", o)
+	}
+	until("login while Entra is slow", patience, func(o outcome) bool { return o.User == p.Name })
+	s.SetFaults(entrapgtest.Faults{})
+
+	if nameless := p.Kind == entrapgtest.UserAssignedIdentity || p.Kind == entrapgtest.SystemAssignedIdentity; nameless {
+		if n := s.Tenant.RequestsFor("https://management.azure.com"); n != 1 {
+			t.Errorf("%d requests to Azure Resource Manager, want 1 per identity", n)
+		}
+	}
+}
+
+// start returns a function that logs in this way, in a child process or in this one.
+func (w way) start(t *testing.T, s *entrapgtest.Server, p *entrapgtest.Principal) func(time.Duration, string) outcome {
+	if w.code == nil {
+		return startProgram(t, w.env(t, s, p))
+	}
+	credential := w.code(t, s, p)
+	pools := map[string]*sql.DB{}
+	return func(limit time.Duration, dsn string) outcome {
+		if pools[dsn] == nil {
+			pools[dsn], _ = open(t, dsn, entrapg.WithCredential(credential), entrapg.WithLogger(nil))
+			pools[dsn].SetMaxIdleConns(0)
+		}
+		return login(pools[dsn], limit)
+	}
+}
+
+func virtualMachine(t *testing.T, s *entrapgtest.Server, p *entrapgtest.Principal) azcore.TokenCredential {
+	options := &azidentity.ManagedIdentityCredentialOptions{ClientOptions: policy.ClientOptions{Transport: s.Tenant.NewHost(p).Client()}}
+	credential, err := azidentity.NewManagedIdentityCredential(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return credential
+}
+
+func assertion(t *testing.T, s *entrapgtest.Server, p *entrapgtest.Principal) azcore.TokenCredential {
+	credential, err := azidentity.NewClientAssertionCredential(s.Tenant.ID, p.ClientID,
+		func(context.Context) (string, error) { return p.FederatedToken() },
+		&azidentity.ClientAssertionCredentialOptions{ClientOptions: s.Tenant.ClientOptions(), DisableInstanceDiscovery: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return credential
+}
+
+// workload returns the variables that the webhook of Microsoft Entra Workload ID sets in a pod.
+func workload(t *testing.T, s *entrapgtest.Server, p *entrapgtest.Principal) []string {
+	return append(workloadUnnamed(t, s, p), "AZURE_CLIENT_ID="+p.ClientID, "AZURE_TENANT_ID="+s.Tenant.ID)
+}
+
+func workloadUnnamed(t *testing.T, s *entrapgtest.Server, p *entrapgtest.Principal) []string {
+	token, err := p.FederatedToken()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte(token), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return []string{"AZURE_FEDERATED_TOKEN_FILE=" + file, "AZURE_AUTHORITY_HOST=" + s.Tenant.URL(), "SSL_CERT_FILE=" + s.CAFile()}
+}
+
+func certificateInEnvironment(t *testing.T, s *entrapgtest.Server, p *entrapgtest.Principal) []string {
+	certificate, key := selfSigned(t)
+	p.Certificates = append(p.Certificates, certificate)
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	both := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})...)
+	file := filepath.Join(t.TempDir(), "client.pem")
+	if err := os.WriteFile(file, both, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	env := []string{"AZURE_CLIENT_CERTIFICATE_PATH=" + file, "SSL_CERT_FILE=" + s.CAFile()}
+	for _, variable := range p.Environ() {
+		if !strings.HasPrefix(variable, "AZURE_CLIENT_SECRET=") {
+			env = append(env, variable)
+		}
+	}
+	return env
+}
+
+func selfSigned(t *testing.T) (*x509.Certificate, crypto.PrivateKey) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "client"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return certificate, key
+}
+
+// localRole creates a role that logs in with a password.
+func localRole(t *testing.T, name, password string) {
+	t.Helper()
+	admin, err := pgx.Connect(t.Context(), server().AdminDSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close(t.Context())
+	if _, err := admin.Exec(t.Context(), "create role "+pgx.Identifier{name}.Sanitize()+" login password '"+password+"'"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// withLogin adds a user, a password and more settings to a URL.
+func withLogin(t *testing.T, dsn, user, password, more string) string {
+	t.Helper()
+	u, err := url.Parse(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword(user, password)
+	return u.String() + more
+}
+
+func TestNone_LogsInWithPasswordOfDSN(t *testing.T) {
+	localRole(t, "developer", "correct horse")
+	dsn := withLogin(t, server().DSN(), "developer", "correct horse", "&entra_credential=none")
+	db := openByName(t, dsn)
+	if user := sessionUser(t, db); user != "developer" {
+		t.Errorf("logged in as %q", user)
+	}
+	// WithScope has no effect without Entra.
+	db, c := open(t, dsn, entrapg.WithScope("api://elsewhere/.default"))
+	if user := sessionUser(t, db); user != "developer" {
+		t.Errorf("with WithScope: logged in as %q", user)
+	}
+	if stats := c.Stats(); stats.Logins != 1 || stats.TokenRequests != 0 || stats.User != "developer" {
+		t.Errorf("Stats: %+v", stats)
+	}
+	pool := newPool(t, poolConfig(t, dsn))
+	var user string
+	if err := pool.QueryRow(t.Context(), "select session_user").Scan(&user); err != nil || user != "developer" {
+		t.Errorf("pgxpool: logged in as %q, error %v", user, err)
+	}
+}
+
+func TestNone_WrongPasswordHasHintAndIsNotRetried(t *testing.T) {
+	localRole(t, "forgetful", "correct horse")
+	c := entrapg.NewConnector(withLogin(t, server().DSN(), "forgetful", "hunter2", "&entra_credential=none"))
+	defer c.Close()
+	err := connect(t, c)
+	var login *entrapg.LoginError
+	if !errors.As(err, &login) || login.User != "forgetful" || !strings.Contains(login.Hint, "password") || strings.Contains(login.Hint, "principal") {
+		t.Errorf("got %v, want a LoginError with a hint about the password", err)
+	}
+	out := &rendered{}
+	out.addError(err)
+	out.add(c)
+	if strings.Contains(out.text.String(), "hunter2") {
+		t.Error("the error or the connector contains the password")
+	}
+	if stats := c.Stats(); stats.LoginsRefused != 1 || stats.LoginRetries != 0 {
+		t.Errorf("Stats: %+v", stats)
+	}
+}
+
+func TestNone_PasswordComesFromPassfileOrPGPASSWORD(t *testing.T) {
+	localRole(t, "keeper", "correct horse")
+	dsn := strings.Replace(server().DSN(), "postgres://", "postgres://keeper@", 1) + "&entra_credential=none"
+	passfile := filepath.Join(t.TempDir(), "pgpass")
+	if err := os.WriteFile(passfile, []byte("*:*:*:keeper:correct horse\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("passfile", func(t *testing.T) {
+		t.Setenv("PGPASSFILE", passfile)
+		sessionUser(t, openByName(t, dsn))
+	})
+	t.Run("PGPASSWORD", func(t *testing.T) {
+		t.Setenv("PGPASSWORD", "correct horse")
+		sessionUser(t, openByName(t, dsn))
+	})
+}
+
+func TestNone_UserMustBeSet(t *testing.T) {
+	var username *entrapg.UsernameError
+	if err := connect(t, entrapg.NewConnector("host=127.0.0.1 entra_credential=none password=p")); !errors.As(err, &username) || !strings.Contains(err.Error(), "user=") {
+		t.Errorf("got %v, want a UsernameError", err)
+	}
+}
+
+func TestNone_TLSIsOptionalExceptForAzure(t *testing.T) {
+	for dsn, safe := range map[string]bool{
+		"host=postgres sslmode=disable":          true, // another container
+		"host=postgres sslmode=prefer":           true,
+		"host=/run/postgresql sslmode=disable":   true,
+		"host=" + azureName + " sslmode=disable": false,
+		"host=" + azureName + " sslmode=prefer":  false,
+	} {
+		_, err := entrapg.PoolConfig(dsn + " user=u password=hunter2 entra_credential=none")
+		var config *entrapg.ConfigError
+		switch {
+		case safe && err != nil:
+			t.Errorf("%s: %v", dsn, err)
+		case !safe && (!errors.As(err, &config) || config.Setting != "sslmode" || strings.Contains(err.Error(), "hunter2")):
+			t.Errorf("%s: got %v, want a ConfigError for sslmode", dsn, err)
+		}
+	}
+	config, err := entrapg.PoolConfig("host=db.example.com user=u password=p entra_credential=none")
+	if err != nil || config.ConnConfig.TLSConfig == nil || config.ConnConfig.TLSConfig.InsecureSkipVerify || len(config.ConnConfig.Fallbacks) > 0 {
+		t.Errorf("without sslmode the server is not verified; error %v", err)
+	}
+}
+
+// TestNone_PasswordIsInNoRenderedValue does not render pgx.ConnConfig, which keeps the DSN: see
+// SECURITY.md.
+func TestNone_PasswordIsInNoRenderedValue(t *testing.T) {
+	const password = "correct-horse-battery-staple-and-some-more"
+	localRole(t, "secretive", password)
+	out := &rendered{}
+	for _, dsn := range []string{
+		withLogin(t, server().DSN(), "secretive", password, "&entra_credential=none"),
+		withLogin(t, server().DSN(), "missing", password, "&entra_credential=none"),
+		withLogin(t, server().DSN(), "secretive", password, "&entra_credential=none&entra_x=1"),
+		withLogin(t, server().DSN(), "secretive", password, "&entra_credential=none&sslmode=x"),
+		withLogin(t, server().DSN(), "secretive", password, ""), // a ConfigError without entra_credential=none
+		"host=127.0.0.1 port=1 user=u sslmode=disable entra_credential=none password=" + password,
+		"host=127.0.0.1 user=u entra_credential=none password='" + password,
+		"postgres://u:" + password + "@[::1/?entra_credential=none",
+	} {
+		c := entrapg.NewConnector(dsn)
+		conn, err := c.Connect(t.Context())
+		out.addError(err)
+		if err == nil {
+			out.add(conn.(*stdlib.Conn).Conn().Config().Config)
+			conn.Close()
+		}
+		out.add(c, c.Stats())
+		c.Close()
+		config, err := entrapg.PoolConfig(dsn)
+		out.addError(err)
+		if err == nil {
+			out.add(config.ConnConfig.Config)
+		}
+	}
+	out.hides(t, password)
 }

@@ -14,10 +14,9 @@ import (
 
 var goBlock = regexp.MustCompile("(?ms)^```go\n(.*?)^```$")
 
-// TestGoCodeInTheDocumentationCompilesAndItsTestsPass takes every Go block of
-// the README and docs as a file of a module of its own, as a reader would. Its
-// requirements are this module's.
-func TestGoCodeInTheDocumentationCompilesAndItsTestsPass(t *testing.T) {
+// TestDocs_GoCodeCompilesAndItsTestsPass builds every Go block of the README and docs in a
+// module that has this module's requirements, and runs the blocks that are tests.
+func TestDocs_GoCodeCompilesAndItsTestsPass(t *testing.T) {
 	root, err := filepath.Abs(".")
 	if err != nil {
 		t.Fatal(err)
@@ -72,9 +71,8 @@ func TestGoCodeInTheDocumentationCompilesAndItsTestsPass(t *testing.T) {
 	}
 }
 
-// TestRequirementsAreThoseOnTheList fails when the module gains a requirement
-// that nobody has decided on.
-func TestRequirementsAreThoseOnTheList(t *testing.T) {
+// TestDocs_RequirementsMatchList fails when go.mod gains a requirement that is not on the list.
+func TestDocs_RequirementsMatchList(t *testing.T) {
 	mod, err := os.ReadFile("go.mod")
 	if err != nil {
 		t.Fatal(err)
@@ -94,7 +92,7 @@ func TestRequirementsAreThoseOnTheList(t *testing.T) {
 			direct = append(direct, fields[0])
 		}
 		if len(fields) > 0 && fields[0] == "replace" {
-			t.Error("a replace directive keeps go install from working")
+			t.Error("a replace directive breaks go install")
 		}
 	}
 	slices.Sort(direct)
@@ -103,7 +101,7 @@ func TestRequirementsAreThoseOnTheList(t *testing.T) {
 	}
 }
 
-func TestLibraryImportsNeitherTestingNorItsOwnTestServer(t *testing.T) {
+func TestDocs_LibraryImportsNoTestPackage(t *testing.T) {
 	for _, test := range []struct{ pkg, forbidden string }{
 		{".", "testing"},
 		{".", "github.com/entrapg/entrapg/entrapgtest"},
@@ -124,8 +122,8 @@ var (
 	testHere  = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)[A-Z]\w+)\(`)
 )
 
-// TestPromisesAreHeldByTestsThatExist looks for the tests that SECURITY.md names.
-func TestPromisesAreHeldByTestsThatExist(t *testing.T) {
+// TestDocs_TestsNamedInSecurityPolicyExist checks that the tests named in SECURITY.md exist.
+func TestDocs_TestsNamedInSecurityPolicyExist(t *testing.T) {
 	exist := map[string]bool{}
 	for _, pattern := range []string{"*_test.go", "internal/*/*_test.go", "entrapgtest/*_test.go"} {
 		files, err := filepath.Glob(pattern)
@@ -152,7 +150,7 @@ func TestPromisesAreHeldByTestsThatExist(t *testing.T) {
 	}
 	for _, name := range named {
 		if !exist[string(name[1])] {
-			t.Errorf("there is no %s", name[1])
+			t.Errorf("%s does not exist", name[1])
 		}
 	}
 }

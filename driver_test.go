@@ -9,8 +9,15 @@ import (
 	"github.com/entrapg/entrapg"
 )
 
-// Libraries that wrap drivers look them up like this.
-func TestDriverIsFoundByItsNameAloneAndKeepsItsRules(t *testing.T) {
+func TestDriver_OpenReportsInvalidDSN(t *testing.T) {
+	var config *entrapg.ConfigError
+	if db, err := sql.Open("entrapg", "host=db.example.com sslmode=prefer"); !errors.As(err, &config) || config.Setting != "sslmode" {
+		t.Errorf("got %v and %v, want a ConfigError for sslmode", db, err)
+	}
+}
+
+// Libraries that wrap drivers open them this way.
+func TestDriver_OpensByNameAndAppliesRules(t *testing.T) {
 	t.Setenv("PGHOST", "db.example.com")
 	t.Setenv("PGSSLMODE", "prefer")
 	db, err := sql.Open("entrapg", "")
@@ -26,7 +33,7 @@ func TestDriverIsFoundByItsNameAloneAndKeepsItsRules(t *testing.T) {
 	t.Setenv("PGSSLMODE", "")
 	found := db.Driver()
 	if _, err := found.(driver.DriverContext).OpenConnector("host=db.example.com sslmode=prefer"); !errors.As(err, &config) {
-		t.Errorf("OpenConnector with a DSN that is wrong: %v", err)
+		t.Errorf("OpenConnector with an invalid DSN: %v", err)
 	}
 	connector, err := found.(driver.DriverContext).OpenConnector("host=db.example.com")
 	if err != nil {

@@ -2,6 +2,8 @@ package entrapg_test
 
 import (
 	"errors"
+	"fmt"
+	"net"
 	"strings"
 	"testing"
 
@@ -9,9 +11,57 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/entrapg/entrapg"
+	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-func TestWhatAzureSaysComesWithAHint(t *testing.T) {
+func TestErrors_WrongIdentityIsLoginErrorWithHint(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	owner := app(t, s)
+	mallory := s.Tenant.NewUserAssignedIdentity("mallory")
+	db, _ := open(t, s.DSN()+"&user="+owner.Name, entrapg.WithCredential(mallory))
+	err := db.PingContext(t.Context())
+	var login *entrapg.LoginError
+	var server *pgconn.PgError
+	if !errors.As(err, &login) || !errors.As(err, &server) {
+		t.Fatalf("got %v, want a LoginError that wraps a PgError", err)
+	}
+	if login.User != owner.Name || login.Hint == "" || server.Code != "28P01" {
+		t.Errorf("got %#v", login)
+	}
+	if n := len(s.Logins()); n != 1 {
+		t.Errorf("%d attempts, want 1", n)
+	}
+}
+
+func TestErrors_UnmappedRoleHasHint(t *testing.T) {
+	p := server().Tenant.NewUser("nobody@contoso.example")
+	db, _ := open(t, server().DSN(), entrapg.WithCredential(p))
+	err := db.PingContext(t.Context())
+	var login *entrapg.LoginError
+	if !errors.As(err, &login) || !strings.Contains(login.Hint, "pgaadauth_create_principal") {
+		t.Errorf("got %v, want a LoginError with a hint to create the role", err)
+	}
+}
+
+func TestErrors_UnreachableServerIsConnectErrorWithoutToken(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener.Close()
+	db, _ := open(t, fmt.Sprintf("postgres://%s/postgres?user=app", listener.Addr()), entrapg.WithCredential(app(t, server())))
+	err = db.PingContext(t.Context())
+	var connect *pgconn.ConnectError
+	var login *entrapg.LoginError
+	if !errors.As(err, &connect) || errors.As(err, &login) {
+		t.Fatalf("got %v, want a ConnectError and no LoginError", err)
+	}
+	if connect.Config.Password != "" {
+		t.Error("the error contains the token")
+	}
+}
+
+func TestErrors_AzureMessagesHaveHints(t *testing.T) {
 	for _, test := range []struct{ code, message, hint string }{
 		{"28000", "The access token has expired. Acquire a new token and try again.", "clock"},
 		{"28000", "THE ACCESS TOKEN HAS EXPIRED. Please acquire a new token and retry.", "clock"},
@@ -33,18 +83,18 @@ func TestWhatAzureSaysComesWithAHint(t *testing.T) {
 		{"08P01", `client sent partial pkt in startup phase`, "5432"},
 		{"53300", `sorry, too many clients already`, ""},
 	} {
-		s := &pipeServer{refuse: func(string) *pgproto3.ErrorResponse {
+		s := &pipeServer{reject: func(string) *pgproto3.ErrorResponse {
 			return &pgproto3.ErrorResponse{Severity: "FATAL", Code: test.code, Message: test.message}
 		}}
 		err := connect(t, entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(&numbered{life: 1e12})))
 		var login *entrapg.LoginError
-		var said *pgconn.PgError
-		if !errors.As(err, &login) || !errors.As(err, &said) {
-			t.Errorf("%s: got %v, want a LoginError with the server's own", test.message, err)
+		var pgErr *pgconn.PgError
+		if !errors.As(err, &login) || !errors.As(err, &pgErr) {
+			t.Errorf("%s: got %v, want a LoginError that wraps a PgError", test.message, err)
 			continue
 		}
-		if said.Code != test.code || said.Message != test.message || !strings.Contains(err.Error(), test.message) {
-			t.Errorf("%s: the server's own words are lost: %v", test.message, err)
+		if pgErr.Code != test.code || pgErr.Message != test.message || !strings.Contains(err.Error(), test.message) {
+			t.Errorf("%s: the server's message is missing: %v", test.message, err)
 		}
 		if !strings.Contains(login.Hint, test.hint) || !strings.Contains(err.Error(), login.Hint) || test.hint == "" && login.Hint != "" {
 			t.Errorf("%s: hint %q, want %q in it", test.message, login.Hint, test.hint)

@@ -16,8 +16,8 @@ import (
 	"github.com/entrapg/entrapg"
 )
 
-// On Azure the connector takes nothing but the DSN. Here a tenant and a server
-// for tests stand in, so the DSN is the server's and the credential a principal's.
+// On Azure the connector needs only a DSN. This example runs against a test server, so it also sets
+// the credential.
 func ExampleNewConnector() {
 	dsn, credential := exampleServer("shop-api")
 
@@ -32,8 +32,8 @@ func ExampleNewConnector() {
 	// Output: logged in as shop-api
 }
 
-// Tools that take the name of a driver and a DSN use entrapg by its name. The DSN
-// chooses the credential; here none, for a server on the developer's machine.
+// Tools that take a driver name and a DSN use entrapg by its name. The DSN selects the credential;
+// here none, for a server on the developer's machine.
 func Example_driverName() {
 	db, err := sql.Open("entrapg", developerDSN())
 	if err != nil {
@@ -49,7 +49,7 @@ func Example_driverName() {
 	// Output: logged in as postgres
 }
 
-// Many databases take one credential, and so one token.
+// Connectors that are given the same credential share its tokens.
 func ExampleWithCredential() {
 	dsn, credential := exampleServer("shop-tenants")
 
@@ -60,7 +60,7 @@ func ExampleWithCredential() {
 		if err := db.PingContext(context.Background()); err != nil {
 			log.Fatal(err)
 		}
-		// One for the database, and one that tells the name of the identity.
+		// One for the database, and one to look up the name of the identity.
 		fmt.Println(name, "after", connector.Stats().TokenRequests, "token requests")
 	}
 	// Output:
@@ -68,7 +68,7 @@ func ExampleWithCredential() {
 	// globex after 2 token requests
 }
 
-// The scope of a cloud that entrapg does not know by its hosts.
+// WithScope sets the scope for a cloud that entrapg cannot derive from the host.
 func ExampleWithScope() {
 	_, credential := exampleServer("shop-api")
 
@@ -78,7 +78,7 @@ func ExampleWithScope() {
 
 	var token *entrapg.TokenError
 	if err := db.PingContext(context.Background()); errors.As(err, &token) {
-		fmt.Println("no token for", token.Scope) // a tenant knows scopes with /.default alone
+		fmt.Println("no token for", token.Scope) // the test tenant accepts only scopes that end in /.default
 	}
 	// Output: no token for api://database.example.com
 }
@@ -89,7 +89,7 @@ func ExampleWithLogger() {
 		Level: slog.LevelDebug,
 		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 			if a.Key == slog.TimeKey || a.Key == "expires" {
-				return slog.Attr{} // which differ each time
+				return slog.Attr{} // differs on each run
 			}
 			return a
 		},
@@ -125,7 +125,7 @@ func ExamplePoolConfig() {
 	// Output: logged in as shop-worker with at most 4 connections
 }
 
-// What is wrong with a DSN comes with the first use, before anything is dialled.
+// Connect reports an invalid DSN before it dials.
 func ExampleConfigError() {
 	db := sql.OpenDB(entrapg.NewConnector("postgres://myserver.postgres.database.azure.com/mydb?sslmode=prefer"))
 	defer db.Close()
@@ -138,7 +138,7 @@ func ExampleConfigError() {
 	// Output: check sslmode
 }
 
-// Without its variables, the credential that the DSN chooses cannot be made.
+// The environment credential cannot be created without its variables.
 func ExampleTokenError() {
 	os.Unsetenv("AZURE_TENANT_ID")
 	db, err := sql.Open("entrapg", "host=myserver.postgres.database.azure.com user=shop-api entra_credential=environment")
@@ -154,7 +154,7 @@ func ExampleTokenError() {
 	// Output: EnvironmentCredential: missing environment variable AZURE_TENANT_ID
 }
 
-// A token that is no JSON Web Token tells no user, so the DSN has to.
+// A token that is not a JSON Web Token does not identify a user, so the DSN must set one.
 func ExampleUsernameError() {
 	db := sql.OpenDB(entrapg.NewConnector("host=db.example.com", entrapg.WithCredential(opaque{})))
 	defer db.Close()
@@ -175,11 +175,11 @@ func ExampleLoginError() {
 
 	var login *entrapg.LoginError
 	if err := db.PingContext(context.Background()); errors.As(err, &login) {
-		fmt.Println("refused as", login.User)
+		fmt.Println("rejected as", login.User)
 		fmt.Println(login.Hint)
 	}
 	// Output:
-	// refused as shop-api
+	// rejected as shop-api
 	// no such role, or none that is mapped to this identity: role names are case-sensitive; create the role with pgaadauth_create_principal, or set user to the name it has
 }
 

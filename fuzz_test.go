@@ -19,8 +19,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// FuzzDSN checks parseDSN against pgx, the authority on what a DSN means: what
-// pgx takes, our own keys taken out, parseDSN takes with the same result.
+// FuzzDSN compares parseDSN with pgx: without the entra_ keys, parseDSN accepts what pgx
+// accepts, with the same result.
 func FuzzDSN(f *testing.F) {
 	for _, seed := range dsnSeeds {
 		f.Add(seed)
@@ -37,19 +37,19 @@ func FuzzDSN(f *testing.F) {
 		got, err := parseDSN(dsn, pgx.ParseConfig)
 		if wantErr != nil {
 			if err == nil {
-				t.Fatalf("pgx refuses it: %v", wantErr)
+				t.Fatalf("pgx rejects it: %v", wantErr)
 			}
 			return
 		}
-		var refused *ConfigError
-		if errors.As(err, &refused) {
-			_, parameter := want.RuntimeParams[refused.Setting] // of ours, or a password under another name
-			if refused == errForeign || parameter || refused.Setting == "password" && want.Password != "" || refused.Setting == "sslmode" {
+		var configErr *ConfigError
+		if errors.As(err, &configErr) {
+			_, parameter := want.RuntimeParams[configErr.Setting] // an entra_ key, or a password under another name
+			if configErr == errForeign || parameter || configErr.Setting == "password" && want.Password != "" || configErr.Setting == "sslmode" {
 				return
 			}
 		}
 		if err != nil {
-			t.Fatalf("pgx takes it, but: %v", err)
+			t.Fatalf("pgx accepts it, parseDSN: %v", err)
 		}
 
 		own := map[string]string{}
@@ -60,7 +60,7 @@ func FuzzDSN(f *testing.F) {
 			}
 		}
 		if !reflect.DeepEqual(got.entra, own) {
-			t.Errorf("own keys %v, want %v", got.entra, own)
+			t.Errorf("entra_ keys %v, want %v", got.entra, own)
 		}
 		password := ""
 		if got.credential == noneKind {
@@ -79,7 +79,7 @@ func FuzzDSN(f *testing.F) {
 			t.Errorf("%s %v, pgx has %s %v", got.config.Database, got.config.RuntimeParams, want.Database, want.RuntimeParams)
 		}
 
-		// What may be connected to is safe, whatever the DSN.
+		// Every endpoint that secure accepts is safe, whatever the DSN.
 		if (transportRules{sslmode: got.sslmode}).secure(&got.config.Config) != nil {
 			return
 		}
@@ -94,8 +94,8 @@ func FuzzDSN(f *testing.F) {
 	})
 }
 
-// FuzzConnect checks that whatever is wrong with a DSN is found before anything
-// is dialled and any token is asked for, and that there is no DSN which panics.
+// FuzzConnect checks that Connect reports an invalid DSN before it dials or requests a token,
+// and that no DSN makes it panic.
 func FuzzConnect(f *testing.F) {
 	for _, seed := range dsnSeeds {
 		f.Add(seed)
@@ -103,15 +103,15 @@ func FuzzConnect(f *testing.F) {
 	withoutEnvironment(f)
 	f.Fuzz(func(t *testing.T, dsn string) {
 		skipFiles(t, dsn)
-		errDialled := errors.New("dialled")
+		errDialed := errors.New("dialed")
 		network := WithConnConfig(func(c *pgx.ConnConfig) {
 			c.LookupFunc = func(context.Context, string) ([]string, error) { return []string{"127.0.0.1"}, nil }
-			c.DialFunc = func(context.Context, string, string) (net.Conn, error) { return nil, errDialled }
+			c.DialFunc = func(context.Context, string, string) (net.Conn, error) { return nil, errDialed }
 		})
 		credential := &oneHour{}
 		if c, err := PoolConfig(dsn, WithCredential(credential), network); err == nil {
 			err = c.BeforeConnect(t.Context(), c.ConnConfig.Copy())
-			var unnamed *UsernameError // oneHour's token is no JSON Web Token
+			var unnamed *UsernameError // oneHour's token is not a JSON Web Token
 			if err != nil && !errors.As(err, &unnamed) {
 				t.Errorf("pool: %v", err)
 			}
@@ -123,12 +123,12 @@ func FuzzConnect(f *testing.F) {
 		_, err := c.Connect(t.Context())
 		var unnamed *UsernameError
 		switch {
-		case c.err != nil && (err != c.err || credential.calls > 0): //nolint:errorlint // the very same
-			t.Errorf("%d tokens asked for, error %v, though %v", credential.calls, err, c.err)
-		case c.err == nil && !errors.Is(err, errDialled) && !errors.As(err, &unnamed):
-			t.Errorf("got %v, want that it dials", err)
-		case errors.Is(err, errDialled) && errors.As(err, &unnamed):
-			t.Errorf("dialled before %v", err)
+		case c.err != nil && (err != c.err || credential.calls > 0): //nolint:errorlint // identity
+			t.Errorf("%d tokens requested, error %v, want %v", credential.calls, err, c.err)
+		case c.err == nil && !errors.Is(err, errDialed) && !errors.As(err, &unnamed):
+			t.Errorf("got %v, want Connect to dial", err)
+		case errors.Is(err, errDialed) && errors.As(err, &unnamed):
+			t.Errorf("dialed before %v", err)
 		}
 	})
 }
@@ -143,7 +143,7 @@ var dsnSeeds = []string{
 	"host=/tmp user=u sslmode=disable", "host=s.postgres.database.azure.com,h user=u sslmode=require", "host=h require_auth=!password channel_binding=require", "host=h pool_max_conns=3",
 }
 
-// withoutEnvironment keeps what the machine is set to out of a fuzz test.
+// withoutEnvironment keeps the developer's environment out of a fuzz test.
 func withoutEnvironment(f *testing.F) {
 	for _, name := range []string{"PGUSER", "PGSSLMODE", "PGSERVICE", "PGPASSWORD"} {
 		f.Setenv(name, "")
@@ -159,8 +159,7 @@ func skipFiles(t *testing.T, dsn string) {
 	}
 }
 
-// endpoints lists the hosts without the plaintext twins that pgx's own default
-// of prefer makes.
+// endpoints lists the hosts without the plaintext duplicates that pgx's default of prefer adds.
 func endpoints(c *pgconn.Config) []pgconn.FallbackConfig {
 	all := []pgconn.FallbackConfig{{Host: c.Host, Port: c.Port}}
 	for _, f := range c.Fallbacks {
@@ -171,8 +170,8 @@ func endpoints(c *pgconn.Config) []pgconn.FallbackConfig {
 	return all
 }
 
-// FuzzToken feeds arbitrary tokens, with arbitrary lives, to all that becomes of
-// one before it is sent, and another to the look-up of the user.
+// FuzzToken processes arbitrary tokens with arbitrary lifetimes as Connect does before it
+// sends them, with another arbitrary token to look up the user.
 func FuzzToken(f *testing.F) {
 	encode := base64.RawURLEncoding.EncodeToString
 	nobody := "e30." + encode([]byte(`{"oid":"o","tid":"t","appid":"a"}`)) + ".sig"
@@ -194,15 +193,15 @@ func FuzzToken(f *testing.F) {
 		got, err := s.answer(t.Context(), &request{user: true, logger: quiet})
 		if err != nil {
 			if value != "" && strings.Contains(value, "eyJ") && strings.Contains(err.Error(), value) {
-				t.Errorf("the error shows the token: %v", err)
+				t.Errorf("the error contains the token: %v", err)
 			}
 			return
 		}
 		switch {
 		case got.value != value || value == "" || len(value) > maxToken || strings.ContainsAny(value, "\x00 \t\r\n\"'"):
-			t.Errorf("this is no token: %q", value)
+			t.Errorf("an invalid token was accepted: %q", value)
 		case !now.Before(got.expires) || got.refresh.After(got.expires) || !got.refresh.After(wall(now).Add(-1)):
-			t.Errorf("expires in %v, is replaced in %v", got.expires.Sub(now), got.refresh.Sub(now))
+			t.Errorf("expires in %v, is refreshed in %v", got.expires.Sub(now), got.refresh.Sub(now))
 		case (got.user.Role == "") == (got.userErr == nil):
 			t.Errorf("user %q, error %v", got.user.Role, got.userErr)
 		case len(got.user.Role) > 63 || strings.Contains(got.user.Role, "\x00"):
@@ -211,12 +210,12 @@ func FuzzToken(f *testing.F) {
 	})
 }
 
-// FuzzLoginReader compares what a loginReader passes on with what came.
+// FuzzLoginReader checks that a loginReader passes on what it receives.
 func FuzzLoginReader(f *testing.F) {
 	f.Add([]byte("R\x00\x00\x00\x08\x00\x00\x00\x03Z\x00\x00\x00\x05I and so on"), 3)
 	f.Add([]byte("N\x00\x00\x00\x03S\xff\xff\xff\xff"), 1)
 	f.Fuzz(func(t *testing.T, sent []byte, size int) {
-		// In pieces, as a network has them.
+		// In pieces, as from a network.
 		r := &loginReader{Reader: iotest.OneByteReader(bytes.NewReader(sent))}
 		if size > 0 {
 			r.Reader = bytes.NewReader(sent)

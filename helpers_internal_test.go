@@ -9,7 +9,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 )
 
-// credentialFunc is a credential made of a function.
+// A credentialFunc is a credential that calls a function.
 type credentialFunc func(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error)
 
 func (f credentialFunc) GetToken(ctx context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
@@ -18,15 +18,16 @@ func (f credentialFunc) GetToken(ctx context.Context, o policy.TokenRequestOptio
 
 var quiet = slog.New(slog.DiscardHandler)
 
+// oneHour is a credential whose tokens are valid for an hour.
 type oneHour struct{ calls int }
 
 func (c *oneHour) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
 	c.calls++
-	now := time.Now() // with its monotonic reading, as credentials have it
+	now := time.Now() // with the monotonic reading, as credentials return it
 	return azcore.AccessToken{Token: "t", ExpiresOn: now.Add(time.Hour)}, nil
 }
 
-// sourceOn is a source of credential's tokens on a clock of the test's own.
+// sourceOn returns a source of credential's tokens that reads the clock with now.
 func sourceOn(credential *oneHour, now func() time.Time) *tokenSource {
 	return &tokenSource{
 		credential: given(credential),

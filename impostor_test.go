@@ -27,25 +27,25 @@ import (
 	"github.com/entrapg/entrapg"
 )
 
-// An attack is what an impostor does to get at the token, or to do harm.
+// An attack describes how an impostor behaves.
 type attack struct {
-	tls   string   // its answer to the request for TLS, which it gives after S
-	names []string // that its certificate is for
-	say   []byte   // in answer to the startup message
-	flood func(n int) []byte
+	tls   string             // reply to SSLRequest; a TLS handshake follows if it starts with S
+	names []string           // DNS names in the certificate
+	reply []byte             // reply to the startup message
+	flood func(n int) []byte // messages sent after reply, without end
 }
 
-// An impostor is somebody in the server's place.
+// An impostor is a server that an attacker runs in place of the real one.
 type impostor struct {
 	attack
 	addr     string
-	caFile   string // of the authority behind its certificate
+	caFile   string // certificate of its authority
 	identity tls.Certificate
 
-	mu    sync.Mutex // guards what follows
+	mu    sync.Mutex // guards the fields below
 	ended sync.Cond
-	open  int          // connections that were dialled and have not ended
-	seen  bytes.Buffer // what was sent to it, decrypted where it could
+	open  int          // connections dialed and not yet closed
+	seen  bytes.Buffer // everything received, decrypted
 }
 
 func newImpostor(t *testing.T, attack attack) *impostor {
@@ -97,7 +97,7 @@ func newImpostor(t *testing.T, attack attack) *impostor {
 	return i
 }
 
-// serve takes what it gets: the startup message, and the answer to what it says.
+// serve records the startup message and the client's answer to the reply.
 func (i *impostor) serve(conn net.Conn) {
 	head := i.read(conn, 8)
 	if bytes.Equal(head, []byte{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f}) { // SSLRequest
@@ -111,7 +111,7 @@ func (i *impostor) serve(conn net.Conn) {
 		return
 	}
 	i.read(conn, int(binary.BigEndian.Uint32(head))-8)
-	conn.Write(i.say)
+	conn.Write(i.reply)
 	for n := 0; i.flood != nil; n++ {
 		if _, err := conn.Write(i.flood(n)); err != nil {
 			return
@@ -138,9 +138,17 @@ func (i *impostor) count(n int) {
 	i.ended.Broadcast()
 }
 
+// Messages of a server.
+var (
+	loginOK          = encode(&pgproto3.AuthenticationOk{}, &pgproto3.BackendKeyData{ProcessID: 1, SecretKey: []byte{0, 0, 0, 1}}, &pgproto3.ReadyForQuery{TxStatus: 'I'})
+	cleartextRequest = encode(&pgproto3.AuthenticationCleartextPassword{})
+	noHBAEntry       = encode(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "no pg_hba.conf entry for host, SSL encryption"})
+)
+
 var md5Hash = regexp.MustCompile("md5[0-9a-f]{32}")
 
-// saw tells how much the impostor has seen, in a word: SECRET, a hash of it, the user, the hello of TLS, or - where nobody called.
+// saw summarizes what the impostor received: SECRET, a hash of it, the user, only the hello of
+// TLS, or - if nothing was received.
 func (i *impostor) saw(secret string) string {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -161,7 +169,7 @@ func (i *impostor) saw(secret string) string {
 	}
 }
 
-// encode writes messages of a server.
+// encode encodes server messages.
 func encode(messages ...pgproto3.BackendMessage) []byte {
 	var out []byte
 	for _, m := range messages {
@@ -173,7 +181,7 @@ func encode(messages ...pgproto3.BackendMessage) []byte {
 	return out
 }
 
-// option routes all hosts to the impostor, as a spoofed DNS would.
+// option routes all hosts to the impostor, as spoofed DNS would.
 func (i *impostor) option() entrapg.Option {
 	return entrapg.WithConnConfig(func(c *pgx.ConnConfig) {
 		c.LookupFunc = func(context.Context, string) ([]string, error) { return []string{i.addr}, nil }

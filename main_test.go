@@ -12,13 +12,14 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/entrapg/entrapg"
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-// server is shared by the tests that leave it as it is. It starts with the
-// first of them: tests and fuzzing that need none can do without PostgreSQL.
+// server is shared by the tests that do not change it. It starts on first use, so that tests and
+// fuzzing that need no server run without PostgreSQL.
 var server = sync.OnceValue(func() *entrapgtest.Server {
 	s, err := entrapgtest.Start(context.Background(), entrapgtest.Config{Hostnames: []string{azureName}})
 	if err != nil {
@@ -43,7 +44,7 @@ func TestMain(m *testing.M) {
 		serveLogins()
 		return
 	}
-	// What the developer's machine is set to must not decide how tests end.
+	// The developer's environment must not affect the tests.
 	for _, variable := range os.Environ() {
 		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "PG") {
 			os.Unsetenv(name)
@@ -54,10 +55,10 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// azureName is a server's name that the rules for Azure apply to.
+// azureName is a host name to which the rules for Azure apply.
 const azureName = "shop.postgres.database.azure.com"
 
-// start starts a server of the test's own.
+// start starts a server for one test.
 func start(t testing.TB, config entrapgtest.Config) *entrapgtest.Server {
 	t.Helper()
 	s, err := entrapgtest.Start(t.Context(), config)
@@ -72,7 +73,7 @@ func start(t testing.TB, config entrapgtest.Config) *entrapgtest.Server {
 	return s
 }
 
-// app adds a managed identity with a role to a server.
+// app creates a managed identity and its role on a server.
 func app(t testing.TB, s *entrapgtest.Server) *entrapgtest.Principal {
 	t.Helper()
 	p := s.Tenant.NewUserAssignedIdentity("app-" + t.Name())
@@ -89,7 +90,7 @@ func createRole(t testing.TB, s *entrapgtest.Server, role string, p *entrapgtest
 	}
 }
 
-// open opens a pool that the test's end closes.
+// open opens a pool and closes it when the test ends.
 func open(t testing.TB, dsn string, opts ...entrapg.Option) (*sql.DB, *entrapg.Connector) {
 	t.Helper()
 	c := entrapg.NewConnector(dsn, opts...)
@@ -98,7 +99,7 @@ func open(t testing.TB, dsn string, opts ...entrapg.Option) (*sql.DB, *entrapg.C
 	return db, c
 }
 
-// sessionUser asks the real PostgreSQL who is logged in.
+// sessionUser returns the user that PostgreSQL authenticated.
 func sessionUser(t testing.TB, db *sql.DB) string {
 	t.Helper()
 	var user string
@@ -108,7 +109,7 @@ func sessionUser(t testing.TB, db *sql.DB) string {
 	return user
 }
 
-// exampleServer returns the DSN of the server and a managed identity that has a role there.
+// exampleServer returns the DSN of the server and a managed identity that has a role on it.
 func exampleServer(name string) (dsn string, credential *entrapgtest.Principal) {
 	credential = server().Tenant.NewUserAssignedIdentity(name)
 	if err := server().CreateRole(context.Background(), "", credential); err != nil {
@@ -117,17 +118,80 @@ func exampleServer(name string) (dsn string, credential *entrapgtest.Principal) 
 	return server().DSN(), credential
 }
 
-// developerDSN is that of a server without Entra, with its password.
+// developerDSN returns the DSN, with a password, of a server without Entra.
 func developerDSN() string { return server().AdminDSN() + " entra_credential=none" }
-
-// opaque is a credential whose tokens say nothing about anybody.
-type opaque struct{}
 
 func (opaque) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
 	return azcore.AccessToken{Token: "opaque", ExpiresOn: time.Now().Add(time.Hour)}, nil
 }
 
-// quote writes a value for a DSN of keywords.
+// quote quotes a value for a keyword/value DSN.
 func quote(s string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
+}
+
+// connect opens and closes a connection.
+func connect(t *testing.T, c *entrapg.Connector) error {
+	t.Helper()
+	conn, err := c.Connect(t.Context())
+	if err == nil {
+		conn.Close()
+	}
+	return err
+}
+
+// mustConnect fails the test if connect fails.
+func mustConnect(t *testing.T, c *entrapg.Connector) {
+	t.Helper()
+	if err := connect(t, c); err != nil {
+		t.Fatalf("Connect: %v", err)
+	}
+}
+
+// databaseScope is the scope of Azure Database for PostgreSQL in the public cloud.
+const databaseScope = "https://ossrdbms-aad.database.windows.net/.default"
+
+func tokenOptions(scope string) policy.TokenRequestOptions {
+	return policy.TokenRequestOptions{Scopes: []string{scope}}
+}
+
+// openByName opens a pool by driver name and DSN.
+func openByName(t *testing.T, dsn string) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("entrapg", dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+// logIn opens and closes a connection of a pool.
+func logIn(t *testing.T, db *sql.DB) {
+	t.Helper()
+	conn, err := db.Conn(t.Context())
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	conn.Close()
+}
+
+func newPool(t *testing.T, config *pgxpool.Config) *pgxpool.Pool {
+	t.Helper()
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+func poolConfig(t *testing.T, dsn string, opts ...entrapg.Option) *pgxpool.Config {
+	t.Helper()
+	config, err := entrapg.PoolConfig(dsn, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return config
 }

@@ -3,8 +3,10 @@ package entrapg_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,31 +18,97 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-func newPool(t *testing.T, config *pgxpool.Config) *pgxpool.Pool {
-	t.Helper()
-	pool, err := pgxpool.NewWithConfig(t.Context(), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(pool.Close)
-	return pool
+func TestPool_RejectedTokensAreReplacedEveryTime(t *testing.T) {
+	credential := &numbered{life: 24 * time.Hour}
+	synctest.Test(t, func(t *testing.T) {
+		s := &pipeServer{}
+		config, err := entrapg.PoolConfig(bubbleDSN, s.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		login := func() error {
+			c := config.ConnConfig.Copy()
+			if err := config.BeforeConnect(t.Context(), c); err != nil {
+				return err
+			}
+			conn, err := pgx.ConnectConfig(t.Context(), c)
+			if err == nil {
+				conn.Close(t.Context())
+			}
+			return err
+		}
+		for range 10 { // each time, reject the current token and the next
+			next := fmt.Sprintf("token-%d", credential.count()+1)
+			s.setReject(rejectTokens(next, s.last()))
+			for range 3 {
+				if login() == nil {
+					break
+				}
+			}
+			if err := login(); err != nil {
+				t.Fatalf("with %d tokens: %v", credential.count(), err)
+			}
+			time.Sleep(time.Hour)
+		}
+	})
 }
 
-func poolConfig(t *testing.T, dsn string, opts ...entrapg.Option) *pgxpool.Config {
-	t.Helper()
-	config, err := entrapg.PoolConfig(dsn, opts...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return config
+func TestPool_RejectedUserDoesNotExhaustTokensOfOthers(t *testing.T) {
+	credential := &numbered{life: time.Hour}
+	synctest.Test(t, func(t *testing.T) {
+		bad := &pipeServer{reject: rejectEveryLogin}
+		good := &pipeServer{}
+		config, err := entrapg.PoolConfig(bubbleDSN, good.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		login := func(user string, s *pipeServer) error {
+			c := config.ConnConfig.Copy()
+			c.User = user
+			if err := config.BeforeConnect(t.Context(), c); err != nil {
+				return err
+			}
+			c.DialFunc = s.dial
+			conn, err := pgx.ConnectConfig(t.Context(), c)
+			if err == nil {
+				conn.Close(t.Context())
+			}
+			return err
+		}
+		for range 500 {
+			if err := login("good", good); err != nil {
+				t.Fatal(err)
+			}
+			if err := login("bad", bad); err == nil {
+				t.Fatal("the rejected user's login succeeded")
+			}
+		}
+		if n := credential.count(); n > 10 {
+			t.Errorf("%d token requests for 500 connections, want at most 10", n)
+		}
+	})
 }
 
-func TestPgxpoolLogsInWithTokensThatTurnOver(t *testing.T) {
+func TestPool_SilentServerTimesOutAfter30Seconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pool, err := pgxpool.NewWithConfig(context.Background(), poolConfig(t, bubbleDSN, silent(), entrapg.WithCredential(&numbered{life: time.Hour})))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer pool.Close()
+		start := time.Now()
+		if err := pool.Ping(context.Background()); err == nil || time.Since(start) != 30*time.Second {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+	})
+}
+
+func TestPool_OutlivesManyTokens(t *testing.T) {
 	s := start(t, entrapgtest.Config{TokenLife: 2 * time.Second})
 	p := app(t, s)
 	config := poolConfig(t, s.DSN()+"&pool_max_conns=7&pool_max_conn_lifetime=50ms&pool_health_check_period=20ms", entrapg.WithCredential(p))
 	if config.MaxConns != 7 || config.MaxConnLifetime != 50*time.Millisecond {
-		t.Errorf("pool settings are lost: %d connections, lifetime %v", config.MaxConns, config.MaxConnLifetime)
+		t.Errorf("pool settings: %d connections, lifetime %v; want 7 and 50ms", config.MaxConns, config.MaxConnLifetime)
 	}
 	pool := newPool(t, config)
 	var all sync.WaitGroup
@@ -57,11 +125,11 @@ func TestPgxpoolLogsInWithTokensThatTurnOver(t *testing.T) {
 	}
 	all.Wait()
 	if n := s.Tenant.Requests(); n < 3 || n > 10 {
-		t.Errorf("%d token requests in five seconds of tokens that live two", n)
+		t.Errorf("%d token requests in five seconds with two-second tokens, want 3 to 10", n)
 	}
 }
 
-func TestPgxpoolDropsARefusedToken(t *testing.T) {
+func TestPool_RejectedTokenIsReplacedAtNextConnect(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	pool := newPool(t, poolConfig(t, s.DSN(), entrapg.WithCredential(app(t, s))))
 	if err := pool.Ping(t.Context()); err != nil {
@@ -72,20 +140,20 @@ func TestPgxpoolDropsARefusedToken(t *testing.T) {
 	}
 	pool.Reset()
 	err := pool.Ping(t.Context())
-	var refused *pgconn.PgError
-	if !errors.As(err, &refused) || refused.Code != "28000" {
-		t.Fatalf("got %v, want the refusal", err)
+	var pgErr *pgconn.PgError
+	if !errors.As(err, &pgErr) || pgErr.Code != "28000" {
+		t.Fatalf("got %v, want the rejection", err)
 	}
 	var connect *pgconn.ConnectError
 	if errors.As(err, &connect); connect.Config.Password != "" {
-		t.Error("the error carries the token")
+		t.Error("the error contains the token")
 	}
 	if err := pool.Ping(t.Context()); err != nil {
-		t.Errorf("the next attempt: %v", err)
+		t.Errorf("next attempt: %v", err)
 	}
 }
 
-func TestPgxpoolsOwnHooksKeepWorking(t *testing.T) {
+func TestPool_HooksRun(t *testing.T) {
 	config := poolConfig(t, server().DSN(), entrapg.WithCredential(app(t, server())))
 	before := config.BeforeConnect
 	var called []string
@@ -102,7 +170,7 @@ func TestPgxpoolsOwnHooksKeepWorking(t *testing.T) {
 	}
 }
 
-func TestPlainPgxConnectionLogsInByThePoolsHook(t *testing.T) {
+func TestPool_BeforeConnectWorksForPlainPgx(t *testing.T) {
 	config := poolConfig(t, server().DSN(), entrapg.WithCredential(app(t, server())))
 	c := config.ConnConfig.Copy()
 	if err := config.BeforeConnect(t.Context(), c); err != nil {
@@ -118,7 +186,7 @@ func TestPlainPgxConnectionLogsInByThePoolsHook(t *testing.T) {
 	}
 }
 
-func TestPgxpoolReportsWhatIsWrongAtOnce(t *testing.T) {
+func TestPool_PoolConfigReportsInvalidSetting(t *testing.T) {
 	var config *entrapg.ConfigError
 	for setting, dsn := range map[string]string{
 		"password":       "host=db.example.com password=hunter2",
@@ -135,7 +203,7 @@ func TestPgxpoolReportsWhatIsWrongAtOnce(t *testing.T) {
 	}
 }
 
-func TestPgxpoolWithoutATokenDialsNothing(t *testing.T) {
+func TestPool_DoesNotDialWithoutToken(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	p := app(t, s)
 	s.SetFaults(entrapgtest.Faults{EntraDown: true})
@@ -148,19 +216,19 @@ func TestPgxpoolWithoutATokenDialsNothing(t *testing.T) {
 	}
 }
 
-func TestPgxpoolsConfigurationCannotBeMadeUnsafeAfterwards(t *testing.T) {
+func TestPool_TLSAndAuthRulesApplyToLaterChanges(t *testing.T) {
 	for name, spoil := range map[string]func(*pgx.ConnConfig){
 		"no TLS":               func(c *pgx.ConnConfig) { c.TLSConfig = nil },
-		"a fallback to none":   func(c *pgx.ConnConfig) { c.Fallbacks = []*pgconn.FallbackConfig{{Host: "db.example.com", Port: 5432}} },
-		"a method of another":  func(c *pgx.ConnConfig) { c.RequireAuth = "md5" },
+		"a plaintext fallback": func(c *pgx.ConnConfig) { c.Fallbacks = []*pgconn.FallbackConfig{{Host: "db.example.com", Port: 5432}} },
+		"another auth method":  func(c *pgx.ConnConfig) { c.RequireAuth = "md5" },
 		"channel binding":      func(c *pgx.ConnConfig) { c.ChannelBinding = "require" },
-		"another password yet": func(c *pgx.ConnConfig) { c.Password = "hunter2" },
+		"another password":     func(c *pgx.ConnConfig) { c.Password = "hunter2" },
 	} {
 		s := &pipeServer{}
 		config := poolConfig(t, "host=db.example.com user=app", s.options(), entrapg.WithCredential(&numbered{life: time.Hour}))
 		spoil(config.ConnConfig)
-		var refused *entrapg.ConfigError
-		if err := newPool(t, config).Ping(t.Context()); !errors.As(err, &refused) || len(s.passwords()) > 0 {
+		var configErr *entrapg.ConfigError
+		if err := newPool(t, config).Ping(t.Context()); !errors.As(err, &configErr) || len(s.passwords()) > 0 {
 			t.Errorf("%s: got %v, want a ConfigError", name, err)
 		}
 	}
@@ -169,23 +237,23 @@ func TestPgxpoolsConfigurationCannotBeMadeUnsafeAfterwards(t *testing.T) {
 	config.ConnConfig.TLSConfig.InsecureSkipVerify = true
 	c := config.ConnConfig.Copy()
 	if err := config.BeforeConnect(t.Context(), c); err != nil || c.RequireAuth == "" || c.TLSConfig.InsecureSkipVerify {
-		t.Errorf("the rules are not applied anew: methods %q, error %v", c.RequireAuth, err)
+		t.Errorf("the rules were not applied again: require_auth %q, error %v", c.RequireAuth, err)
 	}
 }
 
-func TestPgxpoolsConfigurationTakesNoPasswordAfterwards(t *testing.T) {
+func TestPool_PasswordSetLaterIsConfigError(t *testing.T) {
 	for _, dsn := range []string{"host=127.0.0.1 user=app sslmode=disable", "host=127.0.0.1 user=app sslmode=disable entra_credential=none password=p"} {
 		s := &pipeServer{}
 		config := poolConfig(t, dsn, s.options())
 		config.ConnConfig.Password = "hunter2"
-		var refused *entrapg.ConfigError
-		if err := newPool(t, config).Ping(t.Context()); !errors.As(err, &refused) || len(s.passwords()) > 0 {
+		var configErr *entrapg.ConfigError
+		if err := newPool(t, config).Ping(t.Context()); !errors.As(err, &configErr) || len(s.passwords()) > 0 {
 			t.Errorf("%s: got %v, want a ConfigError", dsn, err)
 		}
 	}
 }
 
-func TestPgxpoolLogsInAsTheUserOfItsConfiguration(t *testing.T) {
+func TestPool_LogsInAsUserOfConfig(t *testing.T) {
 	alice := server().Tenant.NewUser("alice.pool@contoso.example")
 	createRole(t, server(), "", alice)
 	createRole(t, server(), "other name of alice", alice)

@@ -26,24 +26,24 @@ import (
 	"github.com/entrapg/entrapg"
 )
 
-// This binary stands in for two more programs. One uses entrapg and is
-// configured by nothing but its environment and a DSN, as an operator does it.
-// The other is what azidentity runs for a token on a developer's machine.
+// The test binary also runs as two other programs. One uses entrapg and is configured only by its
+// environment and a DSN. The other stands in for the tools that azidentity runs on a developer's
+// machine.
 const (
 	asProgram = "ENTRAPG_TEST_AS_PROGRAM"
 	asTool    = "ENTRAPG_TEST_AS_TOOL"
 )
 
-// An outcome is how one login of the program ended.
+// An outcome is the result of one login.
 type outcome struct {
 	User     string
 	Error    string
-	Kind     string // of the error
-	Deadline bool   // the error is the caller's own deadline
+	Kind     string // type of the error
+	Deadline bool   // the error is the caller's deadline
 }
 
-// serveLogins is the program: for each line of input, which has a deadline and a
-// DSN, it logs in and prints the outcome. It opens one pool for each DSN.
+// serveLogins is the program that uses entrapg. For each line of input, a deadline and a DSN,
+// it logs in and prints the outcome. It opens one pool per DSN.
 func serveLogins() {
 	pools := map[string]*sql.DB{}
 	lines := bufio.NewScanner(os.Stdin)
@@ -93,7 +93,7 @@ func kindOf(err error) string {
 	return fmt.Sprintf("%T", err)
 }
 
-// startProgram starts the program with nothing in its environment but env.
+// startProgram starts the program with only env in its environment.
 func startProgram(t *testing.T, env []string) func(limit time.Duration, dsn string) outcome {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
@@ -114,7 +114,7 @@ func startProgram(t *testing.T, env []string) func(limit time.Duration, dsn stri
 	t.Cleanup(func() {
 		in.Close()
 		if err := cmd.Wait(); err != nil && t.Context().Err() == nil {
-			t.Errorf("the program: %v\n%s", err, &stderr)
+			t.Errorf("program: %v\n%s", err, &stderr)
 		}
 	})
 	outcomes := json.NewDecoder(out)
@@ -122,13 +122,13 @@ func startProgram(t *testing.T, env []string) func(limit time.Duration, dsn stri
 		t.Helper()
 		fmt.Fprintf(in, "%s %s\n", limit, dsn)
 		if err := outcomes.Decode(&o); err != nil {
-			t.Fatalf("the program: %v", err)
+			t.Fatalf("program: %v", err)
 		}
 		return o
 	}
 }
 
-// What the tools are told of the tenant.
+// Environment variables that configure the tools.
 const (
 	toolAuthority = "TOOL_AUTHORITY"
 	toolCA        = "TOOL_CA"
@@ -136,8 +136,8 @@ const (
 	toolPassword  = "TOOL_PASSWORD"
 )
 
-// tools puts the Azure CLI, the Azure Developer CLI and Azure PowerShell on a
-// PATH of their own, which is returned.
+// tools installs stand-ins for the Azure CLI, the Azure Developer CLI and Azure PowerShell, and
+// returns a PATH that finds them.
 func tools(t *testing.T) string {
 	t.Helper()
 	if runtime.GOOS == "windows" {
@@ -155,8 +155,8 @@ func tools(t *testing.T) string {
 
 var resources = regexp.MustCompile(`https://[\w./-]+`)
 
-// runTool is such a tool: it asks the tenant for a token of the signed-in user
-// and prints it in the tool's own format.
+// runTool runs as the named tool: it requests a token for the signed-in user from the tenant and
+// prints it in the tool's format.
 func runTool(name string, args []string) error {
 	text := strings.Join(args, " ")
 	if name == "pwsh" {

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// BenchmarkTokenStep asks what a connection pays for a token that is fresh:
-// against one clock reading and one atomic load, which is the least it can be.
-// The two take turns, so that the ratio holds on a machine whose speed drifts.
+// BenchmarkTokenStep compares the cost of a fresh cached token with its lower bound, one clock
+// reading and one atomic load. The two take turns, so that the ratio holds while the machine's
+// speed drifts.
 func BenchmarkTokenStep(b *testing.B) {
 	s := sourceOn(&oneHour{}, time.Now)
 	if _, _, err := s.get(b.Context(), need{logger: quiet}); err != nil {
@@ -44,7 +44,7 @@ func BenchmarkTokenStep(b *testing.B) {
 		f(batch)
 		return float64(time.Since(start)) / batch
 	}
-	// crowd has 64 goroutines do what f does, each its share.
+	// crowd divides the work of f among 64 goroutines.
 	crowd := func(f func(int)) func(int) {
 		const goroutines = 64
 		return func(n int) {

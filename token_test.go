@@ -2,9 +2,11 @@ package entrapg_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"runtime"
 	"strings"
 	"sync"
@@ -13,27 +15,13 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
-	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/entrapg/entrapg"
+	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-// inBubble runs a test on fake time, with a connector that takes its tokens
-// from credential and logs in to a server of pipes.
-func inBubble(t *testing.T, credential azcore.TokenCredential, test func(t *testing.T, c *entrapg.Connector, s *pipeServer)) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		s := &pipeServer{}
-		c := entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
-		test(t, c, s)
-		c.Close()
-	})
-}
-
-func TestTokenIsReplacedInTheBackgroundFiveMinutesBeforeItExpires(t *testing.T) {
+func TestToken_IsRefreshedInBackgroundFiveMinutesBeforeExpiry(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		mustConnect(t, c)
@@ -46,17 +34,17 @@ func TestTokenIsReplacedInTheBackgroundFiveMinutesBeforeItExpires(t *testing.T) 
 		time.Sleep(time.Nanosecond)
 		mustConnect(t, c)
 		if s.last() != "token-1" {
-			t.Errorf("the connection that found the token in need of replacement used %s, want the old one", s.last())
+			t.Errorf("the login that started the refresh used %s, want token-1", s.last())
 		}
 		synctest.Wait()
 		mustConnect(t, c)
 		if s.last() != "token-2" || credential.count() != 2 {
-			t.Errorf("afterwards %s was used after %d requests, want token-2 after 2", s.last(), credential.count())
+			t.Errorf("after the refresh: %s after %d requests, want token-2 after 2", s.last(), credential.count())
 		}
 	})
 }
 
-func TestShortLivedTokenIsReplacedInItsLastQuarter(t *testing.T) {
+func TestToken_ShortLivedTokenIsRefreshedInLastQuarter(t *testing.T) {
 	credential := &numbered{life: 8 * time.Second}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, _ *pipeServer) {
 		mustConnect(t, c)
@@ -70,12 +58,12 @@ func TestShortLivedTokenIsReplacedInItsLastQuarter(t *testing.T) {
 		mustConnect(t, c)
 		synctest.Wait()
 		if n := credential.count(); n != 2 {
-			t.Errorf("%d requests once the last quarter began, want 2", n)
+			t.Errorf("%d requests in the last quarter, want 2", n)
 		}
 	})
 }
 
-func TestTokenIsReplacedFromRefreshOnWhereTheCredentialSetsIt(t *testing.T) {
+func TestToken_IsRefreshedAtRefreshOnIfSet(t *testing.T) {
 	calls := 0
 	credential := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
 		calls++
@@ -99,28 +87,28 @@ func TestTokenIsReplacedFromRefreshOnWhereTheCredentialSetsIt(t *testing.T) {
 	})
 }
 
-func TestNobodyWaitsWhileAUsableTokenIsAtHand(t *testing.T) {
+func TestToken_CallersDoNotWaitWhileTokenIsUsable(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		mustConnect(t, c)
 		credential.delay = 20 * time.Second
 		time.Sleep(time.Hour - time.Nanosecond - 10*time.Second)
-		for range 10 { // the request is under way the whole time
+		for range 10 { // the request is in flight the whole time
 			start := time.Now()
 			mustConnect(t, c)
 			if waited := time.Since(start); waited != 0 {
-				t.Fatalf("a connection waited %v with a usable token at hand", waited)
+				t.Fatalf("a connection waited %v although the token was usable", waited)
 			}
 			time.Sleep(time.Second)
 		}
 		if s.last() != "token-1" {
-			t.Errorf("%s was used before the old one had expired", s.last())
+			t.Errorf("%s was used before token-1 expired", s.last())
 		}
-		time.Sleep(time.Nanosecond) // the old one expires
+		time.Sleep(time.Nanosecond) // token-1 expires
 		start := time.Now()
 		mustConnect(t, c)
 		if waited := time.Since(start); s.last() != "token-2" || waited != 10*time.Second-time.Nanosecond {
-			t.Errorf("after expiry %s was used after waiting %v, want token-2 from the request already under way", s.last(), waited)
+			t.Errorf("after expiry: %s after waiting %v, want token-2 from the request in flight", s.last(), waited)
 		}
 		if n := credential.count(); n != 2 {
 			t.Errorf("%d requests, want 2", n)
@@ -128,7 +116,7 @@ func TestNobodyWaitsWhileAUsableTokenIsAtHand(t *testing.T) {
 	})
 }
 
-func TestManyColdConnectionsShareOneRequest(t *testing.T) {
+func TestToken_1000ColdConnectionsShareOneRequest(t *testing.T) {
 	credential := &numbered{life: time.Hour, delay: time.Second}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, _ *pipeServer) {
 		var all sync.WaitGroup
@@ -147,38 +135,38 @@ func TestManyColdConnectionsShareOneRequest(t *testing.T) {
 	})
 }
 
-func TestWaiterLeavesOnItsOwnContextAndTheOthersAreServed(t *testing.T) {
+func TestToken_WaiterLeavesAtItsDeadlineAndRequestContinues(t *testing.T) {
 	credential := &numbered{life: time.Hour, delay: 10 * time.Second}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, _ *pipeServer) {
 		start := time.Now()
 		var all sync.WaitGroup
-		all.Go(func() { // the first, whose call starts the request
+		all.Go(func() { // starts the request
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			_, err := c.Connect(ctx)
 			var tokenErr *entrapg.TokenError
 			if !errors.As(err, &tokenErr) || !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("the impatient caller got %v, want a TokenError with its own deadline's error", err)
+				t.Errorf("first caller: got %v, want a TokenError that wraps its deadline", err)
 			}
 			if waited := time.Since(start); waited != time.Second {
-				t.Errorf("the impatient caller waited %v, want its own deadline of 1s", waited)
+				t.Errorf("first caller waited %v, want its deadline of 1s", waited)
 			}
 		})
 		synctest.Wait()
 		all.Go(func() {
 			mustConnect(t, c)
 			if waited := time.Since(start); waited != 10*time.Second {
-				t.Errorf("the patient caller waited %v, want 10s", waited)
+				t.Errorf("second caller waited %v, want 10s", waited)
 			}
 		})
 		all.Wait()
 		if n := credential.count(); n != 1 {
-			t.Errorf("%d requests, want 1: the caller who left must not take the request along", n)
+			t.Errorf("%d requests, want 1: a caller that leaves must not cancel the request", n)
 		}
 	})
 }
 
-func TestRequestKeepsTheValuesOfItsCallersContext(t *testing.T) {
+func TestToken_RequestKeepsValuesOfCallerContext(t *testing.T) {
 	type key struct{}
 	var got any
 	credential := credentialFunc(func(ctx context.Context, _ string) (azcore.AccessToken, error) {
@@ -192,18 +180,18 @@ func TestRequestKeepsTheValuesOfItsCallersContext(t *testing.T) {
 		}
 		conn.Close()
 		if got != "trace" {
-			t.Errorf("the credential saw the value %v, want the caller's", got)
+			t.Errorf("the credential got the value %v, want the caller's", got)
 		}
 	})
 }
 
-func TestCredentialThatNeverAnswersHoldsNobodyUpForLongerThanTheLimit(t *testing.T) {
+func TestToken_HungRequestTimesOutAndLateTokenIsCached(t *testing.T) {
 	var release chan struct{}
 	calls := 0
 	credential := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
 		calls++
 		if calls == 1 {
-			<-release // heeds no context
+			<-release // ignores its context
 		}
 		return azcore.AccessToken{Token: strings.Repeat("x", calls), ExpiresOn: time.Now().Add(time.Hour)}, nil
 	})
@@ -215,7 +203,7 @@ func TestCredentialThatNeverAnswersHoldsNobodyUpForLongerThanTheLimit(t *testing
 		err := connect(t, c)
 		var tokenErr *entrapg.TokenError
 		if !errors.As(err, &tokenErr) || !strings.Contains(err.Error(), "no answer within 30s") {
-			t.Fatalf("got %v, want a TokenError that says that there was no answer", err)
+			t.Fatalf("got %v, want a TokenError for the timeout", err)
 		}
 		if waited := time.Since(start); waited != 30*time.Second {
 			t.Errorf("waited %v, want 30s", waited)
@@ -224,12 +212,12 @@ func TestCredentialThatNeverAnswersHoldsNobodyUpForLongerThanTheLimit(t *testing
 		synctest.Wait()
 		mustConnect(t, c)
 		if calls != 1 || s.last() != "x" {
-			t.Errorf("the late answer was thrown away: %d calls, token %s", calls, s.last())
+			t.Errorf("the late token was not cached: %d calls, token %s", calls, s.last())
 		}
 	})
 }
 
-func TestEntraDownFailsNobodyWhileTheTokenIsValidAndIsNotHammered(t *testing.T) {
+func TestToken_OutageFailsNoLoginAndIsRetriedWithBackoff(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		mustConnect(t, c)
@@ -244,13 +232,13 @@ func TestEntraDownFailsNobodyWhileTheTokenIsValidAndIsNotHammered(t *testing.T) 
 			t.Errorf("%d requests in five minutes of outage, want 5 to 15", n)
 		}
 		if stats := c.Stats(); stats.TokenFailures != int64(credential.count()-1) {
-			t.Errorf("Stats counts %d failures of %d", stats.TokenFailures, credential.count()-1)
+			t.Errorf("Stats: %d failures, want %d", stats.TokenFailures, credential.count()-1)
 		}
 
-		err := connect(t, c) // now the token has expired
+		err := connect(t, c) // the token has expired
 		var tokenErr *entrapg.TokenError
 		if !errors.As(err, &tokenErr) || !errors.Is(err, down) {
-			t.Errorf("after expiry: %v, want a TokenError with the credential's own error", err)
+			t.Errorf("after expiry: %v, want a TokenError that wraps the credential's error", err)
 		}
 		credential.fail(nil)
 		mustConnect(t, c)
@@ -260,7 +248,7 @@ func TestEntraDownFailsNobodyWhileTheTokenIsValidAndIsNotHammered(t *testing.T) 
 	})
 }
 
-func TestFailedRefreshIsLoggedOnceWithoutTheToken(t *testing.T) {
+func TestToken_FailedRefreshIsLoggedOnceWithoutToken(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	synctest.Test(t, func(t *testing.T) {
 		var log strings.Builder
@@ -273,12 +261,12 @@ func TestFailedRefreshIsLoggedOnceWithoutTheToken(t *testing.T) {
 		mustConnect(t, c)
 		synctest.Wait()
 		if n := strings.Count(log.String(), "\n"); n != 1 || !strings.Contains(log.String(), "Entra is down") || strings.Contains(log.String(), "token-1") {
-			t.Errorf("want one record that says why, got:\n%s", log.String())
+			t.Errorf("want one record with the cause, got:\n%s", log.String())
 		}
 	})
 }
 
-func TestCredentialThatHandsBackTheSameTokenIsNotHammered(t *testing.T) {
+func TestToken_RefreshThatReturnsSameTokenIsRetriedWithBackoff(t *testing.T) {
 	credential := &numbered{life: time.Hour, frozen: true}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, _ *pipeServer) {
 		mustConnect(t, c)
@@ -293,7 +281,7 @@ func TestCredentialThatHandsBackTheSameTokenIsNotHammered(t *testing.T) {
 	})
 }
 
-func TestIdleConnectorAsksForNothing(t *testing.T) {
+func TestToken_IdleConnectorMakesNoRequests(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, _ *pipeServer) {
 		mustConnect(t, c)
@@ -305,11 +293,11 @@ func TestIdleConnectorAsksForNothing(t *testing.T) {
 	})
 }
 
-func TestRefusedCachedTokenIsReplacedAndTheLoginRetriedOnce(t *testing.T) {
+func TestToken_RejectedTokenIsReplacedAndLoginRetriedOnce(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		mustConnect(t, c)
-		s.setRefuse(refuseAll("token-1"))
+		s.setReject(rejectTokens("token-1"))
 		mustConnect(t, c)
 		if got := strings.Join(s.passwords(), " "); got != "token-1 token-1 token-2" {
 			t.Errorf("tokens used: %s", got)
@@ -320,11 +308,11 @@ func TestRefusedCachedTokenIsReplacedAndTheLoginRetriedOnce(t *testing.T) {
 	})
 }
 
-func TestRefusedLoginIsNeverTriedAThirdTime(t *testing.T) {
+func TestToken_LoginIsNeverRetriedTwice(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		mustConnect(t, c)
-		s.setRefuse(refuseAll("token-1", "token-2"))
+		s.setReject(rejectTokens("token-1", "token-2"))
 		err := connect(t, c)
 		var loginErr *entrapg.LoginError
 		if !errors.As(err, &loginErr) {
@@ -336,24 +324,24 @@ func TestRefusedLoginIsNeverTriedAThirdTime(t *testing.T) {
 	})
 }
 
-func TestRefusedLoginIsNotRetriedWithTheSameToken(t *testing.T) {
+func TestToken_LoginIsNotRetriedWithSameToken(t *testing.T) {
 	credential := &numbered{life: time.Hour, frozen: true}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		mustConnect(t, c)
-		s.setRefuse(refuseAll("token-1"))
+		s.setReject(rejectTokens("token-1"))
 		if err := connect(t, c); err == nil || !strings.Contains(err.Error(), "no other token") {
-			t.Fatalf("got %v, want the refusal, and that there is no other token", err)
+			t.Fatalf("got %v, want the rejection and that there is no other token", err)
 		}
 		if n := len(s.passwords()); n != 2 {
-			t.Errorf("%d logins, want 2: the first, and one that was refused", n)
+			t.Errorf("%d logins, want 2", n)
 		}
 	})
 }
 
-func TestNewTokenThatIsRefusedIsNotReplacedOnTheSpot(t *testing.T) {
+func TestToken_RejectedNewTokenIsReplacedAtNextConnect(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
-		s.setRefuse(refuseAll("token-1"))
+		s.setReject(rejectTokens("token-1"))
 		var loginErr *entrapg.LoginError
 		if err := connect(t, c); !errors.As(err, &loginErr) {
 			t.Fatalf("got %v, want a LoginError", err)
@@ -361,15 +349,15 @@ func TestNewTokenThatIsRefusedIsNotReplacedOnTheSpot(t *testing.T) {
 		if n := len(s.passwords()); n != 1 {
 			t.Errorf("%d logins, want 1", n)
 		}
-		mustConnect(t, c) // the next one has a new token
+		mustConnect(t, c) // with a new token
 	})
 }
 
-func TestFailureOtherThanARefusalIsNotRetried(t *testing.T) {
+func TestToken_LoginIsRetriedOnlyAfterRejection(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		mustConnect(t, c)
-		s.refuse = func(string) *pgproto3.ErrorResponse {
+		s.reject = func(string) *pgproto3.ErrorResponse {
 			return &pgproto3.ErrorResponse{Severity: "FATAL", Code: "53300", Message: "sorry, too many clients already"}
 		}
 		if err := connect(t, c); err == nil {
@@ -381,15 +369,15 @@ func TestFailureOtherThanARefusalIsNotRetried(t *testing.T) {
 	})
 }
 
-func TestHopelessIdentityIsNotAskedForATokenByEveryConnection(t *testing.T) {
-	for name, frozen := range map[string]bool{"new tokens": false, "a credential that caches": true} {
-		t.Run(name, func(t *testing.T) { testHopelessIdentity(t, &numbered{life: time.Hour, frozen: frozen}) })
+func TestToken_RejectedIdentityCausesFewRequests(t *testing.T) {
+	for name, frozen := range map[string]bool{"new tokens": false, "the same token": true} {
+		t.Run(name, func(t *testing.T) { testRejectedIdentity(t, &numbered{life: time.Hour, frozen: frozen}) })
 	}
 }
 
-func testHopelessIdentity(t *testing.T, credential *numbered) {
+func testRejectedIdentity(t *testing.T, credential *numbered) {
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
-		s.setRefuse(refuseEverything)
+		s.setReject(rejectEveryLogin)
 		for range 600 * 10 { // ten minutes, ten connections a second
 			if err := connect(t, c); err == nil {
 				t.Fatal("the login succeeded")
@@ -399,19 +387,19 @@ func testHopelessIdentity(t *testing.T, credential *numbered) {
 		if n := credential.count(); n < 5 || n > 40 {
 			t.Errorf("%d token requests in ten minutes, want 5 to 40", n)
 		}
-		s.setRefuse(nil)
-		mustConnect(t, c) // with the token at hand
+		s.setReject(nil)
+		mustConnect(t, c) // with the current token
 		if stats := c.Stats(); stats.Logins != 1 {
 			t.Errorf("Stats: %+v", stats)
 		}
 	})
 }
 
-func TestManyConnectionsWithARevokedTokenShareOneReplacement(t *testing.T) {
+func TestToken_ConnectionsWithRevokedTokenShareOneRequest(t *testing.T) {
 	credential := &numbered{life: time.Hour, delay: time.Second}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		mustConnect(t, c)
-		s.setRefuse(refuseAll("token-1"))
+		s.setReject(rejectTokens("token-1"))
 		var all sync.WaitGroup
 		for range 100 {
 			all.Go(func() {
@@ -427,11 +415,11 @@ func TestManyConnectionsWithARevokedTokenShareOneReplacement(t *testing.T) {
 	})
 }
 
-func TestRefusedTokenThatCannotBeReplacedGivesBothReasons(t *testing.T) {
+func TestToken_FailedReplacementReportsBothErrors(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		mustConnect(t, c)
-		s.setRefuse(refuseAll("token-1"))
+		s.setReject(rejectTokens("token-1"))
 		down := errors.New("Entra is down")
 		credential.fail(down)
 		err := connect(t, c)
@@ -443,16 +431,16 @@ func TestRefusedTokenThatCannotBeReplacedGivesBothReasons(t *testing.T) {
 	})
 }
 
-func TestCloseEndsARequestUnderWay(t *testing.T) {
+func TestToken_CloseEndsRequestInFlight(t *testing.T) {
 	credential := &numbered{life: time.Hour, delay: 20 * time.Second}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, _ *pipeServer) {
 		start := time.Now()
 		time.AfterFunc(time.Second, func() { c.Close() })
 		err := connect(t, c)
 		if err == nil || !strings.Contains(err.Error(), "closed") || time.Since(start) != time.Second {
-			t.Errorf("after %v: %v, want the waiter to leave when the connector is closed", time.Since(start), err)
+			t.Errorf("after %v: %v, want Close to end the wait after 1s", time.Since(start), err)
 		}
-		synctest.Wait() // the bubble fails the test if a goroutine is left behind
+		synctest.Wait() // the bubble fails the test if a goroutine leaks
 		if err := connect(t, c); err == nil || !strings.Contains(err.Error(), "closed") {
 			t.Errorf("Connect after Close: %v", err)
 		}
@@ -460,13 +448,13 @@ func TestCloseEndsARequestUnderWay(t *testing.T) {
 			t.Errorf("second Close: %v", err)
 		}
 		if !c.Stats().TokenExpires.IsZero() {
-			t.Error("the token outlived Close")
+			t.Error("the token is still cached after Close")
 		}
 	})
 }
 
-func TestCredentialThatBlowsUpIsATokenErrorAndHoldsNobodyUp(t *testing.T) {
-	for name, blowUp := range map[string]func(){
+func TestToken_PanicInCredentialIsTokenError(t *testing.T) {
+	for name, exit := range map[string]func(){
 		"panic":  func() { panic("boom") },
 		"Goexit": runtime.Goexit,
 	} {
@@ -474,7 +462,7 @@ func TestCredentialThatBlowsUpIsATokenErrorAndHoldsNobodyUp(t *testing.T) {
 			calls := 0
 			credential := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
 				if calls++; calls == 1 {
-					blowUp()
+					exit()
 				}
 				return azcore.AccessToken{Token: "t", ExpiresOn: time.Now().Add(time.Hour)}, nil
 			})
@@ -489,11 +477,11 @@ func TestCredentialThatBlowsUpIsATokenErrorAndHoldsNobodyUp(t *testing.T) {
 	}
 }
 
-func TestUselessTokenIsATokenErrorBeforeAnythingIsDialled(t *testing.T) {
+func TestToken_InvalidTokenIsTokenErrorBeforeDialing(t *testing.T) {
 	hour := func() time.Time { return time.Now().Add(time.Hour) }
 	for name, test := range map[string]struct {
 		token azcore.AccessToken
-		says  string
+		want  string
 	}{
 		"empty":             {azcore.AccessToken{ExpiresOn: hour()}, "empty"},
 		"expired":           {azcore.AccessToken{Token: "t", ExpiresOn: time.Now().Add(-time.Minute)}, "expired at"},
@@ -510,28 +498,28 @@ func TestUselessTokenIsATokenErrorBeforeAnythingIsDialled(t *testing.T) {
 				func(context.Context, string) (azcore.AccessToken, error) { return test.token, nil })))
 			err := connect(t, c)
 			var tokenErr *entrapg.TokenError
-			if !errors.As(err, &tokenErr) || !strings.Contains(err.Error(), test.says) {
-				t.Errorf("got %v, want a TokenError with %q", err, test.says)
+			if !errors.As(err, &tokenErr) || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want a TokenError with %q", err, test.want)
 			}
 			if test.token.Token != "" && len(test.token.Token) > 1 && strings.Contains(err.Error(), test.token.Token) {
-				t.Error("the error shows the token")
+				t.Error("the error contains the token")
 			}
 			if len(s.passwords()) > 0 {
-				t.Error("something was sent")
+				t.Error("a password was sent")
 			}
 			if n := c.Stats().TokenFailures; n != 1 {
-				t.Errorf("Stats counts %d failures, want 1", n)
+				t.Errorf("Stats: %d failures, want 1", n)
 			}
 		})
 	}
 }
 
-func TestRefusalByOneHostCostsNoTokenWhereAnotherAccepts(t *testing.T) {
+func TestToken_RejectionByOneHostIsIgnoredIfAnotherAccepts(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	synctest.Test(t, func(t *testing.T) {
 		s := &pipeServer{}
 		turn := 0
-		s.refuse = func(string) *pgproto3.ErrorResponse {
+		s.reject = func(string) *pgproto3.ErrorResponse {
 			if turn++; turn%2 == 1 {
 				return &pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "no pg_hba.conf entry"}
 			}
@@ -547,60 +535,7 @@ func TestRefusalByOneHostCostsNoTokenWhereAnotherAccepts(t *testing.T) {
 	})
 }
 
-func TestPgxpoolReplacesARefusedTokenHoweverOftenThatHappens(t *testing.T) {
-	credential := &numbered{life: 24 * time.Hour}
-	synctest.Test(t, func(t *testing.T) {
-		s := &pipeServer{}
-		config, err := entrapg.PoolConfig(bubbleDSN, s.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
-		if err != nil {
-			t.Fatal(err)
-		}
-		login := func() error {
-			c := config.ConnConfig.Copy()
-			if err := config.BeforeConnect(t.Context(), c); err != nil {
-				return err
-			}
-			conn, err := pgx.ConnectConfig(t.Context(), c)
-			if err == nil {
-				conn.Close(t.Context())
-			}
-			return err
-		}
-		for range 10 { // a new token that is refused, and its successor that is not
-			next := fmt.Sprintf("token-%d", credential.count()+1)
-			s.setRefuse(refuseAll(next, s.last()))
-			for range 3 {
-				if login() == nil {
-					break
-				}
-			}
-			if err := login(); err != nil {
-				t.Fatalf("with %d tokens: %v", credential.count(), err)
-			}
-			time.Sleep(time.Hour)
-		}
-	})
-}
-
-func TestFailingHookIsNoRefusedLogin(t *testing.T) {
-	credential := &numbered{life: time.Hour}
-	s := &pipeServer{}
-	broken := &pgconn.PgError{Severity: "ERROR", Code: "28000", Message: "of the hook"}
-	c := entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(credential), entrapg.WithStdlib(
-		stdlib.OptionAfterConnect(func(context.Context, *pgx.Conn) error { return broken })))
-	for range 3 {
-		err := connect(t, c)
-		var login *entrapg.LoginError
-		if !errors.Is(err, broken) || errors.As(err, &login) {
-			t.Errorf("got %v, want the hook's error and no LoginError", err)
-		}
-	}
-	if stats := c.Stats(); credential.count() != 1 || stats.LoginsRefused != 0 || stats.LoginRetries != 0 {
-		t.Errorf("%d token requests; Stats: %+v", credential.count(), stats)
-	}
-}
-
-func TestCredentialThatHangsForEverIsNotCalledAgainAndAgain(t *testing.T) {
+func TestToken_HungCredentialIsNotCalledRepeatedly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		credential := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
@@ -616,11 +551,11 @@ func TestCredentialThatHangsForEverIsNotCalledAgainAndAgain(t *testing.T) {
 			}
 		}
 		if n := c.Stats().TokenRequests; n > 2 {
-			t.Errorf("%d calls hang, want 2 at the most", n)
+			t.Errorf("%d hung calls, want at most 2", n)
 		}
 		time.Sleep(11 * time.Minute)
 		if err := connect(t, c); err == nil || c.Stats().TokenRequests != 3 {
-			t.Errorf("later: %v, %d calls, want one more", err, c.Stats().TokenRequests)
+			t.Errorf("after 11 minutes: %v, %d calls, want an error and 3 calls", err, c.Stats().TokenRequests)
 		}
 		close(release)
 		synctest.Wait()
@@ -628,43 +563,7 @@ func TestCredentialThatHangsForEverIsNotCalledAgainAndAgain(t *testing.T) {
 	})
 }
 
-func TestOnePoolsHopelessUserDoesNotCostAnothersTokens(t *testing.T) {
-	credential := &numbered{life: time.Hour}
-	synctest.Test(t, func(t *testing.T) {
-		bad := &pipeServer{refuse: refuseEverything}
-		good := &pipeServer{}
-		config, err := entrapg.PoolConfig(bubbleDSN, good.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
-		if err != nil {
-			t.Fatal(err)
-		}
-		login := func(user string, s *pipeServer) error {
-			c := config.ConnConfig.Copy()
-			c.User = user
-			if err := config.BeforeConnect(t.Context(), c); err != nil {
-				return err
-			}
-			c.DialFunc = s.dial
-			conn, err := pgx.ConnectConfig(t.Context(), c)
-			if err == nil {
-				conn.Close(t.Context())
-			}
-			return err
-		}
-		for range 500 {
-			if err := login("good", good); err != nil {
-				t.Fatal(err)
-			}
-			if err := login("bad", bad); err == nil {
-				t.Fatal("the hopeless user was let in")
-			}
-		}
-		if n := credential.count(); n > 10 {
-			t.Errorf("%d token requests for 500 connections, want 10 at the most", n)
-		}
-	})
-}
-
-func TestCallerThatHasGivenUpAlreadyStartsNoRequest(t *testing.T) {
+func TestToken_CanceledCallerStartsNoRequest(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, _ *pipeServer) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -675,20 +574,328 @@ func TestCallerThatHasGivenUpAlreadyStartsNoRequest(t *testing.T) {
 	})
 }
 
-func TestLookUpThatHangsDoesNotKeepALoginFromTheNameItHas(t *testing.T) {
-	credential := credentialFunc(func(ctx context.Context, scope string) (azcore.AccessToken, error) {
-		if strings.Contains(scope, "management") {
-			<-ctx.Done()
-			return azcore.AccessToken{}, ctx.Err()
-		}
-		return azcore.AccessToken{Token: jwt(c{"app_displayname": "Shop"}), ExpiresOn: time.Now().Add(time.Hour)}, nil
+func TestToken_200ColdConnectionsShareOneRequest(t *testing.T) {
+	p := server().Tenant.NewUser("cold@contoso.example")
+	createRole(t, server(), "", p)
+	requests := 0
+	slow := credentialFunc(func(ctx context.Context, scope string) (azcore.AccessToken, error) {
+		requests++ // -race detects overlapping requests
+		time.Sleep(50 * time.Millisecond)
+		return p.GetToken(ctx, tokenOptions(scope))
 	})
+	db, c := open(t, server().DSN(), entrapg.WithCredential(slow))
+	db.SetMaxIdleConns(200)
+	var all, ready sync.WaitGroup
+	ready.Add(200)
+	for range 200 {
+		all.Go(func() {
+			conn, err := db.Conn(t.Context())
+			ready.Done()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			ready.Wait() // keep all open at once
+			conn.Close()
+		})
+	}
+	all.Wait()
+	if stats := c.Stats(); requests != 1 || stats.TokenRequests != 1 || stats.Logins != 200 {
+		t.Errorf("%d requests; Stats: %+v", requests, stats)
+	}
+}
+
+func TestToken_RevokedTokenIsReplacedWithoutFailedQuery(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	db, c := open(t, s.DSN(), entrapg.WithCredential(app(t, s)))
+	db.SetMaxIdleConns(0)
+	for range 3 {
+		if err := db.PingContext(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.RevokeTokens(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := db.PingContext(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if stats := c.Stats(); stats.LoginRetries != 3 || stats.LoginsRefused != 3 {
+		t.Errorf("Stats: %+v", stats)
+	}
+	attempts := s.Logins()
+	if n := len(attempts); n != 7 {
+		t.Errorf("the server received %d logins, want 7", n)
+	}
+}
+
+func TestToken_RejectionBySecondHostIsRetried(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	down := listener.Addr().String()
+	listener.Close()
+	dsn := strings.Replace(s.DSN(), "postgres://", "postgres://"+down+",", 1)
+	db, c := open(t, dsn, entrapg.WithCredential(app(t, s)))
+	db.SetMaxIdleConns(0)
+	sessionUser(t, db)
+	if err := s.RevokeTokens(); err != nil {
+		t.Fatal(err)
+	}
+	sessionUser(t, db)
+	if n := c.Stats().LoginRetries; n != 1 {
+		t.Errorf("%d retries, want 1", n)
+	}
+}
+
+func TestToken_1000DSNsShareOneRequest(t *testing.T) {
+	s, dsn := tcpServer(t)
+	calls := azureCLI(t, azAnswer(forever))
+	var all sync.WaitGroup
+	limit := make(chan struct{}, 50)
+	for i := range 1000 {
+		db := openByName(t, fmt.Sprintf("%s dbname=tenant%d application_name=a%d entra_credential=azurecli", dsn, i, i))
+		all.Go(func() {
+			limit <- struct{}{}
+			defer func() { <-limit }()
+			logIn(t, db)
+		})
+	}
+	all.Wait()
+	if n := calls(); n != 1 {
+		t.Errorf("az was called %d times, want 1", n)
+	}
+	if n := len(s.passwords()); n != 1000 {
+		t.Errorf("%d logins, want 1000", n)
+	}
+}
+
+func TestToken_DSNsWithDifferentCredentialsShareNothing(t *testing.T) {
+	_, dsn := tcpServer(t)
+	calls := azureCLI(t, azAnswer(forever))
+	for _, more := range []string{"", " entra_tenant_id=contoso.example", " entra_scope=api://other/.default"} {
+		for range 2 {
+			logIn(t, openByName(t, dsn+" entra_credential=AzureCLICredential"+more))
+		}
+	}
+	if n := calls(); n != 3 {
+		t.Errorf("az was called %d times, want 3", n)
+	}
+}
+
+func TestToken_IsEvictedWhenLastPoolThatSharesItCloses(t *testing.T) {
+	_, dsn := tcpServer(t)
+	calls := azureCLI(t, azAnswer(forever))
+	dsn += " entra_credential=azurecli"
+	first, second := openByName(t, dsn), openByName(t, dsn)
+	for _, step := range []struct {
+		db    *sql.DB
+		calls int
+	}{{first, 1}, {second, 1}, {openByName(t, dsn), 1}} {
+		logIn(t, step.db)
+		step.db.Close()
+		if n := calls(); n != step.calls {
+			t.Errorf("az was called %d times, want %d", n, step.calls)
+		}
+	}
+	logIn(t, openByName(t, dsn))
+	if n := calls(); n != 2 {
+		t.Errorf("after all pools were closed: az was called %d times, want 2", n)
+	}
+}
+
+func TestToken_ConnectorsWithOneCredentialShareTokens(t *testing.T) {
+	credential := &numbered{life: time.Hour, delay: time.Second}
 	synctest.Test(t, func(t *testing.T) {
 		s := &pipeServer{}
-		c := entrapg.NewConnector("host=127.0.0.1 sslmode=disable", s.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
-		mustConnect(t, c)
-		if user := c.Stats().User; user != "Shop" {
-			t.Errorf("user %q", user)
+		var all sync.WaitGroup
+		for i := range 1000 {
+			dsn := bubbleDSN
+			if i%2 == 1 {
+				dsn += " entra_scope=api://other/.default"
+			}
+			c := entrapg.NewConnector(dsn, s.options(), entrapg.WithCredential(credential))
+			defer c.Close()
+			all.Go(func() {
+				if err := connect(t, c); err != nil {
+					t.Error(err)
+				}
+				if n := c.Stats().TokenRequests; n != 1 {
+					t.Errorf("Stats: %d requests for the scope, want 1", n)
+				}
+			})
+		}
+		all.Wait()
+		if n := credential.count(); n != 2 {
+			t.Errorf("%d requests for two scopes, want 2", n)
 		}
 	})
+}
+
+func TestToken_PoolConfigsWithOneCredentialShareTokens(t *testing.T) {
+	credential := &numbered{life: time.Hour}
+	s := &pipeServer{}
+	for range 3 {
+		config := poolConfig(t, bubbleDSN, s.options(), entrapg.WithCredential(credential))
+		conn, err := newPool(t, config).Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Release()
+	}
+	if n := credential.count(); n != 1 {
+		t.Errorf("%d requests by three pools, want 1", n)
+	}
+}
+
+func TestToken_IncomparableCredentialIsNotShared(t *testing.T) {
+	s := &pipeServer{}
+	calls := 0
+	credential := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
+		calls++
+		return azcore.AccessToken{Token: "t", ExpiresOn: time.Now().Add(time.Hour)}, nil
+	})
+	for range 2 {
+		c := entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(credential))
+		defer c.Close()
+		mustConnect(t, c)
+	}
+	if calls != 2 {
+		t.Errorf("%d requests, want 2", calls)
+	}
+}
+
+func TestToken_CloseDoesNotAffectOthersThatShareIt(t *testing.T) {
+	credential := &numbered{life: time.Hour, delay: 10 * time.Second}
+	synctest.Test(t, func(t *testing.T) {
+		s := &pipeServer{}
+		one := entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(credential))
+		other := entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(credential))
+		defer other.Close()
+		var all sync.WaitGroup
+		start := time.Now()
+		all.Go(func() { // starts the request
+			if err := connect(t, one); err == nil || !strings.Contains(err.Error(), "closed") || time.Since(start) != time.Second {
+				t.Errorf("after %v: %v, want Close to end the wait after 1s", time.Since(start), err)
+			}
+		})
+		synctest.Wait()
+		all.Go(func() { mustConnect(t, other) })
+		time.Sleep(time.Second)
+		one.Close()
+		all.Wait()
+		if err := connect(t, one); err == nil {
+			t.Error("a closed connector connected with the shared token")
+		}
+		if n := credential.count(); n != 1 {
+			t.Errorf("%d requests, want 1", n)
+		}
+	})
+}
+
+func TestToken_ConnectorsWithAndWithoutUserShareIt(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	p := app(t, s)
+	createRole(t, s, "other name", p)
+	for _, dsn := range []string{s.DSN() + "&user=other%20name", s.DSN(), s.DSN()} {
+		db, _ := open(t, dsn, entrapg.WithCredential(p))
+		want := p.Name
+		if strings.Contains(dsn, "user=") {
+			want = "other name"
+		}
+		if user := sessionUser(t, db); user != want {
+			t.Errorf("logged in as %q, want %q", user, want)
+		}
+	}
+	if n, m := s.Tenant.RequestsFor("https://ossrdbms-aad.database.windows.net"), s.Tenant.RequestsFor("https://management.azure.com"); n != 1 || m != 1 {
+		t.Errorf("%d requests for the database and %d for Azure Resource Manager, want 1 and 1", n, m)
+	}
+}
+
+func TestToken_UsernameErrorDoesNotAffectOthersThatShareIt(t *testing.T) {
+	credential := &countingOpaque{}
+	s := &pipeServer{}
+	nameless := entrapg.NewConnector("host=127.0.0.1 sslmode=disable", s.options(), entrapg.WithCredential(credential))
+	named := entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(credential))
+	defer nameless.Close()
+	defer named.Close()
+	for range 3 {
+		var username *entrapg.UsernameError
+		if err := connect(t, nameless); !errors.As(err, &username) {
+			t.Errorf("got %v, want a UsernameError", err)
+		}
+		mustConnect(t, named)
+	}
+	if credential.calls != 1 {
+		t.Errorf("%d requests, want 1", credential.calls)
+	}
+}
+
+func TestToken_RejectedRoleOfManyConnectorsCausesFewRequests(t *testing.T) {
+	credential := &numbered{life: time.Hour}
+	s := &pipeServer{reject: rejectEveryLogin}
+	keeper := entrapg.NewConnector("host=elsewhere.example.com", entrapg.WithCredential(credential))
+	defer keeper.Close()
+	for range 100 { // as in a program that opens a pool for each request
+		c := entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
+		if err := connect(t, c); err == nil {
+			t.Fatal("the login succeeded")
+		}
+		c.Close()
+	}
+	if n := credential.count(); n > 10 {
+		t.Errorf("%d token requests for 100 connectors, want at most 10", n)
+	}
+}
+
+func TestToken_RejectedByOneServerRemainsInUseOnAnother(t *testing.T) {
+	credential := &numbered{life: time.Hour}
+	synctest.Test(t, func(t *testing.T) {
+		bad, good := &pipeServer{reject: rejectEveryLogin}, &pipeServer{}
+		rejected := make(chan struct{})
+		good.reject = func(string) *pgproto3.ErrorResponse {
+			<-rejected
+			return nil
+		}
+		one := entrapg.NewConnector(bubbleDSN+" port=5433", bad.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
+		other := entrapg.NewConnector(bubbleDSN, good.options(), entrapg.WithCredential(credential))
+		defer one.Close()
+		defer other.Close()
+		var all sync.WaitGroup
+		all.Go(func() { mustConnect(t, other) })
+		synctest.Wait()
+		go func() { // after the first rejection has been recorded
+			synctest.Wait()
+			close(rejected)
+		}()
+		if err := connect(t, one); err == nil {
+			t.Fatal("the login to the bad server succeeded")
+		}
+		all.Wait()
+		mustConnect(t, other)
+		if n := credential.count(); n > 2 {
+			t.Errorf("%d requests, want at most 2", n)
+		}
+	})
+}
+
+func TestToken_RejectionsByOneServerDoNotExhaustTokensOfAnother(t *testing.T) {
+	credential := &numbered{life: time.Hour}
+	bad, good := &pipeServer{}, &pipeServer{}
+	bad.setReject(rejectEveryLogin)
+	rejected := entrapg.NewConnector(bubbleDSN+" port=5433", bad.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
+	accepted := entrapg.NewConnector(bubbleDSN, good.options(), entrapg.WithCredential(credential))
+	defer rejected.Close()
+	defer accepted.Close()
+	for range 100 {
+		if err := connect(t, rejected); err == nil {
+			t.Fatal("the rejected login succeeded")
+		}
+		mustConnect(t, accepted)
+	}
+	if n := credential.count(); n > 10 {
+		t.Errorf("%d token requests for 200 connections, want at most 10", n)
+	}
 }

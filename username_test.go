@@ -7,6 +7,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -16,7 +17,25 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-// jwt makes an unsigned token of a payload: who looks at it here verifies nothing.
+func TestUsername_HungLookupFallsBackToDisplayName(t *testing.T) {
+	credential := credentialFunc(func(ctx context.Context, scope string) (azcore.AccessToken, error) {
+		if strings.Contains(scope, "management") {
+			<-ctx.Done()
+			return azcore.AccessToken{}, ctx.Err()
+		}
+		return azcore.AccessToken{Token: jwt(c{"app_displayname": "Shop"}), ExpiresOn: time.Now().Add(time.Hour)}, nil
+	})
+	synctest.Test(t, func(t *testing.T) {
+		s := &pipeServer{}
+		c := entrapg.NewConnector("host=127.0.0.1 sslmode=disable", s.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
+		mustConnect(t, c)
+		if user := c.Stats().User; user != "Shop" {
+			t.Errorf("user %q", user)
+		}
+	})
+}
+
+// jwt returns an unsigned token with the given claims. Clients do not verify signatures.
 func jwt(claims map[string]any) string {
 	payload, err := json.Marshal(claims)
 	if err != nil {
@@ -35,40 +54,40 @@ const (
 
 var long = strings.Repeat("x", 64)
 
-func TestUserIsDerivedFromTheClaims(t *testing.T) {
+func TestUsername_IsDerivedFromClaims(t *testing.T) {
 	const oid = "0a"
 	for name, test := range map[string]struct {
 		database, management map[string]any // claims of the two tokens
 		want                 string         // empty: a UsernameError
 		requests             int64
 	}{
-		"user-assigned identity":           {c{"xms_mirid": identities + "shop-api", "upn": "x", "appid": "y"}, nil, "shop-api", 1},
-		"in any case":                      {c{"xms_mirid": strings.ToUpper(identities) + "Shop-API"}, nil, "Shop-API", 1},
-		"in lower case":                    {c{"xms_mirid": strings.ToLower(identities) + "shop-api"}, nil, "shop-api", 1},
-		"upn":                              {c{"upn": "alice@contoso.example", "unique_name": "x", "appid": "y"}, nil, "alice@contoso.example", 1},
-		"preferred_username":               {c{"preferred_username": "alice@contoso.example", "unique_name": "x"}, nil, "alice@contoso.example", 1},
-		"unique_name":                      {c{"unique_name": "bob@fabrikam.example", "app_displayname": "x"}, nil, "bob@fabrikam.example", 1},
-		"a person before a resource":       {c{"upn": "alice@contoso.example", "xms_mirid": machines + "vm1"}, nil, "alice@contoso.example", 1},
-		"virtual machine":                  {c{"xms_mirid": machines + "vm1", "appid": "y"}, nil, "vm1", 1},
-		"app":                              {c{"xms_mirid": sites + "shop"}, nil, "shop", 1},
-		"deployment slot":                  {c{"xms_mirid": sites + "shop/slots/blue"}, nil, "shop/slots/blue", 1},
-		"deployment slot in odd case":      {c{"xms_mirid": strings.ToLower(sites) + "Shop/SLOTS/Blue"}, nil, "Shop/slots/Blue", 1},
-		"a nested resource":                {c{"xms_mirid": "/subscriptions/s/resourcegroups/g/providers/Microsoft.MachineLearningServices/workspaces/w/onlineEndpoints/e"}, nil, "e", 1},
-		"by the management token":          {c{"appid": "y", "oid": oid}, c{"xms_mirid": identities + "shop-api"}, "shop-api", 2},
-		"person by the management token":   {c{"oid": oid}, c{"upn": "alice@contoso.example"}, "alice@contoso.example", 2},
-		"machine by the management token":  {c{"oid": oid}, c{"xms_mirid": machines + "vm1"}, "vm1", 2},
-		"app_displayname":                  {c{"app_displayname": "Shop", "appid": "y"}, c{"app_displayname": "z"}, "Shop", 2},
-		"appid":                            {c{"appid": "y"}, c{"appid": "z"}, "y", 2},
-		"appid, without management token":  {c{"appid": "y"}, nil, "y", 2},
-		"claims that are no strings":       {c{"upn": 7, "preferred_username": nil, "unique_name": []string{"x"}, "appid": "y"}, c{}, "y", 2},
-		"claims that are empty":            {c{"upn": "", "xms_mirid": "", "unique_name": "u"}, nil, "u", 1},
-		"claims that are too long":         {c{"upn": long, "unique_name": long[:63]}, nil, long[:63], 1},
-		"an identity's name too long":      {c{"xms_mirid": identities + long, "upn": "u"}, nil, "u", 1},
-		"claims with NUL":                  {c{"upn": "a\x00b", "unique_name": "u"}, nil, "u", 1},
-		"an ID that is no resource's":      {c{"xms_mirid": "nonsense", "appid": "y"}, c{}, "y", 2},
-		"an ID that ends in a slash":       {c{"xms_mirid": identities, "appid": "y"}, c{}, "y", 2},
-		"nothing":                          {c{"aud": "x", "oid": oid}, c{}, "", 2},
-		"nothing, and no management token": {c{"aud": "x", "oid": oid}, nil, "", 2},
+		"user-assigned identity":               {c{"xms_mirid": identities + "shop-api", "upn": "x", "appid": "y"}, nil, "shop-api", 1},
+		"in upper case":                        {c{"xms_mirid": strings.ToUpper(identities) + "Shop-API"}, nil, "Shop-API", 1},
+		"in lower case":                        {c{"xms_mirid": strings.ToLower(identities) + "shop-api"}, nil, "shop-api", 1},
+		"upn":                                  {c{"upn": "alice@contoso.example", "unique_name": "x", "appid": "y"}, nil, "alice@contoso.example", 1},
+		"preferred_username":                   {c{"preferred_username": "alice@contoso.example", "unique_name": "x"}, nil, "alice@contoso.example", 1},
+		"unique_name":                          {c{"unique_name": "bob@fabrikam.example", "app_displayname": "x"}, nil, "bob@fabrikam.example", 1},
+		"a person before a resource":           {c{"upn": "alice@contoso.example", "xms_mirid": machines + "vm1"}, nil, "alice@contoso.example", 1},
+		"virtual machine":                      {c{"xms_mirid": machines + "vm1", "appid": "y"}, nil, "vm1", 1},
+		"app":                                  {c{"xms_mirid": sites + "shop"}, nil, "shop", 1},
+		"deployment slot":                      {c{"xms_mirid": sites + "shop/slots/blue"}, nil, "shop/slots/blue", 1},
+		"deployment slot in odd case":          {c{"xms_mirid": strings.ToLower(sites) + "Shop/SLOTS/Blue"}, nil, "Shop/slots/Blue", 1},
+		"a nested resource":                    {c{"xms_mirid": "/subscriptions/s/resourcegroups/g/providers/Microsoft.MachineLearningServices/workspaces/w/onlineEndpoints/e"}, nil, "e", 1},
+		"identity by the management token":     {c{"appid": "y", "oid": oid}, c{"xms_mirid": identities + "shop-api"}, "shop-api", 2},
+		"person by the management token":       {c{"oid": oid}, c{"upn": "alice@contoso.example"}, "alice@contoso.example", 2},
+		"machine by the management token":      {c{"oid": oid}, c{"xms_mirid": machines + "vm1"}, "vm1", 2},
+		"app_displayname":                      {c{"app_displayname": "Shop", "appid": "y"}, c{"app_displayname": "z"}, "Shop", 2},
+		"appid":                                {c{"appid": "y"}, c{"appid": "z"}, "y", 2},
+		"appid, without management token":      {c{"appid": "y"}, nil, "y", 2},
+		"claims that are not strings":          {c{"upn": 7, "preferred_username": nil, "unique_name": []string{"x"}, "appid": "y"}, c{}, "y", 2},
+		"claims that are empty":                {c{"upn": "", "xms_mirid": "", "unique_name": "u"}, nil, "u", 1},
+		"claims that are too long":             {c{"upn": long, "unique_name": long[:63]}, nil, long[:63], 1},
+		"an identity's name too long":          {c{"xms_mirid": identities + long, "upn": "u"}, nil, "u", 1},
+		"claims with NUL":                      {c{"upn": "a\x00b", "unique_name": "u"}, nil, "u", 1},
+		"a malformed resource ID":              {c{"xms_mirid": "nonsense", "appid": "y"}, c{}, "y", 2},
+		"a resource ID that ends in a slash":   {c{"xms_mirid": identities, "appid": "y"}, c{}, "y", 2},
+		"no usable claim":                      {c{"aud": "x", "oid": oid}, c{}, "", 2},
+		"no usable claim, no management token": {c{"aud": "x", "oid": oid}, nil, "", 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			down := errors.New("no management token")
@@ -96,7 +115,7 @@ func TestUserIsDerivedFromTheClaims(t *testing.T) {
 					t.Errorf("got %v, want the setting to change, and the cause", err)
 				}
 				if len(s.passwords()) > 0 {
-					t.Error("something was dialled")
+					t.Error("a password was sent")
 				}
 			} else if err != nil {
 				t.Fatal(err)
@@ -110,14 +129,14 @@ func TestUserIsDerivedFromTheClaims(t *testing.T) {
 	}
 }
 
-func TestEveryKindOfPrincipalLogsInAsItsRole(t *testing.T) {
+func TestUsername_EveryKindOfPrincipalLogsInAsItsRole(t *testing.T) {
 	tenant := server().Tenant
 	team := tenant.NewGroup("dba team")
 	createRole(t, server(), "", team)
 	guest := tenant.NewGuest("bob@fabrikam.example")
 	for _, test := range []struct {
 		principal *entrapgtest.Principal
-		user      string // to set, empty where it is derived
+		user      string // empty if derived
 		role      string
 	}{
 		{tenant.NewUser("alice@contoso.example"), "", "alice@contoso.example"},
@@ -135,7 +154,7 @@ func TestEveryKindOfPrincipalLogsInAsItsRole(t *testing.T) {
 			}
 			user := test.user
 			if role == guest {
-				user = role.Name // what a guest's token calls the guest is not what the role is called
+				user = role.Name // a guest's token does not contain the name of the role
 			}
 			db, _ := open(t, server().DSN(), entrapg.WithCredential(test.principal), entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.User = user }))
 			if got := sessionUser(t, db); got != test.role {
@@ -145,7 +164,7 @@ func TestEveryKindOfPrincipalLogsInAsItsRole(t *testing.T) {
 	}
 }
 
-func TestNameIsLookedUpOncePerIdentity(t *testing.T) {
+func TestUsername_IsLookedUpOncePerIdentity(t *testing.T) {
 	s := start(t, entrapgtest.Config{TokenLife: 300 * time.Millisecond})
 	db, c := open(t, s.DSN(), entrapg.WithCredential(app(t, s)))
 	db.SetMaxIdleConns(0)
@@ -156,11 +175,11 @@ func TestNameIsLookedUpOncePerIdentity(t *testing.T) {
 	}
 	// All but one of the requests were for the database.
 	if n := s.Tenant.RequestsFor("https://management.azure.com"); n != 1 {
-		t.Errorf("%d look-ups, want 1", n)
+		t.Errorf("%d lookups, want 1", n)
 	}
 }
 
-func TestNamelessIdentityIsNotLookedUpByEveryConnection(t *testing.T) {
+func TestUsername_FailedDerivationIsCached(t *testing.T) {
 	credential := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
 		return azcore.AccessToken{Token: jwt(c{"oid": "0a"}), ExpiresOn: time.Now().Add(time.Hour)}, nil
 	})
@@ -176,7 +195,7 @@ func TestNamelessIdentityIsNotLookedUpByEveryConnection(t *testing.T) {
 	}
 }
 
-func TestFailedLookUpIsTriedAgain(t *testing.T) {
+func TestUsername_FailedLookupIsRetried(t *testing.T) {
 	down := true
 	credential := credentialFunc(func(_ context.Context, scope string) (azcore.AccessToken, error) {
 		claims := c{"oid": "0a"}
@@ -191,7 +210,7 @@ func TestFailedLookUpIsTriedAgain(t *testing.T) {
 	s := &pipeServer{}
 	c := entrapg.NewConnector("host=127.0.0.1 sslmode=disable", s.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
 	if err := connect(t, c); err == nil {
-		t.Fatal("logged in as nobody")
+		t.Fatal("the login succeeded")
 	}
 	down = false
 	mustConnect(t, c)
@@ -200,7 +219,7 @@ func TestFailedLookUpIsTriedAgain(t *testing.T) {
 	}
 }
 
-func TestTokenNeedNotBeAJWTWhereTheUserIsSet(t *testing.T) {
+func TestUsername_OpaqueTokenWorksIfUserIsSet(t *testing.T) {
 	opaque := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
 		return azcore.AccessToken{Token: "opaque", ExpiresOn: time.Now().Add(time.Hour)}, nil
 	})
@@ -210,11 +229,11 @@ func TestTokenNeedNotBeAJWTWhereTheUserIsSet(t *testing.T) {
 	err := connect(t, entrapg.NewConnector("host=127.0.0.1 sslmode=disable", s.options(), entrapg.WithCredential(opaque)))
 	var username *entrapg.UsernameError
 	if !errors.As(err, &username) || !strings.Contains(err.Error(), "user=") || strings.Contains(err.Error(), "opaque") {
-		t.Errorf("without a user: %v, want a UsernameError that says what to set", err)
+		t.Errorf("without a user: got %v, want a UsernameError that names the setting", err)
 	}
 }
 
-func TestUserThatNoRoleCanHaveIsAUsernameError(t *testing.T) {
+func TestUsername_InvalidUserIsUsernameError(t *testing.T) {
 	for name, c := range map[string]*entrapg.Connector{
 		"too long": entrapg.NewConnector("host=db.example.com user=" + long),
 		"NUL":      entrapg.NewConnector("host=db.example.com", entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.User = "a\x00b" })),

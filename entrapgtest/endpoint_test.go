@@ -116,7 +116,7 @@ func selfSigned(t testing.TB) (*x509.Certificate, *rsa.PrivateKey) {
 	return must[*x509.Certificate](t)(x509.ParseCertificate(der)), key
 }
 
-func TestAzuresCredentialsGetTokensThatTheServerAccepts(t *testing.T) {
+func TestTenant_AzidentityCredentialsGetAcceptedTokens(t *testing.T) {
 	s := share(t)
 	tenant := s.Tenant
 	app := tenant.NewServicePrincipal("deployer")
@@ -183,7 +183,7 @@ func TestAzuresCredentialsGetTokensThatTheServerAccepts(t *testing.T) {
 	}
 }
 
-func TestEntraRefusesInItsOwnWords(t *testing.T) {
+func TestTenant_RejectsRequestsInWordsOfEntra(t *testing.T) {
 	tenant := share(t).Tenant
 	app, other := tenant.NewServicePrincipal("deployer"), tenant.NewServicePrincipal("other")
 	pod, vm := tenant.NewUserAssignedIdentity("pod"), tenant.NewSystemAssignedIdentity("Microsoft.Compute/virtualMachines/vm1")
@@ -271,7 +271,7 @@ func TestEntraRefusesInItsOwnWords(t *testing.T) {
 	}
 }
 
-func TestTokenEndpointWithoutAnSDK(t *testing.T) {
+func TestTenant_TokenEndpointWorksWithoutSDK(t *testing.T) {
 	tenant := share(t).Tenant
 	app, alice := tenant.NewServicePrincipal("deployer"), tenant.NewUser("dave@contoso.example")
 	client := tenant.ClientOptions().Transport
@@ -345,7 +345,7 @@ func TestTokenEndpointWithoutAnSDK(t *testing.T) {
 	}
 }
 
-func TestPasswordGrantTellsWhoHasLoggedInThroughWhat(t *testing.T) {
+func TestTenant_PasswordGrantTokenNamesUserAndClient(t *testing.T) {
 	tenant := share(t).Tenant
 	erin, client := tenant.NewUser("erin@contoso.example"), uuid.NewString()
 	credential := userCredential(t, tenant, client, erin.Name, erin.Password)
@@ -367,7 +367,7 @@ func TestPasswordGrantTellsWhoHasLoggedInThroughWhat(t *testing.T) {
 	}
 }
 
-func TestKeysOfTheTenantVerifyItsTokens(t *testing.T) {
+func TestTenant_PublishedKeysVerifyTokens(t *testing.T) {
 	tenant := share(t).Tenant
 	get := func(address string) map[string]any {
 		t.Helper()
@@ -395,7 +395,7 @@ func TestKeysOfTheTenantVerifyItsTokens(t *testing.T) {
 	}
 }
 
-func TestFaultsOfEntraReachEveryKindOfClient(t *testing.T) {
+func TestTenant_FaultsReachEveryKindOfClient(t *testing.T) {
 	s := startFront(t, entrapgtest.Config{})
 	tenant := s.Tenant
 	app, alice := tenant.NewServicePrincipal("deployer"), tenant.NewUser("alice@contoso.example")
@@ -454,7 +454,7 @@ func TestFaultsOfEntraReachEveryKindOfClient(t *testing.T) {
 	}
 }
 
-func TestSlowEntraHoldsUpNeitherClientNorClose(t *testing.T) {
+func TestTenant_DelayBlocksNeitherClientNorClose(t *testing.T) {
 	share(t)
 	before := runtime.NumGoroutine()
 	s := startFront(t, entrapgtest.Config{})
@@ -512,7 +512,7 @@ func TestSlowEntraHoldsUpNeitherClientNorClose(t *testing.T) {
 	noneLeft(t, before)
 }
 
-func TestShortLivesAreNeverRoundedUp(t *testing.T) {
+func TestTenant_ShortTokenLifeIsNotRoundedUp(t *testing.T) {
 	s := startFront(t, entrapgtest.Config{TokenLife: 1900 * time.Millisecond})
 	app := s.Tenant.NewServicePrincipal("deployer")
 	vm := s.Tenant.NewSystemAssignedIdentity("Microsoft.Compute/virtualMachines/vm1")

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestPostgresIsTakenFromThePathThenFromTheNewestVersionAround(t *testing.T) {
+func TestServer_FindsPostgresOnPathThenNewestVersion(t *testing.T) {
 	root := t.TempDir()
 	install := func(dir string) string {
 		dir = filepath.Join(root, dir)

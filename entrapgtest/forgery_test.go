@@ -40,7 +40,7 @@ func publicKey(t *testing.T, s *entrapgtest.Server) *rsa.PublicKey {
 	return &rsa.PublicKey{N: number(found.Keys[0].N), E: int(number(found.Keys[0].E).Int64())}
 }
 
-func TestForgedTokenNeverGetsIn(t *testing.T) {
+func TestServer_ForgedTokenIsRejected(t *testing.T) {
 	s, other := share(t), startFront(t, entrapgtest.Config{})
 	app := s.Tenant.NewUserAssignedIdentity("forged-" + t.Name())
 	createRole(t, s, "", app)
@@ -138,9 +138,9 @@ func TestForgedTokenNeverGetsIn(t *testing.T) {
 	}
 }
 
-// TestTokenWithOneCharacterChangedNeverGetsIn includes those whose signature is
+// TestServer_TokenWithOneCharacterChangedIsRejected includes those whose signature is
 // the same number, written in another way.
-func TestTokenWithOneCharacterChangedNeverGetsIn(t *testing.T) {
+func TestServer_TokenWithOneCharacterChangedIsRejected(t *testing.T) {
 	s := share(t)
 	app := s.Tenant.NewUserAssignedIdentity("changed-" + t.Name())
 	createRole(t, s, "", app)
@@ -155,7 +155,7 @@ func TestTokenWithOneCharacterChangedNeverGetsIn(t *testing.T) {
 	}
 }
 
-func TestRoleCannotBeTakenByAnybodyElse(t *testing.T) {
+func TestServer_RoleRejectsOtherPrincipals(t *testing.T) {
 	s := share(t)
 	tenant := s.Tenant
 	team := tenant.NewGroup("team-" + t.Name())
@@ -184,7 +184,7 @@ func TestRoleCannotBeTakenByAnybodyElse(t *testing.T) {
 	}
 }
 
-func TestSessionCannotBecomeAnotherRole(t *testing.T) {
+func TestServer_SessionCannotSwitchRole(t *testing.T) {
 	s := share(t)
 	app, other := s.Tenant.NewUserAssignedIdentity("app-becomes"), s.Tenant.NewUserAssignedIdentity("other-becomes")
 	createRole(t, s, "", app)

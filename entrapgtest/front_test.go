@@ -20,7 +20,7 @@ func (c slowWriter) Write(b []byte) (int, error) {
 	return n, err
 }
 
-func TestNothingIsLostBetweenLoginAndSessionOnABusyMachine(t *testing.T) {
+func TestFront_NoBytesAreLostBetweenLoginAndSession(t *testing.T) {
 	s, err := Start(t.Context(), Config{})
 	if err != nil {
 		t.Fatal(err)

@@ -24,7 +24,7 @@ func managedIdentity(t testing.TB, h *entrapgtest.Host, id azidentity.ManagedIDK
 	}))
 }
 
-func TestManagedIdentitiesGetTokensOnTheirHost(t *testing.T) {
+func TestHost_ManagedIdentitiesGetTokens(t *testing.T) {
 	s := share(t)
 	one, two := s.Tenant.NewUserAssignedIdentity("one"), s.Tenant.NewUserAssignedIdentity("two")
 	vm := s.Tenant.NewSystemAssignedIdentity("Microsoft.Compute/virtualMachines/vm1")
@@ -104,7 +104,7 @@ func claim(t testing.TB, token, name string) any {
 	return claims[name]
 }
 
-func TestOnlyWhoHasTheSecretOfAHostGetsItsTokens(t *testing.T) {
+func TestHost_RequestWithoutItsSecretIsRejected(t *testing.T) {
 	s := share(t)
 	mine, theirs := s.Tenant.NewUserAssignedIdentity("mine"), s.Tenant.NewUserAssignedIdentity("theirs")
 	host, other := s.Tenant.NewHost(mine), s.Tenant.NewHost(theirs)
@@ -165,7 +165,7 @@ func TestOnlyWhoHasTheSecretOfAHostGetsItsTokens(t *testing.T) {
 	http.DefaultClient.CloseIdleConnections()
 }
 
-func TestHostHasManagedIdentitiesAlone(t *testing.T) {
+func TestHost_AcceptsOnlyManagedIdentities(t *testing.T) {
 	s := share(t)
 	for name, p := range map[string]*entrapgtest.Principal{
 		"a user":                 s.Tenant.NewUser("alice@contoso.example"),

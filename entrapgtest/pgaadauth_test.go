@@ -11,7 +11,7 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-func TestAdministratorProvisionsRolesAsOnAzure(t *testing.T) {
+func TestPrincipal_AdministratorCreatesRolesAsOnAzure(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	before := s.Tenant.NewUserAssignedIdentity("before")
 	createRole(t, s, "", before)
@@ -87,7 +87,7 @@ func TestAdministratorProvisionsRolesAsOnAzure(t *testing.T) {
 	}
 }
 
-func TestOnlyAdministratorsProvisionRoles(t *testing.T) {
+func TestPrincipal_OnlyAdministratorCreatesRoles(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	app := s.Tenant.NewUserAssignedIdentity("shop-api")
 	createRole(t, s, "", app)
@@ -108,7 +108,7 @@ func TestOnlyAdministratorsProvisionRoles(t *testing.T) {
 	}
 }
 
-func TestServersThatShareAPostgreSQLKeepTheirRolesApart(t *testing.T) {
+func TestServer_SharedPostgreSQLKeepsRolesSeparate(t *testing.T) {
 	one := start(t, entrapgtest.Config{})
 	other := start(t, entrapgtest.Config{Upstream: one.AdminDSN()})
 	for name, s := range map[string]*entrapgtest.Server{"admin-one": one, "admin-other": other} {
@@ -128,7 +128,7 @@ func TestServersThatShareAPostgreSQLKeepTheirRolesApart(t *testing.T) {
 	}
 }
 
-func TestOnLoginHearsOfEveryAttempt(t *testing.T) {
+func TestServer_OnLoginReceivesEveryAttempt(t *testing.T) {
 	heard := make(chan entrapgtest.Login, 10)
 	s := startFront(t, entrapgtest.Config{OnLogin: func(l entrapgtest.Login) { heard <- l }})
 	app := s.Tenant.NewUserAssignedIdentity("heard")
@@ -145,7 +145,7 @@ func TestOnLoginHearsOfEveryAttempt(t *testing.T) {
 	}
 }
 
-func TestRefuseIsWhatTheServerSays(t *testing.T) {
+func TestServer_RefuseSetsErrorResponse(t *testing.T) {
 	s := startFront(t, entrapgtest.Config{})
 	app := s.Tenant.NewUserAssignedIdentity("refuse")
 	createRole(t, s, "", app)

@@ -36,7 +36,7 @@ func session(t testing.TB, s *entrapgtest.Server, p *entrapgtest.Principal) (*pg
 	return conn, err
 }
 
-func TestRestartBreaksSessionsOffAndKeepsDataAndAddress(t *testing.T) {
+func TestServer_RestartEndsSessionsAndKeepsDataAndAddress(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	p := s.Tenant.NewUser("alice@contoso.example")
 	createRole(t, s, "", p)
@@ -69,13 +69,13 @@ func TestRestartBreaksSessionsOffAndKeepsDataAndAddress(t *testing.T) {
 	}
 }
 
-func TestRestartLeavesAnUpstreamAlone(t *testing.T) {
+func TestServer_RestartDoesNotStopUpstream(t *testing.T) {
 	if err := startFront(t, entrapgtest.Config{}).Restart(t.Context()); err == nil {
 		t.Error("no error")
 	}
 }
 
-func TestRefusalOnDemandIsPassedOnWordForWord(t *testing.T) {
+func TestServer_RefusalIsSentVerbatim(t *testing.T) {
 	s := startFront(t, entrapgtest.Config{})
 	p := s.Tenant.NewUser("refused@contoso.example")
 	createRole(t, s, "", p)
@@ -95,7 +95,7 @@ func TestRefusalOnDemandIsPassedOnWordForWord(t *testing.T) {
 	}
 }
 
-func TestReplicaFollowsItsPrimaryUntilItIsPromoted(t *testing.T) {
+func TestServer_ReplicaFollowsPrimaryUntilPromoted(t *testing.T) {
 	primary := start(t, entrapgtest.Config{})
 	alice := primary.Tenant.NewUser("alice@contoso.example")
 	createRole(t, primary, "", alice)
@@ -146,7 +146,7 @@ func TestReplicaFollowsItsPrimaryUntilItIsPromoted(t *testing.T) {
 	createRole(t, replica, "", replica.Tenant.NewUser("carol@contoso.example"))
 }
 
-func TestReplicaOfAnUpstreamIsAnError(t *testing.T) {
+func TestServer_ReplicaOfUpstreamIsError(t *testing.T) {
 	front := startFront(t, entrapgtest.Config{})
 	for _, config := range []entrapgtest.Config{{Primary: front}, {Primary: share(t), Upstream: share(t).AdminDSN()}} {
 		if s, err := entrapgtest.Start(t.Context(), config); err == nil {

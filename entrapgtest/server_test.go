@@ -144,7 +144,7 @@ func forge(t testing.TB, genuine string, method jwt.SigningMethod, key any, chan
 	return signed
 }
 
-func TestServerJudgesTokensAsAzureDoes(t *testing.T) {
+func TestServer_ValidatesTokensAsAzureDoes(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	other := start(t, entrapgtest.Config{})
 	app := s.Tenant.NewUserAssignedIdentity("app")
@@ -228,7 +228,7 @@ func TestServerJudgesTokensAsAzureDoes(t *testing.T) {
 	}
 }
 
-func TestSessionIsTheRealServers(t *testing.T) {
+func TestServer_SessionRunsOnPostgreSQL(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	app := s.Tenant.NewUserAssignedIdentity("app")
 	createRole(t, s, "", app)
@@ -270,7 +270,7 @@ func TestSessionIsTheRealServers(t *testing.T) {
 	}
 }
 
-func TestErrorOfTheRealServerReachesTheClient(t *testing.T) {
+func TestServer_PostgreSQLErrorReachesClient(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	app := s.Tenant.NewUserAssignedIdentity("app")
 	createRole(t, s, "", app)
@@ -281,7 +281,7 @@ func TestErrorOfTheRealServerReachesTheClient(t *testing.T) {
 	}
 }
 
-func TestRoleThatIsNotMappedKeepsItsPassword(t *testing.T) {
+func TestServer_UnmappedRoleLogsInWithPassword(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	admin, err := pgx.Connect(t.Context(), s.AdminDSN())
 	if err != nil {
@@ -308,7 +308,7 @@ func TestRoleThatIsNotMappedKeepsItsPassword(t *testing.T) {
 	}
 }
 
-func TestRunningServerCanStandBehindTheFront(t *testing.T) {
+func TestServer_UpstreamCanBeRunningServer(t *testing.T) {
 	behind := start(t, entrapgtest.Config{})
 	s := start(t, entrapgtest.Config{Upstream: behind.AdminDSN(), Audience: "https://token.postgres.cosmos.azure.com"})
 	app := s.Tenant.NewUserAssignedIdentity("app")
@@ -332,7 +332,7 @@ func TestRunningServerCanStandBehindTheFront(t *testing.T) {
 	}
 }
 
-func TestUnreachableUpstreamIsAnErrorAndLeavesNothing(t *testing.T) {
+func TestServer_UnreachableUpstreamIsErrorAndLeavesNothing(t *testing.T) {
 	dir := t.TempDir()
 	setTempDir(t, dir)
 	if s, err := entrapgtest.Start(t.Context(), entrapgtest.Config{Upstream: "host=127.0.0.1 port=1 user=postgres"}); err == nil {
@@ -344,7 +344,7 @@ func TestUnreachableUpstreamIsAnErrorAndLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestRevokedTokensAreRefusedAndSessionsGoOn(t *testing.T) {
+func TestServer_RevokedTokensAreRejectedAndSessionsContinue(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	app := s.Tenant.NewUserAssignedIdentity("app")
 	createRole(t, s, "", app)
@@ -368,7 +368,7 @@ func TestRevokedTokensAreRefusedAndSessionsGoOn(t *testing.T) {
 	}
 }
 
-func TestFaultsOfEntra(t *testing.T) {
+func TestTenant_FaultsFailTokenRequests(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	app := s.Tenant.NewUserAssignedIdentity("app")
 	options := policy.TokenRequestOptions{Scopes: []string{audience + "/.default"}}
@@ -403,7 +403,7 @@ func TestFaultsOfEntra(t *testing.T) {
 	}
 }
 
-func TestHostileClientsGetNowhereAndTheServerLivesOn(t *testing.T) {
+func TestFront_SurvivesHostileClients(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	app := s.Tenant.NewUserAssignedIdentity("app")
 	createRole(t, s, "", app)
@@ -445,7 +445,7 @@ func TestHostileClientsGetNowhereAndTheServerLivesOn(t *testing.T) {
 	}
 }
 
-func TestClientWithoutTLSIsRefusedInAzuresWords(t *testing.T) {
+func TestFront_ClientWithoutTLSIsRejectedInWordsOfAzure(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	app := s.Tenant.NewUserAssignedIdentity("app")
 	createRole(t, s, "", app)
@@ -457,7 +457,7 @@ func TestClientWithoutTLSIsRefusedInAzuresWords(t *testing.T) {
 	}
 }
 
-func TestTLSMayStartTheConnection(t *testing.T) {
+func TestFront_AcceptsDirectTLS(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	app := s.Tenant.NewUserAssignedIdentity("app")
 	createRole(t, s, "", app)
@@ -468,7 +468,7 @@ func TestTLSMayStartTheConnection(t *testing.T) {
 	conn.Close(context.Background())
 }
 
-func TestNewerProtocolIsNegotiatedDown(t *testing.T) {
+func TestFront_NewerProtocolIsNegotiatedDown(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	app := s.Tenant.NewUserAssignedIdentity("app")
 	createRole(t, s, "", app)
@@ -479,7 +479,7 @@ func TestNewerProtocolIsNegotiatedDown(t *testing.T) {
 	conn.Close(context.Background())
 }
 
-func TestBytesSlippedInBeforeTLSEndTheConnection(t *testing.T) {
+func TestFront_BytesBeforeTLSEndConnection(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	raw, err := net.Dial("tcp", s.Addr())
 	if err != nil {
@@ -500,7 +500,7 @@ func TestBytesSlippedInBeforeTLSEndTheConnection(t *testing.T) {
 	}
 }
 
-func TestCloseEndsEverythingAndLeavesNothing(t *testing.T) {
+func TestServer_CloseLeavesNothing(t *testing.T) {
 	before := runtime.NumGoroutine()
 	s, err := entrapgtest.Start(t.Context(), entrapgtest.Config{})
 	if err != nil {
@@ -549,7 +549,7 @@ func noneLeft(t testing.TB, before int) {
 	}
 }
 
-func TestCancelledStartLeavesNothing(t *testing.T) {
+func TestServer_CanceledStartLeavesNothing(t *testing.T) {
 	dir, err := os.MkdirTemp("", "start")
 	if err != nil {
 		t.Fatal(err)
@@ -570,7 +570,7 @@ func TestCancelledStartLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestMissingPostgresIsExplained(t *testing.T) {
+func TestServer_MissingPostgresIsExplained(t *testing.T) {
 	t.Setenv("ENTRAPG_POSTGRES_BIN", t.TempDir())
 	_, err := entrapgtest.Start(t.Context(), entrapgtest.Config{})
 	if err == nil || !strings.Contains(err.Error(), "ENTRAPG_POSTGRES_BIN") {
@@ -578,7 +578,7 @@ func TestMissingPostgresIsExplained(t *testing.T) {
 	}
 }
 
-func TestNobodyElseReachesTheThrowawayServer(t *testing.T) {
+func TestServer_PostgreSQLIsPrivateToProcess(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	admin := must[*pgx.ConnConfig](t)(pgx.ParseConfig(s.AdminDSN()))
 	dir, password := admin.Host, admin.Password
@@ -628,7 +628,7 @@ func TestNobodyElseReachesTheThrowawayServer(t *testing.T) {
 	}
 }
 
-func TestRolesThatCannotBeMappedAreRefused(t *testing.T) {
+func TestServer_CreateRoleRejectsUnmappableRole(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	alice := s.Tenant.NewUser("alice@contoso.example")
 	for name, err := range map[string]error{
@@ -659,7 +659,7 @@ func setTempDir(t *testing.T, dir string) {
 	}
 }
 
-func TestDSNCarriesAnyDirectory(t *testing.T) {
+func TestServer_DSNEscapesAnyDirectory(t *testing.T) {
 	dir, err := os.MkdirTemp("", "a&b%41+c =d")
 	if err != nil {
 		t.Fatal(err)

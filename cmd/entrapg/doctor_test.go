@@ -78,7 +78,7 @@ func visit(t *testing.T, env []string, wantCode int, args ...string) (last findi
 	return last, all
 }
 
-func TestDoctorGoesThroughEveryStepOfALoginThatWorks(t *testing.T) {
+func TestDoctor_ReportsEveryStepOfWorkingLogin(t *testing.T) {
 	t.Parallel()
 	_, env := identityWith(t, azureServer(t), "healthy", true)
 	_, all := visit(t, env, done)
@@ -104,7 +104,7 @@ func TestDoctorGoesThroughEveryStepOfALoginThatWorks(t *testing.T) {
 	}
 }
 
-func TestDoctorSaysWhatCredentialsLackThatAreNotSetUp(t *testing.T) {
+func TestDoctor_ReportsWhatCredentialLacks(t *testing.T) {
 	t.Parallel()
 	_, env := identityWith(t, azureServer(t), "not-set-up", true)
 	_, all := visit(t, append(env, "AZURE_TOKEN_CREDENTIALS=prod"), done)
@@ -120,7 +120,7 @@ func TestDoctorSaysWhatCredentialsLackThatAreNotSetUp(t *testing.T) {
 }
 
 // One row for each of the messages that Azure's servers are known to send.
-func TestDoctorExplainsWhatAzureSaysAndWhatMendsIt(t *testing.T) {
+func TestDoctor_ExplainsAzureErrorAndFix(t *testing.T) {
 	t.Parallel()
 	s, err := entrapgtest.Start(t.Context(), entrapgtest.Config{})
 	if err != nil {
@@ -168,7 +168,7 @@ func TestDoctorExplainsWhatAzureSaysAndWhatMendsIt(t *testing.T) {
 	}
 }
 
-func TestDoctorFindsTheFaultInTheDSNTheCredentialAndTheRole(t *testing.T) {
+func TestDoctor_FindsFaultInDSNCredentialAndRole(t *testing.T) {
 	t.Parallel()
 	s := azureServer(t)
 	_, env := identityWith(t, s, "it's me", true)
@@ -281,7 +281,7 @@ func withCertificate(t *testing.T, change func(*x509.Certificate)) (port, caFile
 	}), caFile
 }
 
-func TestDoctorFindsTheFaultInTheNetworkAndInTLS(t *testing.T) {
+func TestDoctor_FindsFaultInNetworkAndTLS(t *testing.T) {
 	t.Parallel()
 	const closed = "1" // nobody listens there
 	silent := fake(t, func(conn net.Conn) { io.Copy(io.Discard, conn) })
@@ -331,7 +331,7 @@ func TestDoctorFindsTheFaultInTheNetworkAndInTLS(t *testing.T) {
 	}
 }
 
-func TestDoctorGoesOnWhereOneOfSeveralHostsIsDown(t *testing.T) {
+func TestDoctor_ContinuesIfOneHostIsDown(t *testing.T) {
 	t.Parallel()
 	s := azureServer(t)
 	_, env := identityWith(t, s, "two-hosts", true)
@@ -344,7 +344,7 @@ func TestDoctorGoesOnWhereOneOfSeveralHostsIsDown(t *testing.T) {
 	}
 }
 
-func TestDoctorShowsTheMappingAndAClockThatIsOff(t *testing.T) {
+func TestDoctor_ShowsMappingAndClockSkew(t *testing.T) {
 	t.Parallel()
 	s := azureServer(t)
 	app, env := identityWith(t, s, "mapped", true)
@@ -376,7 +376,7 @@ func TestDoctorShowsTheMappingAndAClockThatIsOff(t *testing.T) {
 	}
 }
 
-func TestDoctorTellsWhereALoginBreaksOff(t *testing.T) {
+func TestDoctor_ReportsStageWhereLoginEnds(t *testing.T) {
 	t.Parallel()
 	s, err := entrapgtest.Start(t.Context(), entrapgtest.Config{Upstream: azureServer(t).AdminDSN()})
 	if err != nil {
@@ -402,7 +402,7 @@ func TestDoctorTellsWhereALoginBreaksOff(t *testing.T) {
 }
 
 // No test reaches Azure: what is said about its servers is checked by itself.
-func TestDoctorFillsInTheServersNameInAzuresCommands(t *testing.T) {
+func TestDoctor_PutsServerNameInAzureCommands(t *testing.T) {
 	login, err := preview.Open("postgres://shop.postgres.database.azure.com/shop")
 	if err != nil {
 		t.Fatal(err)
@@ -434,7 +434,7 @@ func TestDoctorFillsInTheServersNameInAzuresCommands(t *testing.T) {
 	}
 }
 
-func TestDoctorShowsProgressOfASlowStepOnATerminal(t *testing.T) {
+func TestDoctor_ShowsProgressOfSlowStepOnTerminal(t *testing.T) {
 	out := &syncBuffer{}
 	d := &diagnosis{out: &terminal{Writer: out, live: true, width: 80}}
 	stop := d.progress("login")

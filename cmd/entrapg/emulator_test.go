@@ -66,7 +66,7 @@ func await(t *testing.T, so func() bool, said func() string) {
 	}
 }
 
-func TestEmulatorServesProgramsThatReadItsSettings(t *testing.T) {
+func TestEmulator_ServesProgramsThatReadItsSettings(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "principals")
 	principals := "# who there is\nuser emma@contoso.example\nidentity emu-api\nidentity emu-later\ngroup emu-readers emma@contoso.example\nservice emu-deployer\nadmin emu-admin\n"
@@ -133,7 +133,7 @@ func TestEmulatorServesProgramsThatReadItsSettings(t *testing.T) {
 	}
 }
 
-func TestEmulatorLeavesFilesThatAreNotItsOwn(t *testing.T) {
+func TestEmulator_KeepsFilesThatItDidNotCreate(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows has no SIGTERM for it to end at")
@@ -165,7 +165,7 @@ func TestEmulatorLeavesFilesThatAreNotItsOwn(t *testing.T) {
 }
 
 // What it prints is for a shell to read.
-func TestEmulatorsBlockCanBePastedIntoAShell(t *testing.T) {
+func TestEmulator_SettingsCanBePastedIntoShell(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS == "windows" {
 		t.Skip("there is no such shell")
@@ -188,7 +188,7 @@ func TestEmulatorsBlockCanBePastedIntoAShell(t *testing.T) {
 	}
 }
 
-func TestEmulatorSaysWhatIsWrongWithPrincipals(t *testing.T) {
+func TestEmulator_ReportsInvalidPrincipals(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "principals")
 	if err := os.WriteFile(file, []byte("identity a\nrobot b\n"), 0o600); err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/entrapg/entrapg/internal/preview"
 )
 
-func TestExecTellsLibpqWhatTheDSNSays(t *testing.T) {
+func TestExec_SetsLibpqVariablesFromDSN(t *testing.T) {
 	for _, name := range []string{"PGHOST", "PGUSER", "PGSSLMODE", "PGSSLROOTCERT", "PGSERVICE", "PGDATABASE", "PGAPPNAME", "PGOPTIONS"} {
 		t.Setenv(name, "")
 	}
@@ -66,7 +66,7 @@ func TestExecTellsLibpqWhatTheDSNSays(t *testing.T) {
 	}
 }
 
-func TestExecPutsTheTokenIntoTheEnvironmentAlone(t *testing.T) {
+func TestExec_TokenIsOnlyInEnvironment(t *testing.T) {
 	t.Parallel()
 	_, env := identityWith(t, azureServer(t), "exec-env", true)
 	r := runAs(t, append(env, "PGPASSFILE=/nowhere", "PGHOSTADDR=192.0.2.1"), "exec", "--", "sh", "-c", `echo "$@"; env`, "sh", "--list", "one two")
@@ -85,7 +85,7 @@ func TestExecPutsTheTokenIntoTheEnvironmentAlone(t *testing.T) {
 	}
 }
 
-func TestExecEndsAsItsCommandDoes(t *testing.T) {
+func TestExec_ExitsAsItsCommandDoes(t *testing.T) {
 	t.Parallel()
 	_, env := identityWith(t, azureServer(t), "exec-code", true)
 	for script, want := range map[string]int{"exit 0": 0, "exit 7": 7, "kill -TERM $$": -1} {
@@ -111,7 +111,7 @@ func TestExecEndsAsItsCommandDoes(t *testing.T) {
 	}
 }
 
-func TestPsqlAndPgbenchLogInThroughExec(t *testing.T) {
+func TestExec_PsqlAndPgbenchLogIn(t *testing.T) {
 	t.Parallel()
 	s := azureServer(t)
 	_, env := identityWith(t, s, "psql", true)
@@ -173,7 +173,7 @@ func installed(t *testing.T, name string) string {
 	return path
 }
 
-func TestDSNComesFromWhereItIsSaid(t *testing.T) {
+func TestDSN_ComesFromArgumentFileOrEnvironment(t *testing.T) {
 	t.Parallel()
 	const show = `echo "$PGHOST $PGDATABASE"`
 	file := filepath.Join(t.TempDir(), ".env")

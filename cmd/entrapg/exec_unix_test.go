@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-func TestExecPassesSignalsThrough(t *testing.T) {
+func TestExec_ForwardsSignals(t *testing.T) {
 	t.Parallel()
 	_, env := identityWith(t, azureServer(t), "exec-signal", true)
 	for name, signal := range map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP, "USR1": syscall.SIGUSR1} {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func TestHelpOfEveryCommandShowsAnExampleFirstAndFits(t *testing.T) {
+func TestHelp_ShowsExampleFirstAndFits(t *testing.T) {
 	if !strings.Contains(usage(), "\n  entrapg exec -- psql\n") {
 		t.Error("the usage shows no example")
 	}
@@ -30,7 +30,7 @@ func TestHelpOfEveryCommandShowsAnExampleFirstAndFits(t *testing.T) {
 	}
 }
 
-func TestReferenceIsWhatTheCommandWrites(t *testing.T) {
+func TestHelp_ReferenceMatchesCommandOutput(t *testing.T) {
 	const path = "../../docs/cli.md"
 	written, err := os.ReadFile(path)
 	if err != nil {
@@ -41,7 +41,7 @@ func TestReferenceIsWhatTheCommandWrites(t *testing.T) {
 	}
 }
 
-func TestShellsReadTheirCompletion(t *testing.T) {
+func TestCompletion_ShellsParseTheirScripts(t *testing.T) {
 	for shell, check := range map[string][]string{"bash": {"-n"}, "zsh": {"-n"}, "fish": {"--no-execute"}} {
 		r := runAs(t, nil, "completion", shell)
 		for _, c := range commands {
@@ -68,7 +68,7 @@ func TestShellsReadTheirCompletion(t *testing.T) {
 	}
 }
 
-func TestBashCompletesCommandsFlagsAndWhatExecRuns(t *testing.T) {
+func TestCompletion_BashCompletesCommandsFlagsAndExecArguments(t *testing.T) {
 	path, err := exec.LookPath("bash")
 	if err != nil {
 		t.Skip(err)

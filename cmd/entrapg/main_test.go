@@ -126,7 +126,7 @@ func left(t *testing.T, dir string) []string {
 	return entries
 }
 
-func TestDemoShowsTheFixedTokenFailingAndEntrapgNot(t *testing.T) {
+func TestDemo_FixedTokenFailsAndEntrapgSucceeds(t *testing.T) {
 	t.Parallel()
 	cmd, out, dir := program(t, "demo", "-for", "7s")
 	if err := cmd.Run(); err != nil {
@@ -158,7 +158,7 @@ func TestDemoShowsTheFixedTokenFailingAndEntrapgNot(t *testing.T) {
 	}
 }
 
-func TestDemoEndsCleanlyOnASignalAtAnyMoment(t *testing.T) {
+func TestDemo_EndsCleanlyOnSignalAtAnyMoment(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows has no such signals")
 	}
@@ -211,7 +211,7 @@ func TestDemoEndsCleanlyOnASignalAtAnyMoment(t *testing.T) {
 	}
 }
 
-func TestWrongUseEndsWithExitCode2AndTheUsage(t *testing.T) {
+func TestCommand_WrongUseExitsWithCode2AndUsage(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
 		{},
@@ -240,7 +240,7 @@ func TestWrongUseEndsWithExitCode2AndTheUsage(t *testing.T) {
 	}
 }
 
-func TestHelpIsNoError(t *testing.T) {
+func TestHelp_ExitsWithCode0(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{{"help"}, {"-h"}, {"--help"}, {"demo", "-h"}, {"exec", "--help"}, {"help", "token"}, {"whoami", "host=h", "--help"}} {
 		cmd, out, _ := program(t, args...)
@@ -250,7 +250,7 @@ func TestHelpIsNoError(t *testing.T) {
 	}
 }
 
-func TestColourIsForTerminalsThatWantIt(t *testing.T) {
+func TestTerminal_ColorOnlyIfSupported(t *testing.T) {
 	for _, test := range []struct {
 		terminal *terminal
 		want     string

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestTextFitsANarrowWindow(t *testing.T) {
+func TestTerminal_TextFitsNarrowWindow(t *testing.T) {
 	for _, columns := range []int{40, 60, 80} {
 		var b bytes.Buffer
 		out := &terminal{Writer: &b, colour: true, width: columns}
@@ -26,7 +26,7 @@ func TestTextFitsANarrowWindow(t *testing.T) {
 	}
 }
 
-func TestLongWordsStayWhole(t *testing.T) {
+func TestTerminal_LongWordsAreNotSplit(t *testing.T) {
 	word := strings.Repeat("x", 100)
 	if lines := wrap("a "+word+" b", 40); len(lines) != 3 || lines[1] != word {
 		t.Errorf("got %q", lines)

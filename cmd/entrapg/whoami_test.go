@@ -11,7 +11,7 @@ import (
 	"github.com/entrapg/entrapg/internal/claims"
 )
 
-func TestTokenPrintsTheTokenAndNothingElse(t *testing.T) {
+func TestToken_PrintsOnlyTheToken(t *testing.T) {
 	t.Parallel()
 	_, env := identityWith(t, azureServer(t), "token", true)
 	for _, args := range [][]string{{"token"}, {"token", "host=shop.postgres.database.azure.com"}, {"token", "--dsn", "host=h user=somebody"}} {
@@ -22,7 +22,7 @@ func TestTokenPrintsTheTokenAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestTokenNeedsNoUser(t *testing.T) {
+func TestToken_NeedsNoUser(t *testing.T) {
 	t.Parallel()
 	tenant := azureServer(t).Tenant
 	nameless := tenant.NewUserAssignedIdentity(strings.Repeat("too-long", 8))
@@ -36,7 +36,7 @@ func TestTokenNeedsNoUser(t *testing.T) {
 	}
 }
 
-func TestWhoamiShowsTheUserAndTheRuleThatFoundIt(t *testing.T) {
+func TestWhoami_ShowsUserAndRule(t *testing.T) {
 	t.Parallel()
 	s := azureServer(t)
 	_, identity := identityWith(t, s, "who-identity", false)
@@ -93,7 +93,7 @@ func fits(t *testing.T, text string) {
 	}
 }
 
-func TestOutputThatCannotBeWrittenIsAFailure(t *testing.T) {
+func TestCommand_WriteErrorIsFailure(t *testing.T) {
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
 		t.Skip("there is no device that is always full")

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// FuzzClaims feeds arbitrary payloads to the derivation of a user.
+// FuzzClaims derives users from arbitrary payloads.
 func FuzzClaims(f *testing.F) {
 	for _, seed := range []string{
 		`{}`, `null`, `[]`, `{"upn":"alice@contoso.example"}`, `{"upn":7,"appid":"a"}`, `{"upn":"\u0000"}`, `{"xms_mirid":"/providers//"}`,

@@ -13,10 +13,10 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-// BenchmarkConnect asks what a whole connection costs beside pgx's own
-// connector with a static password: the same server, role and token. The two
-// take turns, and the ratio is the median over all pairs.
-func BenchmarkConnect(b *testing.B) {
+// BenchmarkConnector_Connect compares a connection with one by pgx's connector and a static
+// password, for the same server, role and token. The two take turns; the ratio is the median
+// of all pairs.
+func BenchmarkConnector_Connect(b *testing.B) {
 	s := start(b, entrapgtest.Config{})
 	p := s.Tenant.NewUser("bench@contoso.example")
 	createRole(b, s, "", p)
@@ -60,7 +60,7 @@ func BenchmarkConnect(b *testing.B) {
 	})
 	b.Run("ratio", func(b *testing.B) {
 		var ratios []float64
-		for i := range max(1000, b.N) { // fewer pairs leave more noise than there is to measure
+		for i := range max(1000, b.N) { // fewer pairs are too noisy
 			var e, s time.Duration
 			if i%2 == 0 {
 				e, s = connect(b, entra), connect(b, static)

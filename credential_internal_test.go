@@ -13,8 +13,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 )
 
-// managedIdentityOver makes a connector with the credential that a DSN chooses,
-// which reaches IMDS through dial.
+// managedIdentityOver returns a connector with entra_credential=managedidentity that reaches IMDS
+// through dial.
 func managedIdentityOver(dial dialFunc) *Connector {
 	choice := credentialChoice{kind: mustKind("managedidentity"), cloud: publicCloud}
 	c := NewConnector("host=db.example.com user=app entra_credential=managedidentity")
@@ -30,7 +30,7 @@ func mustKind(name string) *credentialKind {
 	return k
 }
 
-func TestManagedIdentityOutsideAzureGivesUpInTimeAndSaysWhy(t *testing.T) {
+func TestCredential_ManagedIdentityOutsideAzureFailsInTime(t *testing.T) {
 	for _, name := range []string{"IDENTITY_ENDPOINT", "IMDS_ENDPOINT", "MSI_ENDPOINT"} {
 		t.Setenv(name, "")
 	}
@@ -53,17 +53,17 @@ func TestManagedIdentityOutsideAzureGivesUpInTimeAndSaysWhy(t *testing.T) {
 				var tokenErr *TokenError
 				var failed *azidentity.AuthenticationFailedError
 				if !errors.As(err, &tokenErr) || !errors.As(err, &failed) || !strings.Contains(err.Error(), noEndpointAnswers) {
-					t.Errorf("got %v, want a TokenError that says that no endpoint answered", err)
+					t.Errorf("got %v, want a TokenError that reports that no endpoint answered", err)
 				}
 				if ctx.Err() != nil {
-					t.Error("the caller's deadline came first")
+					t.Error("the caller's deadline expired first")
 				}
 			})
 		})
 	}
 }
 
-func TestManagedIdentityThatKeepsACallerWaitingIsExplained(t *testing.T) {
+func TestCredential_ManagedIdentityTimeoutNamesCause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := managedIdentityOver(func(ctx context.Context, _, _ string) (net.Conn, error) {
 			<-ctx.Done()
@@ -73,13 +73,13 @@ func TestManagedIdentityThatKeepsACallerWaitingIsExplained(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if _, err := c.Connect(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), noEndpointAnswers) {
-			t.Errorf("got %v, want the caller's deadline and what it waited for", err)
+			t.Errorf("got %v, want the caller's deadline and that no endpoint answered", err)
 		}
-		time.Sleep(imdsTimeout) // net/http lets a dial go on that nobody waits for
+		time.Sleep(imdsTimeout) // net/http finishes a dial after its request is canceled
 	})
 }
 
-func TestProxyIsNotAskedForIMDS(t *testing.T) {
+func TestCredential_IMDSRequestBypassesProxy(t *testing.T) {
 	t.Setenv("HTTP_PROXY", "http://proxy.example.com:3128")
 	transport := newHTTPClient(nil).Transport.(*http.Transport)
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://169.254.169.254/metadata/identity/oauth2/token", nil)
