@@ -43,7 +43,7 @@ func TestConnector_LogsInAsIdentityOfCredential(t *testing.T) {
 		t.Errorf("logged in as %q, want %q", user, p.Name)
 	}
 	stats := c.Stats()
-	if stats.Logins != 1 || stats.LoginsRefused != 0 || stats.User != p.Name || time.Until(stats.TokenExpires) < 50*time.Minute {
+	if stats.Logins != 1 || stats.LoginsRefused != 0 || stats.User != p.Name || time.Until(stats.TokenExpiry) < 50*time.Minute {
 		t.Errorf("Stats: %+v", stats)
 	}
 }
@@ -75,7 +75,7 @@ func TestConnector_OpenConnectionOutlivesToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	expires := c.Stats().TokenExpires
+	expires := c.Stats().TokenExpiry
 	for time.Now().Before(expires.Add(100 * time.Millisecond)) {
 		if err := conn.PingContext(t.Context()); err != nil {
 			t.Fatal(err)
@@ -91,7 +91,7 @@ func TestConnector_OpenConnectionOutlivesToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	other.Close()
-	if !c.Stats().TokenExpires.After(expires) {
+	if !c.Stats().TokenExpiry.After(expires) {
 		t.Error("the second connection used the expired token")
 	}
 }

@@ -4,13 +4,14 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+
+	"github.com/entrapg/entrapg/internal/imds"
 )
 
 // managedIdentityOver returns a connector with entra_credential=managedidentity that reaches IMDS
@@ -18,12 +19,12 @@ import (
 func managedIdentityOver(dial dialFunc) *Connector {
 	choice := credentialChoice{kind: mustKind("managedidentity"), cloud: publicCloud}
 	c := NewConnector("host=db.example.com user=app entra_credential=managedidentity")
-	c.settings.account.source.credential = choice.lazy(dial)
+	c.identity = newIdentity(c.config.identity, choice.lazy(dial))
 	return c
 }
 
 func mustKind(name string) *credentialKind {
-	k, err := credentialKindOf(name)
+	k, err := parseCredentialKind(name)
 	if err != nil {
 		panic(err)
 	}
@@ -52,7 +53,7 @@ func TestCredential_ManagedIdentityOutsideAzureFailsInTime(t *testing.T) {
 				_, err := c.Connect(ctx)
 				var tokenErr *TokenError
 				var failed *azidentity.AuthenticationFailedError
-				if !errors.As(err, &tokenErr) || !errors.As(err, &failed) || !strings.Contains(err.Error(), noEndpointAnswers) {
+				if !errors.As(err, &tokenErr) || !errors.As(err, &failed) || !strings.Contains(err.Error(), imds.NoEndpoint) {
 					t.Errorf("got %v, want a TokenError that reports that no endpoint answered", err)
 				}
 				if ctx.Err() != nil {
@@ -72,21 +73,9 @@ func TestCredential_ManagedIdentityTimeoutNamesCause(t *testing.T) {
 		defer c.Close()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := c.Connect(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), noEndpointAnswers) {
+		if _, err := c.Connect(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), imds.NoEndpoint) {
 			t.Errorf("got %v, want the caller's deadline and that no endpoint answered", err)
 		}
-		time.Sleep(imdsTimeout) // net/http finishes a dial after its request is canceled
+		time.Sleep(imds.Timeout) // net/http finishes a dial after its request is canceled
 	})
-}
-
-func TestCredential_IMDSRequestBypassesProxy(t *testing.T) {
-	t.Setenv("HTTP_PROXY", "http://proxy.example.com:3128")
-	transport := newHTTPClient(nil).Transport.(*http.Transport)
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://169.254.169.254/metadata/identity/oauth2/token", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if proxy, err := transport.Proxy(request); proxy != nil || err != nil {
-		t.Errorf("proxy %v, error %v", proxy, err)
-	}
 }

@@ -1,22 +1,21 @@
 package entrapg
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
-	"io"
 	"net"
 	"reflect"
 	"strings"
 	"testing"
-	"testing/iotest"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/entrapg/entrapg/internal/token"
 )
 
 // FuzzDSN compares parseDSN with pgx: without the entra_ keys, parseDSN accepts what pgx
@@ -44,7 +43,7 @@ func FuzzDSN(f *testing.F) {
 		var configErr *ConfigError
 		if errors.As(err, &configErr) {
 			_, parameter := want.RuntimeParams[configErr.Setting] // an entra_ key, or a password under another name
-			if configErr == errForeign || parameter || configErr.Setting == "password" && want.Password != "" || configErr.Setting == "sslmode" {
+			if configErr == errForeignDSN || parameter || configErr.Setting == "password" && want.Password != "" || configErr.Setting == "sslmode" {
 				return
 			}
 		}
@@ -59,36 +58,41 @@ func FuzzDSN(f *testing.F) {
 				delete(want.RuntimeParams, key)
 			}
 		}
-		if !reflect.DeepEqual(got.entra, own) {
-			t.Errorf("entra_ keys %v, want %v", got.entra, own)
+		if !reflect.DeepEqual(got.keys, own) {
+			t.Errorf("entra_ keys %v, want %v", got.keys, own)
 		}
 		password := ""
-		if got.credential == noneKind {
+		if got.tls.password {
 			password = want.Password
 		}
-		if got.config.Password != password {
-			t.Errorf("password %q, want %q", got.config.Password, password)
+		if got.pgx.Password != password {
+			t.Errorf("password %q, want %q", got.pgx.Password, password)
 		}
-		if got.config.User != want.User && (got.config.User != "" || want.User != operatingSystemUser) {
-			t.Errorf("user %q, pgx has %q", got.config.User, want.User)
+		if got.pgx.User != want.User && (got.pgx.User != "" || want.User != operatingSystemUser) {
+			t.Errorf("user %q, pgx has %q", got.pgx.User, want.User)
 		}
-		if !reflect.DeepEqual(endpoints(&got.config.Config), endpoints(&want.Config)) {
-			t.Errorf("endpoints %v, pgx has %v", endpoints(&got.config.Config), endpoints(&want.Config))
+		if !reflect.DeepEqual(hostsAndPorts(&got.pgx.Config), hostsAndPorts(&want.Config)) {
+			t.Errorf("endpoints %v, pgx has %v", hostsAndPorts(&got.pgx.Config), hostsAndPorts(&want.Config))
 		}
-		if got.config.Database != want.Database || !reflect.DeepEqual(got.config.RuntimeParams, want.RuntimeParams) {
-			t.Errorf("%s %v, pgx has %s %v", got.config.Database, got.config.RuntimeParams, want.Database, want.RuntimeParams)
+		if got.pgx.Database != want.Database || !reflect.DeepEqual(got.pgx.RuntimeParams, want.RuntimeParams) {
+			t.Errorf("%s %v, pgx has %s %v", got.pgx.Database, got.pgx.RuntimeParams, want.Database, want.RuntimeParams)
 		}
 
-		// Every endpoint that secure accepts is safe, whatever the DSN.
-		if (transportRules{sslmode: got.sslmode}).secure(&got.config.Config) != nil {
+		// Every endpoint that apply accepts is safe, whatever the DSN.
+		policy := got.tls
+		policy.password = false
+		if policy.apply(&got.pgx.Config) != nil {
 			return
 		}
-		for _, f := range append(got.config.Fallbacks, &pgconn.FallbackConfig{Host: got.config.Host, TLSConfig: got.config.TLSConfig}) {
+		for _, e := range endpoints(&got.pgx.Config) {
 			switch {
-			case f.TLSConfig == nil && (got.sslmode != "disable" || !isLocal(f.Host)):
-				t.Errorf("plaintext to %q under sslmode %q", f.Host, got.sslmode)
-			case f.TLSConfig != nil && cloudOf(f.Host) != nil && (f.TLSConfig.InsecureSkipVerify || f.TLSConfig.ServerName != f.Host):
-				t.Errorf("%q is not verified", f.Host)
+			case e.TLSConfig == nil && (policy.sslmode != "disable" || !isLocal(e.Host)):
+				t.Errorf("plaintext to %q under sslmode %q", e.Host, policy.sslmode)
+			case e.TLSConfig == nil:
+			case e.TLSConfig.InsecureSkipVerify && e.TLSConfig.VerifyConnection == nil:
+				t.Errorf("%q is not verified", e.Host)
+			case cloudOf(e.Host) != nil && policy.sslmode != "verify-ca" && (e.TLSConfig.InsecureSkipVerify || e.TLSConfig.ServerName != e.Host):
+				t.Errorf("%q is not verified by its name", e.Host)
 			}
 		}
 	})
@@ -159,8 +163,8 @@ func skipFiles(t *testing.T, dsn string) {
 	}
 }
 
-// endpoints lists the hosts without the plaintext duplicates that pgx's default of prefer adds.
-func endpoints(c *pgconn.Config) []pgconn.FallbackConfig {
+// hostsAndPorts lists the hosts without the plaintext duplicates that pgx's default of prefer adds.
+func hostsAndPorts(c *pgconn.Config) []pgconn.FallbackConfig {
 	all := []pgconn.FallbackConfig{{Host: c.Host, Port: c.Port}}
 	for _, f := range c.Fallbacks {
 		if e := (pgconn.FallbackConfig{Host: f.Host, Port: f.Port}); e != all[len(all)-1] {
@@ -170,69 +174,31 @@ func endpoints(c *pgconn.Config) []pgconn.FallbackConfig {
 	return all
 }
 
-// FuzzToken processes arbitrary tokens with arbitrary lifetimes as Connect does before it
-// sends them, with another arbitrary token to look up the user.
-func FuzzToken(f *testing.F) {
+// FuzzUsername derives the user from arbitrary tokens, of which the second one is for Azure
+// Resource Manager.
+func FuzzUsername(f *testing.F) {
 	encode := base64.RawURLEncoding.EncodeToString
 	nobody := "e30." + encode([]byte(`{"oid":"o","tid":"t","appid":"a"}`)) + ".sig"
-	for _, seed := range []string{"", "token", "a.b.c", "..", "e30.e30.", nobody, " " + nobody, nobody + "\x00", `"` + nobody + `"`, strings.Repeat("x", maxToken+1)} {
-		f.Add(seed, seed, int64(time.Hour), int64(0))
+	for _, seed := range []string{"token", "a.b.c", "..", "e30.e30.", nobody} {
+		f.Add(seed, seed)
 	}
-	f.Add(nobody, "e30."+encode([]byte(`{"xms_mirid":"/providers/Microsoft.ManagedIdentity/userAssignedIdentities/id"}`))+".", int64(-1), int64(1))
-	f.Add("e30."+encode([]byte(`{"upn":"`+strings.Repeat("é", 40)+`","appid":"\u0000"}`))+".sig", nobody, int64(1), int64(-1))
-	f.Fuzz(func(t *testing.T, value, management string, life, refresh int64) {
-		now := time.Now()
-		s := &tokenSource{key: sourceKey{scope: "database", management: "management"}, now: func() time.Time { return now }}
-		s.credential = given(credentialFunc(func(_ context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
-			answer := azcore.AccessToken{Token: value, ExpiresOn: now.Add(time.Duration(life)), RefreshOn: now.Add(time.Duration(refresh))}
-			if o.Scopes[0] == s.key.management {
-				answer.Token = management
-			}
-			return answer, nil
-		}))
-		got, err := s.answer(t.Context(), &request{user: true, logger: quiet})
-		if err != nil {
-			if value != "" && strings.Contains(value, "eyJ") && strings.Contains(err.Error(), value) {
-				t.Errorf("the error contains the token: %v", err)
-			}
-			return
-		}
+	f.Add(nobody, "e30."+encode([]byte(`{"oid":"o","tid":"t","xms_mirid":"/providers/Microsoft.ManagedIdentity/userAssignedIdentities/id"}`))+".")
+	f.Add("e30."+encode([]byte(`{"upn":"`+strings.Repeat("é", 40)+`","appid":"\u0000"}`))+".sig", nobody)
+	f.Fuzz(func(t *testing.T, value, management string) {
+		i := newIdentity(identityKey{scope: "database", management: "management"}, givenCredential(credentialFunc(
+			func(_ context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
+				answer := azcore.AccessToken{Token: value, ExpiresOn: time.Now().Add(time.Hour)}
+				if o.Scopes[0] == "management" {
+					answer.Token = management
+				}
+				return answer, nil
+			})))
+		_, user, _, err := i.get(t.Context(), token.Request{Log: quiet}, "")
 		switch {
-		case got.value != value || value == "" || len(value) > maxToken || strings.ContainsAny(value, "\x00 \t\r\n\"'"):
-			t.Errorf("an invalid token was accepted: %q", value)
-		case !now.Before(got.expires) || got.refresh.After(got.expires) || !got.refresh.After(wall(now).Add(-1)):
-			t.Errorf("expires in %v, is refreshed in %v", got.expires.Sub(now), got.refresh.Sub(now))
-		case (got.user.Role == "") == (got.userErr == nil):
-			t.Errorf("user %q, error %v", got.user.Role, got.userErr)
-		case len(got.user.Role) > 63 || strings.Contains(got.user.Role, "\x00"):
-			t.Errorf("derived %q", got.user.Role)
-		}
-	})
-}
-
-// FuzzLoginReader checks that a loginReader passes on what it receives.
-func FuzzLoginReader(f *testing.F) {
-	f.Add([]byte("R\x00\x00\x00\x08\x00\x00\x00\x03Z\x00\x00\x00\x05I and so on"), 3)
-	f.Add([]byte("N\x00\x00\x00\x03S\xff\xff\xff\xff"), 1)
-	f.Fuzz(func(t *testing.T, sent []byte, size int) {
-		// In pieces, as from a network.
-		r := &loginReader{Reader: iotest.OneByteReader(bytes.NewReader(sent))}
-		if size > 0 {
-			r.Reader = bytes.NewReader(sent)
-		}
-		var got []byte
-		piece := make([]byte, max(1, min(size, 1<<16)))
-		var err error
-		for err == nil {
-			var n int
-			n, err = r.Read(piece)
-			got = append(got, piece[:n]...)
-		}
-		if !bytes.HasPrefix(sent, got) || err == io.EOF && len(got) < len(sent) { //nolint:errorlint // io.Reader's own
-			t.Errorf("%q became %q, error %v", sent, got, err)
-		}
-		if err != io.EOF && r.said <= loginLimit { //nolint:errorlint // as above
-			t.Errorf("after %d bytes: %v", r.said, err)
+		case (user == "") == (err == nil):
+			t.Errorf("user %q, error %v", user, err)
+		case len(user) > 63 || strings.Contains(user, "\x00"):
+			t.Errorf("derived %q", user)
 		}
 	})
 }

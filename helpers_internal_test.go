@@ -26,11 +26,3 @@ func (c *oneHour) GetToken(context.Context, policy.TokenRequestOptions) (azcore.
 	now := time.Now() // with the monotonic reading, as credentials return it
 	return azcore.AccessToken{Token: "t", ExpiresOn: now.Add(time.Hour)}, nil
 }
-
-// sourceOn returns a source of credential's tokens that reads the clock with now.
-func sourceOn(credential *oneHour, now func() time.Time) *tokenSource {
-	return &tokenSource{
-		credential: given(credential),
-		now:        now,
-	}
-}

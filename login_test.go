@@ -109,7 +109,7 @@ func TestLogin_OtherAuthMethodHasHint(t *testing.T) {
 		if err := connect(t, c); !errors.As(err, &login) || !strings.Contains(login.Hint, hint) {
 			t.Errorf("%s: got %v, want a LoginError with a hint that contains %q", name, err, hint)
 		}
-		if s := c.Stats(); s.LoginsRefused > 0 || s.TokenExpires.IsZero() {
+		if s := c.Stats(); s.LoginsRefused > 0 || s.TokenExpiry.IsZero() {
 			t.Errorf("%s: a valid token was counted as rejected: %+v", name, s)
 		}
 	}

@@ -6,32 +6,34 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/entrapg/entrapg/internal/token"
 )
 
 // BenchmarkTokenStep compares the cost of a fresh cached token with its lower bound, one clock
 // reading and one atomic load. The two take turns, so that the ratio holds while the machine's
 // speed drifts.
 func BenchmarkTokenStep(b *testing.B) {
-	s := sourceOn(&oneHour{}, time.Now)
-	if _, _, err := s.get(b.Context(), need{logger: quiet}); err != nil {
+	i := newIdentity(identityKey{}, givenCredential(&oneHour{}))
+	key := any(loginKey{"server", "app"})
+	if _, _, _, err := i.get(b.Context(), token.Request{Key: key, Log: quiet}, "app"); err != nil {
 		b.Fatal(err)
 	}
-	a := &account{source: s, logger: quiet}
-	ctx := b.Context()
 	get := func(n int) {
 		for range n {
-			if _, _, _, err := a.get(ctx, "app"); err != nil {
-				b.Error(err)
+			if t, _ := i.fresh(key, "app"); t == nil {
+				b.Error("no fresh token")
 				return
 			}
 		}
 	}
 
-	var current atomic.Pointer[token]
-	current.Store(s.current.Load())
+	var current atomic.Pointer[token.Token]
+	t, _ := i.fresh(key, "app")
+	current.Store(t)
 	floor := func(n int) {
 		var clock time.Time
-		var seen *token
+		var seen *token.Token
 		for range n {
 			clock, seen = time.Now(), current.Load()
 		}

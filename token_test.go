@@ -447,7 +447,7 @@ func TestToken_CloseEndsRequestInFlight(t *testing.T) {
 		if err := c.Close(); err != nil {
 			t.Errorf("second Close: %v", err)
 		}
-		if !c.Stats().TokenExpires.IsZero() {
+		if !c.Stats().TokenExpiry.IsZero() {
 			t.Error("the token is still cached after Close")
 		}
 	})

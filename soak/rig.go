@@ -54,7 +54,7 @@ func secretCredential(tenant *entrapgtest.Tenant, app *entrapgtest.Principal) (a
 func (r *rig) suffer(ctx context.Context, f *fault) (notice, error) {
 	began, from := time.Now(), time.Now()
 	if f.untilToken {
-		from = r.connector.Stats().TokenExpires
+		from = r.connector.Stats().TokenExpiry
 	}
 	requests, failures := r.server.Tenant.Requests(), total(r.umpire.failures())
 	r.connects.newLap()
@@ -89,8 +89,8 @@ func (r *rig) injure(ctx context.Context, f *fault) error {
 		}
 	}
 	if f.untilToken {
-		for time.Until(r.connector.Stats().TokenExpires) > 0 { // a token may still have been on its way
-			if err := sleep(ctx, time.Until(r.connector.Stats().TokenExpires)); err != nil {
+		for time.Until(r.connector.Stats().TokenExpiry) > 0 { // a token may still have been on its way
+			if err := sleep(ctx, time.Until(r.connector.Stats().TokenExpiry)); err != nil {
 				return err
 			}
 		}

@@ -137,7 +137,7 @@ func (d *demonstration) work(ctx context.Context, length time.Duration, out *ter
 	for working.Err() == nil {
 		select {
 		case <-tick.C:
-			left := max(0, time.Until(d.entra.Stats().TokenExpires))
+			left := max(0, time.Until(d.entra.Stats().TokenExpiry))
 			token := fmt.Sprintf("no. %d, %.1f s", d.requests.count(), left.Seconds())
 			out.printf("%4.0f s  %-13s  %s  %s\n", time.Since(start).Seconds(), token, d.fresh.line(out, 26), d.fixed.line(out, 0))
 			if text := d.fixed.complaint(); text != "" && !complained {

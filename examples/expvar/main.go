@@ -32,7 +32,7 @@ func figures(db *sql.DB, connector *entrapg.Connector) map[string]any {
 		"entrapg.login.retries":     stats.LoginRetries,
 		"entrapg.token.requests":    stats.TokenRequests,
 		"entrapg.token.failures":    stats.TokenFailures,
-		"entrapg.token.expiry":      stats.TokenExpires,
+		"entrapg.token.expiry":      stats.TokenExpiry,
 		"entrapg.user":              stats.User,
 	}
 }

@@ -43,7 +43,7 @@ func register(meter metric.Meter, db *sql.DB, stats func() entrapg.Stats) error 
 	_, err := meter.Int64ObservableGauge("entrapg.token.expiry", metric.WithUnit("s"),
 		metric.WithDescription("When the token in use expires, in Unix time; 0 without one"),
 		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
-			o.Observe(max(0, stats().TokenExpires.Unix()), metric.WithAttributes(system))
+			o.Observe(max(0, stats().TokenExpiry.Unix()), metric.WithAttributes(system))
 			return nil
 		}))
 	failed = append(failed, err)

@@ -38,7 +38,7 @@ func register(registry *prometheus.Registry, db *sql.DB, stats func() entrapg.St
 	registry.MustRegister(
 		prometheus.NewGaugeFunc(
 			prometheus.GaugeOpts{Name: "entrapg_token_expiry_seconds", Help: "When the token in use expires, in Unix time; 0 without one.", ConstLabels: labels},
-			func() float64 { return float64(max(0, stats().TokenExpires.Unix())) }),
+			func() float64 { return float64(max(0, stats().TokenExpiry.Unix())) }),
 		collectors.NewDBStatsCollector(db, "shop"))
 }
 
