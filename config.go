@@ -46,6 +46,7 @@ func newConfig(dsn string, o *options, shared bool, parse func(string) (*pgx.Con
 	if err != nil {
 		return nil, err
 	}
+	c.stdlib = o.stdlib
 	password := c.pgx.Password
 	for _, adjust := range o.adjust {
 		adjust(c.pgx)
@@ -179,7 +180,7 @@ func takeKeys(config *pgx.ConnConfig) (map[string]string, error) {
 }
 
 func passwordError(key string) error {
-	return &ConfigError{Setting: key, Problem: "the DSN must not contain a password; entrapg logs in with Microsoft Entra tokens"}
+	return &ConfigError{Setting: key, Problem: "the DSN must not contain a password; remove it, entrapg logs in with Microsoft Entra tokens"}
 }
 
 var errForeignDSN = &ConfigError{Setting: "dsn", Problem: "not a DSN of pgx but perhaps of JDBC, ADO.NET or ODBC; use a postgres:// URL or key=value settings"}

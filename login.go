@@ -26,8 +26,7 @@ type login struct {
 	key      any           // of the server and the user
 	password func() string // instead of token, with entra_credential=none
 
-	applied []*pgconn.FallbackConfig // as the policy left them
-	next    pgconn.Config            // the hooks that were there before
+	next pgconn.Config // with the hooks that were there before
 
 	attempt  *pgconn.Config // of the current connection
 	conn     net.Conn
@@ -43,7 +42,6 @@ type login struct {
 // copy: its fields are replaced, and what they point to is not changed. Hooks
 // that it has remain in use.
 func (l *login) install(config *pgx.ConnConfig, user string) {
-	l.applied = endpoints(&config.Config)
 	l.next = config.Config
 	config.User = user
 	config.DialFunc = l.dial
@@ -58,11 +56,12 @@ func (l *login) install(config *pgx.ConnConfig, user string) {
 // and keeps its connection for 15 seconds, although there is nothing to cancel
 // before the server is ready for queries.
 func (l *login) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	name := address
 	if network == "unix" {
-		address = network
+		name = network
 	}
 	l.mu.Lock()
-	broken := slices.Contains(l.broken, address)
+	broken := slices.Contains(l.broken, name)
 	l.mu.Unlock()
 	if broken {
 		return nil, errors.New("the connection broke during the login, and there is no query to cancel")
@@ -72,7 +71,7 @@ func (l *login) dial(ctx context.Context, network, address string) (net.Conn, er
 
 func (l *login) afterNetConnect(ctx context.Context, attempt *pgconn.Config, conn net.Conn) (net.Conn, error) {
 	if !l.accepted { // otherwise somebody connects with an open connection's configuration
-		if err := l.policy.check(attempt, conn, l.applied); err != nil {
+		if err := l.policy.check(ctx, attempt, conn); err != nil {
 			return conn, err // pgx closes it
 		}
 	}

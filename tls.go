@@ -80,24 +80,14 @@ func (p tlsPolicy) apply(config *pgconn.Config) error {
 // It honors RootCAs, and a ServerName that the program has set.
 func (p tlsPolicy) verify(host string, c *tls.Config) *tls.Config {
 	c = c.Clone()
-	azure := cloudOf(host)
-	if c.ServerName == "" || azure != nil && cloudOf(c.ServerName) == nil {
+	if c.ServerName == "" || !isNameFor(host, c.ServerName) {
 		c.ServerName = host
 	}
-	// Go verifies the chain and ServerName, unless the policy accepts other names.
-	c.InsecureSkipVerify = false
-	var names func(*x509.Certificate) bool
-	switch {
-	case p.sslmode == "verify-ca" && azure != nil:
-		names = azure.certifies
-	case azure != nil, p.sslmode == "verify-full":
+	names := p.otherNames(host, c)
+	c.InsecureSkipVerify = names != nil // otherwise Go verifies the chain and ServerName
+	if names == nil {
 		return c
-	case c.RootCAs != nil: // as in libpq, the authority alone vouches for the server
-		names = func(*x509.Certificate) bool { return true }
-	default:
-		names = certifiesAzure
 	}
-	c.InsecureSkipVerify = true
 	next, name, roots := c.VerifyConnection, c.ServerName, c.RootCAs
 	c.VerifyConnection = func(state tls.ConnectionState) error {
 		if err := verifyChain(state.PeerCertificates, roots, name, names); err != nil {
@@ -114,8 +104,27 @@ func (p tlsPolicy) verify(host string, c *tls.Config) *tls.Config {
 	return c
 }
 
+// otherNames returns which certificates a host may present that are not for its
+// name, or nil if there are none.
+func (p tlsPolicy) otherNames(host string, c *tls.Config) func(*x509.Certificate) bool {
+	azure := cloudOf(host)
+	switch {
+	case p.sslmode == "verify-ca" && azure != nil:
+		return azure.certifies
+	case azure != nil, p.sslmode == "verify-full":
+		return nil
+	case c.RootCAs != nil: // as in libpq, the authority alone vouches for the server
+		return func(*x509.Certificate) bool { return true }
+	}
+	return certifiesAzure
+}
+
+// isNameFor reports whether the certificate of host may be verified against a
+// name that the program has set.
+func isNameFor(host, name string) bool { return cloudOf(host) == nil || cloudOf(name) != nil }
+
 // verifyChain verifies a certificate chain, and that the certificate is for name
-// or for one that names accepts.
+// unless names accepts it.
 func verifyChain(chain []*x509.Certificate, roots *x509.CertPool, name string, names func(*x509.Certificate) bool) error {
 	if len(chain) == 0 {
 		return errors.New("tls: the server presented no certificate")
@@ -125,7 +134,7 @@ func verifyChain(chain []*x509.Certificate, roots *x509.CertPool, name string, n
 		intermediates.AddCert(c)
 	}
 	_, err := chain[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates})
-	if err == nil && !names(chain[0]) {
+	if err == nil && (names == nil || !names(chain[0])) {
 		err = chain[0].VerifyHostname(name)
 	}
 	if err != nil {
@@ -168,20 +177,23 @@ func (p tlsPolicy) plaintextAllowed(host string) error {
 	case isSocket(host):
 		return &ConfigError{Setting: "host", Problem: fmt.Sprintf("%q is a Unix socket, which has no TLS; set host to the server's name, or sslmode=disable to use the socket", host)}
 	}
-	return &ConfigError{Setting: "sslmode", Problem: fmt.Sprintf("host %q has no TLS configuration; set sslmode=disable to use a local server without TLS", host)}
+	return &ConfigError{Setting: "sslmode", Problem: fmt.Sprintf("host %q has no TLS configuration, and the token is not sent in plaintext; set sslmode=disable to use a local server without TLS", host)}
 }
 
-// check returns a ConfigError if a connection is not as safe as the policy
-// demands because a hook or name resolution has undone what apply did. attempt is
-// the configuration that the connection was made with; applied are the endpoints
-// as apply left them.
-func (p tlsPolicy) check(attempt *pgconn.Config, conn net.Conn, applied []*pgconn.FallbackConfig) error {
+// check returns an error if a connection is not as safe as the policy demands,
+// because a hook or name resolution has undone what apply did. attempt is the
+// configuration that the connection was made with.
+func (p tlsPolicy) check(ctx context.Context, attempt *pgconn.Config, conn net.Conn) error {
 	if p.password {
 		return nil
+	}
+	if attempt.Password != "" {
+		return &ConfigError{Setting: "Password", Problem: "must not be set by a BeforeConnect hook, because it is the token"}
 	}
 	if err := requireTokenMethods(attempt); err != nil {
 		return err
 	}
+	var unverified []*pgconn.FallbackConfig // by Go
 	for _, e := range endpoints(attempt) {
 		if err := validHost(e.Host); err != nil {
 			return err
@@ -191,23 +203,43 @@ func (p tlsPolicy) check(attempt *pgconn.Config, conn net.Conn, applied []*pgcon
 			if err := p.plaintextAllowed(e.Host); err != nil {
 				return err
 			}
-		case slices.ContainsFunc(applied, func(a *pgconn.FallbackConfig) bool { return a.Host == e.Host && a.TLSConfig == e.TLSConfig }):
 		case e.TLSConfig.InsecureSkipVerify:
-			return &ConfigError{Setting: "TLSConfig", Problem: fmt.Sprintf("a BeforeConnect hook has changed how host %q is verified; use WithConnConfig", e.Host)}
-		case !certifiedBy(e.Host, e.TLSConfig.ServerName):
+			unverified = append(unverified, e)
+		case !isNameFor(e.Host, e.TLSConfig.ServerName):
 			return &ConfigError{Setting: "TLSConfig", Problem: fmt.Sprintf("a BeforeConnect hook has set host %q and ServerName %q, which do not match; use WithConnConfig", e.Host, e.TLSConfig.ServerName)}
 		}
 	}
-	if _, encrypted := conn.(*tls.Conn); !encrypted && !isLocalPeer(conn.RemoteAddr()) {
+	encrypted, ok := conn.(*tls.Conn)
+	switch {
+	case !ok && !isLocalPeer(conn.RemoteAddr()):
 		return &ConfigError{Setting: "host", Problem: fmt.Sprintf("the host resolved to %s, which is not on this machine; the token is not sent in plaintext", conn.RemoteAddr())}
+	case !ok || len(unverified) == 0:
+		return nil
 	}
-	return nil
+	return p.checkPeer(ctx, encrypted, unverified)
 }
 
-// certifiedBy reports whether a certificate for serverName is one for host.
-func certifiedBy(host, serverName string) bool {
-	return strings.EqualFold(strings.TrimSuffix(host, "."), strings.TrimSuffix(serverName, ".")) ||
-		cloudOf(host) != nil && cloudOf(serverName) != nil
+// checkPeer returns an error unless the certificate of a connection is one that
+// an endpoint may present.
+func (p tlsPolicy) checkPeer(ctx context.Context, conn *tls.Conn, from []*pgconn.FallbackConfig) error {
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return err
+	}
+	state := conn.ConnectionState()
+	if len(state.VerifiedChains) > 0 {
+		return nil // Go did verify this one
+	}
+	var err error
+	for _, e := range from {
+		name := e.TLSConfig.ServerName
+		if name == "" || !isNameFor(e.Host, name) {
+			name = e.Host
+		}
+		if err = verifyChain(state.PeerCertificates, e.TLSConfig.RootCAs, name, p.otherNames(e.Host, e.TLSConfig)); err == nil {
+			return nil
+		}
+	}
+	return err
 }
 
 // requireTokenMethods limits pgx to the methods that send tokens, and returns an

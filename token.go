@@ -40,11 +40,11 @@ type identityKey struct {
 }
 
 func newIdentity(key identityKey, credential *lazyCredential) *identity {
-	source := func(scope string) *token.Source {
-		return &token.Source{Scope: scope, Credential: credential.get, Timeout: credential.timeout, RetryAfter: retryAfter}
+	source := func(scope string, timeout time.Duration) *token.Source {
+		return &token.Source{Scope: scope, Credential: credential.get, Timeout: timeout, RetryAfter: retryAfter}
 	}
-	i := &identity{key: key, credential: credential, tokens: source(key.scope)}
-	i.users = &userCache{management: source(key.management), failed: i.failed}
+	i := &identity{key: key, credential: credential, tokens: source(key.scope, credential.timeout)}
+	i.users = &userCache{management: source(key.management, lookupTimeout), failed: i.failed}
 	return i
 }
 

@@ -12,9 +12,14 @@ import (
 	"github.com/entrapg/entrapg/internal/token"
 )
 
-// lookupTimeout bounds the wait for a token for Azure Resource Manager, which a
-// login may do without.
-const lookupTimeout = 10 * time.Second
+const (
+	// lookupTimeout bounds a request for a token for Azure Resource Manager, which
+	// a login may do without.
+	lookupTimeout = 10 * time.Second
+
+	// lookupRetry is how long a fallback is used after such a request failed.
+	lookupRetry = time.Minute
+)
 
 // A userCache derives PostgreSQL users from an identity's tokens. Most tokens
 // name their user. For the others, it requests one token for Azure Resource
@@ -35,12 +40,22 @@ type resolvedUser struct {
 	token *token.Token
 	name  claims.Name
 	err   error
+	until time.Time // when to look it up again; zero for never
+}
+
+// load returns the user of t if it is known already, or nil.
+func (u *userCache) load(t *token.Token) *resolvedUser {
+	last := u.last.Load()
+	if last == nil || last.token != t || !last.until.IsZero() && !time.Now().Before(last.until) {
+		return nil
+	}
+	return last
 }
 
 // cached returns the user of t if it is known already.
 func (u *userCache) cached(t *token.Token) claims.Name {
-	if last := u.last.Load(); last != nil && last.token == t {
-		return last.name
+	if known := u.load(t); known != nil {
+		return known.name
 	}
 	return claims.Name{}
 }
@@ -48,32 +63,19 @@ func (u *userCache) cached(t *token.Token) claims.Name {
 // resolve returns the user of t. Its errors are a UsernameError, a TokenError if
 // ctx was done, and ErrClosed.
 func (u *userCache) resolve(ctx context.Context, r token.Request, t *token.Token) (claims.Name, error) {
-	if last := u.last.Load(); last != nil && last.token == t {
-		return last.name, last.err
+	if known := u.load(t); known != nil {
+		return known.name, known.err
 	}
-	name, err, final := u.derive(ctx, r, t)
-	if final {
-		u.last.Store(&resolvedUser{t, name, err})
-	}
-	return name, err
-}
-
-// derive does the work of resolve. final reports that it would not be different
-// another time.
-func (u *userCache) derive(ctx context.Context, r token.Request, t *token.Token) (_ claims.Name, _ error, final bool) { //nolint:revive // final qualifies the error
 	c, err := claims.Parse(t.Secret())
 	if err != nil {
-		return claims.Name{}, &UsernameError{Problem: err.Error() + ", so no user can be derived from it"}, true
+		return u.store(t, claims.Name{}, &UsernameError{Problem: err.Error() + ", so no user can be derived from it"}, time.Time{})
 	}
 	if name := c.RoleName(); name.Role != "" {
-		return name, nil, true
+		return u.store(t, name, nil, time.Time{})
 	}
 	name, lookupErr := u.lookUp(ctx, r, c.Identity())
 	if ctx.Err() != nil || errors.Is(lookupErr, ErrClosed) {
-		return name, lookupErr, false
-	}
-	if lookupErr != nil {
-		logLater(r.Log, "entrapg: no token for Azure Resource Manager to derive the user from", "error", lookupErr)
+		return claims.Name{}, lookupErr
 	}
 	if name.Role == "" {
 		name = c.ApplicationName()
@@ -81,7 +83,20 @@ func (u *userCache) derive(ctx context.Context, r token.Request, t *token.Token)
 	if name.Role == "" {
 		err = &UsernameError{Problem: "no claim of the token names one", Claims: c.Keys(), Err: lookupErr}
 	}
-	return name, err, lookupErr == nil
+	switch {
+	case lookupErr == nil:
+		return u.store(t, name, err, time.Time{})
+	case err == nil:
+		logLater(r.Log, "entrapg: no token for Azure Resource Manager to derive the user from", "error", lookupErr)
+		return u.store(t, name, nil, time.Now().Add(lookupRetry))
+	}
+	return name, err
+}
+
+// store caches the result of resolve, and returns it.
+func (u *userCache) store(t *token.Token, name claims.Name, err error, until time.Time) (claims.Name, error) {
+	u.last.Store(&resolvedUser{t, name, err, until})
+	return name, err
 }
 
 // lookUp returns the name that a token for Azure Resource Manager gives an
@@ -93,8 +108,6 @@ func (u *userCache) lookUp(ctx context.Context, r token.Request, identity string
 	if known {
 		return name, nil
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, lookupTimeout, token.NoAnswer(lookupTimeout))
-	defer cancel()
 	t, _, err := u.management.Get(ctx, r)
 	if err != nil {
 		return claims.Name{}, u.failed(err)

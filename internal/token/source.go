@@ -64,7 +64,7 @@ type Source struct {
 	serial   uint64   // of the newest token
 	lastErr  error    // of the last call, nil if it succeeded
 	refresh  pause    // after calls that did not replace a usable token
-	failure  pause    // after calls that failed without a usable token
+	failure  pause    // after calls that failed while somebody waited for a token
 	renewal  pause    // after tokens that were replaced because they were rejected
 	verdicts verdicts // by key
 }
@@ -209,12 +209,12 @@ func (s *Source) start(ctx context.Context, r Request, seen *Token, other bool) 
 	return c, nil
 }
 
-// paused returns the last error if it is too early for another call. A token
-// that the credential keeps does not stop a call with a claims challenge. The
-// caller holds mu.
+// paused returns the last error if it is too early for another call. A call
+// that refreshes a usable token can wait longer than the others. The caller
+// holds mu.
 func (s *Source) paused(now time.Time, current *Token, other bool) error {
 	p := &s.failure
-	if usable(current, now) {
+	if usable(current, now) && !other {
 		p = &s.refresh
 	}
 	left := p.left(now)
@@ -223,8 +223,6 @@ func (s *Source) paused(now time.Time, current *Token, other bool) error {
 		return nil
 	case s.lastErr != nil:
 		return fmt.Errorf("%w; next attempt in %v", s.lastErr, left.Round(time.Millisecond))
-	case other:
-		return nil
 	}
 	return errNoOther
 }
@@ -279,13 +277,12 @@ func (s *Source) finish(c *call, t *Token, err error) {
 	switch {
 	case err != nil:
 		s.failures.Add(1)
-		s.pauseAfter(err, now, old)
 		s.lastErr = err
-	case old != nil && t.Secret() == old.Secret(): // the credential's own cache is not ready to replace it
-		t.serial = old.serial
-		s.current.Store(t)
-		s.lastErr = nil
-		s.refresh.extend(now, refreshPause(s.refresh.attempts+1, t, now))
+		s.pauseAfter(c, err, now)
+	case usable(old, now) && t.Secret() == old.Secret(): // the credential's own cache is not ready to replace it
+		t = old
+		s.lastErr, s.failure = nil, pause{}
+		s.postpone(now, old)
 	default:
 		s.serial++
 		t.serial = s.serial
@@ -316,7 +313,7 @@ func (s *Source) complete(c *call, t *Token, err error) {
 }
 
 // pauseAfter sets the pause after a failed call. The caller holds mu.
-func (s *Source) pauseAfter(err error, now time.Time, current *Token) {
+func (s *Source) pauseAfter(c *call, err error, now time.Time) {
 	if s.RetryAfter != nil {
 		if after := min(s.RetryAfter(err), maxRetryAfter); after > 0 {
 			s.refresh.set(now, after)
@@ -324,21 +321,24 @@ func (s *Source) pauseAfter(err error, now time.Time, current *Token) {
 			return
 		}
 	}
-	if usable(current, now) {
-		s.refresh.extend(now, refreshPause(s.refresh.attempts+1, current, now))
+	if current := s.current.Load(); usable(current, now) && !c.other {
+		s.postpone(now, current)
 	} else {
 		s.failure.extend(now, failurePause(s.failure.attempts+1))
 	}
 }
 
-// refreshPause returns the longest pause after n calls in a row that did not
-// replace t: 1 s, 2 s and so on to a minute, but at most until t expires.
-func refreshPause(n int, t *Token, now time.Time) time.Duration {
-	return min(doubled(time.Second, n-1, time.Minute), t.Expires.Sub(wall(now)))
+// postpone pauses after a call that did not replace current, for 1 s, 2 s and
+// so on to a minute, but at most until current expires. The caller holds mu.
+func (s *Source) postpone(now time.Time, current *Token) {
+	s.refresh.extend(now, doubled(time.Second, s.refresh.attempts, time.Minute))
+	if s.refresh.until.After(current.Expires) {
+		s.refresh.until = current.Expires
+	}
 }
 
 // failurePause returns the longest pause after n calls in a row that failed
-// without a usable token: none, 0.5 s, 1 s and so on to 15 s, so that a person
+// while somebody waited for a token: none, 0.5 s, 1 s and so on to 15 s, so that a person
 // who has just logged in to the credential hardly waits.
 func failurePause(n int) time.Duration {
 	if n <= 1 {
