@@ -3,7 +3,6 @@ package entrapg_test
 import (
 	"crypto/rand"
 	"encoding/base64"
-	"encoding/hex"
 	"fmt"
 	"reflect"
 	"strings"
@@ -84,21 +83,19 @@ func (d *deepDump) walk(v reflect.Value) {
 	}
 }
 
-// elements skips those that cannot hold text.
 func (d *deepDump) elements(v reflect.Value) {
-	if kind := v.Type().Elem().Kind(); kind == reflect.Bool || kind >= reflect.Int && kind <= reflect.Complex128 && kind != reflect.Uint8 {
-		return
-	}
-	if v.Type().Elem().Kind() == reflect.Uint8 { // an array, whose Bytes has to be addressable
+	switch kind := v.Type().Elem().Kind(); {
+	case kind == reflect.Uint8: // an array, whose Bytes would have to be addressable
 		text := make([]byte, v.Len())
 		for i := range text {
 			text[i] = byte(v.Index(i).Uint())
 		}
 		d.report(d.text, string(text))
-		return
-	}
-	for i := range v.Len() {
-		d.within(fmt.Sprintf("[%d]", i), v.Index(i))
+	case kind >= reflect.Bool && kind <= reflect.Complex128: // which hold no text
+	default:
+		for i := range v.Len() {
+			d.within(fmt.Sprintf("[%d]", i), v.Index(i))
+		}
 	}
 }
 
@@ -135,45 +132,76 @@ const tokenPiece = 32
 
 // tokenPieces finds pieces of tokens in text, as they are and in the encodings of fmt and encoding/json.
 type tokenPieces struct {
-	forms   string // all of them, separated
-	windows map[[tokenPiece / 2]byte]bool
+	forms   []tokenForm
+	windows map[[tokenBlock]byte]bool
 }
 
+// A tokenForm is a token in some encoding, in which fewer than piece characters of the token have fewer than length.
+type tokenForm struct {
+	text   string
+	length int
+}
+
+// tokenBlock is half a piece: every piece covers one of the blocks that a text consists of.
+const tokenBlock = tokenPiece / 2
+
 func newTokenPieces(tokens ...string) *tokenPieces {
-	p := &tokenPieces{windows: map[[tokenPiece / 2]byte]bool{}}
+	p := &tokenPieces{windows: map[[tokenBlock]byte]bool{}}
 	for _, token := range tokens {
 		raw := []byte(token)
-		forms := []string{token, hex.EncodeToString(raw), strings.ToUpper(hex.EncodeToString(raw)), strings.Trim(fmt.Sprintf("%d", raw), "[]"),
-			strings.Trim(fmt.Sprintf("%#v", raw), "[]byte{}")}
+		p.add(token, tokenPiece)
+		p.add(fmt.Sprintf("%x", raw), 2*tokenPiece)
+		p.add(fmt.Sprintf("%X", raw), 2*tokenPiece)
+		p.add(strings.Trim(fmt.Sprintf("%d", raw), "[]"), len("100 ")*tokenPiece)
+		p.add(strings.TrimSuffix(strings.TrimPrefix(fmt.Sprintf("%#v", raw), "[]byte{"), "}"), len("0x20, ")*tokenPiece)
 		for i := range 3 { // wherever the token begins in what is encoded
-			forms = append(forms, base64.StdEncoding.EncodeToString(raw[i:]), base64.RawURLEncoding.EncodeToString(raw[i:]))
-		}
-		for _, form := range forms {
-			p.forms += form + "\x00"
-			for i := range len(form) - tokenPiece/2 + 1 {
-				p.windows[[tokenPiece / 2]byte([]byte(form[i:]))] = true
-			}
+			p.add(base64.StdEncoding.EncodeToString(raw[i:]), tokenPiece*4/3+1)
+			p.add(base64.URLEncoding.EncodeToString(raw[i:]), tokenPiece*4/3+1)
 		}
 	}
 	return p
 }
 
-// find returns the place in text where a piece of a token begins, or a negative number. Every piece covers one of the
-// blocks of half its length that text consists of.
-func (p *tokenPieces) find(text string) int {
-	const block = tokenPiece / 2
-	var window [block]byte
-	for i := 0; i+block <= len(text); i += block {
-		if copy(window[:], text[i:]); !p.windows[window] {
-			continue
+func (p *tokenPieces) add(text string, length int) {
+	p.forms = append(p.forms, tokenForm{text, length})
+	for i := range len(text) - tokenBlock + 1 {
+		p.windows[[tokenBlock]byte([]byte(text[i:i+tokenBlock]))] = true
+	}
+}
+
+// find reports whether text has a piece of a token.
+func (p *tokenPieces) find(text string) bool {
+	var block [tokenBlock]byte
+	for i := 0; i+tokenBlock <= len(text); i += tokenBlock {
+		if copy(block[:], text[i:]); p.windows[block] && p.around(text, i) {
+			return true
 		}
-		for at := max(0, i-block+1); at <= i && at+tokenPiece <= len(text); at++ {
-			if strings.Contains(p.forms, text[at:at+tokenPiece]) {
-				return at
+	}
+	return false
+}
+
+// around reports whether a piece covers the block of text at i.
+func (p *tokenPieces) around(text string, i int) bool {
+	for _, form := range p.forms {
+		for next := 0; ; next++ {
+			at := strings.Index(form.text[next:], text[i:i+tokenBlock])
+			if at < 0 {
+				break
+			}
+			next += at
+			before, after := next, next+tokenBlock
+			for n := i; n > 0 && before > 0 && text[n-1] == form.text[before-1]; n-- {
+				before--
+			}
+			for n := i + tokenBlock; n < len(text) && after < len(form.text) && text[n] == form.text[after]; n++ {
+				after++
+			}
+			if after-before >= form.length {
+				return true
 			}
 		}
 	}
-	return -1
+	return false
 }
 
 // webTokenOf returns a token of n random characters that JSON Web Tokens consist of.
@@ -198,6 +226,7 @@ func TestTokenPieces_AreFoundHoweverDeep(t *testing.T) {
 		self *outer
 	}
 	fixed := [40]byte([]byte(token[900:940]))
+	short := []byte(token[900 : 900+31])
 	for name, test := range map[string]struct {
 		value any
 		want  string
@@ -210,21 +239,23 @@ func TestTokenPieces_AreFoundHoweverDeep(t *testing.T) {
 		"spare":        {[]any{append([]byte(nil), token[:100]...)[:10]}, "spare[0]"},
 		"function":     {func() string { return token }, "-"},
 		"nothing":      {nil, "-"},
-		"decimal":      {fmt.Sprintf("%v", []byte(token[50:90])), ""},
-		"Go's syntax":  {fmt.Sprintf("%#v", []byte(token[50:90])), ""},
+		"decimal":      {fmt.Sprintf("%v", []byte(token[50:100])), ""},
+		"Go's syntax":  {fmt.Sprintf("%#v", []byte(token[50:100])), ""},
 		"base64":       {base64.StdEncoding.EncodeToString([]byte("what " + token[51:])), ""},
-		"hexadecimal":  {fmt.Sprintf("%X", token[50:90]), ""},
+		"hexadecimal":  {fmt.Sprintf("%X", token[50:100]), ""},
+		"Go's, 31":     {fmt.Sprintf("%#v %v %x", short, short, short), "-"},
+		"base64, 31":   {base64.StdEncoding.EncodeToString(short), "-"},
 		"its own loop": {func() *outer { o := &outer{next: token}; o.self = o; return o }(), ".next"},
 	} {
 		got := "-"
 		d := &deepDump{
 			text: func(path, text string) {
-				if pieces.find(text) >= 0 {
+				if pieces.find(text) {
 					got = path
 				}
 			},
 			spare: func(path, text string) {
-				if pieces.find(text) >= 0 {
+				if pieces.find(text) {
 					got = "spare" + path
 				}
 			},
