@@ -1,0 +1,195 @@
+package entrapg_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// A scriptedServer listens on a loopback address and answers each login with a script.
+type scriptedServer struct {
+	port   int
+	script func(*scriptedLogin)
+
+	mu       sync.Mutex // guards what follows
+	dials    int
+	logins   int
+	received bytes.Buffer // all that clients sent
+	bearers  []string     // tokens that came by OAUTHBEARER
+}
+
+// A scriptedLogin is one connection to a scriptedServer, of which the startup message has been read.
+type scriptedLogin struct {
+	net.Conn
+	server *scriptedServer
+	number int // 1 for the server's first login
+}
+
+func newScriptedServer(t *testing.T, script func(*scriptedLogin)) *scriptedServer {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &scriptedServer{port: listener.Addr().(*net.TCPAddr).Port, script: script}
+	ended := make(chan struct{})
+	var sessions sync.WaitGroup
+	sessions.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			s.mu.Lock()
+			s.dials++
+			s.mu.Unlock()
+			sessions.Go(func() {
+				defer conn.Close()
+				conn.SetDeadline(time.Now().Add(20 * time.Second))
+				s.serve(conn, ended)
+			})
+		}
+	})
+	t.Cleanup(func() { listener.Close(); close(ended); sessions.Wait() })
+	return s
+}
+
+// serve holds a connection that is there to cancel something until the test has ended.
+func (s *scriptedServer) serve(conn net.Conn, ended <-chan struct{}) {
+	l := &scriptedLogin{Conn: conn, server: s}
+	const protocolVersion3 = 3
+	switch startup := l.body(0); {
+	case len(startup) < 4:
+	case binary.BigEndian.Uint16(startup) != protocolVersion3:
+		<-ended
+	default:
+		s.mu.Lock()
+		s.logins++
+		l.number = s.logins
+		s.mu.Unlock()
+		s.script(l)
+	}
+}
+
+// say sends messages in two parts each, as a network may cut them.
+func (l *scriptedLogin) say(messages ...pgproto3.BackendMessage) {
+	for _, message := range messages {
+		b := encode(message)
+		l.Write(b[:len(b)/2])
+		l.Write(b[len(b)/2:])
+	}
+}
+
+// hear returns the body of the client's next message, nil if there is none.
+func (l *scriptedLogin) hear() []byte { return l.body(1) }
+
+// body reads a message that begins with a head and its length.
+func (l *scriptedLogin) body(head int) []byte {
+	start := make([]byte, head+4)
+	if _, err := io.ReadFull(l, start); err != nil {
+		return nil
+	}
+	body := make([]byte, max(0, min(int(binary.BigEndian.Uint32(start[head:]))-4, 1<<17)))
+	n, _ := io.ReadFull(l, body)
+	l.server.mu.Lock()
+	defer l.server.mu.Unlock()
+	l.server.received.Write(body[:n])
+	return body[:n]
+}
+
+// password asks for a cleartext password and returns it.
+func (l *scriptedLogin) password() string {
+	l.say(&pgproto3.AuthenticationCleartextPassword{})
+	return strings.TrimSuffix(string(l.hear()), "\x00")
+}
+
+// bearer asks for a token by OAUTHBEARER and returns it.
+func (l *scriptedLogin) bearer() string {
+	l.say(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"OAUTHBEARER"}})
+	_, token, _ := strings.Cut(string(l.hear()), "auth=Bearer ")
+	token, _, _ = strings.Cut(token, "\x01")
+	l.server.mu.Lock()
+	defer l.server.mu.Unlock()
+	l.server.bearers = append(l.server.bearers, token)
+	return token
+}
+
+// accept logs the client in and serves it until it leaves. The messages take the place of those that are usual before
+// ReadyForQuery.
+func (l *scriptedLogin) accept(messages ...pgproto3.BackendMessage) {
+	l.say(&pgproto3.AuthenticationOk{})
+	l.say(messages...)
+	if len(messages) == 0 {
+		l.say(aNotice, aKey)
+	}
+	l.say(&pgproto3.ReadyForQuery{TxStatus: 'I'})
+	io.Copy(io.Discard, l)
+}
+
+const expiredMessage = "The access token has expired. Acquire a new token and try again."
+
+func (l *scriptedLogin) reject(code string) {
+	l.say(&pgproto3.ErrorResponse{Severity: "FATAL", Code: code, Message: expiredMessage})
+}
+
+var (
+	aNotice = &pgproto3.NoticeResponse{Severity: "NOTICE", Code: "00000", Message: "a notice"}
+	aKey    = &pgproto3.BackendKeyData{ProcessID: 1, SecretKey: []byte{0, 0, 0, 1}}
+)
+
+func (s *scriptedServer) counts() (dials, logins int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.dials, s.logins
+}
+
+// dsn is that of n hosts, all of which are the server.
+func (s *scriptedServer) dsn(n int) string {
+	hosts, ports := "127.0.0.1", fmt.Sprint(s.port)
+	return fmt.Sprintf("host=%s%s port=%s%s user=app sslmode=disable",
+		hosts, strings.Repeat(","+hosts, n-1), ports, strings.Repeat(","+ports, n-1))
+}
+
+// waitForToken waits until a client has sent as much as a token has, or until ctx ends.
+func (s *scriptedServer) waitForToken(ctx context.Context) {
+	for ; ctx.Err() == nil; time.Sleep(time.Millisecond) {
+		s.mu.Lock()
+		n := s.received.Len()
+		s.mu.Unlock()
+		if n > 1024 {
+			return
+		}
+	}
+}
+
+// scram asks for SCRAM and plays the server's part up to the client's proof. It returns the proof and what it is
+// computed from.
+func (l *scriptedLogin) scram() (proof []byte, message string) {
+	l.say(aNotice, &pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}})
+	_, first, _ := strings.Cut(string(l.hear()), "n=")
+	first = "n=" + first
+	_, nonce, found := strings.Cut(first, "r=")
+	if !found {
+		return nil, ""
+	}
+	challenge := "r=" + nonce + "server,s=" + base64.StdEncoding.EncodeToString(scramSalt) + ",i=4096"
+	l.say(&pgproto3.AuthenticationSASLContinue{Data: []byte(challenge)})
+	final, encoded, _ := strings.Cut(string(l.hear()), ",p=")
+	proof, _ = base64.StdEncoding.DecodeString(encoded)
+	return proof, first + "," + challenge + "," + final
+}
+
+var (
+	md5Salt   = [4]byte{1, 2, 3, 4}
+	scramSalt = []byte("0123456789abcdef")
+)
