@@ -88,7 +88,7 @@ func TestConfig_InvalidSettingIsReportedBeforeDialing(t *testing.T) {
 		"a JDBC DSN":                     {"jdbc:postgresql://db/d?user=a&password=hunter2", nil, "dsn", "postgres:// URL"},
 		"sslcert without sslkey":         {host + "sslcert=/nowhere", nil, "sslcert", "sslcert and sslkey"},
 		"a pool's setting":               {host + "pool_max_conns=3", nil, "pool_max_conns", "PoolConfig"},
-		"channel binding":                {host + "channel_binding=require", nil, "channel_binding", "leave it out"},
+		"channel binding":                {host + "channel_binding=require", nil, "channel_binding", "omit it"},
 		"no password method":             {host + "require_auth=scram-sha-256", nil, "require_auth", "password"},
 		"password forbidden":             {host + "require_auth=!password,!oauth", nil, "require_auth", "password"},
 		"a blank WithScope":              {host, []entrapg.Option{entrapg.WithScope(" ")}, "WithScope", "empty"},

@@ -219,7 +219,7 @@ func (c *Connector) attempt(ctx context.Context, user string, t *token.Token) (c
 	switch {
 	case errors.As(err, &invalid):
 		return nil, false, invalid
-	case l.accepted: // a hook failed
+	case l.accepted.Load(): // a hook failed
 		return nil, false, fmt.Errorf("entrapg: %w", err)
 	}
 	if l.rejected {

@@ -5,8 +5,9 @@ import (
 	"errors"
 	"io"
 	"net"
-	"slices"
-	"sync"
+	"runtime"
+	"strings"
+	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -30,12 +31,13 @@ type login struct {
 
 	attempt  *pgconn.Config // of the current connection
 	conn     net.Conn
-	accepted bool // by a server; from then on, the hooks do nothing
 	rejected bool // by a server
 	spent    bool // a server that rejected the login had been sent the token
 
-	mu     sync.Mutex // guards broken; pgx dials cancel requests on another goroutine
-	broken []string   // addresses of the connections that broke during the login
+	// pgx reads these on other goroutines: when it dials cancel requests, and when
+	// the program connects with an open connection's configuration.
+	accepted atomic.Bool // by a server; from then on, the hooks do nothing
+	broken   atomic.Bool // a connection broke before a server accepted the login
 }
 
 // install makes config log in as user with the token. config may be a shallow
@@ -53,24 +55,34 @@ func (l *login) install(config *pgx.ConnConfig, user string) {
 }
 
 // dial refuses to dial a cancel request for a login that broke. pgx makes one,
-// and keeps its connection for 15 seconds, although there is nothing to cancel
+// and keeps its connection for 15 seconds, although there is no query to cancel
 // before the server is ready for queries.
 func (l *login) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	name := address
-	if network == "unix" {
-		name = network
-	}
-	l.mu.Lock()
-	broken := slices.Contains(l.broken, name)
-	l.mu.Unlock()
-	if broken {
+	if l.broken.Load() && !l.accepted.Load() && isCancelRequest() {
 		return nil, errors.New("the connection broke during the login, and there is no query to cancel")
 	}
 	return l.next.DialFunc(ctx, network, address)
 }
 
+// isCancelRequest reports whether pgx is dialing for a cancel request. Nothing
+// but the stack tells: pgx dials the next host with the same function, and
+// possibly the same address, on another goroutine.
+func isCancelRequest() bool {
+	var callers [16]uintptr
+	frames := runtime.CallersFrames(callers[:runtime.Callers(1, callers[:])])
+	for {
+		frame, more := frames.Next()
+		if strings.HasSuffix(frame.Function, "pgconn.(*PgConn).CancelRequest") {
+			return true
+		}
+		if !more {
+			return false
+		}
+	}
+}
+
 func (l *login) afterNetConnect(ctx context.Context, attempt *pgconn.Config, conn net.Conn) (net.Conn, error) {
-	if !l.accepted { // otherwise somebody connects with an open connection's configuration
+	if !l.accepted.Load() { // otherwise somebody connects with an open connection's configuration
 		if err := l.policy.check(ctx, attempt, conn); err != nil {
 			return conn, err // pgx closes it
 		}
@@ -82,7 +94,7 @@ func (l *login) afterNetConnect(ctx context.Context, attempt *pgconn.Config, con
 		}
 		conn = wrapped
 	}
-	if !l.accepted {
+	if !l.accepted.Load() {
 		l.attempt, l.conn = attempt, conn
 		if l.password != nil {
 			attempt.Password = l.password()
@@ -92,7 +104,7 @@ func (l *login) afterNetConnect(ctx context.Context, attempt *pgconn.Config, con
 }
 
 func (l *login) buildFrontend(r io.Reader, w io.Writer) *pgproto3.Frontend {
-	if l.accepted {
+	if l.accepted.Load() {
 		return l.next.BuildFrontend(r, w)
 	}
 	x := &pgwire.Exchange{Reader: r, Writer: w, Ended: l.ended}
@@ -109,7 +121,7 @@ func (l *login) ended(x *pgwire.Exchange) {
 	}
 	switch x.Outcome {
 	case pgwire.Accepted:
-		l.accepted = true
+		l.accepted.Store(true)
 		if l.token != nil {
 			l.tokens.Accept(l.key, l.token)
 		}
@@ -120,21 +132,14 @@ func (l *login) ended(x *pgwire.Exchange) {
 			l.tokens.Reject(l.key, l.token)
 		}
 	case pgwire.Broken:
-		address := l.conn.RemoteAddr()
-		name := address.String()
-		if address.Network() == "unix" {
-			name = address.Network()
-		}
-		l.mu.Lock()
-		l.broken = append(l.broken, name)
-		l.mu.Unlock()
+		l.broken.Store(true)
 	}
 }
 
 // bearer makes pgx answer a request for OAUTHBEARER, with an empty token that
 // the Exchange replaces.
 func (l *login) bearer(context.Context) (string, error) {
-	if l.accepted || l.attempt == nil {
+	if l.accepted.Load() || l.attempt == nil {
 		return "", errors.New("entrapg: tokens are for logging in only")
 	}
 	return "", nil

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -108,19 +107,31 @@ func TestTLS_VerificationCannotBeTurnedOffByCode(t *testing.T) {
 }
 
 func TestTLS_UnixSocketWorksWithSSLModeDisable(t *testing.T) {
-	admin, err := pgx.ParseConfig(server().AdminDSN())
+	dir, err := os.MkdirTemp("", "entrapg") // t.TempDir's path can be too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
-	// PostgreSQL itself does not accept tokens, so the credential returns the password.
-	// PostgreSQL authenticates it by SCRAM, which require_auth has to allow.
-	credential := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
-		return azcore.AccessToken{Token: admin.Password, ExpiresOn: time.Now().Add(time.Hour)}, nil
-	})
-	dsn := "host=" + quote(admin.Host) + " port=" + strconv.Itoa(int(admin.Port)) + " user=postgres sslmode=disable require_auth=password,scram-sha-256"
-	db, _ := open(t, dsn, entrapg.WithCredential(credential))
-	if user := sessionUser(t, db); user != "postgres" {
-		t.Errorf("logged in as %q", user)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	listener, err := net.Listen("unix", filepath.Join(dir, ".s.PGSQL.5432"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	s := &pipeServer{}
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go s.serve(conn)
+		}
+	}()
+	c := entrapg.NewConnector("host="+quote(dir)+" user=app sslmode=disable", entrapg.WithCredential(&numbered{life: time.Hour}))
+	defer c.Close()
+	mustConnect(t, c)
+	if s.last() != "token-1" {
+		t.Errorf("the server got %q", s.last())
 	}
 }
 
@@ -240,29 +251,29 @@ bytes before TLS Azure    hello   -       -       -       hello   hello   hello
 bytes before TLS outside  hello   -       -       -       hello   hello   hello
 bytes before TLS loopback hello   SECRET  -       -       hello   hello   hello
 self-signed      Azure    hello   -       -       -       hello   hello   hello
-self-signed      outside  hello   -       -       -       SECRET  hello   hello
-self-signed      loopback hello   SECRET  -       -       SECRET  hello   hello
+self-signed      outside  hello   -       -       -       hello   hello   hello
+self-signed      loopback hello   SECRET  -       -       hello   hello   hello
 wrong name       Azure    hello   -       -       -       hello   hello   hello
 wrong name       outside  hello   -       -       -       SECRET  SECRET  hello
 wrong name       loopback hello   SECRET  -       -       SECRET  SECRET  hello
 error inside TLS Azure    hello   -       -       -       hello   hello   hello
-error inside TLS outside  hello   -       -       -       user    hello   hello
-error inside TLS loopback hello   user    -       -       user    hello   hello
+error inside TLS outside  hello   -       -       -       hello   hello   hello
+error inside TLS loopback hello   user    -       -       hello   hello   hello
 MD5              Azure    hello   -       -       -       hello   hello   hello
-MD5              outside  hello   -       -       -       user    hello   hello
-MD5              loopback hello   user    -       -       user    hello   hello
+MD5              outside  hello   -       -       -       hello   hello   hello
+MD5              loopback hello   user    -       -       hello   hello   hello
 SCRAM            Azure    hello   -       -       -       hello   hello   hello
-SCRAM            outside  hello   -       -       -       user    hello   hello
-SCRAM            loopback hello   user    -       -       user    hello   hello
+SCRAM            outside  hello   -       -       -       hello   hello   hello
+SCRAM            loopback hello   user    -       -       hello   hello   hello
 OAUTHBEARER      Azure    hello   -       -       -       hello   hello   hello
-OAUTHBEARER      outside  hello   -       -       -       SECRET  hello   hello
-OAUTHBEARER      loopback hello   SECRET  -       -       SECRET  hello   hello
+OAUTHBEARER      outside  hello   -       -       -       hello   hello   hello
+OAUTHBEARER      loopback hello   SECRET  -       -       hello   hello   hello
 GSS              Azure    hello   -       -       -       hello   hello   hello
-GSS              outside  hello   -       -       -       user    hello   hello
-GSS              loopback hello   user    -       -       user    hello   hello
+GSS              outside  hello   -       -       -       hello   hello   hello
+GSS              loopback hello   user    -       -       hello   hello   hello
 trust            Azure    hello   -       -       -       hello   hello   hello
-trust            outside  hello   -       -       -       user    hello   hello
-trust            loopback hello   user    -       -       user    hello   hello
+trust            outside  hello   -       -       -       hello   hello   hello
+trust            loopback hello   user    -       -       hello   hello   hello
 `)
 }
 
