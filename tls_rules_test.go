@@ -90,7 +90,8 @@ func (a *authority) sign(template *x509.Certificate) tls.Certificate {
 	}
 	template.SerialNumber = big.NewInt(2)
 	template.NotBefore, template.NotAfter = a.certificate.NotBefore, a.certificate.NotAfter
-	template.KeyUsage, template.ExtKeyUsage = x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	template.KeyUsage = x509.KeyUsageDigitalSignature
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, &key.PublicKey, a.key)
 	if err != nil {
 		panic(err)
@@ -345,7 +346,9 @@ func TestTLS_AliasOfAnAzureServerWorksUnderRequire(t *testing.T) {
 			}
 		}
 		// The subject is no name of the server.
-		identity := systemAuthority().sign(&x509.Certificate{Subject: pkix.Name{CommonName: azureName}, DNSNames: []string{foreignName}})
+		identity := systemAuthority().sign(&x509.Certificate{
+			Subject: pkix.Name{CommonName: azureName}, DNSNames: []string{foreignName},
+		})
 		if got := reach(t, dsn, &tlsServer{identity: identity}); got != "hello" {
 			t.Errorf("%s, certificate with the common name %s: %s, want hello", dsn, azureName, got)
 		}
@@ -409,22 +412,32 @@ func TestTLS_ServerNameOfTheCallerIsAnotherAzureName(t *testing.T) {
 					c.TLSConfig.ServerName = test.serverName
 				}
 			})
-			if got := reach(t, dsn, &tlsServer{identity: systemAuthority().issue(test.certificate)}, named); got != test.want {
-				t.Errorf("%s, ServerName %q, certificate for %s: %s, want %s", dsn, test.serverName, test.certificate, got, test.want)
+			s := &tlsServer{identity: systemAuthority().issue(test.certificate)}
+			if got := reach(t, dsn, s, named); got != test.want {
+				t.Errorf("%s, ServerName %q, certificate for %s: %s, want %s",
+					dsn, test.serverName, test.certificate, got, test.want)
 			}
 		}
 	}
 }
 
+const (
+	azureDSN   = "host=" + azureName
+	contosoDSN = "host=" + contosoName
+)
+
 // hostHook is a stdlib.OptionBeforeConnect, which runs after the configuration has been checked.
 type hostHook func(*pgx.ConnConfig)
 
 func (h hostHook) option() entrapg.Option {
-	return entrapg.WithStdlib(stdlib.OptionBeforeConnect(func(_ context.Context, c *pgx.ConnConfig) error { h(c); return nil }))
+	return entrapg.WithStdlib(stdlib.OptionBeforeConnect(func(_ context.Context, c *pgx.ConnConfig) error {
+		h(c)
+		return nil
+	}))
 }
 
 func TestTLS_HookThatUndoesTheRulesGetsNoTokenOut(t *testing.T) {
-	unknown := newAuthority()
+	valid, unknown := systemAuthority(), newAuthority()
 	noTLS := func(c *pgx.ConnConfig) { c.TLSConfig = nil }
 	insecure := func(c *pgx.ConnConfig) { c.TLSConfig = &tls.Config{InsecureSkipVerify: true} }
 	insecureClone := func(c *pgx.ConnConfig) {
@@ -437,32 +450,59 @@ func TestTLS_HookThatUndoesTheRulesGetsNoTokenOut(t *testing.T) {
 		hook      hostHook
 		identity  tls.Certificate
 	}{
-		{"no TLS, Azure", "host=" + azureName, noTLS, systemAuthority().issue(azureName)},
-		{"no TLS, Azure under require", "host=" + azureName + " sslmode=require", noTLS, systemAuthority().issue(azureName)},
-		{"no TLS, elsewhere", "host=" + contosoName, noTLS, systemAuthority().issue(contosoName)},
-		{"no TLS, elsewhere under require", "host=" + contosoName + " sslmode=require", noTLS, systemAuthority().issue(contosoName)},
+		{"no TLS, Azure", azureDSN, noTLS, valid.issue(azureName)},
+		{"no TLS, Azure under require", azureDSN + " sslmode=require", noTLS, valid.issue(azureName)},
+		{"no TLS, elsewhere", contosoDSN, noTLS, valid.issue(contosoName)},
+		{"no TLS, elsewhere under require", contosoDSN + " sslmode=require", noTLS, valid.issue(contosoName)},
 		{"no TLS for a fallback", "host=" + azureName + "," + contosoName, func(c *pgx.ConnConfig) {
 			fallback := *c.Fallbacks[0]
 			fallback.TLSConfig = nil
 			c.Host, c.Fallbacks = azureOther, []*pgconn.FallbackConfig{&fallback}
-		}, systemAuthority().issue(azureName, contosoName)},
-		{"no TLS without disable, loopback", "host=127.0.0.1", noTLS, systemAuthority().issue(contosoName)},
-		{"Azure's host under require", "host=" + contosoName + " sslmode=require", renamed(azureName), unknown.issue(azureName, contosoName)},
-		{"Azure's host under require, dots", "host=" + contosoName + " sslmode=require", renamed(azureName + ".."), unknown.issue(azureName)},
-		{"Azure's host, another's certificate", "host=" + contosoName + " sslmode=require", renamed(azureName), systemAuthority().issue(azureOther)},
-		{"Azure's host, the old host's certificate", "host=" + contosoName + " sslmode=verify-full", renamed(azureName), systemAuthority().issue(contosoName)},
-		{"another host under verify-full", "host=" + contosoName, renamed(foreignName), systemAuthority().issue(contosoName)},
-		{"another host under disable", "host=127.0.0.1 sslmode=disable", renamed(contosoName), systemAuthority().issue(contosoName)},
-		{"InsecureSkipVerify, Azure", "host=" + azureName, insecure, unknown.issue(azureName)},
-		{"InsecureSkipVerify, Azure under require", "host=" + azureName + " sslmode=require", insecureClone, unknown.issue(azureName)},
-		{"InsecureSkipVerify, Azure under verify-ca", "host=" + azureName + " sslmode=verify-ca", insecure, unknown.issue(azureName)},
-		{"InsecureSkipVerify, elsewhere", "host=" + contosoName, insecureClone, unknown.issue(contosoName)},
-		{"InsecureSkipVerify, elsewhere under verify-ca", "host=" + contosoName + " sslmode=verify-ca", insecure, unknown.issue(contosoName)},
-		{"InsecureSkipVerify, elsewhere under require", "host=" + contosoName + " sslmode=require", insecure, unknown.issue(contosoName)},
-		{"a foreign ServerName, Azure", "host=" + azureName, func(c *pgx.ConnConfig) {
+		}, valid.issue(azureName, contosoName)},
+		{"no TLS without disable, loopback", "host=127.0.0.1", noTLS, valid.issue(contosoName)},
+		{
+			"Azure's host under require", contosoDSN + " sslmode=require", renamed(azureName),
+			unknown.issue(azureName, contosoName),
+		},
+		{
+			"Azure's host under require, dots", contosoDSN + " sslmode=require", renamed(azureName + ".."),
+			unknown.issue(azureName),
+		},
+		{
+			"Azure's host, another's certificate", contosoDSN + " sslmode=require", renamed(azureName),
+			valid.issue(azureOther),
+		},
+		{
+			"Azure's host, the old host's certificate", contosoDSN + " sslmode=verify-full", renamed(azureName),
+			valid.issue(contosoName),
+		},
+		{"another host under verify-full", contosoDSN, renamed(foreignName), valid.issue(contosoName)},
+		{
+			"another host under disable", "host=127.0.0.1 sslmode=disable", renamed(contosoName),
+			valid.issue(contosoName),
+		},
+		{"InsecureSkipVerify, Azure", azureDSN, insecure, unknown.issue(azureName)},
+		{
+			"InsecureSkipVerify, Azure under require", azureDSN + " sslmode=require", insecureClone,
+			unknown.issue(azureName),
+		},
+		{
+			"InsecureSkipVerify, Azure under verify-ca", azureDSN + " sslmode=verify-ca", insecure,
+			unknown.issue(azureName),
+		},
+		{"InsecureSkipVerify, elsewhere", contosoDSN, insecureClone, unknown.issue(contosoName)},
+		{
+			"InsecureSkipVerify, elsewhere under verify-ca", contosoDSN + " sslmode=verify-ca", insecure,
+			unknown.issue(contosoName),
+		},
+		{
+			"InsecureSkipVerify, elsewhere under require", contosoDSN + " sslmode=require", insecure,
+			unknown.issue(contosoName),
+		},
+		{"a foreign ServerName, Azure", azureDSN, func(c *pgx.ConnConfig) {
 			c.TLSConfig = c.TLSConfig.Clone()
 			c.TLSConfig.ServerName = foreignName
-		}, systemAuthority().issue(foreignName)},
+		}, valid.issue(foreignName)},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := &tlsServer{identity: test.identity, peer: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 5432}}
@@ -489,14 +529,16 @@ func acquire(t *testing.T, config *pgxpool.Config) error {
 
 func TestTLS_PoolHookThatUndoesTheRulesGetsNoTokenOut(t *testing.T) {
 	unknown := newAuthority()
+	insecure := func(c *pgx.ConnConfig) { c.TLSConfig = &tls.Config{InsecureSkipVerify: true} }
+	renamed := func(c *pgx.ConnConfig) { c.Host = azureName }
 	for name, test := range map[string]struct {
 		dsn  string
 		hook hostHook
 	}{
-		"no TLS":                           {"host=" + azureName, func(c *pgx.ConnConfig) { c.TLSConfig = nil }},
-		"InsecureSkipVerify":               {"host=" + azureName, func(c *pgx.ConnConfig) { c.TLSConfig = &tls.Config{InsecureSkipVerify: true} }},
-		"InsecureSkipVerify under require": {"host=" + contosoName + " sslmode=require", func(c *pgx.ConnConfig) { c.TLSConfig = &tls.Config{InsecureSkipVerify: true} }},
-		"Azure's host under require":       {"host=" + contosoName + " sslmode=require", func(c *pgx.ConnConfig) { c.Host = azureName }},
+		"no TLS":                           {azureDSN, func(c *pgx.ConnConfig) { c.TLSConfig = nil }},
+		"InsecureSkipVerify":               {azureDSN, insecure},
+		"InsecureSkipVerify under require": {contosoDSN + " sslmode=require", insecure},
+		"Azure's host under require":       {contosoDSN + " sslmode=require", renamed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &tlsServer{identity: unknown.issue(azureName, contosoName)}
@@ -680,15 +722,18 @@ func TestTLS_HostThatIsNoNameOrAddressIsAConfigError(t *testing.T) {
 
 func TestTLS_HostThatIsANameOrAddressIsAccepted(t *testing.T) {
 	for _, host := range []string{
-		"db", "db.example.com", "db.example.com.", "DB.Example.COM", "my_db", "_db._tcp.example.com", "1password.example.com", "a-b--c.example.com",
-		"xn--mnchen-3ya.example.com", strings.Repeat("a", 63) + ".example.com", azureName, azureName + ".", strings.ToUpper(azureName), azureWriter,
+		"db", "db.example.com", "db.example.com.", "DB.Example.COM", "my_db", "_db._tcp.example.com",
+		"1password.example.com", "a-b--c.example.com", "xn--mnchen-3ya.example.com",
+		strings.Repeat("a", 63) + ".example.com", azureName, azureName + ".", strings.ToUpper(azureName), azureWriter,
 		"192.0.2.1", "2001:db8::1", "fe80::1%eth0", "::ffff:192.0.2.1",
 	} {
 		if _, err := entrapg.PoolConfig("user=app host=" + quote(host)); err != nil {
 			t.Errorf("%q: %v", host, err)
 		}
 	}
-	for _, host := range []string{"/run/postgresql", "/tmp/a b/münchen", "localhost", "localhost.", "127.0.0.1", "::1"} {
+	for _, host := range []string{
+		"/run/postgresql", "/tmp/a b/münchen", "localhost", "localhost.", "127.0.0.1", "::1",
+	} {
 		if _, err := entrapg.PoolConfig("user=app sslmode=disable host=" + quote(host)); err != nil {
 			t.Errorf("%q: %v", host, err)
 		}
