@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -299,8 +298,8 @@ func TestToken_AzureCLIIsAskedAgainAfterARejection(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, dsn := tcpServer(t)
-			calls := azureCLI(t, fmt.Sprintf(`echo "{\"accessToken\": \"token-$(grep -c called "${0%%/*}/calls")\", \"expires_on\": %d, \"tokenType\": \"Bearer\"}"`,
-				time.Now().Add(time.Hour).Unix()))
+			calls := azureCLI(t, `n=$(grep -c called "${0%/*}/calls")`+"\n"+
+				azAnswer(azcore.AccessToken{Token: `token-'"$n"'`, ExpiresOn: time.Now().Add(time.Hour)}))
 			c := entrapg.NewConnector(dsn+test.dsn, append(test.opts, entrapg.WithLogger(nil))...)
 			defer c.Close()
 			mustConnect(t, c)
@@ -315,7 +314,7 @@ func TestToken_AzureCLIIsAskedAgainAfterARejection(t *testing.T) {
 
 func TestToken_AzidentitysCachesYieldANewTokenAfterRevocation(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
-	service := s.Tenant.NewServicePrincipal("Revoked deployer")
+	service := s.Tenant.NewServicePrincipal("revoked-deployer")
 	identity := s.Tenant.NewUserAssignedIdentity("id-revoked")
 	createRole(t, s, "", service)
 	createRole(t, s, "", identity)
@@ -325,7 +324,8 @@ func TestToken_AzidentitysCachesYieldANewTokenAfterRevocation(t *testing.T) {
 		t.Fatal(err)
 	}
 	managed, err := azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{
-		ClientOptions: azcore.ClientOptions{Transport: s.Tenant.NewHost(identity).Client()}, ID: azidentity.ClientID(identity.ClientID),
+		ClientOptions: azcore.ClientOptions{Transport: s.Tenant.NewHost(identity).Client()},
+		ID:            azidentity.ClientID(identity.ClientID),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -336,7 +336,7 @@ func TestToken_AzidentitysCachesYieldANewTokenAfterRevocation(t *testing.T) {
 		credential azcore.TokenCredential
 	}{{service.Name, secret}, {identity.Name, managed}} {
 		t.Run(fmt.Sprintf("%T", test.credential), func(t *testing.T) {
-			c := entrapg.NewConnector(s.DSN()+"&user="+url.QueryEscape(test.role),
+			c := entrapg.NewConnector(s.DSN()+"&user="+test.role,
 				entrapg.WithCredential(test.credential), entrapg.WithLogger(nil))
 			defer c.Close()
 			before := s.Tenant.RequestsFor(resource)
@@ -449,8 +449,8 @@ func TestToken_OutageEndsWithinFifteenSecondsOfItsEnd(t *testing.T) {
 func TestToken_RetryAfterIsHonored(t *testing.T) {
 	throttled := func(value string) *http.Response {
 		return &http.Response{
-			StatusCode: http.StatusTooManyRequests, Status: "429 Too Many Requests", Header: http.Header{"Retry-After": {value}},
-			Body: io.NopCloser(strings.NewReader("{}")),
+			StatusCode: http.StatusTooManyRequests, Status: "429 Too Many Requests",
+			Header: http.Header{"Retry-After": {value}}, Body: io.NopCloser(strings.NewReader("{}")),
 		}
 	}
 	inAMinute := func() string { return time.Now().Add(time.Minute).UTC().Format(http.TimeFormat) }
@@ -459,7 +459,9 @@ func TestToken_RetryAfterIsHonored(t *testing.T) {
 		"wrapped": func() error {
 			return fmt.Errorf("no token: %w", &azcore.ResponseError{StatusCode: 429, RawResponse: throttled("60")})
 		},
-		"a date":         func() error { return &azcore.ResponseError{StatusCode: 429, RawResponse: throttled(inAMinute())} },
+		"a date": func() error {
+			return &azcore.ResponseError{StatusCode: 429, RawResponse: throttled(inAMinute())}
+		},
 		"of azidentity":  func() error { return &azidentity.AuthenticationFailedError{RawResponse: throttled("60")} },
 		"503 as well":    func() error { return &azcore.ResponseError{StatusCode: 503, RawResponse: throttled("60")} },
 		"under a minute": func() error { return &azcore.ResponseError{StatusCode: 429, RawResponse: throttled("59")} },
@@ -504,7 +506,8 @@ func TestToken_RetryAfterIsHonored(t *testing.T) {
 	}
 }
 
-// A connecting is a handler that opens a connection for each record, as one does that writes to the database.
+// A connecting is a handler that opens a connection for each record, as one
+// that writes to the database does.
 type connecting struct {
 	level slog.Level
 	to    *entrapg.Connector
@@ -553,9 +556,10 @@ func (h *connecting) check(t *testing.T) {
 }
 
 func TestToken_LogHandlerMayConnectThroughTheSameConnector(t *testing.T) {
+	type run func(t *testing.T, c *entrapg.Connector, s *pipeServer, credential *numbered)
 	for name, test := range map[string]struct {
 		level slog.Level
-		run   func(t *testing.T, c *entrapg.Connector, s *pipeServer, credential *numbered)
+		run   run
 	}{
 		"new token": {slog.LevelDebug, func(t *testing.T, c *entrapg.Connector, _ *pipeServer, _ *numbered) {
 			start := time.Now()
@@ -564,12 +568,15 @@ func TestToken_LogHandlerMayConnectThroughTheSameConnector(t *testing.T) {
 				t.Errorf("the connection took %v", waited)
 			}
 		}},
-		"failed refresh in the background": {slog.LevelWarn, func(t *testing.T, c *entrapg.Connector, _ *pipeServer, credential *numbered) {
-			mustConnect(t, c)
-			credential.fail(errEntraDown)
-			time.Sleep(56 * time.Minute)
-			mustConnect(t, c)
-		}},
+		"failed refresh in the background": {
+			slog.LevelWarn,
+			func(t *testing.T, c *entrapg.Connector, _ *pipeServer, credential *numbered) {
+				mustConnect(t, c)
+				credential.fail(errEntraDown)
+				time.Sleep(56 * time.Minute)
+				mustConnect(t, c)
+			},
+		},
 		"refresh in the background": {slog.LevelDebug, func(t *testing.T, c *entrapg.Connector, _ *pipeServer, _ *numbered) {
 			mustConnect(t, c)
 			time.Sleep(56 * time.Minute)
@@ -580,16 +587,20 @@ func TestToken_LogHandlerMayConnectThroughTheSameConnector(t *testing.T) {
 			s.setRefuse(refuseAll("token-1"))
 			mustConnect(t, c)
 		}},
-		"retry after a rejection, with the new token": {slog.LevelDebug, func(t *testing.T, c *entrapg.Connector, s *pipeServer, _ *numbered) {
-			mustConnect(t, c)
-			s.setRefuse(refuseAll("token-1"))
-			mustConnect(t, c)
-		}},
+		"retry after a rejection, with the new token": {
+			slog.LevelDebug,
+			func(t *testing.T, c *entrapg.Connector, s *pipeServer, _ *numbered) {
+				mustConnect(t, c)
+				s.setRefuse(refuseAll("token-1"))
+				mustConnect(t, c)
+			},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				credential, s, handler := &numbered{life: time.Hour}, &pipeServer{}, &connecting{level: test.level}
-				c := entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(credential), entrapg.WithLogger(slog.New(handler)))
+				c := entrapg.NewConnector(bubbleDSN, s.options(),
+					entrapg.WithCredential(credential), entrapg.WithLogger(slog.New(handler)))
 				defer c.Close()
 				handler.to = c
 				test.run(t, c, s, credential)
@@ -717,7 +728,8 @@ func TestToken_ManagementTokenNamesTheSameIdentityOnly(t *testing.T) {
 				return azcore.AccessToken{Token: jwt(claims), ExpiresOn: time.Now().Add(time.Hour)}, nil
 			})
 			s := &pipeServer{}
-			c := entrapg.NewConnector("host=127.0.0.1 sslmode=disable", s.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
+			c := entrapg.NewConnector("host=127.0.0.1 sslmode=disable", s.options(),
+				entrapg.WithCredential(credential), entrapg.WithLogger(nil))
 			defer c.Close()
 			mustConnect(t, c)
 			if user := c.Stats().User; user != test.want {
