@@ -100,7 +100,7 @@ func ExampleWithLogger() {
 	if err := db.PingContext(context.Background()); err != nil {
 		log.Fatal(err)
 	}
-	// Output: level=DEBUG msg="entrapg: new token" credential=entrapgtest.Principal user=""
+	// Output: level=DEBUG msg="entrapg: fetched a token" scope=https://ossrdbms-aad.database.windows.net/.default
 }
 
 func ExamplePoolConfig() {
@@ -163,7 +163,7 @@ func ExampleUsernameError() {
 	if err := db.PingContext(context.Background()); errors.As(err, &username) {
 		fmt.Println(username.Problem)
 	}
-	// Output: the token is no JSON Web Token, so that no user can be derived from it
+	// Output: the token is not a JSON Web Token, so no user can be derived from it
 }
 
 func ExampleLoginError() {
@@ -180,7 +180,7 @@ func ExampleLoginError() {
 	}
 	// Output:
 	// rejected as shop-api
-	// no such role, or none that is mapped to this identity: role names are case-sensitive; create the role with pgaadauth_create_principal, or set user to the name it has
+	// the role does not exist or is not mapped to this identity; create it with pgaadauth_create_principal, or set user to the name of a role that is mapped: names are case-sensitive
 }
 
 func ExampleWithStdlib() {

@@ -364,7 +364,7 @@ func TestTLS_ImpostorOfAnAliasSeesTheHelloOnly(t *testing.T) {
 			if sslmode != "" {
 				dsn += " sslmode=" + sslmode
 			}
-			i := newImpostor(t, attack{tls: "S", names: names, say: askCleartext})
+			i := newImpostor(t, attack{tls: "S", names: names, reply: cleartextRequest})
 			c := entrapg.NewConnector(dsn, entrapg.WithCredential(credential), i.option())
 			if err := connect(t, c); err == nil {
 				t.Errorf("%s, certificate for %q: the impostor was accepted", dsn, names)
@@ -767,9 +767,9 @@ func TestTLS_WithoutEntraSSLModesMeanWhatTheyMeanInPgx(t *testing.T) {
 		{"host=localhost sslmode=disable", &tlsServer{peer: elsewhere}, "in"},
 		{"host=postgres sslmode=disable", &tlsServer{peer: elsewhere}, "in"},
 	} {
-		test.server.setRefuse(func(password string) *pgproto3.ErrorResponse {
+		test.server.setReject(func(password string) *pgproto3.ErrorResponse {
 			if password != "hunter2" {
-				return refuseEverything(password)
+				return rejectEveryLogin(password)
 			}
 			return nil
 		})

@@ -83,7 +83,7 @@ func TestToken_RejectionByOneServerWhileEntraIsDownFailsNobodyElse(t *testing.T)
 		defer b.Close()
 		mustConnect(t, a)
 		credential.fail(errEntraDown)
-		serverA.setRefuse(refuseAll("token-1"))
+		serverA.setReject(rejectTokens("token-1"))
 		var login *entrapg.LoginError
 		if err := connect(t, a); !errors.As(err, &login) || !errors.Is(err, errEntraDown) {
 			t.Fatalf("got %v, want a LoginError and what the credential said", err)
@@ -124,9 +124,9 @@ func TestToken_EveryRejectionIsRetriedWhileOthersLogInWithTheOldToken(t *testing
 
 		lost := 0
 		for range rounds {
-			rejecting.setRefuse(refuseAll(fmt.Sprintf("token-%d", credential.count())))
+			rejecting.setReject(rejectTokens(fmt.Sprintf("token-%d", credential.count())))
 			decide, decided := make(chan struct{}), make(chan struct{})
-			slow.setRefuse(func(string) *pgproto3.ErrorResponse { <-decide; return nil })
+			slow.setReject(func(string) *pgproto3.ErrorResponse { <-decide; return nil })
 			go func() {
 				defer close(decided)
 				if err := connect(t, b); err != nil {
@@ -166,7 +166,7 @@ func TestToken_ManyRejectedUsersCauseFewRequests(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				credential := &numbered{life: time.Hour}
-				accepting, rejecting := &pipeServer{}, &pipeServer{refuse: refuseEverything}
+				accepting, rejecting := &pipeServer{}, &pipeServer{reject: rejectEveryLogin}
 				with, quiet := entrapg.WithCredential(credential), entrapg.WithLogger(nil)
 				good := entrapg.NewConnector(bubbleDSN, accepting.options(), with, quiet)
 				defer good.Close()
@@ -219,7 +219,7 @@ func TestToken_RequestAfterARejectionKeepsNobodyElseWaiting(t *testing.T) {
 		credential.mu.Lock()
 		credential.delay = 20 * time.Second
 		credential.mu.Unlock()
-		serverA.setRefuse(refuseAll("token-1"))
+		serverA.setReject(rejectTokens("token-1"))
 		start := time.Now()
 		var rejected sync.WaitGroup
 		rejected.Go(func() {
@@ -249,7 +249,7 @@ func TestToken_RequestAfterARejectionCarriesAClaimsChallenge(t *testing.T) {
 		c := entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
 		defer c.Close()
 		mustConnect(t, c)
-		s.setRefuse(refuseAll("token-1"))
+		s.setReject(rejectTokens("token-1"))
 		mustConnect(t, c)
 		time.Sleep(56 * time.Minute)
 		mustConnect(t, c) // refreshed ahead
@@ -273,7 +273,7 @@ func TestToken_CredentialThatTakesNoClaimsIsAskedWithoutThem(t *testing.T) {
 		c := entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
 		defer c.Close()
 		mustConnect(t, c)
-		s.setRefuse(refuseAll("token-1"))
+		s.setReject(rejectTokens("token-1"))
 		mustConnect(t, c)
 		if got, want := credential.claims(), []string{"", claimsChallenge, ""}; !slices.Equal(got, want) {
 			t.Errorf("claims of the requests: %q, want %q", got, want)
@@ -303,7 +303,7 @@ func TestToken_AzureCLIIsAskedAgainAfterARejection(t *testing.T) {
 			c := entrapg.NewConnector(dsn+test.dsn, append(test.opts, entrapg.WithLogger(nil))...)
 			defer c.Close()
 			mustConnect(t, c)
-			s.setRefuse(refuseAll("token-1"))
+			s.setReject(rejectTokens("token-1"))
 			mustConnect(t, c)
 			if n := calls(); n != 2 || s.last() != "token-2" {
 				t.Errorf("az was called %d times, and %s logged in, want 2 and token-2", n, s.last())
@@ -584,14 +584,14 @@ func TestToken_LogHandlerMayConnectThroughTheSameConnector(t *testing.T) {
 		}},
 		"retry after a rejection": {slog.LevelWarn, func(t *testing.T, c *entrapg.Connector, s *pipeServer, _ *numbered) {
 			mustConnect(t, c)
-			s.setRefuse(refuseAll("token-1"))
+			s.setReject(rejectTokens("token-1"))
 			mustConnect(t, c)
 		}},
 		"retry after a rejection, with the new token": {
 			slog.LevelDebug,
 			func(t *testing.T, c *entrapg.Connector, s *pipeServer, _ *numbered) {
 				mustConnect(t, c)
-				s.setRefuse(refuseAll("token-1"))
+				s.setReject(rejectTokens("token-1"))
 				mustConnect(t, c)
 			},
 		},
@@ -643,7 +643,7 @@ func TestToken_ConnectWaitsThirtySecondsForTokensInAll(t *testing.T) {
 			return hang(ctx)
 		})
 		inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
-			s.setRefuse(refuseAll("token-1"))
+			s.setReject(rejectTokens("token-1"))
 			measure(t, c)
 		})
 	})
@@ -667,7 +667,7 @@ func TestToken_ConnectWaitsThirtySecondsForTokensInAll(t *testing.T) {
 			defer first.Close()
 			defer second.Close()
 			mustConnect(t, first)
-			s.setRefuse(refuseAll(nameless))
+			s.setReject(rejectTokens(nameless))
 			measure(t, second)
 			if n := len(s.passwords()); n != 2 {
 				t.Errorf("%d logins, want 2: the name was found, and the token rejected", n)

@@ -1,5 +1,5 @@
-// Package claims reads what a token of Entra says, and derives the PostgreSQL user
-// from it.
+// Package claims reads the claims of Entra tokens and derives PostgreSQL users from
+// them.
 package claims
 
 import (
@@ -11,15 +11,15 @@ import (
 	"strings"
 )
 
-// Claims are the payload of a token. They choose a name and nothing else, so
-// nobody has to verify them here: the server does.
+// Claims are the payload of a token. Their signature is not verified: they only
+// choose a name, and the server verifies the token.
 type Claims map[string]any
 
 // Parse reads the payload of a JSON Web Token (RFC 7519).
 func Parse(token string) (Claims, error) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
-		return nil, errors.New("the token is no JSON Web Token")
+		return nil, errors.New("the token is not a JSON Web Token")
 	}
 	payload, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(parts[1], "="))
 	if err != nil {
@@ -27,22 +27,22 @@ func Parse(token string) (Claims, error) {
 	}
 	var c Claims
 	if json.Unmarshal(payload, &c) != nil || c == nil {
-		return nil, errors.New("the token's payload is no JSON object")
+		return nil, errors.New("the token's payload is not a JSON object")
 	}
 	return c, nil
 }
 
-// Text returns a claim that is a string, empty where there is none.
+// Text returns a claim that is a string. It returns "" if there is none.
 func (c Claims) Text(key string) string {
 	s, _ := c[key].(string)
 	return s
 }
 
-// A Name is a PostgreSQL role's, and the claim that tells it. The zero value is
-// no name.
+// A Name is the name of a PostgreSQL role, and the claim that it comes from. The
+// zero value is no name.
 type Name struct{ Role, Claim string }
 
-// first returns the first of some claims that can be a role's name.
+// first returns the first of the claims that can be the name of a role.
 func (c Claims) first(keys ...string) Name {
 	for _, key := range keys {
 		if s := c.Text(key); UsableName(s) == nil {
@@ -52,11 +52,11 @@ func (c Claims) first(keys ...string) Name {
 	return Name{}
 }
 
-// Keys are the names of all claims, sorted.
+// Keys returns the names of all claims, sorted.
 func (c Claims) Keys() []string { return slices.Sorted(maps.Keys(c)) }
 
-// Identity tells identities apart: the object ID, which the server goes by,
-// within its tenant.
+// Identity returns the tenant and the object ID, by which the server maps tokens
+// to roles. It returns "" if the token has no object ID.
 func (c Claims) Identity() string {
 	oid, tid := c.Text("oid"), c.Text("tid")
 	if oid == "" {
@@ -65,14 +65,14 @@ func (c Claims) Identity() string {
 	return tid + "/" + oid
 }
 
-// Kinds of principals, as tokens tell them apart.
+// Kinds of principals.
 const (
 	Person           = "person"
 	ManagedIdentity  = "managed identity"
 	ServicePrincipal = "service principal"
 )
 
-// Kind tells what kind of principal a token is for.
+// Kind returns the kind of principal that a token is for.
 func (c Claims) Kind() string {
 	switch {
 	case c.Text("xms_mirid") != "" || c.Text("xms_idrel") != "" || c.Text("idtyp") == "app" && c.Text("appidacr") == "2" && c.Text("app_displayname") == "":
@@ -84,10 +84,9 @@ func (c Claims) Kind() string {
 	}
 }
 
-// RoleName derives the PostgreSQL role that Azure's documentation has people
-// create for an identity: a managed identity's own name, a person's user
-// principal name, or the name of the resource that a system-assigned identity
-// belongs to.
+// RoleName returns the role that Azure's documentation says to create for an
+// identity: the name of a managed identity, a person's user principal name, or
+// the name of the resource with a system-assigned identity.
 func (c Claims) RoleName() Name {
 	const resource = "xms_mirid"
 	userAssigned, name := resourceName(c.Text(resource))
@@ -106,12 +105,12 @@ func (c Claims) RoleName() Name {
 	}
 }
 
-// ApplicationName is the last resort, for service principals.
+// ApplicationName returns the role of a service principal, if RoleName finds none.
 func (c Claims) ApplicationName() Name { return c.first("app_displayname", "appid") }
 
-// resourceName takes a managed identity's name from the ID of the resource
-// that it belongs to: the last part, but APP/slots/SLOT for a deployment slot
-// of App Service. Tokens spell the fixed parts in any case.
+// resourceName returns the name of the resource with the given ID: the last part,
+// or APP/slots/SLOT for a deployment slot of App Service. Tokens spell the fixed
+// parts in any case.
 func resourceName(id string) (userAssigned bool, name string) {
 	lower := strings.ToLower(id)
 	const providers = "/providers/"
@@ -122,7 +121,7 @@ func resourceName(id string) (userAssigned bool, name string) {
 	parts := strings.Split(id[i+len(providers):], "/")
 	kinds := strings.Split(lower[i+len(providers):], "/")
 	if len(parts) < 3 || len(parts)%2 == 0 {
-		return false, "" // not NAMESPACE/TYPE/NAME, nor with further /TYPE/NAME
+		return false, "" // neither NAMESPACE/TYPE/NAME nor that with more /TYPE/NAME
 	}
 	switch {
 	case len(parts) == 3 && kinds[0] == "microsoft.managedidentity" && kinds[1] == "userassignedidentities":
@@ -134,16 +133,16 @@ func resourceName(id string) (userAssigned bool, name string) {
 	}
 }
 
-// UsableName says why PostgreSQL could have no role of this name. Longer ones
-// it would cut off silently, and so log in as somebody else.
+// UsableName returns an error if PostgreSQL cannot have a role of this name. It
+// truncates longer names silently, which would log in as another role.
 func UsableName(name string) error {
 	switch {
 	case name == "":
 		return errors.New("it is empty")
 	case len(name) > 63:
-		return errors.New("it is longer than 63 bytes, the most that PostgreSQL keeps of a role's name")
+		return errors.New("it is longer than 63 bytes, to which PostgreSQL truncates names")
 	case strings.IndexByte(name, 0) >= 0:
-		return errors.New("it has a NUL byte")
+		return errors.New("it contains a NUL byte")
 	}
 	return nil
 }

@@ -12,12 +12,12 @@ type pause struct {
 	length   time.Duration
 }
 
-// extend records another unsuccessful attempt and pauses for up to d, at random
-// so that processes that failed together do not retry together.
+// extend records another unsuccessful attempt and pauses for three quarters of d
+// to d, at random so that processes that failed together do not retry together.
 func (p *pause) extend(now time.Time, d time.Duration) {
 	p.attempts++
 	if d > 0 {
-		d = d/2 + rand.N(d/2+1)
+		d = d*3/4 + rand.N(d/4+1)
 	}
 	p.set(now, d)
 }

@@ -324,8 +324,8 @@ func TestSource_PausesAfterFailures(t *testing.T) {
 		}
 		for n := 2; n < len(at); n++ {
 			longest := doubled(500*time.Millisecond, n-2, 15*time.Second)
-			if pause := at[n] - at[n-1]; pause < longest/2 || pause > longest+20*time.Millisecond {
-				t.Errorf("pause %d: %v, want %v to %v", n, pause, longest/2, longest)
+			if pause := at[n] - at[n-1]; pause < longest*3/4 || pause > longest+20*time.Millisecond {
+				t.Errorf("pause %d: %v, want %v to %v", n, pause, longest*3/4, longest)
 			}
 		}
 		down = false
