@@ -20,7 +20,7 @@ import (
 
 	"github.com/entrapg/entrapg"
 	"github.com/entrapg/entrapg/entrapgtest"
-	"github.com/entrapg/entrapg/internal/refusal"
+	"github.com/entrapg/entrapg/internal/pgfail"
 )
 
 var demoCommand = &command{
@@ -241,7 +241,7 @@ func (p *pool) Connect(ctx context.Context) (driver.Conn, error) {
 	from := time.Now()
 	conn, err := p.Connector.Connect(ctx)
 	if err != nil {
-		if said := new(pgconn.PgError); errors.As(err, &said) && refusal.IsLogin(said) {
+		if said := new(pgconn.PgError); errors.As(err, &said) && pgfail.IsRejection(said) {
 			p.refused.Add(1)
 		}
 		return nil, err

@@ -12,7 +12,7 @@ import (
 
 	"github.com/entrapg/entrapg"
 	"github.com/entrapg/entrapg/internal/claims"
-	"github.com/entrapg/entrapg/internal/preview"
+	"github.com/entrapg/entrapg/internal/inspect"
 )
 
 var doctorCommand = &command{
@@ -52,9 +52,9 @@ type diagnosis struct {
 	findings []*finding
 
 	// What the steps have found out so far.
-	login     *preview.Login
+	login     *inspect.Login
 	endpoints []*endpoint
-	token     *preview.Token
+	token     *inspect.Token
 	claims    claims.Claims
 	noUser    error
 	conn      *pgx.Conn
@@ -205,7 +205,7 @@ func (f *finding) write(out *terminal) {
 }
 
 func (d *diagnosis) readDSN(_ context.Context, f *finding) *trouble {
-	login, err := preview.Open(d.dsn)
+	login, err := inspect.Open(d.dsn)
 	var config *entrapg.ConfigError
 	switch {
 	case errors.As(err, &config):
@@ -229,7 +229,7 @@ func (d *diagnosis) readDSN(_ context.Context, f *finding) *trouble {
 		credential = "a password, and no Entra"
 	}
 	mode := login.SSLMode
-	if login.Azure && mode != "verify-full" {
+	if login.Azure && (mode == "require" || mode == "verify-ca" && !login.Entra()) {
 		mode += ", which is verify-full for Azure's servers"
 	}
 	f.note("sslmode %s; %s", mode, credential)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/entrapg/entrapg"
 	"github.com/entrapg/entrapg/internal/claims"
+	"github.com/entrapg/entrapg/internal/imds"
 )
 
 func (d *diagnosis) askToken(ctx context.Context, f *finding) *trouble {
@@ -76,11 +77,11 @@ var entraSays = []struct {
 	{"connection refused", "Entra, or the endpoint of managed identities, cannot be reached: check IDENTITY_ENDPOINT, and HTTPS_PROXY where there is a proxy", nil},
 	{"actively refused", "Entra, or the endpoint of managed identities, cannot be reached: check IDENTITY_ENDPOINT, and HTTPS_PROXY where there is a proxy", nil}, // Windows' words
 	{"forcibly closed", "the connection to Entra is cut: check the network, and HTTPS_PROXY where there is a proxy", nil},
-	{"no answer within", "Entra, or the endpoint of managed identities, does not answer from here: check the network, and HTTPS_PROXY where there is a proxy", nil},
 	{"az login", "nobody is logged in on this machine", []string{"az login"}},
 	{"DefaultAzureCredential: failed to acquire a token", "no member of DefaultAzureCredential found an identity here: log in, or, for a service principal, set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET", []string{"az login"}},
 	{"Azure CLI not found", "the Azure CLI is not installed, or not on PATH", []string{"curl -sL https://aka.ms/InstallAzureCLIDeb | sudo bash && az login"}},
-	{"no managed-identity endpoint answered", "this is no Azure host with a managed identity: run it there, or log in here", []string{"az login"}},
+	{imds.NoEndpoint, "this machine has no managed identity; run the program on an Azure host that has one, or log in here", []string{"az login"}},
+	{"no answer within", "Entra, or the endpoint of managed identities, does not answer from here: check the network, and HTTPS_PROXY where there is a proxy", nil},
 	{"missing environment variable", "EnvironmentCredential wants AZURE_TENANT_ID, AZURE_CLIENT_ID, and AZURE_CLIENT_SECRET or a certificate", nil},
 }
 

@@ -223,7 +223,7 @@ func (d *diagnosis) encrypt(ctx context.Context, f *finding) *trouble {
 		}
 		state := conn.ConnectionState()
 		verified := "verified"
-		if e.tls.InsecureSkipVerify && e.tls.VerifyPeerCertificate == nil {
+		if e.tls.InsecureSkipVerify && e.tls.VerifyPeerCertificate == nil && e.tls.VerifyConnection == nil {
 			verified = "not verified, as sslmode=" + d.login.SSLMode + " has it"
 		}
 		leaf := state.PeerCertificates[0]
@@ -297,7 +297,7 @@ func (d *diagnosis) noTLS(e *endpoint, err error, chain []*x509.Certificate) *tr
 	case errors.As(err, &unknown) && len(chain) > 0:
 		last := chain[len(chain)-1]
 		root := cmp.Or(last.Issuer.CommonName, last.Issuer.String())
-		switch given := d.login.Said["sslrootcert"]; {
+		switch given := d.login.Settings.Value("sslrootcert"); {
 		case given != "" && given != "system":
 			t.Means = "the server's certificate leads to the root " + root + ", which is not in " + given + ": name the file that has it, or leave sslrootcert out for the system's roots"
 		case d.login.Azure:

@@ -15,7 +15,9 @@ import (
 
 	"github.com/entrapg/entrapg"
 	"github.com/entrapg/entrapg/internal/claims"
-	"github.com/entrapg/entrapg/internal/refusal"
+	"github.com/entrapg/entrapg/internal/connstring"
+	"github.com/entrapg/entrapg/internal/inspect"
+	"github.com/entrapg/entrapg/internal/pgfail"
 )
 
 func (d *diagnosis) logIn(ctx context.Context, f *finding) *trouble {
@@ -24,22 +26,26 @@ func (d *diagnosis) logIn(ctx context.Context, f *finding) *trouble {
 	defer cancel()
 	conn, err := d.login.Connect(ctx)
 	if err != nil {
-		return d.refused(err)
+		return d.failed(err)
 	}
 	d.conn = conn.(*stdlib.Conn).Conn()
 	f.note("as %s, in %s", d.token.User, milliseconds(time.Since(start)))
 	return nil
 }
 
-// refused explains a login that came to nothing.
-func (d *diagnosis) refused(err error) *trouble {
+// failed explains a login that failed.
+func (d *diagnosis) failed(err error) *trouble {
+	var config *entrapg.ConfigError
+	if errors.As(err, &config) {
+		return &trouble{Said: config.Setting + ": " + config.Problem, Means: "the connection is not safe for a token, so no token was sent"}
+	}
 	var login *entrapg.LoginError
 	if errors.As(err, &login) {
 		err = login.Err // without the hint, which is what it means
 	}
-	said, _ := refusal.Said(err)
+	responses := pgfail.ServerErrors(err)
 	t := &trouble{}
-	for _, e := range said {
+	for _, e := range responses {
 		t.Said = words(e)
 		if e.Severity == "FATAL" {
 			break
@@ -57,10 +63,10 @@ func (d *diagnosis) refused(err error) *trouble {
 	}
 	t.Means = login.Hint
 	if d.login.Entra() {
-		t.Mend = d.mend(refusal.Of(err).Cause, t.Said)
+		t.Mend = d.mend(pgfail.Classify(err).Kind, t.Said)
 	}
-	for _, e := range said {
-		if other, found := otherRefusals[e.Code]; found && t.Means == "" {
+	for _, e := range responses {
+		if other, found := otherFailures[e.Code]; found && t.Means == "" {
 			t.Means, t.Mend = other(d)
 		}
 	}
@@ -79,8 +85,8 @@ func words(e *pgconn.PgError) string {
 	return text
 }
 
-// otherRefusals have nothing to do with Entra.
-var otherRefusals = map[string]func(*diagnosis) (means string, mend []string){
+// otherFailures have nothing to do with Entra.
+var otherFailures = map[string]func(*diagnosis) (means string, mend []string){
 	"3D000": func(d *diagnosis) (string, []string) {
 		return "the login is good, and the server has no such database", []string{"create database " + identifier(d.login.Config.Database) + " owner " + identifier(d.token.User) + ";"}
 	},
@@ -95,17 +101,15 @@ var otherRefusals = map[string]func(*diagnosis) (means string, mend []string){
 	},
 }
 
-// What Azure's messages name.
-var (
-	quotedResource = regexp.MustCompile(`"(https://[^"]+)"`)
-	groupID        = regexp.MustCompile(`(?i)group ID ([\w-]+)`)
-)
+// groupID matches the group that a message of Azure's server names.
+var groupID = regexp.MustCompile(`(?i)group ID ([\w-]+)`)
 
 // asAdministrator goes before SQL that provisions roles.
 const asAdministrator = "-- as an Entra administrator of the server, in the database postgres"
 
-// mend is what to type, with the names of this very login.
-func (d *diagnosis) mend(cause refusal.Cause, said string) []string {
+// mend returns what to type to fix a failed login. The lines contain the names of
+// this login. Of the server's message, they contain at most the ID of a group.
+func (d *diagnosis) mend(kind pgfail.Kind, message string) []string {
 	user, oid := d.token.User, d.claims.Text("oid")
 	server := serverName(d.login.Config.Host)
 	typ := "service"
@@ -113,20 +117,14 @@ func (d *diagnosis) mend(cause refusal.Cause, said string) []string {
 		typ = "user"
 	}
 	label := fmt.Sprintf(`security label for "pgaadauth" on role %s is 'aadauth,oid=%s,type=%s';`, identifier(user), oid, typ)
-	switch cause {
-	case refusal.Expired:
+	switch kind {
+	case pgfail.TokenExpired:
 		return []string{"date -u", "sudo timedatectl set-ntp true"}
-	case refusal.CosmosAudience:
-		return []string{"# in the DSN", "entra_scope=https://token.postgres.cosmos.azure.com/.default"}
-	case refusal.Audience:
-		resource := "https://ossrdbms-aad.database.windows.net"
-		if match := quotedResource.FindStringSubmatch(said); match != nil {
-			resource = match[1]
-		}
-		return []string{"# in the DSN", "entra_scope=" + strings.TrimSuffix(resource, "/") + "/.default"}
-	case refusal.Malformed:
+	case pgfail.WrongAudience, pgfail.CosmosAudience:
+		return d.mendScope()
+	case pgfail.MalformedToken:
 		return []string{"# past a proxy or PgBouncer, if there is one", "port=5432"}
-	case refusal.NoToken:
+	case pgfail.NotAToken:
 		if !d.login.Azure {
 			return []string{"# shows the token's tenant", "entrapg whoami"}
 		}
@@ -134,42 +132,60 @@ func (d *diagnosis) mend(cause refusal.Cause, said string) []string {
 			"# the token's tenant is " + d.claims.Text("tid") + "; the server's is",
 			"az postgres flexible-server show --name " + server + " --resource-group " + resourceGroup(server) + " --query authConfig.tenantId --output tsv",
 		}
-	case refusal.NoObject:
+	case pgfail.NoObjectID:
 		return []string{"entrapg whoami"}
-	case refusal.PersonAsService, refusal.ServiceAsPerson, refusal.OtherPrincipal:
+	case pgfail.UserTokenForService, pgfail.ServiceTokenForUser, pgfail.OtherPrincipal:
 		var lines []string
 		if d.login.Config.User != "" {
 			lines = append(lines, "# in the DSN, to log in as whom the token is for: leave user out")
 		}
 		return append(lines, asAdministrator+", and only if this identity is to have the role: it takes it from whoever has it now", label)
-	case refusal.NotInGroup:
+	case pgfail.NotInGroup:
 		group := "GROUP_ID"
-		if match := groupID.FindStringSubmatch(said); match != nil {
+		if match := groupID.FindStringSubmatch(message); match != nil {
 			group = match[1]
 		}
 		return []string{"az ad group member check --group " + group + " --member-id " + oid, "# and where that says true, for a token that knows it", "az logout && az login"}
-	case refusal.NoRole, refusal.NotMapped:
+	case pgfail.NoRole, pgfail.NotMapped:
 		lines := []string{asAdministrator, "select * from pgaadauth_create_principal(" + literal(user) + ", false, false);"}
 		if d.login.Config.User != "" && oid != "" {
 			lines = append(lines, "-- or, where Entra has nobody of that name, for this token's identity",
 				fmt.Sprintf("select * from pgaadauth_create_principal_with_oid(%s, '%s', '%s', false, false);", literal(user), oid, typ))
 		}
-		if cause == refusal.NotMapped {
+		if kind == pgfail.NotMapped {
 			lines = append(lines, "-- or, where the role exists already", label)
 		}
 		return lines
-	case refusal.Plaintext:
+	case pgfail.NoTLS:
 		return []string{"# in the DSN", "sslmode=verify-full"}
-	case refusal.NotAllowedIn:
+	case pgfail.HostNotAllowed:
 		if !d.login.Azure {
 			return []string{"-- as a superuser; add a line for this user, database and address to that file", "show hba_file;"}
 		}
 		return firewall(server)
-	case refusal.PgBouncer:
+	case pgfail.PgBouncer:
 		return []string{"# in the DSN", "port=5432"}
 	default:
 		return nil
 	}
+}
+
+// mendScope returns what to type if the token is for another service. The scope
+// is that of the host's cloud and never that of the server's message: a server
+// could name a scope whose tokens open something else.
+func (d *diagnosis) mendScope() []string {
+	var hosts []string
+	for _, e := range d.endpoints {
+		hosts = append(hosts, e.host)
+	}
+	dsn := connstring.WithDefault("sslmode=verify-full entra_credential=default", "host", strings.Join(hosts, ","))
+	if cloud, err := inspect.Open(dsn); err == nil {
+		defer cloud.Close()
+		if cloud.Scope != d.login.Scope {
+			return []string{"# in the DSN", "entra_scope=" + cloud.Scope}
+		}
+	}
+	return []string{"# shows the audience of the token", "entrapg whoami"}
 }
 
 func (d *diagnosis) askServer(ctx context.Context, f *finding) *trouble {

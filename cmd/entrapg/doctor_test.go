@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"io"
 	"math/big"
 	"net"
@@ -27,8 +28,9 @@ import (
 	"github.com/entrapg/entrapg"
 	"github.com/entrapg/entrapg/entrapgtest"
 	"github.com/entrapg/entrapg/internal/claims"
-	"github.com/entrapg/entrapg/internal/preview"
-	"github.com/entrapg/entrapg/internal/refusal"
+	"github.com/entrapg/entrapg/internal/imds"
+	"github.com/entrapg/entrapg/internal/inspect"
+	"github.com/entrapg/entrapg/internal/pgfail"
 )
 
 // visit runs the doctor twice, for people and as JSON, checks what holds for every
@@ -104,6 +106,18 @@ func TestDoctor_ReportsEveryStepOfWorkingLogin(t *testing.T) {
 	}
 }
 
+func TestDoctor_ReportsVerificationUnderRequire(t *testing.T) {
+	t.Parallel()
+	s := azureServer(t)
+	_, env := identityWith(t, s, "under-require", true)
+	_, all := visit(t, env, done, s.DSN()+"&sslmode=require")
+	for _, f := range all {
+		if f.Step == "TLS" && !strings.HasPrefix(f.Found[0], "TLS 1.3, verified;") {
+			t.Errorf("got %q", f.Found)
+		}
+	}
+}
+
 func TestDoctor_ReportsWhatCredentialLacks(t *testing.T) {
 	t.Parallel()
 	_, env := identityWith(t, azureServer(t), "not-set-up", true)
@@ -132,19 +146,19 @@ func TestDoctor_ExplainsAzureErrorAndFix(t *testing.T) {
 
 	for _, test := range []struct{ code, message, hint, means, mend string }{
 		{"28000", "The access token has expired. Acquire a new token and try again.", "", "clock", "date -u"},
-		{"28000", `The access token does not have a valid audience claim. Please acquire a new token for the resource "https://ossrdbms-aad.database.usgovcloudapi.net".`, "", "another service or cloud", "entra_scope=https://ossrdbms-aad.database.usgovcloudapi.net/.default"},
-		{"28000", `The access token doesn't have a valid audience claim. Acquire a new token for the resource "https://token.postgres.cosmos.azure.com" and try again`, "", "Cosmos DB", "entra_scope=https://token.postgres.cosmos.azure.com/.default"},
-		{"28000", `The access token does not have a valid audience claim. Please acquire a new token for the resource "%s".`, "", "another service or cloud", "entra_scope=https://ossrdbms-aad.database.windows.net/.default"},
-		{"28000", "The access token has invalid format. Please ensure the token is passed exactly as returned by the authentication endpoint and retry.", "", "altered or cut", "port=5432"},
+		{"28000", `The access token does not have a valid audience claim. Please acquire a new token for the resource "https://ossrdbms-aad.database.usgovcloudapi.net".`, "", "another service or cloud", "entrapg whoami"},
+		{"28000", `The access token doesn't have a valid audience claim. Acquire a new token for the resource "https://token.postgres.cosmos.azure.com" and try again`, "", "Cosmos DB", "entrapg whoami"},
+		{"28000", `The access token does not have a valid audience claim. Please acquire a new token for the resource "%s".`, "", "another service or cloud", "entrapg whoami"},
+		{"28000", "The access token has invalid format. Please ensure the token is passed exactly as returned by the authentication endpoint and retry.", "", "changed or truncated", "port=5432"},
 		{"28000", "An error occurred while validating the access token. Please acquire a new token and retry", "", "tenant", "entrapg whoami"},
-		{"28000", "The access token doesn't have a valid oid claim. Acquire a new token and try again", "", "names no object", "entrapg whoami"},
-		{"28000", "Service Principals cannot generate AAD_AUTH_TOKENTYPE_APP_USER tokens for role[shop-api]", "", "person's token", label},
-		{"28000", `Service Principals cannot generate AAD_AUTH_TOKENTYPE_APP_USER tokens for role "shop-api"`, "", "person's token", label},
-		{"28000", "Azure AD user token for role[shop-api] is neither an AAD_AUTH_TOKENTYPE_APP_USER or an AAD_AUTH_TOKENTYPE_APP_OBO token.", "", "person's role", label},
-		{"28000", `Microsoft Entra user token for role "shop-api" is neither an AAD_AUTH_TOKENTYPE_APP_USER or an AAD_AUTH_TOKENTYPE_APP_OBO token.`, "", "person's role", label},
-		{"28000", "Azure AD access token not valid for role shop-api (does not contain group ID 7d2f0c8e-0000-4000-8000-000000000000)", "Did you specify the correct user name and access token?", "membership newer", "az ad group member check --group 7d2f0c8e-0000-4000-8000-000000000000 --member-id " + app.ObjectID},
+		{"28000", "The access token doesn't have a valid oid claim. Acquire a new token and try again", "", "no object ID", "entrapg whoami"},
+		{"28000", "Service Principals cannot generate AAD_AUTH_TOKENTYPE_APP_USER tokens for role[shop-api]", "", "user's token", label},
+		{"28000", `Service Principals cannot generate AAD_AUTH_TOKENTYPE_APP_USER tokens for role "shop-api"`, "", "user's token", label},
+		{"28000", "Azure AD user token for role[shop-api] is neither an AAD_AUTH_TOKENTYPE_APP_USER or an AAD_AUTH_TOKENTYPE_APP_OBO token.", "", "user's role", label},
+		{"28000", `Microsoft Entra user token for role "shop-api" is neither an AAD_AUTH_TOKENTYPE_APP_USER or an AAD_AUTH_TOKENTYPE_APP_OBO token.`, "", "user's role", label},
+		{"28000", "Azure AD access token not valid for role shop-api (does not contain group ID 7d2f0c8e-0000-4000-8000-000000000000)", "Did you specify the correct user name and access token?", "membership is newer", "az ad group member check --group 7d2f0c8e-0000-4000-8000-000000000000 --member-id " + app.ObjectID},
 		{"28P01", `password authentication failed for user "shop-api"`, "", "case-sensitive", "select * from pgaadauth_create_principal('shop-api', false, false);"},
-		{"28000", `no pg_hba.conf entry for host "203.0.113.7", user "shop-api", database "postgres", no encryption`, "", "wants TLS", "sslmode=verify-full"},
+		{"28000", `no pg_hba.conf entry for host "203.0.113.7", user "shop-api", database "postgres", no encryption`, "", "requires TLS", "sslmode=verify-full"},
 		{"28000", `no pg_hba.conf entry for host "203.0.113.7", user "shop-api", database "postgres", SSL encryption`, "", "firewall", "show hba_file;"},
 		{"08P01", "client sent partial pkt in startup phase", "", "PgBouncer", "port=5432"},
 		{"08P01", "password authentication failed", "", "PgBouncer", "port=5432"},
@@ -188,7 +202,7 @@ func TestDoctor_FindsFaultInDSNCredentialAndRole(t *testing.T) {
 		said, means string
 		mend        string
 	}{
-		"sslmode=prefer":              {env, []string{s.DSN() + "&sslmode=prefer"}, "DSN", "sslmode: sslmode=prefer can fall back", "", ""},
+		"sslmode=prefer":              {env, []string{s.DSN() + "&sslmode=prefer"}, "DSN", "sslmode: prefer can fall back", "", ""},
 		"a password":                  {env, []string{"postgres://bob:hunter2@h/d"}, "DSN", "password", "", ""},
 		"a CA file that is not there": {env, []string{"host=h sslrootcert=/nowhere/ca.pem"}, "DSN", "/nowhere/ca.pem", "", ""},
 		"no identity":                 {[]string{"DATABASE_URL=" + s.DSN(), "AZURE_TOKEN_CREDENTIALS=EnvironmentCredential"}, nil, "credential", "missing environment variable AZURE_TENANT_ID", "found an identity", "az login"},
@@ -198,10 +212,10 @@ func TestDoctor_FindsFaultInDSNCredentialAndRole(t *testing.T) {
 		"another tenant":              {linux(with(service.Environ(), "AZURE_TENANT_ID=99999999-2222-3333-4444-555555555555")...), nil, "credential", "AADSTS90002", "no such tenant", "az account show --query tenantId --output tsv"},
 		"Entra's certificate":         {with(service.Environ(), "SSL_CERT_FILE=/nowhere", "DATABASE_URL="+s.DSN(), "AZURE_TOKEN_CREDENTIALS=EnvironmentCredential"), nil, "credential", "certificate", "proxy", "apt-get update && apt-get install -y ca-certificates"},
 		"a token that names nobody":   {linux(nobody.Environ()...), nil, "user", "no PostgreSQL user", "set it in the DSN", "user=ROLE"},
-		"no role":                     {stranger, nil, "login", "requested scram-sha-256", "no Entra principal is mapped", "select * from pgaadauth_create_principal('no-role', false, false);"},
+		"no role":                     {stranger, nil, "login", "requested scram-sha-256", "not mapped to Entra", "select * from pgaadauth_create_principal('no-role', false, false);"},
 		"somebody else's role":        {with(stranger, "PGUSER=it's me"), nil, "login", "password authentication failed", "mapped to this identity", "select * from pgaadauth_create_principal('it''s me', false, false);"},
 		"no database":                 {env, []string{strings.Replace(s.DSN(), "/postgres?", "/shop?", 1)}, "login", `database "shop" does not exist`, "no such database", `create database "shop" owner "it's me";`},
-		"a wrong password":            {nil, []string{s.DSN() + "&entra_credential=none&user=postgres&password=wrong"}, "login", "password authentication failed", "own password", ""},
+		"a wrong password":            {nil, []string{s.DSN() + "&entra_credential=none&user=postgres&password=wrong"}, "login", "password authentication failed", "check the password", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			needsCAVariable(t, test.env)
@@ -403,16 +417,16 @@ func TestDoctor_ReportsStageWhereLoginEnds(t *testing.T) {
 
 // No test reaches Azure: what is said about its servers is checked by itself.
 func TestDoctor_PutsServerNameInAzureCommands(t *testing.T) {
-	login, err := preview.Open("postgres://shop.postgres.database.azure.com/shop")
+	login, err := inspect.Open("postgres://shop.postgres.database.azure.com/shop")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer login.Close()
-	d := &diagnosis{login: login, endpoints: endpointsOf(login.Config), token: &preview.Token{User: "shop-api"}, claims: claims.Claims{"oid": "1", "tid": "2", "idtyp": "app"}}
+	d := &diagnosis{login: login, endpoints: endpointsOf(login.Config), token: &inspect.Token{User: "shop-api"}, claims: claims.Claims{"oid": "1", "tid": "2", "idtyp": "app"}}
 	e := d.endpoints[0]
-	said := func(message string) error {
-		refused := &pgconn.PgError{Severity: "FATAL", Code: "28000", Message: message}
-		return &entrapg.LoginError{Err: refused, Hint: refusal.Of(refused).Hint}
+	rejected := func(message string) error {
+		err := &pgconn.PgError{Severity: "FATAL", Code: "28000", Message: message}
+		return &entrapg.LoginError{Err: err, Hint: pgfail.Classify(err).Hint}
 	}
 	const group = `--resource-group "$(az postgres flexible-server list --query "[?name=='shop'].resourceGroup" --output tsv)"`
 	for name, test := range map[string]struct {
@@ -423,13 +437,57 @@ func TestDoctor_PutsServerNameInAzureCommands(t *testing.T) {
 		"no answer":         {d.unreachable(e, context.DeadlineExceeded), "firewall lets this machine's address not in", "az postgres flexible-server firewall-rule create --name shop " + group + " --rule-name doctor --start-ip-address MY_ADDRESS --end-ip-address MY_ADDRESS"},
 		"refused":           {d.unreachable(e, errRefused), "5432", "az postgres flexible-server start --name shop " + group},
 		"a slim container":  {d.noTLS(e, x509.UnknownAuthorityError{}, []*x509.Certificate{{Issuer: pkix.Name{CommonName: "DigiCert Global Root G2"}}}), "DigiCert Global Root G2 is missing on this machine", "apk add ca-certificates"},
-		"another tenant":    {d.refused(said("An error occurred while validating the access token. Please acquire a new token and retry")), "tenant", "az postgres flexible-server show --name shop " + group + " --query authConfig.tenantId --output tsv"},
-		"not from here":     {d.refused(said(`no pg_hba.conf entry for host "203.0.113.7", user "shop-api", database "shop", SSL encryption`)), "firewall", "az postgres flexible-server firewall-rule create --name shop " + group + " --rule-name doctor --start-ip-address MY_ADDRESS --end-ip-address MY_ADDRESS"},
+		"another tenant":    {d.failed(rejected("An error occurred while validating the access token. Please acquire a new token and retry")), "tenant", "az postgres flexible-server show --name shop " + group + " --query authConfig.tenantId --output tsv"},
+		"not from here":     {d.failed(rejected(`no pg_hba.conf entry for host "203.0.113.7", user "shop-api", database "shop", SSL encryption`)), "firewall", "az postgres flexible-server firewall-rule create --name shop " + group + " --rule-name doctor --start-ip-address MY_ADDRESS --end-ip-address MY_ADDRESS"},
 		"a private address": {&trouble{Means: describe([]string{"10.1.0.4"}, true)}, "a private endpoint or a virtual network", ""},
 		"a public address":  {&trouble{Means: describe([]string{"20.61.0.9"}, true)}, "public", ""},
 	} {
 		if !strings.Contains(test.trouble.Means, test.means) || test.mend != "" && !slices.Contains(test.trouble.Mend, test.mend) {
 			t.Errorf("%s: got %+v\nwant %q and %q", name, *test.trouble, test.means, test.mend)
+		}
+	}
+}
+
+func TestDoctor_ScopeComesFromHostAndNotFromServer(t *testing.T) {
+	const (
+		public     = "https://ossrdbms-aad.database.windows.net/.default"
+		government = "https://ossrdbms-aad.database.usgovcloudapi.net/.default"
+		cosmos     = "https://token.postgres.cosmos.azure.com/.default"
+	)
+	for _, test := range []struct{ dsn, named, mend string }{
+		{"host=shop.postgres.database.azure.com entra_scope=" + government, "https://vault.azure.net", "entra_scope=" + public},
+		{"host=shop.postgres.database.usgovcloudapi.net entra_scope=" + public, "https://ossrdbms-aad.database.windows.net", "entra_scope=" + government},
+		{"host=127.0.0.1,c.shop.postgres.cosmos.azure.com entra_scope=" + public, "https://token.postgres.cosmos.azure.com", "entra_scope=" + cosmos},
+		{"host=shop.postgres.database.azure.com", "https://token.postgres.cosmos.azure.com", "entrapg whoami"},
+		{"host=db.corner.example", "https://vault.azure.net", "entrapg whoami"},
+	} {
+		login, err := inspect.Open(test.dsn + " user=shop-api")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer login.Close()
+		d := &diagnosis{login: login, endpoints: endpointsOf(login.Config), token: &inspect.Token{User: "shop-api"}}
+		err = &pgconn.PgError{Code: "28000", Message: `The access token does not have a valid audience claim. Please acquire a new token for the resource "` + test.named + `".`}
+		if got := d.failed(&entrapg.LoginError{Err: err}).Mend; len(got) != 2 || got[1] != test.mend {
+			t.Errorf("%s: got %q, want %q", test.dsn, got, test.mend)
+		}
+	}
+}
+
+func TestDoctor_ReportsConnectionThatIsUnsafeForToken(t *testing.T) {
+	d := &diagnosis{}
+	got := d.failed(&entrapg.ConfigError{Setting: "host", Problem: "the host resolved to 192.0.2.1:5432"})
+	if got.Said != "host: the host resolved to 192.0.2.1:5432" || !strings.Contains(got.Means, "no token was sent") {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestDoctor_ExplainsMissingManagedIdentityEndpoint(t *testing.T) {
+	d := &diagnosis{login: &inspect.Login{}}
+	for _, text := range []string{imds.NoEndpoint, "no answer within 30s: context deadline exceeded; " + imds.NoEndpoint} {
+		got := d.noToken(&entrapg.TokenError{Err: errors.New(text)})
+		if !strings.Contains(got.Means, "no managed identity") || !slices.Equal(got.Mend, []string{"az login"}) {
+			t.Errorf("%s: got %+v", text, got)
 		}
 	}
 }

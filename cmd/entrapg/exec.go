@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/entrapg/entrapg/internal/preview"
+	"github.com/entrapg/entrapg/internal/inspect"
 )
 
 var execCommand = &command{
@@ -72,7 +72,7 @@ var variables = map[string]string{
 
 // libpq says in variables of libpq what a login is. An empty one is to be unset:
 // it would lead elsewhere.
-func libpq(login *preview.Login, token *preview.Token) map[string]string {
+func libpq(login *inspect.Login, token *inspect.Token) map[string]string {
 	config := login.Config
 	env := map[string]string{
 		"PGUSER": token.User, "PGPASSWORD": token.Value, "PGDATABASE": config.Database,
@@ -81,7 +81,7 @@ func libpq(login *preview.Login, token *preview.Token) map[string]string {
 		"PGGSSENCMODE": "disable",
 	}
 	for key, name := range variables {
-		if value := login.Said[key]; value != "" {
+		if value := login.Settings.Value(key); value != "" {
 			env[name] = value
 		}
 	}
@@ -100,13 +100,15 @@ func libpq(login *preview.Login, token *preview.Token) map[string]string {
 	return env
 }
 
-// tlsFor returns libpq's sslmode and sslrootcert for what package entrapg would do.
-func tlsFor(login *preview.Login) (mode, root string) {
-	mode, root = login.SSLMode, login.Said["sslrootcert"]
-	if login.Azure {
+// tlsFor returns libpq's sslmode and sslrootcert that verify the server at least
+// as package entrapg does. libpq has no mode that accepts the host's name or an
+// Azure name, so verify-full replaces the modes that do.
+func tlsFor(login *inspect.Login) (mode, root string) {
+	mode, root = login.SSLMode, login.Settings.Value("sslrootcert")
+	tls := login.Config.TLSConfig
+	if login.Azure || login.Entra() && tls != nil && tls.RootCAs == nil {
 		mode = "verify-full"
 	}
-	tls := login.Config.TLSConfig
 	switch {
 	case tls == nil:
 		return mode, ""

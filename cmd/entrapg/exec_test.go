@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/entrapg/entrapg/internal/preview"
+	"github.com/entrapg/entrapg/internal/inspect"
 )
 
 func TestExec_SetsLibpqVariablesFromDSN(t *testing.T) {
@@ -34,8 +34,10 @@ func TestExec_SetsLibpqVariablesFromDSN(t *testing.T) {
 	for _, test := range []struct{ dsn, want string }{
 		{"postgres://shop.postgres.database.azure.com/shop", "PGHOST=shop.postgres.database.azure.com PGPORT=5432 PGDATABASE=shop PGUSER=derived PGSSLMODE=verify-full PGSSLROOTCERT=" + bundle},
 		{"postgres://shop.postgres.database.azure.com/shop?sslmode=require", "PGSSLMODE=verify-full PGSSLROOTCERT=" + bundle},
-		{"host=h user=bob port=6543 sslmode=require", "PGHOST=h PGPORT=6543 PGUSER=bob PGSSLMODE=require PGSSLROOTCERT="},
-		{"host=h sslmode=verify-ca", "PGSSLMODE=verify-ca PGSSLROOTCERT=" + bundle},
+		{"host=h user=bob port=6543 sslmode=require", "PGHOST=h PGPORT=6543 PGUSER=bob PGSSLMODE=verify-full PGSSLROOTCERT=" + bundle},
+		{"host=h sslmode=verify-ca", "PGSSLMODE=verify-full PGSSLROOTCERT=" + bundle},
+		{"host=h sslmode=require sslrootcert=" + ca, "PGSSLMODE=require PGSSLROOTCERT=" + ca},
+		{"host=h sslmode=require user=bob password=local entra_credential=none", "PGSSLMODE=require PGSSLROOTCERT="},
 		{"host=h sslmode=verify-full sslrootcert=" + ca, "PGSSLMODE=verify-full PGSSLROOTCERT=" + ca},
 		{"host=h sslrootcert=system", "PGSSLMODE=verify-full PGSSLROOTCERT=system"},
 		{"postgres://127.0.0.1/d?sslmode=disable", "PGSSLMODE=disable PGSSLROOTCERT="},
@@ -45,7 +47,7 @@ func TestExec_SetsLibpqVariablesFromDSN(t *testing.T) {
 		{"host=h", "PGPASSFILE= PGHOSTADDR= PGGSSENCMODE=disable PGPASSWORD=secret"},
 		{"postgres://bob:local@127.0.0.1/d?sslmode=disable&entra_credential=none&pool_max_conns=3", "PGUSER=derived PGSSLMODE=disable PGOPTIONS="},
 	} {
-		login, err := preview.Open(test.dsn)
+		login, err := inspect.Open(test.dsn)
 		if err != nil {
 			t.Errorf("%s: %v", test.dsn, err)
 			continue
@@ -54,7 +56,7 @@ func TestExec_SetsLibpqVariablesFromDSN(t *testing.T) {
 		if user == "" || !login.Entra() {
 			user = "derived"
 		}
-		env := libpq(login, &preview.Token{Value: "secret", User: user})
+		env := libpq(login, &inspect.Token{Value: "secret", User: user})
 		text := strings.Join(environ(nil, env), "\n") + "\n"
 		login.Close()
 		for _, want := range strings.Split(strings.ReplaceAll(test.want, " PG", "\nPG"), "\n") {

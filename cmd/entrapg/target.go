@@ -8,7 +8,7 @@ import (
 	"os"
 	"strings"
 
-	"github.com/entrapg/entrapg/internal/preview"
+	"github.com/entrapg/entrapg/internal/inspect"
 )
 
 // A target is where the user of the command says to log in.
@@ -52,7 +52,7 @@ const errNoDSN = wrongUse("no DSN: give it as argument or by --dsn, or set DATAB
 
 // open finds the DSN and reads it. Anywhere is the host where none is given, for
 // what can do without one; empty means that one has to be.
-func (t *target) open(args []string, anywhere string) (*preview.Login, error) {
+func (t *target) open(args []string, anywhere string) (*inspect.Login, error) {
 	dsn, err := t.find(args)
 	if errors.Is(err, errNoDSN) && anywhere != "" {
 		dsn, err = "host="+anywhere, nil
@@ -60,7 +60,7 @@ func (t *target) open(args []string, anywhere string) (*preview.Login, error) {
 	if err != nil {
 		return nil, err
 	}
-	return preview.Open(dsn)
+	return inspect.Open(dsn)
 }
 
 func isDSN(arg string) bool { return strings.Contains(arg, "://") || strings.Contains(arg, "=") }

@@ -9,7 +9,7 @@ import (
 
 	"github.com/entrapg/entrapg"
 	"github.com/entrapg/entrapg/internal/claims"
-	"github.com/entrapg/entrapg/internal/preview"
+	"github.com/entrapg/entrapg/internal/inspect"
 )
 
 var whoamiCommand = &command{
@@ -75,7 +75,7 @@ var shown = []struct{ key, label string }{
 	{"xms_mirid", "resource"},
 }
 
-func identify(login *preview.Login, token *preview.Token, tried *attempts, now time.Time) *identity {
+func identify(login *inspect.Login, token *inspect.Token, tried *attempts, now time.Time) *identity {
 	who := &identity{
 		Kind: "unknown: the token is no JSON Web Token", User: token.User, Rule: rule(login, token), Credential: tried.name(login.Credential),
 		Scope: login.Scope, Expires: token.Expires.UTC().Truncate(time.Second), Left: int(token.Expires.Sub(now).Seconds()), Size: len(token.Value),
@@ -104,7 +104,7 @@ func identify(login *preview.Login, token *preview.Token, tried *attempts, now t
 }
 
 // rule says where the user comes from.
-func rule(login *preview.Login, token *preview.Token) string {
+func rule(login *inspect.Login, token *inspect.Token) string {
 	switch {
 	case token.Claim != "":
 		return "the claim " + token.Claim
