@@ -476,7 +476,6 @@ func TestTLS_HookThatUndoesTheRulesGetsNoTokenOut(t *testing.T) {
 			"Azure's host, the old host's certificate", contosoDSN + " sslmode=verify-full", renamed(azureName),
 			valid.issue(contosoName),
 		},
-		{"another host under verify-full", contosoDSN, renamed(foreignName), valid.issue(contosoName)},
 		{
 			"another host under disable", "host=127.0.0.1 sslmode=disable", renamed(contosoName),
 			valid.issue(contosoName),
