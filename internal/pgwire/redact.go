@@ -36,8 +36,8 @@ func Redact(b []byte, secret string) []byte {
 		if i < kept {
 			continue
 		}
-		start, end := longestRun(b, i, secret)
-		if end-start < piece {
+		start, end := findRun(b, i, secret)
+		if start == end {
 			continue
 		}
 		cleaned = append(append(cleaned, b[kept:max(start, kept)]...), redacted...)
@@ -49,25 +49,25 @@ func Redact(b []byte, secret string) []byte {
 	return append(cleaned, b[kept:]...)
 }
 
-// longestRun returns the longest part of b that contains the block at i and
-// occurs in secret.
-func longestRun(b []byte, i int, secret string) (start, end int) {
+// findRun returns a part of b that contains the block at i, occurs in secret and
+// is at least as long as a piece. It returns 0, 0 if there is none.
+func findRun(b []byte, i int, secret string) (start, end int) {
 	pattern := string(b[i : i+block])
 	for from := 0; ; {
 		at := strings.Index(secret[from:], pattern)
 		if at < 0 {
-			return start, end
+			return 0, 0
 		}
 		at += from
 		left, right := 0, block
-		for left < i && left < at && b[i-left-1] == secret[at-left-1] {
+		for left < min(i, at) && b[i-left-1] == secret[at-left-1] {
 			left++
 		}
-		for i+right < len(b) && at+right < len(secret) && b[i+right] == secret[at+right] {
+		for right < min(len(b)-i, len(secret)-at) && b[i+right] == secret[at+right] {
 			right++
 		}
-		if left+right > end-start {
-			start, end = i-left, i+right
+		if left+right >= piece {
+			return i - left, i + right
 		}
 		from = at + 1
 	}

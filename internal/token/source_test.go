@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -134,10 +135,10 @@ func TestSource_ClockSetBackExtendsNoPause(t *testing.T) {
 }
 
 // hung is a credential whose first call ignores its context until release.
-func hung(release chan struct{}, first azcore.AccessToken) (*Source, *int) {
-	calls := new(int)
+func hung(release chan struct{}, first azcore.AccessToken) (*Source, *atomic.Int64) {
+	calls := new(atomic.Int64)
 	return sourceOf(func(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
-		if *calls++; *calls == 1 {
+		if calls.Add(1) == 1 {
 			<-release
 			return first, nil
 		}
@@ -154,8 +155,8 @@ func TestSource_CachesTokenOfCallThatTimedOut(t *testing.T) {
 		}
 		close(release)
 		synctest.Wait()
-		if got := mustGet(t, s, 1); got.Secret() != "late" || *calls != 1 {
-			t.Errorf("token %q after %d calls, want the late one", got.Secret(), *calls)
+		if got := mustGet(t, s, 1); got.Secret() != "late" || calls.Load() != 1 {
+			t.Errorf("token %q after %d calls, want the late one", got.Secret(), calls.Load())
 		}
 	})
 }
