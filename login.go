@@ -107,15 +107,15 @@ func (l *login) buildFrontend(r io.Reader, w io.Writer) *pgproto3.Frontend {
 	if l.accepted.Load() {
 		return l.next.BuildFrontend(r, w)
 	}
-	x := &pgwire.Exchange{Reader: r, Writer: w, Ended: l.ended}
+	x := &pgwire.Exchange{Reader: r, Writer: w, Observer: l}
 	if l.token != nil {
 		x.Token = l.token.Secret
 	}
 	return l.next.BuildFrontend(x, x)
 }
 
-// ended records the outcome of one connection's exchange.
-func (l *login) ended(x *pgwire.Exchange) {
+// ExchangeEnded records the outcome of one connection's exchange.
+func (l *login) ExchangeEnded(x *pgwire.Exchange) {
 	if l.password != nil {
 		l.attempt.Password = ""
 	}
