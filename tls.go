@@ -339,14 +339,17 @@ func isSocket(host string) bool {
 }
 
 // isLocalPeer reports whether a peer's address is on this machine. An address
-// that is not of an IP network is that of a Unix socket, or of a dialer of the
-// program's own, such as a pipe.
+// without an IP address is that of a Unix socket, or of a dialer of the program's
+// own, such as a pipe.
 func isLocalPeer(addr net.Addr) bool {
-	if strings.HasPrefix(addr.Network(), "tcp") {
-		peer, err := netip.ParseAddrPort(addr.String())
-		return err == nil && peer.Addr().Unmap().IsLoopback()
+	if addr == nil {
+		return false
 	}
-	return true
+	peer, err := netip.ParseAddrPort(addr.String())
+	if err != nil {
+		return !strings.HasPrefix(addr.Network(), "tcp")
+	}
+	return peer.Addr().Unmap().IsLoopback()
 }
 
 // boundedLookup returns a LookupFunc that takes at most timeout. pgx bounds what
