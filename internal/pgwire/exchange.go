@@ -121,20 +121,19 @@ func (x *Exchange) next() error {
 
 // clean removes the token from a message's body.
 func (x *Exchange) clean(kind byte, body []byte) {
-	if x.Token == nil {
+	if x.Token == nil || len(body) == 0 {
 		return
 	}
-	cleaned := body
+	var cleaned []byte
 	if kind == typeAuthentication && x.Sent && authCode(body) == authSASLContinue {
 		cleaned = append(body[:4:4], cleanStatus(body[4:], x.Token())...)
-	} else {
-		cleaned = Redact(body, x.Token())
+	} else if cleaned = Redact(body, x.Token()); &cleaned[0] == &body[0] {
+		return
 	}
-	if len(cleaned) != len(body) || len(body) > 0 && &cleaned[0] != &body[0] {
-		head := x.message[:len(x.message)-len(body)]
-		binary.BigEndian.PutUint32(head[1:], uint32(4+len(cleaned)))
-		x.message = append(head[:len(head):len(head)], cleaned...)
-	}
+	head := x.message[:len(x.message)-len(body)]
+	binary.BigEndian.PutUint32(head[1:], uint32(4+len(cleaned)))
+	x.message = append(head[:len(head):len(head)], cleaned...)
+	clear(body)
 }
 
 // judge tells what a message means for the exchange.
