@@ -16,7 +16,8 @@ import (
 // kilobyte. pgx itself would read forever, allocate a gigabyte if a message's
 // length says so, and answer every authentication request.
 const (
-	maxLoginBytes   = 1 << 20
+	maxLoginBytes   = 1 << 18
+	maxTextBytes    = 1 << 14 // of one error or notice
 	maxAuthRequests = 8
 )
 
@@ -24,6 +25,7 @@ const (
 const (
 	typeAuthentication = 'R'
 	typeErrorResponse  = 'E'
+	typeNoticeResponse = 'N'
 	typeReadyForQuery  = 'Z'
 
 	authSASLContinue = 11
@@ -52,6 +54,8 @@ type Exchange struct {
 	Token func() string
 	// Observer is told once, when the outcome is known. It may be nil.
 	Observer Observer
+	// Err, if not nil, ends the exchange before anything is sent.
+	Err error
 
 	// Outcome and Sent, which reports that the token was sent, may be read by the
 	// Observer and afterwards.
@@ -68,6 +72,9 @@ type Exchange struct {
 // Read returns at most one message at a time. It never reads past the end of a
 // message.
 func (x *Exchange) Read(b []byte) (int, error) {
+	if x.Err != nil {
+		return 0, x.Err
+	}
 	if len(x.unread) == 0 {
 		if x.Outcome == Accepted {
 			return x.Reader.Read(b)
@@ -95,9 +102,14 @@ func (x *Exchange) next() error {
 	if x.received += int(min(1+length, maxLoginBytes+1)); x.received > maxLoginBytes {
 		return fmt.Errorf("the server sent more than %d bytes before it accepted the login", maxLoginBytes)
 	}
-	if kind == typeAuthentication {
+	switch kind {
+	case typeAuthentication:
 		if x.authRequests++; x.authRequests > maxAuthRequests {
 			return fmt.Errorf("the server requested authentication more than %d times", maxAuthRequests)
+		}
+	case typeErrorResponse, typeNoticeResponse:
+		if length > maxTextBytes {
+			return fmt.Errorf("the server sent an error or notice of more than %d bytes before it accepted the login", maxTextBytes)
 		}
 	}
 	// Allocate as bytes arrive, not as many as the length announces.
@@ -163,7 +175,10 @@ func (x *Exchange) end(o Outcome) {
 // Write puts the token in place of pgx's empty password or bearer token, which
 // pgx sends only if the server asked for it by a method that is allowed.
 func (x *Exchange) Write(b []byte) (int, error) {
-	if x.Token == nil {
+	switch {
+	case x.Err != nil:
+		return 0, x.Err
+	case x.Token == nil:
 		return x.Writer.Write(b)
 	}
 	var message []byte
@@ -176,6 +191,9 @@ func (x *Exchange) Write(b []byte) (int, error) {
 		message = encode(bearer(token))
 	default:
 		return x.Writer.Write(b)
+	}
+	if x.Sent {
+		return 0, errors.New("the server requested the token more than once")
 	}
 	x.Sent = true
 	n, err := x.Writer.Write(message)
