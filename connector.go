@@ -53,7 +53,24 @@ type loginKey struct{ servers, user string }
 // Connectors that are given the same credential by [WithCredential] share its
 // tokens. Without that option, each connector creates its own credential.
 func NewConnector(dsn string, opts ...Option) *Connector {
-	return newConnector(&defaultDriver.identities, dsn, opts, false, parseConfig)
+	return newConnector(&defaultDriver.identities, opts, false, func() (*config, error) { return parseDSN(dsn, parseConfig) })
+}
+
+// NewConnectorWithConfig is like [NewConnector] for a configuration that the
+// program has parsed already with [pgx.ParseConfig], and possibly changed. It is
+// copied. Tracers, hooks and other fields are used as they are, and the rest
+// is made as safe as with a DSN:
+//
+//   - User is used only if the DSN, a service file or PGUSER sets it, or if the
+//     program has changed it. Otherwise it is derived from the token.
+//   - Password is dropped. A password in the DSN is an error.
+//   - Fallbacks to plaintext that pgx adds by default are removed, and servers are
+//     verified as with verify-full unless sslmode is set.
+//   - The entra_ keys of the DSN have their meaning and are not sent.
+//
+// With entra_credential=none, Password is used.
+func NewConnectorWithConfig(config *pgx.ConnConfig, opts ...Option) *Connector {
+	return newConnector(&defaultDriver.identities, opts, false, adopt(config, rejectPoolSettings))
 }
 
 // parseConfig parses a DSN for database/sql.
@@ -62,22 +79,27 @@ func parseConfig(dsn string) (*pgx.ConnConfig, error) {
 	if err != nil {
 		return nil, err
 	}
+	return config, rejectPoolSettings(config)
+}
+
+// rejectPoolSettings returns an error for settings that only pgxpool reads.
+func rejectPoolSettings(config *pgx.ConnConfig) error {
 	for key := range config.RuntimeParams {
 		if strings.HasPrefix(key, "pool_") {
-			return nil, &ConfigError{Setting: key, Problem: "a setting of pgxpool; use PoolConfig, or the methods of sql.DB"}
+			return &ConfigError{Setting: key, Problem: "a setting of pgxpool; use PoolConfig, or the methods of sql.DB"}
 		}
 	}
-	return config, nil
+	return nil
 }
 
 // newConnector returns a connector of identities in a registry. A connector that
 // is dropped without being closed releases its identity too.
-func newConnector(identities *registry, dsn string, opts []Option, shared bool, parse func(string) (*pgx.ConnConfig, error)) *Connector {
+func newConnector(identities *registry, opts []Option, shared bool, read func() (*config, error)) *Connector {
 	o, err := collect(opts)
 	if err != nil {
 		return &Connector{err: err}
 	}
-	config, err := newConfig(dsn, o, shared, parse)
+	config, err := newConfig(o, shared, read)
 	if err != nil {
 		return &Connector{err: err}
 	}
@@ -133,6 +155,30 @@ func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 	logLater(c.logger, "entrapg: login rejected, retrying with another token", "error", err)
 	conn, _, err = c.attempt(ctx, user, other)
 	return conn, err
+}
+
+// Credentials returns the PostgreSQL user and the token that a connection would
+// log in with now, for drivers other than pgx and for child processes such as
+// pg_dump. With entra_credential=none, it returns the password. Its errors are
+// those of Connect that occur before anything is dialed.
+//
+// The caller must send the token only to a server that it has verified:
+// sslmode=verify-full in libpq and lib/pq. The token is valid for minutes to
+// hours; call Credentials again for each connection.
+func (c *Connector) Credentials(ctx context.Context) (user, token string, err error) {
+	if err := c.usable(); err != nil {
+		return "", "", err
+	}
+	user = c.config.pgx.User
+	if c.identity == nil {
+		return user, c.config.password(), nil
+	}
+	wait := c.identity.credential.timeout
+	t, user, _, err := c.credentials(ctx, c.key, user, &wait)
+	if err != nil {
+		return "", "", err
+	}
+	return user, t.Secret(), nil
 }
 
 // usable returns an error if the connector cannot connect at all.
@@ -199,8 +245,8 @@ func (c *Connector) keyFor(user string) any {
 }
 
 // login returns the hooks of one attempt.
-func (c *Connector) login(t *token.Token, key any) *login {
-	l := &login{policy: c.config.tls, token: t, key: key, password: c.config.password}
+func (c *Connector) login(t *token.Token, key any, password func() string) *login {
+	l := &login{policy: c.config.tls, token: t, key: key, password: password}
 	if c.identity != nil {
 		l.tokens = c.identity.tokens
 	}
@@ -211,7 +257,7 @@ func (c *Connector) login(t *token.Token, key any) *login {
 // rejected reports that a server was sent the token and rejected the login.
 func (c *Connector) attempt(ctx context.Context, user string, t *token.Token) (conn driver.Conn, rejected bool, err error) {
 	config := *c.config.pgx
-	l := c.login(t, c.key)
+	l := c.login(t, c.key, c.config.password)
 	l.install(&config, user)
 	conn, err = stdlib.GetConnector(config, c.config.stdlib...).Connect(ctx)
 	if err == nil {
@@ -232,11 +278,9 @@ func (c *Connector) attempt(ctx context.Context, user string, t *token.Token) (c
 	return nil, l.spent, loginError(user, err, t == nil)
 }
 
-// beforeConnect is the hook of a pgxpool. It makes config log in with a token.
-func (c *Connector) beforeConnect(ctx context.Context, config *pgx.ConnConfig) error {
-	if config.Password != "" {
-		return &ConfigError{Setting: "ConnConfig", Problem: "must not set Password, which is the token"}
-	}
+// beforeConnect is the hook of a pgxpool. It makes config log in with a token, or
+// with entra_credential=none with password.
+func (c *Connector) beforeConnect(ctx context.Context, config *pgx.ConnConfig, password func() string) error {
 	if err := c.config.tls.apply(&config.Config); err != nil {
 		return err
 	}
@@ -252,7 +296,7 @@ func (c *Connector) beforeConnect(ctx context.Context, config *pgx.ConnConfig) e
 			return err
 		}
 	}
-	c.login(t, key).install(config, user)
+	c.login(t, key, password).install(config, user)
 	return nil
 }
 

@@ -90,7 +90,7 @@ func (l *login) afterNetConnect(ctx context.Context, attempt *pgconn.Config, con
 		}
 	}
 	if l.nextAfterNetConnect != nil {
-		wrapped, err := l.nextAfterNetConnect(ctx, attempt, conn)
+		wrapped, err := l.nextAfterNetConnect(withLogin(ctx), attempt, conn)
 		if err != nil {
 			return conn, err
 		}

@@ -28,6 +28,10 @@ type tlsPolicy struct {
 	sslmode  string // in effect
 	sni      bool   // sslsni
 	password bool   // entra_credential=none: pgx's rules, except for Azure hosts
+
+	// derived are the hosts whose ServerName the program has not set. Another host
+	// in their place, which a hook may set, is verified by its own name.
+	derived []string
 }
 
 // reset removes from a configuration that pgx has just parsed what apply sets,
@@ -89,7 +93,7 @@ func (p tlsPolicy) secure(host string, c *tls.Config) (*tls.Config, error) {
 // It honors RootCAs, and a ServerName that the program has set.
 func (p tlsPolicy) verify(host string, c *tls.Config) *tls.Config {
 	c = c.Clone()
-	if c.ServerName == "" || !isNameFor(host, c.ServerName) {
+	if c.ServerName == "" || slices.Contains(p.derived, c.ServerName) || !isNameFor(host, c.ServerName) {
 		c.ServerName = host
 	}
 	names := p.otherNames(host, c)
