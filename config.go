@@ -141,10 +141,21 @@ func parseDSN(dsn string, parse func(string) (*pgx.ConnConfig, error)) (*config,
 	if err := c.readSettings(dsn, sslmode); err != nil {
 		return nil, err
 	}
+	c.tls.authority = hasRoots(&parsed.Config)
 	if !c.tls.password {
 		c.tls.reset(&parsed.Config)
 	}
 	return c, nil
+}
+
+// hasRoots reports whether pgx has read roots from sslrootcert or its default.
+func hasRoots(parsed *pgconn.Config) bool {
+	for _, t := range endpoints(parsed) {
+		if t != nil && t.RootCAs != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // adopt returns a function that adopts a configuration, for newConnector. check,
@@ -186,6 +197,7 @@ func adoptConfig(existing *pgx.ConnConfig) (*config, error) {
 	if err := c.readSettings(dsn, sslmode); err != nil {
 		return nil, err
 	}
+	c.tls.authority = hasRoots(&parsed.Config)
 	if !chosen {
 		withoutDefaults(&adopted.Config, &parsed.Config, settings)
 	}

@@ -16,8 +16,10 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 
+	"github.com/entrapg/entrapg/internal/pgfail"
 	"github.com/entrapg/entrapg/internal/token"
 )
 
@@ -147,9 +149,9 @@ func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 		return conn, err
 	}
 	// A cached token can stop working before it expires.
-	other, user, otherErr := c.other(ctx, t, &wait)
-	if otherErr != nil {
-		return nil, fmt.Errorf("%w; not retried: %w", err, otherErr)
+	other, user, retryErr := c.another(ctx, t, &wait)
+	if retryErr != nil {
+		return nil, fmt.Errorf("%w; not retried: %w", err, retryErr)
 	}
 	c.retries.Add(1)
 	logLater(c.logger, "entrapg: login rejected, retrying with another token", "error", err)
@@ -209,18 +211,20 @@ func (c *Connector) credentials(ctx context.Context, key any, user string, wait 
 	return c.identity.get(ctx, c.request(key), user)
 }
 
-// other returns a token other than the rejected one, and the user.
-func (c *Connector) other(ctx context.Context, rejected *token.Token, wait *time.Duration) (*token.Token, string, error) {
+// another returns a token other than the rejected one, and the user.
+func (c *Connector) another(ctx context.Context, rejected *token.Token, wait *time.Duration) (*token.Token, string, error) {
 	ctx, done := c.waiting(ctx, wait)
 	defer done()
-	t, err := c.identity.tokens.Other(ctx, c.request(c.key), rejected)
+	t, err := c.identity.tokens.Another(ctx, c.request(c.key), rejected)
 	if err != nil {
-		return nil, "", c.identity.failed(err)
+		return nil, "", c.identity.tokenError(c.identity.key.scope, err)
 	}
 	user, err := c.identity.user(ctx, c.request(c.key), c.config.pgx.User, t)
 	return t, user, err
 }
 
+// waiting returns a context that ends when wait is used up, and a function that
+// releases it and subtracts the elapsed time from wait.
 func (c *Connector) waiting(ctx context.Context, wait *time.Duration) (context.Context, func()) {
 	start := time.Now()
 	ctx, cancel := context.WithTimeoutCause(ctx, *wait, token.NoAnswer(c.identity.credential.timeout))
@@ -258,22 +262,32 @@ func (c *Connector) login(t *token.Token, key any, password func() string) *logi
 func (c *Connector) attempt(ctx context.Context, user string, t *token.Token) (conn driver.Conn, rejected bool, err error) {
 	config := *c.config.pgx
 	l := c.login(t, c.key, c.config.password)
+	l.applied = &c.config.pgx.Config
 	l.install(&config, user)
 	conn, err = stdlib.GetConnector(config, c.config.stdlib...).Connect(ctx)
 	if err == nil {
+		l.succeed()
 		c.logins.Add(1)
 		return conn, false, nil
 	}
 	l.abort()
+	if l.rejected {
+		c.rejections.Add(1)
+	}
+	if l.config != nil {
+		user = l.config.User // which a hook may have set
+	}
 	var invalid *ConfigError
+	var username *UsernameError
 	switch {
 	case errors.As(err, &invalid):
 		return nil, false, invalid
+	case errors.As(err, &username):
+		return nil, false, username
+	case !l.built && len(pgfail.ServerErrors(err)) > 0:
+		return nil, false, &ConfigError{Setting: "BuildFrontend", Problem: "a BeforeConnect hook must not replace it; set it by WithConnConfig", Err: err}
 	case l.accepted.Load(): // a hook failed
 		return nil, false, fmt.Errorf("entrapg: %w", err)
-	}
-	if l.rejected {
-		c.rejections.Add(1)
 	}
 	return nil, l.spent, loginError(user, err, t == nil)
 }
@@ -296,7 +310,18 @@ func (c *Connector) beforeConnect(ctx context.Context, config *pgx.ConnConfig, p
 			return err
 		}
 	}
-	c.login(t, key, password).install(config, user)
+	l := c.login(t, key, password)
+	applied := config.Config
+	l.applied = &applied
+	l.install(config, user)
+	afterConnect := config.AfterConnect
+	config.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
+		l.succeed()
+		if afterConnect != nil {
+			return afterConnect(ctx, conn)
+		}
+		return nil
+	}
 	return nil
 }
 

@@ -45,7 +45,7 @@ func openInspection(dsn string) (*inspect.Login, error) {
 	l.Token = func(ctx context.Context, needUser bool) (*inspect.Token, error) {
 		t, _, err := c.identity.tokens.Get(ctx, c.request(c.key))
 		if err != nil {
-			return nil, c.identity.failed(err)
+			return nil, c.identity.tokenError(c.identity.key.scope, err)
 		}
 		found := &inspect.Token{Value: t.Secret(), Expires: t.Expires, User: config.pgx.User}
 		if found.User != "" || !needUser {

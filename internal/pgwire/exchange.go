@@ -17,7 +17,6 @@ import (
 // length says so, and answer every authentication request.
 const (
 	maxLoginBytes   = 1 << 18
-	maxTextBytes    = 1 << 14 // of one error or notice
 	maxAuthRequests = 8
 )
 
@@ -25,7 +24,6 @@ const (
 const (
 	typeAuthentication = 'R'
 	typeErrorResponse  = 'E'
-	typeNoticeResponse = 'N'
 	typeReadyForQuery  = 'Z'
 
 	authSASLContinue = 11
@@ -102,14 +100,9 @@ func (x *Exchange) next() error {
 	if x.received += int(min(1+length, maxLoginBytes+1)); x.received > maxLoginBytes {
 		return fmt.Errorf("the server sent more than %d bytes before it accepted the login", maxLoginBytes)
 	}
-	switch kind {
-	case typeAuthentication:
+	if kind == typeAuthentication {
 		if x.authRequests++; x.authRequests > maxAuthRequests {
 			return fmt.Errorf("the server requested authentication more than %d times", maxAuthRequests)
-		}
-	case typeErrorResponse, typeNoticeResponse:
-		if length > maxTextBytes {
-			return fmt.Errorf("the server sent an error or notice of more than %d bytes before it accepted the login", maxTextBytes)
 		}
 	}
 	// Allocate as bytes arrive, not as many as the length announces.
