@@ -13,8 +13,8 @@ import (
 )
 
 // What a server may send before it accepts a login. Real servers send about one
-// kilobyte. pgx itself would read forever, allocate a gigabyte if a message's
-// length says so, and answer every authentication request.
+// kilobyte. pgx itself would read forever, allocate a gigabyte if a message
+// announces that length, and answer every authentication request.
 const (
 	maxLoginBytes   = 1 << 18
 	maxAuthRequests = 8
@@ -141,10 +141,10 @@ func (x *Exchange) clean(kind byte, body []byte) {
 	clear(body)
 }
 
-// judge tells what a message means for the exchange.
+// judge ends the exchange if a message decides its outcome.
 func (x *Exchange) judge(kind byte, body []byte) {
 	switch {
-	case kind == typeReadyForQuery:
+	case kind == typeReadyForQuery && len(body) == 1:
 		x.end(Accepted)
 	case kind == typeErrorResponse && strings.HasPrefix(sqlState(body), "28"):
 		x.end(Rejected)
