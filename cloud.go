@@ -121,9 +121,9 @@ func commonCloud(hosts []string) (*azureCloud, error) {
 
 // hosts returns all hosts of a configuration.
 func hosts(config *pgconn.Config) []string {
-	all := []string{config.Host}
-	for _, f := range config.Fallbacks {
-		all = append(all, f.Host)
+	var all []string
+	for host := range endpoints(config) {
+		all = append(all, host)
 	}
 	return all
 }

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -186,12 +188,14 @@ func (c *Connector) request(key any) token.Request {
 	return token.Request{Key: key, Closed: c.closed, Log: c.logger}
 }
 
+// keyFor returns the key of logins as user.
 func (c *Connector) keyFor(user string) any {
-	var servers strings.Builder
-	for _, e := range endpoints(&c.config.pgx.Config) {
-		fmt.Fprintf(&servers, "%s:%d ", e.Host, e.Port)
+	config := c.config.pgx
+	servers := net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port)))
+	for _, f := range config.Fallbacks {
+		servers += "," + net.JoinHostPort(f.Host, strconv.Itoa(int(f.Port)))
 	}
-	return loginKey{servers.String(), user}
+	return loginKey{servers, user}
 }
 
 // login returns the hooks of one attempt.

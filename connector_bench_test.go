@@ -29,6 +29,7 @@ func BenchmarkConnector_Connect(b *testing.B) {
 		b.Fatal(err)
 	}
 	config.Password = token.Token
+	config.ConnectTimeout = 30 * time.Second // entrapg's default
 	static := stdlib.GetConnector(*config)
 	entra := entrapg.NewConnector(s.DSN(), entrapg.WithCredential(p))
 	defer entra.Close()

@@ -84,15 +84,15 @@ func FuzzDSN(f *testing.F) {
 		if policy.apply(&got.pgx.Config) != nil {
 			return
 		}
-		for _, e := range endpoints(&got.pgx.Config) {
+		for host, c := range endpoints(&got.pgx.Config) {
 			switch {
-			case e.TLSConfig == nil && (policy.sslmode != "disable" || !isLocal(e.Host)):
-				t.Errorf("plaintext to %q under sslmode %q", e.Host, policy.sslmode)
-			case e.TLSConfig == nil:
-			case e.TLSConfig.InsecureSkipVerify && e.TLSConfig.VerifyConnection == nil:
-				t.Errorf("%q is not verified", e.Host)
-			case cloudOf(e.Host) != nil && policy.sslmode != "verify-ca" && (e.TLSConfig.InsecureSkipVerify || e.TLSConfig.ServerName != e.Host):
-				t.Errorf("%q is not verified by its name", e.Host)
+			case c == nil && (policy.sslmode != "disable" || !isLocal(host)):
+				t.Errorf("plaintext to %q under sslmode %q", host, policy.sslmode)
+			case c == nil:
+			case c.InsecureSkipVerify && c.VerifyConnection == nil:
+				t.Errorf("%q is not verified", host)
+			case cloudOf(host) != nil && policy.sslmode != "verify-ca" && (c.InsecureSkipVerify || c.ServerName != host):
+				t.Errorf("%q is not verified by its name", host)
 			}
 		}
 	})

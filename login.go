@@ -27,7 +27,10 @@ type login struct {
 	key      any           // of the server and the user
 	password func() string // instead of token, with entra_credential=none
 
-	next pgconn.Config // with the hooks that were there before
+	// The hooks that were there before.
+	nextDial            pgconn.DialFunc
+	nextAfterNetConnect func(context.Context, *pgconn.Config, net.Conn) (net.Conn, error)
+	nextBuildFrontend   pgconn.BuildFrontendFunc
 
 	attempt  *pgconn.Config // of the current connection
 	conn     net.Conn
@@ -44,11 +47,10 @@ type login struct {
 // copy: its fields are replaced, and what they point to is not changed. Hooks
 // that it has remain in use.
 func (l *login) install(config *pgx.ConnConfig, user string) {
-	l.next = config.Config
 	config.User = user
-	config.DialFunc = l.dial
-	config.AfterNetConnect = l.afterNetConnect
-	config.BuildFrontend = l.buildFrontend
+	l.nextDial, config.DialFunc = config.DialFunc, l.dial
+	l.nextAfterNetConnect, config.AfterNetConnect = config.AfterNetConnect, l.afterNetConnect
+	l.nextBuildFrontend, config.BuildFrontend = config.BuildFrontend, l.buildFrontend
 	if l.token != nil && config.OAuthTokenProvider == nil {
 		config.OAuthTokenProvider = l.bearer
 	}
@@ -61,7 +63,7 @@ func (l *login) dial(ctx context.Context, network, address string) (net.Conn, er
 	if l.broken.Load() && !l.accepted.Load() && isCancelRequest() {
 		return nil, errors.New("the connection broke during the login, and there is no query to cancel")
 	}
-	return l.next.DialFunc(ctx, network, address)
+	return l.nextDial(ctx, network, address)
 }
 
 // isCancelRequest reports whether pgx is dialing for a cancel request. Nothing
@@ -87,8 +89,8 @@ func (l *login) afterNetConnect(ctx context.Context, attempt *pgconn.Config, con
 			return conn, err // pgx closes it
 		}
 	}
-	if l.next.AfterNetConnect != nil {
-		wrapped, err := l.next.AfterNetConnect(ctx, attempt, conn)
+	if l.nextAfterNetConnect != nil {
+		wrapped, err := l.nextAfterNetConnect(ctx, attempt, conn)
 		if err != nil {
 			return conn, err
 		}
@@ -105,17 +107,17 @@ func (l *login) afterNetConnect(ctx context.Context, attempt *pgconn.Config, con
 
 func (l *login) buildFrontend(r io.Reader, w io.Writer) *pgproto3.Frontend {
 	if l.accepted.Load() {
-		return l.next.BuildFrontend(r, w)
+		return l.nextBuildFrontend(r, w)
 	}
-	x := &pgwire.Exchange{Reader: r, Writer: w, Ended: l.ended}
+	x := &pgwire.Exchange{Reader: r, Writer: w, Observer: l}
 	if l.token != nil {
 		x.Token = l.token.Secret
 	}
-	return l.next.BuildFrontend(x, x)
+	return l.nextBuildFrontend(x, x)
 }
 
-// ended records the outcome of one connection's exchange.
-func (l *login) ended(x *pgwire.Exchange) {
+// ExchangeEnded records the outcome of one connection's exchange.
+func (l *login) ExchangeEnded(x *pgwire.Exchange) {
 	if l.password != nil {
 		l.attempt.Password = ""
 	}

@@ -87,6 +87,10 @@ func WithLogger(logger *slog.Logger) Option {
 	}
 }
 
+// logLater logs a warning without making the caller wait: a slog.Handler may
+// itself need a connection.
+func logLater(log *slog.Logger, message string, args ...any) { go log.Warn(message, args...) }
+
 // WithConnConfig calls adjust with the parsed configuration once, when the
 // connector or the pool configuration is created, for example to set a tracer,
 // an exec mode, a dialer, TLS roots or a hook. Several functions run in the order

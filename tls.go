@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"iter"
 	"net"
 	"net/netip"
 	"slices"
@@ -32,11 +33,11 @@ type tlsPolicy struct {
 // reset removes from a configuration that pgx has just parsed what apply sets,
 // so that apply can tell what the program has set since.
 func (p tlsPolicy) reset(config *pgconn.Config) {
-	for _, e := range endpoints(config) {
-		if e.TLSConfig != nil {
-			e.TLSConfig.ServerName = ""
-			e.TLSConfig.InsecureSkipVerify = false
-			e.TLSConfig.VerifyPeerCertificate = nil
+	for _, c := range endpoints(config) {
+		if c != nil {
+			c.ServerName = ""
+			c.InsecureSkipVerify = false
+			c.VerifyPeerCertificate = nil
 		}
 	}
 }
@@ -53,27 +54,35 @@ func (p tlsPolicy) apply(config *pgconn.Config) error {
 			return &ConfigError{Setting: "sslmode", Problem: p.sslmode + " can fall back to plaintext; use verify-full or omit sslmode"}
 		}
 	}
-	all := endpoints(config)
-	for i, e := range all {
-		if err := validHost(e.Host); err != nil {
+	var err error
+	if config.TLSConfig, err = p.secure(config.Host, config.TLSConfig); err != nil {
+		return err
+	}
+	fallbacks := make([]*pgconn.FallbackConfig, len(config.Fallbacks))
+	for i, f := range config.Fallbacks {
+		secured := *f
+		if secured.TLSConfig, err = p.secure(f.Host, f.TLSConfig); err != nil {
 			return err
 		}
-		secured := *e
-		switch {
-		case e.TLSConfig == nil:
-			if err := p.plaintextAllowed(e.Host); err != nil {
-				return err
-			}
-		case p.password:
-			secured.TLSConfig = p.verifyAsPgx(e.Host, e.TLSConfig)
-		default:
-			secured.TLSConfig = p.verify(e.Host, e.TLSConfig)
-		}
-		all[i] = &secured
+		fallbacks[i] = &secured
 	}
-	config.TLSConfig = all[0].TLSConfig
-	config.Fallbacks = all[1:]
+	config.Fallbacks = fallbacks
 	return nil
+}
+
+// secure returns the TLS configuration to use for host instead of c, or nil for
+// plaintext.
+func (p tlsPolicy) secure(host string, c *tls.Config) (*tls.Config, error) {
+	if err := validHost(host); err != nil {
+		return nil, err
+	}
+	switch {
+	case c == nil:
+		return nil, p.plaintextAllowed(host)
+	case p.password:
+		return p.verifyAsPgx(host, c), nil
+	}
+	return p.verify(host, c), nil
 }
 
 // verify returns a TLS configuration that verifies host before a token is sent.
@@ -193,35 +202,37 @@ func (p tlsPolicy) check(ctx context.Context, attempt *pgconn.Config, conn net.C
 	if err := requireTokenMethods(attempt); err != nil {
 		return err
 	}
-	var unverified []*pgconn.FallbackConfig // by Go
-	for _, e := range endpoints(attempt) {
-		if err := validHost(e.Host); err != nil {
+	skipped := false // Go's own verification, for one of the hosts
+	for host, c := range endpoints(attempt) {
+		if err := validHost(host); err != nil {
 			return err
 		}
 		switch {
-		case e.TLSConfig == nil:
-			if err := p.plaintextAllowed(e.Host); err != nil {
+		case c == nil:
+			if err := p.plaintextAllowed(host); err != nil {
 				return err
 			}
-		case e.TLSConfig.InsecureSkipVerify:
-			unverified = append(unverified, e)
-		case !isNameFor(e.Host, e.TLSConfig.ServerName):
-			return &ConfigError{Setting: "TLSConfig", Problem: fmt.Sprintf("a BeforeConnect hook has set host %q and ServerName %q, which do not match; use WithConnConfig", e.Host, e.TLSConfig.ServerName)}
+		case c.InsecureSkipVerify:
+			skipped = true
+		case !isNameFor(host, c.ServerName):
+			return &ConfigError{Setting: "TLSConfig", Problem: fmt.Sprintf("a BeforeConnect hook has set host %q and ServerName %q, "+
+				"which do not match; use WithConnConfig", host, c.ServerName)}
 		}
 	}
 	encrypted, ok := conn.(*tls.Conn)
 	switch {
 	case !ok && !isLocalPeer(conn.RemoteAddr()):
-		return &ConfigError{Setting: "host", Problem: fmt.Sprintf("the host resolved to %s, which is not on this machine; the token is not sent in plaintext", conn.RemoteAddr())}
-	case !ok || len(unverified) == 0:
-		return nil
+		return &ConfigError{Setting: "host", Problem: fmt.Sprintf("the host resolved to %s, which is not on this machine; "+
+			"the token is not sent in plaintext", conn.RemoteAddr())}
+	case ok && skipped:
+		return p.checkPeer(ctx, encrypted, attempt)
 	}
-	return p.checkPeer(ctx, encrypted, unverified)
+	return nil
 }
 
-// checkPeer returns an error unless the certificate of a connection is one that
-// an endpoint may present.
-func (p tlsPolicy) checkPeer(ctx context.Context, conn *tls.Conn, from []*pgconn.FallbackConfig) error {
+// checkPeer returns an error unless the certificate of a connection is one that a
+// host of attempt may present.
+func (p tlsPolicy) checkPeer(ctx context.Context, conn *tls.Conn, attempt *pgconn.Config) error {
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return err
 	}
@@ -230,12 +241,15 @@ func (p tlsPolicy) checkPeer(ctx context.Context, conn *tls.Conn, from []*pgconn
 		return nil // Go did verify this one
 	}
 	var err error
-	for _, e := range from {
-		name := e.TLSConfig.ServerName
-		if name == "" || !isNameFor(e.Host, name) {
-			name = e.Host
+	for host, c := range endpoints(attempt) {
+		if c == nil || !c.InsecureSkipVerify {
+			continue
 		}
-		if err = verifyChain(state.PeerCertificates, e.TLSConfig.RootCAs, name, p.otherNames(e.Host, e.TLSConfig)); err == nil {
+		name := c.ServerName
+		if name == "" || !isNameFor(host, name) {
+			name = host
+		}
+		if err = verifyChain(state.PeerCertificates, c.RootCAs, name, p.otherNames(host, c)); err == nil {
 			return nil
 		}
 	}
@@ -265,10 +279,19 @@ func requireTokenMethods(config *pgconn.Config) error {
 	return &ConfigError{Setting: "require_auth", Problem: "must allow password or oauth, which send tokens; use require_auth=" + tokenMethods + " or omit it"}
 }
 
-// endpoints returns the primary host and the fallbacks alike.
-func endpoints(config *pgconn.Config) []*pgconn.FallbackConfig {
-	primary := &pgconn.FallbackConfig{Host: config.Host, Port: config.Port, TLSConfig: config.TLSConfig}
-	return append([]*pgconn.FallbackConfig{primary}, config.Fallbacks...)
+// endpoints yields each host with its TLS configuration, which is nil for
+// plaintext: the primary one, then the fallbacks.
+func endpoints(config *pgconn.Config) iter.Seq2[string, *tls.Config] {
+	return func(yield func(string, *tls.Config) bool) {
+		if !yield(config.Host, config.TLSConfig) {
+			return
+		}
+		for _, f := range config.Fallbacks {
+			if !yield(f.Host, f.TLSConfig) {
+				return
+			}
+		}
+	}
 }
 
 // validHost returns an error unless host is a DNS name, an IP address or the
@@ -316,14 +339,17 @@ func isSocket(host string) bool {
 }
 
 // isLocalPeer reports whether a peer's address is on this machine. An address
-// that is not of an IP network is that of a Unix socket, or of a dialer of the
-// program's own, such as a pipe.
+// without an IP address is that of a Unix socket, or of a dialer of the program's
+// own, such as a pipe.
 func isLocalPeer(addr net.Addr) bool {
-	if strings.HasPrefix(addr.Network(), "tcp") {
-		peer, err := netip.ParseAddrPort(addr.String())
-		return err == nil && peer.Addr().Unmap().IsLoopback()
+	if addr == nil {
+		return false
 	}
-	return true
+	peer, err := netip.ParseAddrPort(addr.String())
+	if err != nil {
+		return !strings.HasPrefix(addr.Network(), "tcp")
+	}
+	return peer.Addr().Unmap().IsLoopback()
 }
 
 // boundedLookup returns a LookupFunc that takes at most timeout. pgx bounds what

@@ -3,7 +3,6 @@ package entrapg
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -124,7 +123,3 @@ func (u *userCache) lookUp(ctx context.Context, r token.Request, identity string
 	u.management.Forget() // it opens more than the database
 	return name, nil
 }
-
-// logLater writes a warning without making the caller wait: a slog.Handler may
-// itself need a connection.
-func logLater(log *slog.Logger, message string, args ...any) { go log.Warn(message, args...) }

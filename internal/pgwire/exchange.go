@@ -3,12 +3,11 @@ package pgwire
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"strings"
-
-	"errors"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 )
@@ -36,23 +35,6 @@ var (
 	emptyBearer   = encode(bearer(""))
 )
 
-// An Outcome is how an exchange ended.
-type Outcome int
-
-const (
-	// Pending means that the exchange goes on, or that pgx ended it.
-	Pending Outcome = iota
-	// Accepted means that the server is ready for queries.
-	Accepted
-	// Rejected means that the server rejected the login: SQLSTATE class 28, or
-	// a failure of OAUTHBEARER.
-	Rejected
-	// Failed means that the server sent another error.
-	Failed
-	// Broken means that the connection broke or exceeded a limit.
-	Broken
-)
-
 // An Exchange is the authentication exchange of one connection. It stands
 // between pgx and the network: as the reader, it bounds what the server sends
 // and removes the token from it; as the writer, it puts the token in place of
@@ -68,11 +50,11 @@ type Exchange struct {
 	// Token returns the token. If it is nil, there is none to send or remove.
 	// It is a function so that no dump of a connection shows the token.
 	Token func() string
-	// Ended is called once, when the outcome is known. It may be nil.
-	Ended func(*Exchange)
+	// Observer is told once, when the outcome is known. It may be nil.
+	Observer Observer
 
-	// Outcome and Sent, which reports that the token was sent, may be read by
-	// Ended and afterwards.
+	// Outcome and Sent, which reports that the token was sent, may be read by the
+	// Observer and afterwards.
 	Outcome Outcome
 	Sent    bool
 
@@ -80,6 +62,7 @@ type Exchange struct {
 	authRequests int
 	message      []byte // the current message, cleaned
 	unread       []byte // the part of message that has not been read
+	buffer       [256]byte
 }
 
 // Read returns at most one message at a time. It never reads past the end of a
@@ -87,7 +70,6 @@ type Exchange struct {
 func (x *Exchange) Read(b []byte) (int, error) {
 	if len(x.unread) == 0 {
 		if x.Outcome == Accepted {
-			x.message = nil
 			return x.Reader.Read(b)
 		}
 		if err := x.next(); err != nil {
@@ -105,10 +87,7 @@ func (x *Exchange) Read(b []byte) (int, error) {
 // next reads one message.
 func (x *Exchange) next() error {
 	const head = 5 // type and length
-	if x.message == nil {
-		x.message = make([]byte, head, 512)
-	}
-	x.message = x.message[:head]
+	x.message = x.buffer[:head]
 	if _, err := io.ReadFull(x.Reader, x.message); err != nil {
 		return err
 	}
@@ -142,20 +121,19 @@ func (x *Exchange) next() error {
 
 // clean removes the token from a message's body.
 func (x *Exchange) clean(kind byte, body []byte) {
-	if x.Token == nil {
+	if x.Token == nil || len(body) == 0 {
 		return
 	}
-	cleaned := body
+	var cleaned []byte
 	if kind == typeAuthentication && x.Sent && authCode(body) == authSASLContinue {
 		cleaned = append(body[:4:4], cleanStatus(body[4:], x.Token())...)
-	} else {
-		cleaned = Redact(body, x.Token())
+	} else if cleaned = Redact(body, x.Token()); &cleaned[0] == &body[0] {
+		return
 	}
-	if len(cleaned) != len(body) || len(body) > 0 && &cleaned[0] != &body[0] {
-		head := x.message[:len(x.message)-len(body)]
-		binary.BigEndian.PutUint32(head[1:], uint32(4+len(cleaned)))
-		x.message = append(head[:len(head):len(head)], cleaned...)
-	}
+	head := x.message[:len(x.message)-len(body)]
+	binary.BigEndian.PutUint32(head[1:], uint32(4+len(cleaned)))
+	x.message = append(head[:len(head):len(head)], cleaned...)
+	clear(body)
 }
 
 // judge tells what a message means for the exchange.
@@ -177,8 +155,8 @@ func (x *Exchange) end(o Outcome) {
 		return
 	}
 	x.Outcome, x.Token = o, nil
-	if x.Ended != nil {
-		x.Ended(x)
+	if x.Observer != nil {
+		x.Observer.ExchangeEnded(x)
 	}
 }
 
@@ -189,11 +167,13 @@ func (x *Exchange) Write(b []byte) (int, error) {
 		return x.Writer.Write(b)
 	}
 	var message []byte
-	switch {
+	switch token := x.Token(); {
 	case bytes.Equal(b, emptyPassword):
-		message = encode(&pgproto3.PasswordMessage{Password: x.Token()})
+		message = make([]byte, 0, len(b)+len(token))
+		message = binary.BigEndian.AppendUint32(append(message, b[0]), uint32(len(b)-1+len(token)))
+		message = append(append(message, token...), 0)
 	case bytes.Equal(b, emptyBearer):
-		message = encode(bearer(x.Token()))
+		message = encode(bearer(token))
 	default:
 		return x.Writer.Write(b)
 	}

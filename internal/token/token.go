@@ -20,16 +20,15 @@ const refreshMargin = 5 * time.Minute
 // A Token is an immutable access token. Its times are wall-clock times without
 // a monotonic reading, because the monotonic clock stops while a laptop sleeps.
 type Token struct {
+	// Secret returns the access token itself. It is a closure so that no dump of a
+	// Token shows the secret.
+	Secret func() string
 	// Expires is when servers stop accepting the token.
 	Expires time.Time
 
-	refresh time.Time     // when to fetch the next one; never after Expires
-	serial  uint64        // tells tokens apart; equal for equal secrets
-	secret  func() string // a closure, so that no dump of a Token shows the secret
+	refresh time.Time // when to fetch the next one; never after Expires
+	serial  uint64    // tells tokens apart
 }
-
-// Secret returns the access token itself.
-func (t *Token) Secret() string { return t.secret() }
 
 // newToken validates what a credential returned. The secret need not be a JSON
 // Web Token.
@@ -52,7 +51,7 @@ func newToken(access azcore.AccessToken, now time.Time) (*Token, error) {
 			return nil, errors.New("the credential returned a malformed token: it contains white space, quotes or non-ASCII characters")
 		}
 	}
-	t := &Token{Expires: expires, secret: func() string { return access.Token }}
+	t := &Token{Expires: expires, Secret: func() string { return access.Token }}
 	t.refresh = expires.Add(-min(refreshMargin, expires.Sub(now)/4))
 	if on := wall(access.RefreshOn); on.After(now) && on.Before(expires) {
 		t.refresh = on
