@@ -17,6 +17,7 @@ var goBlock = regexp.MustCompile("(?ms)^```go\n(.*?)^```$")
 // TestDocs_GoCodeCompilesAndItsTestsPass builds every Go block of the README and docs in a
 // module that has this module's requirements, and runs the blocks that are tests.
 func TestDocs_GoCodeCompilesAndItsTestsPass(t *testing.T) {
+	t.Parallel()
 	root, err := filepath.Abs(".")
 	if err != nil {
 		t.Fatal(err)

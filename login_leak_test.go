@@ -521,6 +521,7 @@ func repeatedPieces(token string) map[string]string {
 }
 
 func TestLogin_ServerThatRepeatsTheTokenIsRedacted(t *testing.T) {
+	t.Parallel()
 	const before, after = "who is ", "?"
 	token := leakTokens[0]
 	for _, way := range slices.DeleteFunc(slices.Clone(leakWays), func(way leakWay) bool { return !way.hooks }) {
@@ -602,7 +603,7 @@ func TestLogin_ClassTwentyEightErrorToABearerTokenIsRetriedOnce(t *testing.T) {
 }
 
 func TestLogin_BrokenLoginsDialNoSecondConnection(t *testing.T) {
-	const connects = 200
+	const connects = 50
 	for name, script := range map[string]func(*scriptedLogin){
 		"after the startup message": func(*scriptedLogin) {},
 		"after the password request": func(l *scriptedLogin) {

@@ -623,7 +623,7 @@ func TestTLS_HostOrderIsRandomizedByThePgxHook(t *testing.T) {
 					return servers[host].dial(ctx, network, address)
 				}
 			}))
-		const connects = 200 // all of which would miss a host once in 10^35 runs
+		const connects = 100 // all of which would miss a host once in 10^17 runs
 		for range connects {
 			mustConnect(t, c)
 		}

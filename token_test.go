@@ -224,9 +224,9 @@ func TestToken_OutageFailsNoLoginAndIsRetriedWithBackoff(t *testing.T) {
 		time.Sleep(55 * time.Minute)
 		down := errors.New("Entra is down")
 		credential.fail(down)
-		for range 300 * 20 { // twenty connections a second until the token expires
+		for range 300 * 5 { // five connections a second until the token expires
 			mustConnect(t, c)
-			time.Sleep(50 * time.Millisecond)
+			time.Sleep(200 * time.Millisecond)
 		}
 		if n := credential.count() - 1; n < 5 || n > 15 {
 			t.Errorf("%d requests in five minutes of outage, want 5 to 15", n)
@@ -271,9 +271,9 @@ func TestToken_RefreshThatReturnsSameTokenIsRetriedWithBackoff(t *testing.T) {
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, _ *pipeServer) {
 		mustConnect(t, c)
 		time.Sleep(55 * time.Minute)
-		for range 290 * 20 {
+		for range 290 * 5 {
 			mustConnect(t, c)
-			time.Sleep(50 * time.Millisecond)
+			time.Sleep(200 * time.Millisecond)
 		}
 		if n := credential.count() - 1; n < 5 || n > 15 {
 			t.Errorf("%d requests in five minutes, want 5 to 15", n)
@@ -378,11 +378,11 @@ func TestToken_RejectedIdentityCausesFewRequests(t *testing.T) {
 func testRejectedIdentity(t *testing.T, credential *numbered) {
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		s.setReject(rejectEveryLogin)
-		for range 600 * 10 { // ten minutes, ten connections a second
+		for range 600 * 2 { // ten minutes, two connections a second
 			if err := connect(t, c); err == nil {
 				t.Fatal("the login succeeded")
 			}
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(500 * time.Millisecond)
 		}
 		if n := credential.count(); n < 5 || n > 40 {
 			t.Errorf("%d token requests in ten minutes, want 5 to 40", n)
