@@ -99,6 +99,7 @@ func TestConnector_OpenConnectionOutlivesToken(t *testing.T) {
 }
 
 func TestConnector_OutlivesManyTokens(t *testing.T) {
+	t.Parallel()
 	credential, reject := expiring(time.Hour)
 	synctest.Test(t, func(t *testing.T) {
 		s := &pipeServer{reject: reject}
@@ -152,6 +153,7 @@ func TestConnector_StdlibHooksRun(t *testing.T) {
 }
 
 func TestConnector_ConnectionIsClosedIfHookFails(t *testing.T) {
+	t.Parallel()
 	s := start(t, entrapgtest.Config{})
 	p := app(t, s)
 	broken := errors.New("hook failed")
@@ -201,6 +203,7 @@ func TestConnector_ConfigHooksRun(t *testing.T) {
 }
 
 func TestConnector_IsSafeForConcurrentUse(t *testing.T) {
+	t.Parallel()
 	c := entrapg.NewConnector(server().DSN(), entrapg.WithCredential(app(t, server())))
 	defer c.Close()
 	var all sync.WaitGroup

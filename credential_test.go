@@ -281,7 +281,7 @@ func TestCredential_EveryKindSurvivesRefreshAndOutage(t *testing.T) {
 
 const (
 	patience = time.Minute            // for what has to happen, however slow the machine is
-	pause    = 100 * time.Millisecond // between logins
+	pause    = 250 * time.Millisecond // between logins
 )
 
 // A client logs in one way.

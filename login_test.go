@@ -127,6 +127,7 @@ func TestLogin_SizeLimitDoesNotApplyToSession(t *testing.T) {
 }
 
 func TestLogin_CutAtAnyStageIsErrorAndNextLoginSucceeds(t *testing.T) {
+	t.Parallel()
 	s := start(t, entrapgtest.Config{})
 	db, c := open(t, s.DSN(), entrapg.WithCredential(app(t, s)))
 	db.SetMaxIdleConns(0)
@@ -150,6 +151,7 @@ func TestLogin_CutAtAnyStageIsErrorAndNextLoginSucceeds(t *testing.T) {
 }
 
 func TestLogin_CallerDeadlineEndsWaitForServer(t *testing.T) {
+	t.Parallel()
 	s := start(t, entrapgtest.Config{})
 	db, _ := open(t, s.DSN(), entrapg.WithCredential(app(t, s)))
 	s.SetFaults(entrapgtest.Faults{LoginDelay: time.Minute})
@@ -400,6 +402,7 @@ func TestLogin_TokenInUnreadableResponseIsRedacted(t *testing.T) {
 }
 
 func TestLogin_OAUTHBEARERSendsSameToken(t *testing.T) {
+	t.Parallel()
 	s := start(t, entrapgtest.Config{OAuth: true})
 	p := app(t, s)
 	if err := newPool(t, poolConfig(t, s.DSN(), entrapg.WithCredential(p))).Ping(t.Context()); err != nil {

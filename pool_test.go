@@ -54,6 +54,7 @@ func TestPool_RejectedTokensAreReplacedEveryTime(t *testing.T) {
 }
 
 func TestPool_RejectedUserDoesNotExhaustTokensOfOthers(t *testing.T) {
+	t.Parallel()
 	credential := &numbered{life: time.Hour}
 	synctest.Test(t, func(t *testing.T) {
 		bad := &pipeServer{reject: rejectEveryLogin}
@@ -104,6 +105,7 @@ func TestPool_SilentServerTimesOutAfter30Seconds(t *testing.T) {
 }
 
 func TestPool_OutlivesManyTokens(t *testing.T) {
+	t.Parallel()
 	credential, reject := expiring(time.Hour)
 	synctest.Test(t, func(t *testing.T) {
 		s := &pipeServer{reject: reject}
@@ -136,6 +138,7 @@ func TestPool_OutlivesManyTokens(t *testing.T) {
 }
 
 func TestPool_RejectedTokenIsReplacedAtNextConnect(t *testing.T) {
+	t.Parallel()
 	s := start(t, entrapgtest.Config{})
 	pool := newPool(t, poolConfig(t, s.DSN(), entrapg.WithCredential(app(t, s))))
 	if err := pool.Ping(t.Context()); err != nil {

@@ -218,6 +218,7 @@ func TestToken_HungRequestTimesOutAndLateTokenIsCached(t *testing.T) {
 }
 
 func TestToken_OutageFailsNoLoginAndIsRetriedWithBackoff(t *testing.T) {
+	t.Parallel()
 	credential := &numbered{life: time.Hour}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		mustConnect(t, c)
@@ -267,6 +268,7 @@ func TestToken_FailedRefreshIsLoggedOnceWithoutToken(t *testing.T) {
 }
 
 func TestToken_RefreshThatReturnsSameTokenIsRetriedWithBackoff(t *testing.T) {
+	t.Parallel()
 	credential := &numbered{life: time.Hour, frozen: true}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, _ *pipeServer) {
 		mustConnect(t, c)
@@ -370,6 +372,7 @@ func TestToken_LoginIsRetriedOnlyAfterRejection(t *testing.T) {
 }
 
 func TestToken_RejectedIdentityCausesFewRequests(t *testing.T) {
+	t.Parallel()
 	for name, frozen := range map[string]bool{"new tokens": false, "the same token": true} {
 		t.Run(name, func(t *testing.T) { testRejectedIdentity(t, &numbered{life: time.Hour, frozen: frozen}) })
 	}
@@ -606,6 +609,7 @@ func TestToken_200ColdConnectionsShareOneRequest(t *testing.T) {
 }
 
 func TestToken_RevokedTokenIsReplacedWithoutFailedQuery(t *testing.T) {
+	t.Parallel()
 	s := start(t, entrapgtest.Config{})
 	db, c := open(t, s.DSN(), entrapg.WithCredential(app(t, s)))
 	db.SetMaxIdleConns(0)
@@ -707,6 +711,7 @@ func TestToken_IsEvictedWhenLastPoolThatSharesItCloses(t *testing.T) {
 }
 
 func TestToken_ConnectorsWithOneCredentialShareTokens(t *testing.T) {
+	t.Parallel()
 	credential := &numbered{life: time.Hour, delay: time.Second}
 	synctest.Test(t, func(t *testing.T) {
 		s := &pipeServer{}

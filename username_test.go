@@ -130,6 +130,7 @@ func TestUsername_IsDerivedFromClaims(t *testing.T) {
 }
 
 func TestUsername_EveryKindOfPrincipalLogsInAsItsRole(t *testing.T) {
+	t.Parallel()
 	tenant := server().Tenant
 	team := tenant.NewGroup("dba team")
 	createRole(t, server(), "", team)
