@@ -245,13 +245,14 @@ func TestLogin_TokenIsInNothingThatPgxHandsOut(t *testing.T) {
 				if test.fail != "" && !way.hooks {
 					continue
 				}
-				t.Run(way.name+"/"+test.name+methods, func(t *testing.T) { test.run(t, way, methods) })
+				t.Run(way.name+"/"+test.name+methods, func(t *testing.T) { test.run(t, way, methods, 100*time.Millisecond) })
 			}
 		}
 	}
 }
 
-func (test leakCase) run(t *testing.T, way leakWay, methods string) {
+// run makes a login. Limit is the connect timeout of the cases that time out.
+func (test leakCase) run(t *testing.T, way leakWay, methods string, limit time.Duration) {
 	s := newScriptedServer(t, test.script)
 	w := newLeakWatch(t)
 	w.fail = test.fail
@@ -259,7 +260,7 @@ func (test leakCase) run(t *testing.T, way leakWay, methods string) {
 	defer cancel()
 	options := w.options(func(c *pgx.ConnConfig) {
 		if test.end == "timeout" {
-			c.ConnectTimeout = 100 * time.Millisecond
+			c.ConnectTimeout = limit
 		}
 	})
 	if test.end == "cancel" || test.end == "timeout" && !way.hooks {
@@ -267,6 +268,11 @@ func (test leakCase) run(t *testing.T, way leakWay, methods string) {
 	}
 	err := way.login(ctx, w, s.dsn(max(1, test.hosts))+methods, options...)
 	w.check()
+	_, logins := s.counts()
+	if test.end == "timeout" && logins == 0 && limit < 10*time.Second { // the machine was too slow
+		test.run(t, way, methods, 10*limit)
+		return
+	}
 
 	want := test.want
 	if methods != "" {
@@ -281,7 +287,6 @@ func (test leakCase) run(t *testing.T, way leakWay, methods string) {
 	if test.fail != "" && !errors.Is(err, errHook) {
 		t.Errorf("the login ended with error %v, want the hook's", err)
 	}
-	_, logins := s.counts()
 	if logins < max(1, test.hosts) && test.fail != "AfterNetConnect" && test.end != "timeout" {
 		t.Errorf("%d logins, want %d", logins, max(1, test.hosts))
 	}
