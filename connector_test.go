@@ -171,7 +171,7 @@ func TestConnector_ConnectionIsClosedIfHookFails(t *testing.T) {
 	}
 	defer admin.Close(context.Background())
 	sessions := -1
-	for deadline := time.Now().Add(10 * time.Second); sessions != 0 && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); sessions != 0 && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if err := admin.QueryRow(t.Context(), "select count(*) from pg_stat_activity where usename = $1", p.Name).Scan(&sessions); err != nil {
 			t.Fatal(err)
 		}

@@ -101,7 +101,7 @@ var leakWays = []leakWay{
 		pool.Close()
 		select { // a login goes on without its caller until the pool closes
 		case <-w.ended:
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			w.t.Error("the login has not ended")
 		}
 		return err
@@ -256,7 +256,7 @@ func (test leakCase) run(t *testing.T, way leakWay, methods string, limit time.D
 	s := newScriptedServer(t, test.script)
 	w := newLeakWatch(t)
 	w.fail = test.fail
-	ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), loginOfTest{}, true), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), loginOfTest{}, true), 25*time.Second)
 	defer cancel()
 	options := w.options(func(c *pgx.ConnConfig) {
 		if test.end == "timeout" {
@@ -382,7 +382,7 @@ func TestLogin_NoHashOfTheTokenIsSent(t *testing.T) {
 
 // logIn makes one login.
 func (s *scriptedServer) logIn(w *leakWatch, way leakWay, methods string) error {
-	ctx, cancel := context.WithTimeout(context.WithValue(w.t.Context(), loginOfTest{}, true), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithValue(w.t.Context(), loginOfTest{}, true), 25*time.Second)
 	defer cancel()
 	return way.login(ctx, w, s.dsn(1)+methods, w.options()...)
 }
@@ -694,7 +694,7 @@ func TestLogin_EstablishedConnectionDialsToCancelItsQuery(t *testing.T) {
 	}
 	until := func(want int) {
 		t.Helper()
-		end := time.Now().Add(20 * time.Second)
+		end := time.Now().Add(time.Minute)
 		for sleepers() != want {
 			if time.Now().After(end) {
 				t.Fatalf("there are not %d queries", want)

@@ -60,7 +60,7 @@ func TestLogin_EndlessOrMalformedRepliesEndLogin(t *testing.T) {
 			})
 			c := entrapg.NewConnector(bubbleDSN, entrapg.WithCredential(long), i.option())
 			defer c.Close()
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 25*time.Second) // before pgx times out
 			defer cancel()
 			if name == "no reply" {
 				ctx, cancel = context.WithTimeout(ctx, 100*time.Millisecond)

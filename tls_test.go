@@ -192,7 +192,7 @@ func table(t *testing.T, more, secret string, opts ...entrapg.Option) string {
 					dsn += " sslrootcert=" + quote(i.caFile)
 				}
 				c := entrapg.NewConnector(dsn, append(opts, i.option())...)
-				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), 25*time.Second) // before pgx times out
 				conn, err := c.Connect(ctx)
 				if ctx.Err() != nil {
 					t.Errorf("%s, %s: the login did not end before the deadline: %v", a.name, dsn, err)
