@@ -147,33 +147,41 @@ func ways() map[string]way {
 			toolUser + "=" + p.Name, toolPassword + "=" + p.Password,
 		}
 	}
-	with := func(env environment, more ...string) environment {
+	limited := func(env environment, to string) environment {
 		return func(t *testing.T, s *entrapgtest.Server, p *entrapgtest.Principal) []string {
-			return append(env(t, s, p), more...)
+			return append(env(t, s, p), "AZURE_TOKEN_CREDENTIALS="+to)
 		}
 	}
 	secret := func(_ *testing.T, s *entrapgtest.Server, p *entrapgtest.Principal) []string {
 		return append(p.Environ(), "SSL_CERT_FILE="+s.CAFile())
 	}
+	const (
+		managed  = "&entra_credential=managedidentity"
+		variable = "&entra_credential=environment"
+		pod      = "&entra_credential=workloadidentity"
+		client   = "&entra_client_id={client}"
+		tenant   = "&entra_tenant_id={tenant}"
+	)
+	prod := limited(secret, "prod")
 	all := map[string]way{
-		"managed identity, system-assigned":          {principal: systemAssigned, dsn: "&entra_credential=managedidentity", env: onHost},
-		"managed identity, user-assigned":            {principal: userAssigned, dsn: "&entra_credential=managedidentity&entra_client_id={client}", env: onHost},
-		"managed identity of a virtual machine":      {principal: systemAssigned, code: virtualMachine},
-		"client secret in the environment":           {principal: service, dsn: "&entra_credential=environment", env: secret},
-		"client certificate in the environment":      {principal: service, dsn: "&entra_credential=environment", env: certificateInEnvironment},
-		"client assertion":                           {principal: service, code: assertion},
-		"workload identity":                          {principal: userAssigned, dsn: "&entra_credential=workloadidentity", env: workload},
-		"workload identity named in the DSN":         {principal: userAssigned, dsn: "&entra_credential=workloadidentity&entra_client_id={client}&entra_tenant_id={tenant}", env: workloadUnnamed},
-		"default, on App Service":                    {principal: systemAssigned, env: onHost},
-		"default, limited to production credentials": {principal: service, dsn: "&entra_credential=default", env: with(secret, "AZURE_TOKEN_CREDENTIALS=prod")},
+		"managed identity, system-assigned":     {principal: systemAssigned, dsn: managed, env: onHost},
+		"managed identity, user-assigned":       {principal: userAssigned, dsn: managed + client, env: onHost},
+		"managed identity of a virtual machine": {principal: systemAssigned, code: virtualMachine},
+		"client secret in the environment":      {principal: service, dsn: variable, env: secret},
+		"client certificate in the environment": {principal: service, dsn: variable, env: certificateInEnvironment},
+		"client assertion":                      {principal: service, code: assertion},
+		"workload identity":                     {principal: userAssigned, dsn: pod, env: workload},
+		"workload identity of the DSN":          {principal: userAssigned, dsn: pod + client + tenant, env: workloadUnnamed},
+		"default, on App Service":               {principal: systemAssigned, env: onHost},
+		"default, limited to production":        {principal: service, dsn: "&entra_credential=default", env: prod},
 	}
 	if runtime.GOOS != "windows" { // where the tools, which are shell scripts, do not run
 		maps.Copy(all, map[string]way{
 			"Azure CLI":                           {principal: user, dsn: "&entra_credential=azurecli", env: developer},
 			"Azure Developer CLI":                 {principal: user, dsn: "&entra_credential=azuredevelopercli", env: developer},
 			"Azure PowerShell":                    {principal: user, dsn: "&entra_credential=azurepowershell", env: developer},
-			"default, limited to the Azure CLI":   {principal: user, env: with(developer, "AZURE_TOKEN_CREDENTIALS=AzureCLICredential")},
-			"default, limited to developer tools": {principal: user, env: with(developer, "AZURE_TOKEN_CREDENTIALS=dev")},
+			"default, limited to one tool":        {principal: user, env: limited(developer, "AzureCLICredential")},
+			"default, limited to developer tools": {principal: user, env: limited(developer, "dev")},
 		})
 	}
 	return all
