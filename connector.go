@@ -198,11 +198,15 @@ func (c *Connector) keyFor(user string) any {
 	return loginKey{servers, user}
 }
 
-// login returns the hooks of one attempt.
-func (c *Connector) login(t *token.Token, key any) *login {
+// login returns the hooks of one attempt. derived reports that the user is
+// derived from t.
+func (c *Connector) login(t *token.Token, key any, derived bool) *login {
 	l := &login{policy: c.config.tls, token: t, key: key, password: c.config.password}
 	if c.identity != nil {
 		l.tokens = c.identity.tokens
+		if derived {
+			l.users = c.identity.users
+		}
 	}
 	return l
 }
@@ -211,13 +215,14 @@ func (c *Connector) login(t *token.Token, key any) *login {
 // rejected reports that a server was sent the token and rejected the login.
 func (c *Connector) attempt(ctx context.Context, user string, t *token.Token) (conn driver.Conn, rejected bool, err error) {
 	config := *c.config.pgx
-	l := c.login(t, c.key)
+	l := c.login(t, c.key, config.User == "")
 	l.install(&config, user)
 	conn, err = stdlib.GetConnector(config, c.config.stdlib...).Connect(ctx)
 	if err == nil {
 		c.logins.Add(1)
 		return conn, false, nil
 	}
+	known := l.circumstances()
 	l.abort()
 	var invalid *ConfigError
 	switch {
@@ -229,7 +234,7 @@ func (c *Connector) attempt(ctx context.Context, user string, t *token.Token) (c
 	if l.rejected {
 		c.rejections.Add(1)
 	}
-	return nil, l.spent, loginError(user, err, t == nil)
+	return nil, l.spent, loginError(&config.Config, err, known)
 }
 
 // beforeConnect is the hook of a pgxpool. It makes config log in with a token.
@@ -240,7 +245,7 @@ func (c *Connector) beforeConnect(ctx context.Context, config *pgx.ConnConfig) e
 	if err := c.config.tls.apply(&config.Config); err != nil {
 		return err
 	}
-	key, user := c.key, config.User
+	key, user, derived := c.key, config.User, config.User == ""
 	if user != c.config.pgx.User {
 		key = c.keyFor(user)
 	}
@@ -252,7 +257,9 @@ func (c *Connector) beforeConnect(ctx context.Context, config *pgx.ConnConfig) e
 			return err
 		}
 	}
-	c.login(t, key).install(config, user)
+	l := c.login(t, key, derived)
+	l.pooled = true
+	l.install(config, user)
 	return nil
 }
 

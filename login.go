@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/entrapg/entrapg/internal/claims"
 	"github.com/entrapg/entrapg/internal/pgwire"
 	"github.com/entrapg/entrapg/internal/token"
 )
@@ -25,7 +26,9 @@ type login struct {
 	token    *token.Token
 	tokens   *token.Source // where verdicts are recorded
 	key      any           // of the server and the user
+	users    *userCache    // that derived the user; nil if it was set
 	password func() string // instead of token, with entra_credential=none
+	pooled   bool          // errors reach the program without passing this package
 
 	// The hooks that were there before.
 	nextDial            pgconn.DialFunc
@@ -98,6 +101,9 @@ func (l *login) afterNetConnect(ctx context.Context, attempt *pgconn.Config, con
 	}
 	if !l.accepted.Load() {
 		l.attempt, l.conn = attempt, conn
+		if l.pooled {
+			l.circumstances().remember(attempt)
+		}
 		if l.password != nil {
 			attempt.Password = l.password()
 		}
@@ -145,6 +151,22 @@ func (l *login) bearer(context.Context) (string, error) {
 		return "", errors.New("entrapg: tokens are for logging in only")
 	}
 	return "", nil
+}
+
+// circumstances returns what the login knows for an error. It must be called
+// before abort.
+func (l *login) circumstances() circumstances {
+	if l.token == nil {
+		return circumstances{password: true}
+	}
+	var known circumstances
+	if c, err := claims.Parse(l.token.Secret()); err == nil {
+		known.guest = c.Guest()
+	}
+	if l.users != nil {
+		known.lookup = l.users.failure(l.token)
+	}
+	return known
 }
 
 // abort cleans up after a failed attempt. pgx leaves the connection open if a

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/entrapg/entrapg/internal/credfail"
 	"github.com/entrapg/entrapg/internal/imds"
 	"github.com/entrapg/entrapg/internal/token"
 )
@@ -44,7 +45,10 @@ func newIdentity(key identityKey, credential *lazyCredential) *identity {
 		return &token.Source{Scope: scope, Credential: credential.get, Timeout: timeout, RetryAfter: retryAfter}
 	}
 	i := &identity{key: key, credential: credential, tokens: source(key.scope, credential.timeout)}
-	i.users = &userCache{management: source(key.management, lookupTimeout), failed: i.failed}
+	i.users = &userCache{
+		management: source(key.management, lookupTimeout),
+		failed:     func(err error) error { return i.failedFor(key.management, err) },
+	}
 	return i
 }
 
@@ -80,15 +84,18 @@ func (i *identity) fresh(key any, user string) (*token.Token, string) {
 	return t, user
 }
 
-// failed returns an error of a token source as package entrapg reports it.
-func (i *identity) failed(err error) error {
+// failed returns an error of tokens as package entrapg reports it.
+func (i *identity) failed(err error) error { return i.failedFor(i.key.scope, err) }
+
+// failedFor is failed for tokens of any scope.
+func (i *identity) failedFor(scope string, err error) error {
 	if errors.Is(err, token.ErrClosed) {
 		return ErrClosed
 	}
 	if i.credential.name == managedIdentity && errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("%w; %s", err, imds.NoEndpoint)
 	}
-	return &TokenError{Credential: i.credential.name, Scope: i.key.scope, Err: err}
+	return &TokenError{Credential: i.credential.name, Scope: scope, Hint: credfail.Classify(err).Hint, Err: err}
 }
 
 // report sets what Stats says of tokens.
