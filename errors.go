@@ -101,7 +101,7 @@ func (e *LoginError) Error() string {
 		text += ": " + e.Hint
 	}
 	if e.lookup != nil {
-		text += "; the user is derived from the application because of: " + strings.TrimPrefix(e.lookup.problem(), "entrapg: ")
+		text += "; the name of the identity could not be looked up: " + strings.TrimPrefix(e.lookup.problem(), "entrapg: ")
 	}
 	return text
 }

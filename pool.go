@@ -19,7 +19,8 @@ import (
 // rules for TLS are applied to each connection.
 //
 // pgxpool does not retry a login. If a server rejects a token, the query fails
-// with pgx's error, and the next connection uses another token.
+// with pgx's error, which [Explain] explains, and the next connection uses
+// another token.
 func PoolConfig(dsn string, opts ...Option) (*pgxpool.Config, error) {
 	var pool *pgxpool.Config
 	c := newConnector(&defaultDriver.identities, dsn, opts, false, func(dsn string) (_ *pgx.ConnConfig, err error) {
