@@ -185,7 +185,7 @@ func TestExplain_TellsOfAFailedLookup(t *testing.T) {
 			return azcore.AccessToken{Token: jwt(claims), ExpiresOn: time.Now().Add(time.Hour)}, nil
 		})
 		s := rejecting("28P01", `password authentication failed for user "app"`)
-		opts := []entrapg.Option{s.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil)}
+		opts := []entrapg.Option{s.options(), entrapg.WithCredential(&credential), entrapg.WithLogger(nil)}
 		for library, err := range failedLogins(t, "host=127.0.0.1 sslmode=disable", opts...) {
 			got := entrapg.Explain(err)
 			if !strings.Contains(got, "Azure Resource Manager") || !strings.Contains(got, "conditional access") {
@@ -205,7 +205,7 @@ func TestExplain_TellsOfAFailedLookup(t *testing.T) {
 				}
 			}
 		}
-		// A user that is set was not looked up, whatever else was.
+		// A user that is set was not looked up, although the connectors share the token.
 		opts = append(opts, entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.User = "app" }))
 		for library, err := range failedLogins(t, "host=127.0.0.1 sslmode=disable", opts...) {
 			if got := entrapg.Explain(err); strings.Contains(err.Error(), lookup) || strings.Contains(got, "Resource Manager") {

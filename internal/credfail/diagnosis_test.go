@@ -336,9 +336,42 @@ func TestClassify_KnowsAChainWithoutIdentity(t *testing.T) {
 		return respond(r, http.StatusBadRequest, `{"error":"invalid_request","error_description":"Identity not found"}`), nil
 	}), credfail.NoSuchIdentity, "assign it")
 
-	// The member that ends the chain counts, not those that are not set up.
 	t.Setenv("AZURE_TOKEN_CREDENTIALS", "ManagedIdentityCredential")
 	check(t, defaultCredential(refused), credfail.NoEndpoint, "no managed identity")
+}
+
+func TestClassify_KnowsTheMemberThatEndsAChain(t *testing.T) {
+	emptyEnvironment(t)
+	notFound := dialError(&net.DNSError{Err: "no such host", Name: "login.microsoftonline.com", IsNotFound: true})
+	for name, test := range map[string]struct {
+		entra transport
+		kind  credfail.Kind
+		hint  string
+	}{
+		"network":  {fail(notFound), credfail.Unreachable, "network"},
+		"response": {answer(http.StatusTooManyRequests, `{"error":"busy","error_description":"x"}`), credfail.Throttled, "wait"},
+		"code": {
+			answer(http.StatusUnauthorized, `{"error":"invalid_client","error_description":"AADSTS7000215: x"}`),
+			credfail.WrongSecret, "not its ID",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			none, err := azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{
+				ClientOptions: clientOptions(answer(http.StatusBadRequest, `{"error":"invalid_request","error_description":"Identity not found"}`)),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			secret, err := azidentity.NewClientSecretCredential(guid, guid, "secret", &azidentity.ClientSecretCredentialOptions{
+				ClientOptions: clientOptions(test.entra), DisableInstanceDiscovery: true,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			chain := []azcore.TokenCredential{none, secret}
+			check(t, get(azidentity.NewChainedTokenCredential(chain, nil)), test.kind, test.hint)
+		})
+	}
 }
 
 func TestClassify_KnowsCredentialsThatNeedAPerson(t *testing.T) {
