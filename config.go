@@ -2,9 +2,11 @@ package entrapg
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"io/fs"
 	"maps"
+	"net"
 	"reflect"
 	"regexp"
 	"slices"
@@ -38,11 +40,11 @@ type config struct {
 	identity   identityKey
 }
 
-// newConfig returns the configuration for a DSN, which parse parses as pgx or
-// pgxpool do, and options. If shared is true, connectors whose DSNs choose the
-// same credential share it.
-func newConfig(dsn string, o *options, shared bool, parse func(string) (*pgx.ConnConfig, error)) (*config, error) {
-	c, err := parseDSN(dsn, parse)
+// newConfig completes with options what read returns, a DSN that was parsed or a
+// configuration that was adopted. If shared is true, connectors whose DSNs choose the same credential
+// share it.
+func newConfig(o *options, shared bool, read func() (*config, error)) (*config, error) {
+	c, err := read()
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +54,11 @@ func newConfig(dsn string, o *options, shared bool, parse func(string) (*pgx.Con
 		adjust(c.pgx)
 	}
 	if c.pgx.DialFunc == nil || c.pgx.LookupFunc == nil || c.pgx.BuildFrontend == nil || slices.Contains(c.pgx.Fallbacks, nil) {
-		return nil, &ConfigError{Setting: "WithConnConfig", Problem: "DialFunc, LookupFunc, BuildFrontend and fallbacks must not be nil"}
+		setting := "config"
+		if len(o.adjust) > 0 {
+			setting = "WithConnConfig"
+		}
+		return nil, &ConfigError{Setting: setting, Problem: "DialFunc, LookupFunc, BuildFrontend and fallbacks must not be nil"}
 	}
 	if c.pgx.Password != password {
 		return nil, &ConfigError{Setting: "WithConnConfig", Problem: "must not set Password, which is the token; a PostgreSQL password belongs in the DSN, with entra_credential=none"}
@@ -65,6 +71,11 @@ func newConfig(dsn string, o *options, shared bool, parse func(string) (*pgx.Con
 		}
 	case c.tls.password:
 		return nil, &UsernameError{Problem: "with entra_credential=none there is no token to derive it from"}
+	}
+	for host, t := range endpoints(&c.pgx.Config) {
+		if t != nil && t.ServerName == "" {
+			c.tls.derived = append(c.tls.derived, host)
+		}
 	}
 	if err := c.tls.apply(&c.pgx.Config); err != nil {
 		return nil, err
@@ -106,20 +117,16 @@ func (c *config) chooseIdentity(o *options, shared bool) error {
 // whether the user and sslmode were set, or are defaults, which it replaces by
 // safer ones.
 func parseDSN(dsn string, parse func(string) (*pgx.ConnConfig, error)) (*config, error) {
-	inDSN, settings := connstring.InDSN(dsn), connstring.Parse(dsn)
-	if mode, ok := inDSN["sslmode"]; ok && mode.Value == "" {
-		return nil, &ConfigError{Setting: "sslmode", Problem: "must not be empty; omit it for verify-full"}
+	settings := connstring.Parse(dsn)
+	sslmode, chosen, err := effectiveSSLMode(dsn, settings)
+	if err != nil {
+		return nil, err
 	}
-	sslmode := settings.Value("sslmode")
-	if sslmode == "" {
-		sslmode = "verify-full"
+	if !chosen {
 		dsn = connstring.WithDefault(dsn, "sslmode", sslmode)
 		if settings.Value("sslrootcert") == "" { // the system's roots, not ~/.postgresql/root.crt
 			dsn = connstring.WithDefault(dsn, "sslrootcert", "")
 		}
-	}
-	if settings.Value("sslrootcert") == "system" {
-		sslmode = "verify-full" // as in libpq
 	}
 	parsed, err := parse(dsn)
 	var invalid *ConfigError
@@ -130,32 +137,155 @@ func parseDSN(dsn string, parse func(string) (*pgx.ConnConfig, error)) (*config,
 		return nil, parseError(err)
 	}
 	parsed.User = settings.Value("user")
-	if settings.Value("connect_timeout") == "" {
-		parsed.ConnectTimeout = connectTimeout
-	}
-	delete(settings, "password")
-	delete(settings, "sslpassword")
-
 	c := &config{pgx: parsed, settings: settings}
-	if c.keys, err = takeKeys(parsed); err != nil {
+	if err := c.readSettings(dsn, sslmode); err != nil {
 		return nil, err
 	}
-	kind := noneKind
-	if name, ok := c.keys[keyCredential]; !ok {
-		kind = defaultKind
-	} else if kind, err = parseCredentialKind(name); err != nil {
-		return nil, err
+	c.tls.authority = hasRoots(&parsed.Config)
+	if !c.tls.password {
+		c.tls.reset(&parsed.Config)
 	}
-	c.tls = tlsPolicy{sslmode: sslmode, sni: settings.Value("sslsni") != "0", password: kind == noneKind}
-	if c.tls.password {
-		return c, nil
-	}
-	if inDSN.Value("password") != "" {
-		return nil, passwordError("password")
-	}
-	parsed.Password = "" // from PGPASSWORD, a service file or a passfile
-	c.tls.reset(&parsed.Config)
 	return c, nil
+}
+
+// hasRoots reports whether pgx has read roots from sslrootcert or its default.
+func hasRoots(parsed *pgconn.Config) bool {
+	for _, t := range endpoints(parsed) {
+		if t != nil && t.RootCAs != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// adopt returns a function that adopts a configuration, for newConnector. check,
+// if not nil, validates the result.
+func adopt(existing *pgx.ConnConfig, check func(*pgx.ConnConfig) error) func() (*config, error) {
+	return func() (*config, error) {
+		c, err := adoptConfig(existing)
+		if err == nil && check != nil {
+			err = check(c.pgx)
+		}
+		return c, err
+	}
+}
+
+// adoptConfig returns the configuration for one that the program has parsed
+// with pgx already, and possibly changed. It compares it with what pgx makes of
+// the same DSN, because a value that was not changed may be a default of pgx:
+// the operating system's user, and a fallback to plaintext. It does not change
+// existing.
+func adoptConfig(existing *pgx.ConnConfig) (*config, error) {
+	if !isParsed(existing) {
+		return nil, &ConfigError{Setting: "config", Problem: "must be created by ParseConfig of pgx or pgxpool"}
+	}
+	dsn := existing.ConnString()
+	parsed, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return nil, parseError(err)
+	}
+	settings := connstring.Parse(dsn)
+	sslmode, chosen, err := effectiveSSLMode(dsn, settings)
+	if err != nil {
+		return nil, err
+	}
+	adopted := existing.Copy()
+	if settings.Value("user") == "" && adopted.User == parsed.User {
+		adopted.User = ""
+	}
+	c := &config{pgx: adopted, settings: settings}
+	if err := c.readSettings(dsn, sslmode); err != nil {
+		return nil, err
+	}
+	c.tls.authority = hasRoots(&parsed.Config)
+	if !chosen {
+		withoutDefaults(&adopted.Config, &parsed.Config, settings)
+	}
+	for _, t := range endpoints(&adopted.Config) {
+		if t != nil && slices.Contains(hosts(&parsed.Config), t.ServerName) { // which pgx has set
+			t.ServerName = ""
+		}
+	}
+	return c, nil
+}
+
+// isParsed reports whether pgx accepts a configuration. It panics if one was not
+// created by ParseConfig, which cannot be told otherwise. Nothing is dialed.
+func isParsed(config *pgx.ConnConfig) (ok bool) {
+	if config == nil {
+		return false
+	}
+	defer func() { ok = recover() == nil }()
+	probe := config.Copy()
+	probe.Tracer = nil
+	probe.LookupFunc = func(context.Context, string) ([]string, error) { return nil, errProbe }
+	probe.DialFunc = func(context.Context, string, string) (net.Conn, error) { return nil, errProbe }
+	_, _ = pgx.ConnectConfig(context.Background(), probe)
+	return true
+}
+
+var errProbe = errors.New("nothing is dialed")
+
+// withoutDefaults removes from a configuration what pgx has put there because
+// sslmode is not set: fallbacks to plaintext, and the roots in the user's home
+// directory. parsed is the configuration before the program changed it.
+func withoutDefaults(config, parsed *pgconn.Config, settings connstring.Settings) {
+	config.Fallbacks = slices.DeleteFunc(slices.Clone(config.Fallbacks), func(f *pgconn.FallbackConfig) bool {
+		return f != nil && f.TLSConfig == nil && slices.ContainsFunc(parsed.Fallbacks, func(p *pgconn.FallbackConfig) bool {
+			return p.TLSConfig == nil && p.Host == f.Host && p.Port == f.Port
+		})
+	})
+	if settings.Value("sslrootcert") != "" || parsed.TLSConfig == nil || parsed.TLSConfig.RootCAs == nil {
+		return
+	}
+	for _, t := range endpoints(config) {
+		if t != nil && t.RootCAs.Equal(parsed.TLSConfig.RootCAs) {
+			t.RootCAs = nil
+		}
+	}
+}
+
+// effectiveSSLMode returns the sslmode for a token. chosen reports that it is
+// set, and not the default.
+func effectiveSSLMode(dsn string, settings connstring.Settings) (mode string, chosen bool, err error) {
+	if mode, ok := connstring.InDSN(dsn)["sslmode"]; ok && mode.Value == "" {
+		return "", false, &ConfigError{Setting: "sslmode", Problem: "must not be empty; omit it for verify-full"}
+	}
+	switch mode := settings.Value("sslmode"); {
+	case mode == "":
+		return "verify-full", false, nil
+	case settings.Value("sslrootcert") == "system": // as in libpq
+		return "verify-full", true, nil
+	default:
+		return mode, true, nil
+	}
+}
+
+// readSettings sets what c.settings and entrapg's own keys say.
+func (c *config) readSettings(dsn, sslmode string) (err error) {
+	if c.settings.Value("connect_timeout") == "" && c.pgx.ConnectTimeout == 0 {
+		c.pgx.ConnectTimeout = connectTimeout
+	}
+	delete(c.settings, "password")
+	delete(c.settings, "sslpassword")
+	if c.keys, err = takeKeys(c.pgx); err != nil {
+		return err
+	}
+	kind := defaultKind
+	if name, ok := c.keys[keyCredential]; ok {
+		if kind, err = parseCredentialKind(name); err != nil {
+			return err
+		}
+	}
+	c.tls = tlsPolicy{sslmode: sslmode, sni: c.settings.Value("sslsni") != "0", password: kind == noneKind}
+	if c.tls.password {
+		return nil
+	}
+	if connstring.InDSN(dsn).Value("password") != "" {
+		return passwordError("password")
+	}
+	c.pgx.Password = "" // from PGPASSWORD, a service file, a passfile or the program
+	return nil
 }
 
 // takeKeys removes entrapg's own keys from the settings that pgx, which does not

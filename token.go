@@ -45,17 +45,14 @@ func newIdentity(key identityKey, credential *lazyCredential) *identity {
 		return &token.Source{Scope: scope, Credential: credential.get, Timeout: timeout, RetryAfter: retryAfter}
 	}
 	i := &identity{key: key, credential: credential, tokens: source(key.scope, credential.timeout)}
-	i.users = &userCache{
-		management: source(key.management, lookupTimeout),
-		failed:     func(err error) error { return i.failedFor(key.management, err) },
-	}
+	i.users = &userCache{management: source(key.management, lookupTimeout), failed: i.tokenError}
 	return i
 }
 
 // get returns a token and the user to log in as. See [token.Source.Get].
 func (i *identity) get(ctx context.Context, r token.Request, user string) (t *token.Token, _ string, fetched bool, err error) {
 	if t, fetched, err = i.tokens.Get(ctx, r); err != nil {
-		return nil, "", false, i.failed(err)
+		return nil, "", false, i.tokenError(i.key.scope, err)
 	}
 	user, err = i.user(ctx, r, user, t)
 	return t, user, fetched, err
@@ -84,11 +81,8 @@ func (i *identity) fresh(key any, user string) (*token.Token, string) {
 	return t, user
 }
 
-// failed returns an error of tokens as package entrapg reports it.
-func (i *identity) failed(err error) error { return i.failedFor(i.key.scope, err) }
-
-// failedFor is failed for tokens of any scope.
-func (i *identity) failedFor(scope string, err error) error {
+// tokenError returns an error of a token source as package entrapg reports it.
+func (i *identity) tokenError(scope string, err error) error {
 	if errors.Is(err, token.ErrClosed) {
 		return ErrClosed
 	}

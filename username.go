@@ -25,7 +25,7 @@ const (
 // Manager and remembers the name.
 type userCache struct {
 	management *token.Source
-	failed     func(error) error // wraps an error of management
+	failed     func(scope string, err error) error // wraps an error of management
 
 	last atomic.Pointer[resolvedUser]
 
@@ -60,11 +60,11 @@ func (u *userCache) cached(t *token.Token) claims.Name {
 	return claims.Name{}
 }
 
-// failure returns why the user of t is the application's and not the identity's,
-// or nil if it is not, or if another token was resolved since.
-func (u *userCache) failure(t *token.Token) *TokenError {
+// failure returns why user, derived from t, is the application's and not the
+// identity's. It returns nil if it is not, or if another token was resolved since.
+func (u *userCache) failure(t *token.Token, user string) *TokenError {
 	var failed *TokenError
-	if last := u.last.Load(); last != nil && last.token == t {
+	if last := u.last.Load(); last != nil && last.token == t && last.name.Role == user {
 		errors.As(last.lookup, &failed)
 	}
 	return failed
@@ -84,7 +84,7 @@ func (u *userCache) resolve(ctx context.Context, r token.Request, t *token.Token
 		return u.store(&resolvedUser{token: t, name: name})
 	}
 	name, lookupErr := u.lookUp(ctx, r, c.Identity())
-	if ctx.Err() != nil || errors.Is(lookupErr, ErrClosed) {
+	if lookupErr != nil && (ctx.Err() != nil || errors.Is(lookupErr, ErrClosed)) {
 		return claims.Name{}, lookupErr
 	}
 	if name.Role == "" {
@@ -100,7 +100,7 @@ func (u *userCache) resolve(ctx context.Context, r token.Request, t *token.Token
 		logLater(r.Log, "entrapg: no token for Azure Resource Manager to derive the user from", "error", lookupErr)
 		return u.store(&resolvedUser{token: t, name: name, lookup: lookupErr, until: time.Now().Add(lookupRetry)})
 	}
-	return name, err
+	return name, err // not cached: the lookup can succeed later
 }
 
 // store caches the result of resolve, and returns it.
@@ -120,7 +120,7 @@ func (u *userCache) lookUp(ctx context.Context, r token.Request, identity string
 	}
 	t, _, err := u.management.Get(ctx, r)
 	if err != nil {
-		return claims.Name{}, u.failed(err)
+		return claims.Name{}, u.failed(u.management.Scope, err)
 	}
 	name = claims.Name{}
 	if c, err := claims.Parse(t.Secret()); err == nil && identity != "" && c.Identity() == identity {
@@ -131,6 +131,6 @@ func (u *userCache) lookUp(ctx context.Context, r token.Request, identity string
 	u.mu.Lock()
 	u.identity, u.name = identity, name
 	u.mu.Unlock()
-	u.management.Forget() // it opens more than the database
+	u.management.Forget() // do not keep a token that can manage Azure resources
 	return name, nil
 }
