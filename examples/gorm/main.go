@@ -1,7 +1,8 @@
 // GORM: models and migrations over a *sql.DB that entrapg opened.
 //
 // GORM's dialect takes it as Conn. Limits of the pool are set on that *sql.DB,
-// and closing it is up to you, as GORM has no Close.
+// and the program closes it, because GORM has no Close. DriverName stays empty:
+// with "entrapg" there, GORM caches plans that the next migration makes invalid.
 package main
 
 import (
