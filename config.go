@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"maps"
 	"net"
+	"net/netip"
 	"reflect"
 	"regexp"
 	"slices"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/entrapg/entrapg/internal/claims"
@@ -36,13 +38,13 @@ type config struct {
 	stdlib   []stdlib.OptionOpenDB
 
 	// credential and identity choose whose tokens log in.
-	credential *lazyCredential
+	credential *credentialSource
 	identity   identityKey
 }
 
-// newConfig completes with options what read returns, a DSN that was parsed or a
-// configuration that was adopted. If shared is true, connectors whose DSNs choose the same credential
-// share it.
+// newConfig completes with options what read returns: a DSN that was parsed, or a
+// configuration that was adopted. If shared is true, connectors whose DSNs choose
+// the same credential share it.
 func newConfig(o *options, shared bool, read func() (*config, error)) (*config, error) {
 	c, err := read()
 	if err != nil {
@@ -61,7 +63,8 @@ func newConfig(o *options, shared bool, read func() (*config, error)) (*config, 
 		return nil, &ConfigError{Setting: setting, Problem: "DialFunc, LookupFunc, BuildFrontend and fallbacks must not be nil"}
 	}
 	if c.pgx.Password != password {
-		return nil, &ConfigError{Setting: "WithConnConfig", Problem: "must not set Password, which is the token; a PostgreSQL password belongs in the DSN, with entra_credential=none"}
+		return nil, &ConfigError{Setting: "WithConnConfig", Problem: "must not set Password, which is the token; " +
+			"a PostgreSQL password belongs in the DSN, with entra_credential=none"}
 	}
 	c.pgx.Password = ""
 	switch {
@@ -83,7 +86,7 @@ func newConfig(o *options, shared bool, read func() (*config, error)) (*config, 
 	c.pgx.LookupFunc = boundedLookup(c.pgx.LookupFunc, c.pgx.ConnectTimeout)
 	if c.tls.password {
 		c.password = func() string { return password }
-		_, err := chooseCredential(c.keys, o, publicCloud)
+		_, err := chooseCredential(c.keys, o, publicService)
 		return c, err
 	}
 	return c, c.chooseIdentity(o, shared)
@@ -91,7 +94,7 @@ func newConfig(o *options, shared bool, read func() (*config, error)) (*config, 
 
 // chooseIdentity sets whose tokens log in, and who shares them.
 func (c *config) chooseIdentity(o *options, shared bool) error {
-	azure, err := commonCloud(hosts(&c.pgx.Config))
+	azure, err := commonService(hosts(&c.pgx.Config))
 	if err != nil {
 		return err
 	}
@@ -100,7 +103,7 @@ func (c *config) chooseIdentity(o *options, shared bool) error {
 		return err
 	}
 	c.identity = identityKey{scope: cmp.Or(c.keys[keyScope], o.scope, azure.scope), management: azure.management}
-	c.credential = choice.lazy(defaultDial)
+	c.credential = choice.source(defaultDial)
 	switch {
 	case o.credential != nil:
 		c.credential = givenCredential(o.credential)
@@ -113,7 +116,7 @@ func (c *config) chooseIdentity(o *options, shared bool) error {
 	return nil
 }
 
-// parseDSN parses a DSN. To pgx's result it adds what that does not tell:
+// parseDSN parses a DSN. To pgx's result it adds what that does not show:
 // whether the user and sslmode were set, or are defaults, which it replaces by
 // safer ones.
 func parseDSN(dsn string, parse func(string) (*pgx.ConnConfig, error)) (*config, error) {
@@ -168,6 +171,37 @@ func adopt(existing *pgx.ConnConfig, check func(*pgx.ConnConfig) error) func() (
 		}
 		return c, err
 	}
+}
+
+// parseConfig parses a DSN for database/sql.
+func parseConfig(dsn string) (*pgx.ConnConfig, error) {
+	config, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return nil, err
+	}
+	return config, rejectPoolSettings(config)
+}
+
+// parsePool returns a function that parses a DSN for pgxpool into pool.
+func parsePool(pool *pgxpool.Config) func(dsn string) (*pgx.ConnConfig, error) {
+	return func(dsn string) (*pgx.ConnConfig, error) {
+		parsed, err := pgxpool.ParseConfig(dsn)
+		if err != nil {
+			return nil, err
+		}
+		*pool = *parsed
+		return pool.ConnConfig, nil
+	}
+}
+
+// rejectPoolSettings returns an error for settings that only pgxpool reads.
+func rejectPoolSettings(config *pgx.ConnConfig) error {
+	for key := range config.RuntimeParams {
+		if strings.HasPrefix(key, "pool_") {
+			return &ConfigError{Setting: key, Problem: "a setting of pgxpool; use PoolConfig, or the methods of sql.DB"}
+		}
+	}
+	return nil
 }
 
 // adoptConfig returns the configuration for one that the program has parsed
@@ -261,7 +295,7 @@ func effectiveSSLMode(dsn string, settings connstring.Settings) (mode string, ch
 	}
 }
 
-// readSettings sets what c.settings and entrapg's own keys say.
+// readSettings applies c.settings and entrapg's own keys.
 func (c *config) readSettings(dsn, sslmode string) (err error) {
 	if c.settings.Value("connect_timeout") == "" && c.pgx.ConnectTimeout == 0 {
 		c.pgx.ConnectTimeout = connectTimeout
@@ -361,4 +395,20 @@ func keyIn(text string) string {
 		}
 	}
 	return key
+}
+
+// boundedLookup returns a LookupFunc that takes at most timeout. pgx bounds what
+// follows a lookup, but not the lookup.
+func boundedLookup(lookup pgconn.LookupFunc, timeout time.Duration) pgconn.LookupFunc {
+	if timeout <= 0 {
+		return lookup
+	}
+	return func(ctx context.Context, host string) ([]string, error) {
+		if _, err := netip.ParseAddr(host); err == nil {
+			return lookup(ctx, host)
+		}
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		return lookup(ctx, host)
+	}
 }

@@ -32,15 +32,15 @@ const (
 
 var ownKeys = []string{keyCredential, keyClientID, keyTenantID, keyScope}
 
-// variables are azidentity's counterparts of the keys.
-var variables = map[string]string{keyClientID: "AZURE_CLIENT_ID", keyTenantID: "AZURE_TENANT_ID"}
+// credentialVariables are azidentity's counterparts of the keys.
+var credentialVariables = map[string]string{keyClientID: "AZURE_CLIENT_ID", keyTenantID: "AZURE_TENANT_ID"}
 
 // A credentialChoice is the credential that a DSN chooses. Equal choices make
 // interchangeable credentials.
 type credentialChoice struct {
 	kind               *credentialKind
 	clientID, tenantID string
-	cloud              *azureCloud
+	service            *azureService
 }
 
 // A credentialKind is a value of entra_credential.
@@ -58,7 +58,7 @@ type clientOptions struct {
 	disableInstanceDiscovery bool
 }
 
-const managedIdentity = "ManagedIdentityCredential"
+const managedIdentityType = "ManagedIdentityCredential"
 
 var (
 	defaultKind = &credentialKind{
@@ -90,7 +90,7 @@ var (
 			},
 		},
 		{
-			name: "managedidentity", typ: managedIdentity, keys: []string{keyClientID},
+			name: "managedidentity", typ: managedIdentityType, keys: []string{keyClientID},
 			create: func(c credentialChoice, o clientOptions) (azcore.TokenCredential, error) {
 				options := &azidentity.ManagedIdentityCredentialOptions{ClientOptions: o.ClientOptions}
 				if c.clientID != "" {
@@ -130,12 +130,15 @@ func parseCredentialKind(name string) (*credentialKind, error) {
 		}
 		known = append(known, k.name)
 	}
-	return nil, &ConfigError{Setting: keyCredential, Problem: fmt.Sprintf("unknown credential %q; use one of %s", name, strings.Join(known, ", "))}
+	return nil, &ConfigError{
+		Setting: keyCredential,
+		Problem: fmt.Sprintf("unknown credential %q; use one of %s", name, strings.Join(known, ", ")),
+	}
 }
 
 var (
-	clientID = regexp.MustCompile(`^[0-9A-Za-z-]+$`)
-	tenantID = regexp.MustCompile(`^[0-9A-Za-z.-]+$`)
+	clientIDPattern = regexp.MustCompile(`^[0-9A-Za-z-]+$`)
+	tenantIDPattern = regexp.MustCompile(`^[0-9A-Za-z.-]+$`)
 )
 
 // check returns an error if the credential does not use a key or the value is
@@ -147,7 +150,8 @@ func (k *credentialKind) check(key, value string) error {
 		return nil
 	case slices.Contains(k.keys, key), key == keyScope && k != noneKind:
 	case k.environ:
-		problem = fmt.Sprintf("not used with entra_credential=%s, which reads %s; set that, or choose another credential", k.name, variables[key])
+		problem = fmt.Sprintf("not used with entra_credential=%s, which reads %s; set that, or choose another credential",
+			k.name, credentialVariables[key])
 	default:
 		problem = fmt.Sprintf("not used with entra_credential=%s; remove it", k.name)
 	}
@@ -155,9 +159,9 @@ func (k *credentialKind) check(key, value string) error {
 	case problem != "":
 	case strings.TrimSpace(value) == "":
 		problem = "must not be empty; omit it"
-	case key == keyClientID && !clientID.MatchString(value):
+	case key == keyClientID && !clientIDPattern.MatchString(value):
 		problem = "not a client ID, which is a GUID that Azure shows with the identity"
-	case key == keyTenantID && !tenantID.MatchString(value):
+	case key == keyTenantID && !tenantIDPattern.MatchString(value):
 		problem = "not a tenant, which is a GUID or a domain"
 	default:
 		return nil
@@ -165,10 +169,10 @@ func (k *credentialKind) check(key, value string) error {
 	return &ConfigError{Setting: key, Problem: problem}
 }
 
-// chooseCredential returns what the DSN's keys choose for a cloud. The keys must
+// chooseCredential returns what the DSN's keys choose for a service. The keys must
 // not contradict the options.
-func chooseCredential(keys map[string]string, o *options, azure *azureCloud) (credentialChoice, error) {
-	choice := credentialChoice{kind: defaultKind, clientID: keys[keyClientID], tenantID: keys[keyTenantID], cloud: azure}
+func chooseCredential(keys map[string]string, o *options, azure *azureService) (credentialChoice, error) {
+	choice := credentialChoice{kind: defaultKind, clientID: keys[keyClientID], tenantID: keys[keyTenantID], service: azure}
 	if name, ok := keys[keyCredential]; ok {
 		kind, err := parseCredentialKind(name)
 		if err != nil {
@@ -190,9 +194,10 @@ func chooseCredential(keys map[string]string, o *options, azure *azureCloud) (cr
 	return choice, nil
 }
 
-// A lazyCredential is created when the first token is requested, so that a
-// connector costs nothing and cannot fail for lack of an identity.
-type lazyCredential struct {
+// A credentialSource holds a credential, which it creates when the first token is
+// requested, so that a connector costs nothing and cannot fail for lack of an
+// identity.
+type credentialSource struct {
 	name    string        // in errors and logs
 	timeout time.Duration // of one request
 	create  func() (azcore.TokenCredential, error)
@@ -202,38 +207,38 @@ type lazyCredential struct {
 }
 
 // givenCredential returns a credential that the program has created.
-func givenCredential(credential azcore.TokenCredential) *lazyCredential {
-	l := &lazyCredential{
+func givenCredential(credential azcore.TokenCredential) *credentialSource {
+	s := &credentialSource{
 		name:    strings.TrimPrefix(strings.TrimPrefix(fmt.Sprintf("%T", credential), "*"), "azidentity."),
 		timeout: requestTimeout,
 		created: credential,
 	}
 	switch credential.(type) {
 	case *azidentity.DeviceCodeCredential, *azidentity.InteractiveBrowserCredential:
-		l.timeout = interactiveTimeout
+		s.timeout = interactiveTimeout
 	}
-	return l
+	return s
 }
 
-// lazy returns the chosen credential. It dials with dial.
-func (c credentialChoice) lazy(dial dialFunc) *lazyCredential {
+// source returns the chosen credential. It dials with dial.
+func (c credentialChoice) source(dial dialFunc) *credentialSource {
 	client := sync.OnceValue(func() *http.Client { return imds.NewClient(dial) })
 	create := func() (azcore.TokenCredential, error) {
 		o := clientOptions{ClientOptions: azcore.ClientOptions{Transport: client()}}
 		// azidentity reads AZURE_AUTHORITY_HOST only if its options set no authority.
 		authority := os.Getenv(authorityVariable)
 		if authority == "" {
-			o.Cloud = c.cloud.authority
+			o.Cloud = c.service.authority
 			return c.kind.create(c, o)
 		}
-		o.disableInstanceDiscovery = cloudOfAuthority(authority) == nil
+		o.disableInstanceDiscovery = serviceOfAuthority(authority) == nil
 		credential, err := c.kind.create(c, o)
 		if err != nil {
 			return nil, fmt.Errorf("%w (%s is %q)", err, authorityVariable, authority)
 		}
 		return credential, nil
 	}
-	return &lazyCredential{name: c.kind.typ, timeout: requestTimeout, create: create}
+	return &credentialSource{name: c.kind.typ, timeout: requestTimeout, create: create}
 }
 
 type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
@@ -243,17 +248,17 @@ var defaultDial = new(net.Dialer).DialContext
 
 // get returns the credential. If it cannot be created, the next call tries
 // again, because what was missing may exist by then.
-func (l *lazyCredential) get() (azcore.TokenCredential, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.created == nil {
-		created, err := l.create()
+func (s *credentialSource) get() (azcore.TokenCredential, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.created == nil {
+		created, err := s.create()
 		if err != nil {
 			return nil, err
 		}
-		l.created = created
+		s.created = created
 	}
-	return l.created, nil
+	return s.created, nil
 }
 
 // retryAfter returns how long the response behind an error asks to wait, or zero.

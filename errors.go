@@ -28,10 +28,12 @@ func (e *ConfigError) Unwrap() error { return e.Err }
 
 // A TokenError reports that there is no token to log in with: the credential
 // failed, did not answer in time or returned something that cannot be a token.
-// No server has been dialed.
+// If it is returned alone, no server has been dialed. If a rejected token cannot
+// be replaced, it is joined to the LoginError.
 //
 // Its cause is the credential's own error, for example
-// *azidentity.AuthenticationFailedError, or that of the caller's context.
+// *azidentity.AuthenticationFailedError, unless that error contains a token; then
+// it is replaced. Or it is the error of the caller's context.
 type TokenError struct {
 	Credential string // the credential's type, without the package if it is azidentity's
 	Scope      string // of the token
@@ -104,7 +106,8 @@ func loginError(user string, err error, password bool) error {
 	case !password:
 		e.Hint = pgfail.Classify(err).Hint
 	case wrongMethod || slices.ContainsFunc(responses, pgfail.IsRejection):
-		e.Hint = "entra_credential=none uses the password in the DSN; check the password and the user"
+		e.Hint = "entra_credential=none logs in with the password of the DSN, PGPASSWORD or a password file; " +
+			"check the password and the user"
 	}
 	return e
 }

@@ -24,7 +24,7 @@ const (
 // the database, and the PostgreSQL user that it is for. Connectors share
 // identities.
 type identity struct {
-	credential *lazyCredential
+	credential *credentialSource
 	tokens     *token.Source
 	users      *userCache
 
@@ -39,12 +39,12 @@ type identityKey struct {
 	management string // scope of tokens for Azure Resource Manager
 }
 
-func newIdentity(key identityKey, credential *lazyCredential) *identity {
+func newIdentity(key identityKey, credential *credentialSource) *identity {
 	source := func(scope string, timeout time.Duration) *token.Source {
 		return &token.Source{Scope: scope, Credential: credential.get, Timeout: timeout, RetryAfter: retryAfter}
 	}
 	i := &identity{key: key, credential: credential, tokens: source(key.scope, credential.timeout)}
-	i.users = &userCache{management: source(key.management, lookupTimeout), failed: i.tokenError}
+	i.users = &userCache{management: source(key.management, lookupTimeout), tokenError: i.tokenError}
 	return i
 }
 
@@ -85,7 +85,7 @@ func (i *identity) tokenError(scope string, err error) error {
 	if errors.Is(err, token.ErrClosed) {
 		return ErrClosed
 	}
-	if i.credential.name == managedIdentity && errors.Is(err, context.DeadlineExceeded) {
+	if i.credential.name == managedIdentityType && errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("%w; %s", err, imds.NoEndpoint)
 	}
 	return &TokenError{Credential: i.credential.name, Scope: scope, Err: err}
@@ -118,7 +118,7 @@ type registry struct {
 
 // acquire returns the identity for key and creates it if there is none. The
 // caller must release it.
-func (r *registry) acquire(key identityKey, credential *lazyCredential) *identity {
+func (r *registry) acquire(key identityKey, credential *credentialSource) *identity {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	i := r.identities[key]

@@ -55,9 +55,9 @@ func (c Claims) first(keys ...string) Name {
 // Keys returns the names of all claims, sorted.
 func (c Claims) Keys() []string { return slices.Sorted(maps.Keys(c)) }
 
-// Identity returns the tenant and the object ID, by which the server maps tokens
+// Principal returns the tenant and the object ID, by which the server maps tokens
 // to roles. It returns "" if the token has no object ID.
-func (c Claims) Identity() string {
+func (c Claims) Principal() string {
 	oid, tid := c.Text("oid"), c.Text("tid")
 	if oid == "" {
 		return ""

@@ -19,7 +19,7 @@ const (
 	NoTLS                    // the server rejects plaintext
 	HostNotAllowed           // the server rejects this address, user or database
 	PgBouncer                // PgBouncer cannot handle the token
-	NotMapped                // the server asks for an ordinary password: the role is not mapped to Entra
-	NoAuthentication         // the server asks for nothing
+	NotMapped                // the server requests an ordinary password: the role is not mapped to Entra
+	NoAuthentication         // the server requests nothing
 	NoRole                   // the role does not exist or is not mapped to this identity
 )
