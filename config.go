@@ -337,14 +337,20 @@ func takeKeys(config *pgx.ConnConfig) (map[string]string, error) {
 			keys[key] = config.RuntimeParams[key]
 			delete(config.RuntimeParams, key)
 		case strings.HasPrefix(name, "entra_"):
-			return nil, &ConfigError{Setting: key, Problem: "unknown key; entrapg's keys are " + strings.Join(ownKeys, ", ") + ", in lower case"}
+			return nil, &ConfigError{
+				Setting: key,
+				Problem: "unknown key; entrapg's keys are " + strings.Join(ownKeys, ", ") + ", in lower case",
+			}
 		}
 	}
 	return keys, nil
 }
 
 func passwordError(key string) error {
-	return &ConfigError{Setting: key, Problem: "the DSN must not contain a password; remove it, entrapg logs in with Microsoft Entra tokens"}
+	return &ConfigError{
+		Setting: key,
+		Problem: "the DSN must not contain a password; remove it, entrapg logs in with Microsoft Entra tokens",
+	}
 }
 
 var errForeignDSN = &ConfigError{Setting: "dsn", Problem: "not a DSN of pgx but perhaps of JDBC, ADO.NET or ODBC; use a postgres:// URL or key=value settings"}
@@ -386,9 +392,11 @@ func parseError(err error) error {
 func keyIn(text string) string {
 	key, first := "dsn", len(text)
 	for _, k := range []string{
-		"port", "sslmode", "sslrootcert", "sslcertmode", "sslcert", "sslkey", "connect_timeout", "target_session_attrs", "channel_binding", "require_auth",
-		"min_protocol_version", "max_protocol_version", "service", "statement_cache_capacity", "description_cache_capacity", "default_query_exec_mode",
-		"pool_max_conns", "pool_min_conns", "pool_min_idle_conns", "pool_max_conn_lifetime", "pool_max_conn_idle_time", "pool_health_check_period", "pool_ping_timeout",
+		"port", "sslmode", "sslrootcert", "sslcertmode", "sslcert", "sslkey", "connect_timeout", "target_session_attrs",
+		"channel_binding", "require_auth", "min_protocol_version", "max_protocol_version", "service",
+		"statement_cache_capacity", "description_cache_capacity", "default_query_exec_mode",
+		"pool_max_conns", "pool_min_conns", "pool_min_idle_conns", "pool_max_conn_lifetime", "pool_max_conn_idle_time",
+		"pool_health_check_period", "pool_ping_timeout",
 	} {
 		if i := strings.Index(text, k); i >= 0 && i < first {
 			key, first = k, i

@@ -113,7 +113,8 @@ func newConnector(identities *registry, opts []Option, shared bool, read func() 
 //
 // Its errors are [*ConfigError], [*TokenError], [*UsernameError], [*LoginError]
 // and [ErrClosed]; pgx's own if a server cannot be reached; and those of hooks.
-// If a rejected token cannot be replaced, a LoginError is joined with the reason. If ctx is done, errors.Is finds its error.
+// If a rejected token cannot be replaced, the error is a LoginError joined
+// with the reason. If ctx is done, errors.Is finds its error.
 func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err := c.usable(); err != nil {
 		return nil, err

@@ -85,7 +85,8 @@ var (
 			name: "workloadidentity", typ: "WorkloadIdentityCredential", keys: []string{keyClientID, keyTenantID},
 			create: func(c credentialChoice, o clientOptions) (azcore.TokenCredential, error) {
 				return azidentity.NewWorkloadIdentityCredential(&azidentity.WorkloadIdentityCredentialOptions{
-					ClientOptions: o.ClientOptions, DisableInstanceDiscovery: o.disableInstanceDiscovery, ClientID: c.clientID, TenantID: c.tenantID,
+					ClientOptions: o.ClientOptions, DisableInstanceDiscovery: o.disableInstanceDiscovery,
+					ClientID: c.clientID, TenantID: c.tenantID,
 				})
 			},
 		},

@@ -33,7 +33,7 @@ func (e *ConfigError) Unwrap() error { return e.Err }
 //
 // Its cause is the credential's own error, for example
 // *azidentity.AuthenticationFailedError, unless that error contains a token; then
-// it is replaced. Or it is the error of the caller's context.
+// it is replaced. If the caller's context is done, it is the context's error.
 type TokenError struct {
 	Credential string // the credential's type, without the package if it is azidentity's
 	Scope      string // of the token

@@ -75,7 +75,8 @@ const (
 // Kind returns the kind of principal that a token is for.
 func (c Claims) Kind() string {
 	switch {
-	case c.Text("xms_mirid") != "" || c.Text("xms_idrel") != "" || c.Text("idtyp") == "app" && c.Text("appidacr") == "2" && c.Text("app_displayname") == "":
+	case c.Text("xms_mirid") != "" || c.Text("xms_idrel") != "" ||
+		c.Text("idtyp") == "app" && c.Text("appidacr") == "2" && c.Text("app_displayname") == "":
 		return ManagedIdentity
 	case c.Text("idtyp") == "app" || c.Text("scp") == "" && c.Text("upn") == "" && c.Text("unique_name") == "" && c.Text("appid") != "":
 		return ServicePrincipal
