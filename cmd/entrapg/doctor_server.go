@@ -55,22 +55,27 @@ func (d *diagnosis) failed(err error) *trouble {
 		t.Said = strings.TrimPrefix(err.Error(), "entrapg: ")
 	}
 	if login == nil {
-		t.Means = "the connection broke in the middle of the login: by a firewall or a proxy in between, or because the server ended. Try again; should it stay, look at the server's log"
+		t.Means = "the connection broke in the middle of the login: by a firewall or a proxy in between, or because " +
+			"the server ended. Try again; should it stay, look at the server's log"
 		if isTimeout(err) {
 			t.Means = "the server did not finish the login in time: it is overloaded, or it cannot reach Entra itself"
 		}
 		return t
 	}
 	t.Means = login.Hint
-	if d.login.Entra() {
-		t.Mend = d.mend(pgfail.Classify(err).Kind, t.Said)
-	}
-	for _, e := range responses {
-		if other, found := otherFailures[e.Code]; found && t.Means == "" {
-			t.Means, t.Mend = other(d)
-		}
-	}
+	t.Mend = d.mend(d.classify(err).Kind, t.Said)
 	return t
+}
+
+// classify diagnoses pgx's error for this login, as package entrapg does.
+func (d *diagnosis) classify(err error) pgfail.Diagnosis {
+	login := pgfail.Login{
+		User: d.token.User, Guest: d.claims.Guest(), Unnamed: d.token.Lookup != nil, Password: !d.login.Entra(),
+	}
+	for _, e := range d.endpoints {
+		login.Hosts = append(login.Hosts, e.host)
+	}
+	return pgfail.Classify(err, login)
 }
 
 // words are a server's own.
@@ -83,22 +88,6 @@ func words(e *pgconn.PgError) string {
 		text += "\nHINT: " + e.Hint
 	}
 	return text
-}
-
-// otherFailures have nothing to do with Entra.
-var otherFailures = map[string]func(*diagnosis) (means string, mend []string){
-	"3D000": func(d *diagnosis) (string, []string) {
-		return "the login is good, and the server has no such database", []string{"create database " + identifier(d.login.Config.Database) + " owner " + identifier(d.token.User) + ";"}
-	},
-	"42501": func(d *diagnosis) (string, []string) {
-		return "the login is good, and the role is not let into this database", []string{"grant connect on database " + identifier(d.login.Config.Database) + " to " + identifier(d.token.User) + ";"}
-	},
-	"53300": func(*diagnosis) (string, []string) {
-		return "the login is good, and the server has no connection left: pools that are too large, or a server that is too small", []string{"select usename, count(*) from pg_stat_activity group by 1 order by 2 desc;"}
-	},
-	"57P03": func(*diagnosis) (string, []string) {
-		return "the server is starting or stopping: try again in a minute", nil
-	},
 }
 
 // groupID matches the group that a message of Azure's server names.
@@ -120,8 +109,8 @@ func (d *diagnosis) mend(kind pgfail.Kind, message string) []string {
 	switch kind {
 	case pgfail.TokenExpired:
 		return []string{"date -u", "sudo timedatectl set-ntp true"}
-	case pgfail.WrongAudience, pgfail.CosmosAudience:
-		return d.mendScope()
+	case pgfail.WrongAudience:
+		return d.mendScope([]string{"# shows the audience of the token", "entrapg whoami"})
 	case pgfail.MalformedToken:
 		return []string{"# past a proxy or PgBouncer, if there is one", "port=5432"}
 	case pgfail.NotAToken:
@@ -130,7 +119,8 @@ func (d *diagnosis) mend(kind pgfail.Kind, message string) []string {
 		}
 		return []string{
 			"# the token's tenant is " + d.claims.Text("tid") + "; the server's is",
-			"az postgres flexible-server show --name " + server + " --resource-group " + resourceGroup(server) + " --query authConfig.tenantId --output tsv",
+			"az postgres flexible-server show --name " + server + " --resource-group " + resourceGroup(server) +
+				" --query authConfig.tenantId --output tsv",
 		}
 	case pgfail.NoObjectID:
 		return []string{"entrapg whoami"}
@@ -145,7 +135,10 @@ func (d *diagnosis) mend(kind pgfail.Kind, message string) []string {
 		if match := groupID.FindStringSubmatch(message); match != nil {
 			group = match[1]
 		}
-		return []string{"az ad group member check --group " + group + " --member-id " + oid, "# and where that says true, for a token that knows it", "az logout && az login"}
+		return []string{
+			"az ad group member check --group " + group + " --member-id " + oid,
+			"# and where that says true, for a token that knows it", "az logout && az login",
+		}
 	case pgfail.NoRole, pgfail.NotMapped:
 		lines := []string{asAdministrator, "select * from pgaadauth_create_principal(" + literal(user) + ", false, false);"}
 		if d.login.Config.User != "" && oid != "" {
@@ -156,6 +149,26 @@ func (d *diagnosis) mend(kind pgfail.Kind, message string) []string {
 			lines = append(lines, "-- or, where the role exists already", label)
 		}
 		return lines
+	case pgfail.OtherObjectID:
+		return []string{
+			asAdministrator + ", and only if this identity is to have the role. The first false is for a role that is no administrator",
+			fmt.Sprintf("select * from pgaadauth_update_principal_with_oid(%s, '%s', '%s', false, false);", literal(user), oid, typ),
+		}
+	case pgfail.ServerSuffix:
+		return []string{"# in the DSN", "user=" + shell(user[:strings.LastIndexByte(user, '@')])}
+	case pgfail.GuestName:
+		return []string{
+			asAdministrator + ": shows the names of the roles",
+			"select * from pgaadauth_list_principals(false);",
+		}
+	case pgfail.UnnamedIdentity:
+		return []string{"# in the DSN", "user=" + shell("ROLE")}
+	case pgfail.NoDatabase:
+		return []string{"create database " + identifier(d.login.Config.Database) + " owner " + identifier(user) + ";"}
+	case pgfail.NoConnectPrivilege:
+		return []string{"grant connect on database " + identifier(d.login.Config.Database) + " to " + identifier(user) + ";"}
+	case pgfail.ServerFull:
+		return []string{"select usename, count(*) from pg_stat_activity group by 1 order by 2 desc;"}
 	case pgfail.NoTLS:
 		return []string{"# in the DSN", "sslmode=verify-full"}
 	case pgfail.HostNotAllowed:
@@ -170,10 +183,10 @@ func (d *diagnosis) mend(kind pgfail.Kind, message string) []string {
 	}
 }
 
-// mendScope returns what to type if the token is for another service. The scope
-// is that of the host's cloud and never that of the server's message: a server
-// could name a scope whose tokens open something else.
-func (d *diagnosis) mendScope() []string {
+// mendScope returns what to type if the scope is wrong, or otherwise if it is
+// that of the host's cloud. It never takes the scope of the server's message: a
+// server could name a scope whose tokens open something else.
+func (d *diagnosis) mendScope(otherwise []string) []string {
 	var hosts []string
 	for _, e := range d.endpoints {
 		hosts = append(hosts, e.host)
@@ -185,13 +198,14 @@ func (d *diagnosis) mendScope() []string {
 			return []string{"# in the DSN", "entra_scope=" + cloud.Scope}
 		}
 	}
-	return []string{"# shows the audience of the token", "entrapg whoami"}
+	return otherwise
 }
 
 func (d *diagnosis) askServer(ctx context.Context, f *finding) *trouble {
 	var version, user string
 	var pid uint32
-	err := d.conn.QueryRow(ctx, "select current_setting('server_version'), session_user::text, pg_backend_pid()", pgx.QueryExecModeSimpleProtocol).Scan(&version, &user, &pid)
+	err := d.conn.QueryRow(ctx, "select current_setting('server_version'), session_user::text, pg_backend_pid()",
+		pgx.QueryExecModeSimpleProtocol).Scan(&version, &user, &pid)
 	if err != nil {
 		return &trouble{Said: err.Error(), Means: "the login worked, and the first query did not"}
 	}
@@ -208,7 +222,8 @@ func (d *diagnosis) askServer(ctx context.Context, f *finding) *trouble {
 	// Azure keeps the mapping in a security label, which everybody may read.
 	var label string
 	err = d.conn.QueryRow(ctx, `select label from pg_catalog.pg_shseclabel l join pg_catalog.pg_roles r on r.oid = l.objoid
-		where l.classoid = 'pg_catalog.pg_authid'::regclass and l.provider = 'pgaadauth' and r.rolname = session_user`, pgx.QueryExecModeSimpleProtocol).Scan(&label)
+		where l.classoid = 'pg_catalog.pg_authid'::regclass and l.provider = 'pgaadauth' and r.rolname = session_user`,
+		pgx.QueryExecModeSimpleProtocol).Scan(&label)
 	switch {
 	case err == nil:
 		f.note("%s is mapped to Entra: %s", user, label)
@@ -230,7 +245,10 @@ func (d *diagnosis) compareClocks(ctx context.Context, f *finding) *trouble {
 	ahead := ours.Sub(theirs).Round(time.Millisecond)
 	switch {
 	case ahead > bearable || ahead < -bearable:
-		f.warn(&trouble{Said: fmt.Sprintf("this machine's clock is %v off the server's", ahead.Abs()), Means: "tokens are judged by the clock: set it", Mend: []string{"sudo timedatectl set-ntp true"}})
+		f.warn(&trouble{
+			Said:  fmt.Sprintf("this machine's clock is %v off the server's", ahead.Abs()),
+			Means: "tokens are judged by the clock: set it", Mend: []string{"sudo timedatectl set-ntp true"},
+		})
 	case ahead.Abs() < time.Second:
 		f.note("less than a second off the server's")
 	default:
