@@ -3,11 +3,13 @@ package entrapg
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -30,6 +32,7 @@ type config struct {
 	settings connstring.Settings
 	keys     map[string]string // of the DSN, those that entrapg handles itself
 	tls      tlsPolicy
+	hosts    addresses     // of hostaddr
 	password func() string // with entra_credential=none, otherwise nil; a function so that no dump shows the password
 	stdlib   []stdlib.OptionOpenDB
 
@@ -42,12 +45,13 @@ type config struct {
 // pgxpool do, and options. If shared is true, connectors whose DSNs choose the
 // same credential share it.
 func newConfig(dsn string, o *options, shared bool, parse func(string) (*pgx.ConnConfig, error)) (*config, error) {
+	dsn = connstring.Clean(dsn)
 	c, err := parseDSN(dsn, parse)
 	if err != nil {
 		return nil, err
 	}
 	c.stdlib = o.stdlib
-	password := c.pgx.Password
+	parsed, password := c.pgx.Config, c.pgx.Password
 	for _, adjust := range o.adjust {
 		adjust(c.pgx)
 	}
@@ -58,24 +62,101 @@ func newConfig(dsn string, o *options, shared bool, parse func(string) (*pgx.Con
 		return nil, &ConfigError{Setting: "WithConnConfig", Problem: "must not set Password, which is the token; a PostgreSQL password belongs in the DSN, with entra_credential=none"}
 	}
 	c.pgx.Password = ""
-	switch {
-	case c.pgx.User != "":
-		if err := claims.UsableName(c.pgx.User); err != nil {
-			return nil, &UsernameError{Problem: "the user that is set cannot be the name of a role", Err: err}
-		}
-	case c.tls.password:
-		return nil, &UsernameError{Problem: "with entra_credential=none there is no token to derive it from"}
-	}
-	if err := c.tls.apply(&c.pgx.Config); err != nil {
+	c.forgetReplaced(&parsed)
+	if err := c.checkUser(); err != nil {
 		return nil, err
 	}
-	c.pgx.LookupFunc = boundedLookup(c.pgx.LookupFunc, c.pgx.ConnectTimeout)
+	if err := c.applyTLS(dsn, &parsed); err != nil {
+		return nil, located(err, c.settings)
+	}
+	c.pgx.LookupFunc = boundedLookup(c.hosts.lookup(c.pgx.LookupFunc), c.pgx.ConnectTimeout)
 	if c.tls.password {
 		c.password = func() string { return password }
 		_, err := chooseCredential(c.keys, o, publicCloud)
-		return c, err
+		return c, located(err, c.settings)
 	}
-	return c, c.chooseIdentity(o, shared)
+	return c, located(c.chooseIdentity(o, shared), c.settings)
+}
+
+// forgetReplaced removes the settings that the program has replaced in the
+// parsed configuration, so that no error names where they came from.
+func (c *config) forgetReplaced(parsed *pgconn.Config) {
+	for key, replaced := range map[string]bool{
+		"user":            c.pgx.User != parsed.User,
+		"host":            !slices.Equal(hosts(&c.pgx.Config), hosts(parsed)),
+		"sslmode":         c.pgx.TLSConfig == nil && parsed.TLSConfig != nil,
+		"channel_binding": c.pgx.ChannelBinding != parsed.ChannelBinding,
+		"require_auth":    c.pgx.RequireAuth != parsed.RequireAuth,
+	} {
+		if replaced {
+			delete(c.settings, key)
+		}
+	}
+}
+
+// checkUser returns an error if no role can have the user's name, or if there is
+// no way to find one.
+func (c *config) checkUser() error {
+	if c.pgx.User == "" {
+		if c.tls.password {
+			return &UsernameError{Problem: "with entra_credential=none there is no token to derive it from"}
+		}
+		return nil
+	}
+	err := claims.UsableName(c.pgx.User)
+	if err == nil {
+		return nil
+	}
+	by := "is set"
+	if origin := foreignOrigin(c.settings, "user"); origin != "" {
+		by = origin + " sets"
+	}
+	return &UsernameError{Problem: "the user that " + by + " cannot be the name of a role", Err: err}
+}
+
+// applyTLS applies the rules for TLS. It returns an error if no host is set, and
+// the configuration has pgx's default instead.
+func (c *config) applyTLS(dsn string, parsed *pgconn.Config) error {
+	err := c.tls.apply(&c.pgx.Config)
+	var invalid *ConfigError
+	switch {
+	case c.settings.Value("host") != "" || !slices.Equal(hosts(&c.pgx.Config), hosts(parsed)):
+		return err
+	case strings.TrimSpace(dsn) == "":
+		return &ConfigError{
+			Setting: "dsn",
+			Problem: "no host is set, because the DSN and PGHOST are empty; is the variable that holds the DSN empty?",
+		}
+	case errors.As(err, &invalid) && invalid.Setting == "host":
+		return &ConfigError{
+			Setting: "host",
+			Problem: "no host is set; set host or PGHOST to the server's name, or sslmode=disable to use the local Unix socket",
+		}
+	}
+	return err
+}
+
+// located returns a ConfigError with the origin of its setting, if that is not
+// the DSN, and other errors as they are.
+func located(err error, settings connstring.Settings) error {
+	var invalid *ConfigError
+	if !errors.As(err, &invalid) {
+		return err
+	}
+	origin := foreignOrigin(settings, invalid.Setting)
+	if origin == "" {
+		return err
+	}
+	return &ConfigError{Setting: invalid.Setting, Origin: origin, Problem: invalid.Problem, Err: invalid.Err}
+}
+
+// foreignOrigin returns where a setting comes from, or "" if it is not set or
+// comes from the DSN.
+func foreignOrigin(settings connstring.Settings, key string) string {
+	if origin := settings[key].Origin; origin != connstring.OriginDSN {
+		return origin
+	}
+	return ""
 }
 
 // chooseIdentity sets whose tokens log in, and who shares them.
@@ -106,11 +187,25 @@ func (c *config) chooseIdentity(o *options, shared bool) error {
 // whether the user and sslmode were set, or are defaults, which it replaces by
 // safer ones.
 func parseDSN(dsn string, parse func(string) (*pgx.ConnConfig, error)) (*config, error) {
-	inDSN, settings := connstring.InDSN(dsn), connstring.Parse(dsn)
-	if mode, ok := inDSN["sslmode"]; ok && mode.Value == "" {
-		return nil, &ConfigError{Setting: "sslmode", Problem: "must not be empty; omit it for verify-full"}
+	if err := misread(dsn); err != nil {
+		return nil, err
 	}
-	sslmode := settings.Value("sslmode")
+	settings := connstring.Parse(dsn)
+	c, err := parseSettings(dsn, settings, parse)
+	if err != nil {
+		return nil, located(err, settings)
+	}
+	return c, nil
+}
+
+func parseSettings(
+	dsn string, settings connstring.Settings, parse func(string) (*pgx.ConnConfig, error),
+) (*config, error) {
+	inDSN := connstring.InDSN(dsn)
+	sslmode, err := parseSSLMode(settings, inDSN)
+	if err != nil {
+		return nil, err
+	}
 	if sslmode == "" {
 		sslmode = "verify-full"
 		dsn = connstring.WithDefault(dsn, "sslmode", sslmode)
@@ -121,23 +216,31 @@ func parseDSN(dsn string, parse func(string) (*pgx.ConnConfig, error)) (*config,
 	if settings.Value("sslrootcert") == "system" {
 		sslmode = "verify-full" // as in libpq
 	}
+	addrs, dsn, err := parseAddresses(dsn, settings)
+	if err != nil {
+		return nil, err
+	}
 	parsed, err := parse(dsn)
 	var invalid *ConfigError
 	switch {
 	case errors.As(err, &invalid):
 		return nil, err
 	case err != nil:
-		return nil, parseError(err)
+		return nil, parseError(err, settings)
 	}
 	parsed.User = settings.Value("user")
 	if settings.Value("connect_timeout") == "" {
 		parsed.ConnectTimeout = connectTimeout
 	}
+	delete(parsed.RuntimeParams, "hostaddr")
 	delete(settings, "password")
 	delete(settings, "sslpassword")
 
-	c := &config{pgx: parsed, settings: settings}
+	c := &config{pgx: parsed, settings: settings, hosts: addrs}
 	if c.keys, err = takeKeys(parsed); err != nil {
+		return nil, err
+	}
+	if err := takeParameters(parsed); err != nil {
 		return nil, err
 	}
 	kind := noneKind
@@ -156,6 +259,31 @@ func parseDSN(dsn string, parse func(string) (*pgx.ConnConfig, error)) (*config,
 	parsed.Password = "" // from PGPASSWORD, a service file or a passfile
 	c.tls.reset(&parsed.Config)
 	return c, nil
+}
+
+var (
+	sslmodes = []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
+
+	// word matches values that can be quoted in errors. Others may be a piece of a
+	// password in a malformed DSN.
+	word = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,20}$`)
+)
+
+// parseSSLMode returns the sslmode in effect, or "" if none is set.
+func parseSSLMode(settings, inDSN connstring.Settings) (string, error) {
+	if mode, ok := inDSN["sslmode"]; ok && mode.Value == "" {
+		return "", &ConfigError{Setting: "sslmode", Problem: "must not be empty; omit it for verify-full"}
+	}
+	mode := settings.Value("sslmode")
+	if mode == "" || slices.Contains(sslmodes, mode) {
+		return mode, nil
+	}
+	problem := "unknown mode"
+	if word.MatchString(mode) {
+		problem = fmt.Sprintf("unknown mode %q", mode)
+	}
+	problem += "; use verify-full, which is the default, or another of " + strings.Join(sslmodes, ", ")
+	return "", &ConfigError{Setting: "sslmode", Problem: problem}
 }
 
 // takeKeys removes entrapg's own keys from the settings that pgx, which does not
@@ -183,14 +311,12 @@ func passwordError(key string) error {
 	return &ConfigError{Setting: key, Problem: "the DSN must not contain a password; remove it, entrapg logs in with Microsoft Entra tokens"}
 }
 
-var errForeignDSN = &ConfigError{Setting: "dsn", Problem: "not a DSN of pgx but perhaps of JDBC, ADO.NET or ODBC; use a postgres:// URL or key=value settings"}
-
 var quotation = regexp.MustCompile(`(?s)".*"`)
 
 // parseError returns a ConfigError with pgx's reason, without the DSN and
 // without what pgx quotes from it: any part of a malformed DSN can be a piece of
-// a password.
-func parseError(err error) error {
+// a password. It quotes the value of the setting if that is a plain word.
+func parseError(err error, settings connstring.Settings) error {
 	text, detail := err.Error(), ""
 	var parse *pgconn.ParseConfigError
 	if errors.As(err, &parse) {
@@ -204,19 +330,34 @@ func parseError(err error) error {
 		}
 		text += detail
 	}
-	// Words that pgx quotes but that do not come from the DSN.
-	text = strings.NewReplacer(`"="`, "=", `"sslcert"`, "sslcert", `"sslkey"`, "sslkey", "CA file", "CA file of sslrootcert").Replace(text)
+	text = pgxWords.Replace(text)
 	text = quotation.ReplaceAllString(text, `"…"`)
-	if strings.Contains(text, "as keyword/value") {
-		text += "; a DSN is a postgres:// URL or a list of key=value settings"
+	if !strings.Contains(text, "(") { // pgx quotes a value twice
+		text = strings.TrimSuffix(text, ")")
 	}
-	var cause error
+	e := &ConfigError{Setting: keyIn(text), Problem: text}
+	value := settings.Value(e.Setting)
 	var path *fs.PathError
-	if errors.As(err, &path) {
-		cause = path
+	switch {
+	case errors.As(err, &path):
+		e.Err = path
+	case slices.Contains([]string{"sslrootcert", "sslcert", "sslkey"}, e.Setting) && value != "":
+		e.Problem += "; the file is " + value
+	case e.Setting == "dsn" && strings.Contains(text, "as keyword/value"):
+		e.Problem = "cannot be parsed: " + text + "; a DSN is a postgres:// URL or a list of key=value settings"
+	case e.Setting == "dsn":
+		e.Problem = "cannot be parsed: " + text
+	case word.MatchString(value) && e.Setting != "port": // a URL without a host has a password there
+		e.Problem = strings.Replace(text, `"…"`, strconv.Quote(value), 1)
 	}
-	return &ConfigError{Setting: keyIn(text), Problem: "the DSN cannot be parsed: " + text, Err: cause}
+	return e
 }
+
+// pgxWords replaces what pgx quotes but does not come from the DSN, and names
+// the setting where pgx does not.
+var pgxWords = strings.NewReplacer(`"="`, "=", `"sslcert"`, "sslcert", `"sslkey"`, "sslkey",
+	"CA file", "CA file of sslrootcert", "add CA to", "add CA of sslrootcert to",
+	"read cert", "read sslcert", "load cert", "load sslcert", "decrypt key", "decrypt sslkey")
 
 // keyIn returns the DSN's key that pgx's message mentions first, or "dsn".
 func keyIn(text string) string {

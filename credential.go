@@ -86,6 +86,7 @@ var (
 			create: func(c credentialChoice, o clientOptions) (azcore.TokenCredential, error) {
 				return azidentity.NewWorkloadIdentityCredential(&azidentity.WorkloadIdentityCredentialOptions{
 					ClientOptions: o.ClientOptions, DisableInstanceDiscovery: o.disableInstanceDiscovery, ClientID: c.clientID, TenantID: c.tenantID,
+					EnableAzureProxy: true, // does nothing unless AKS sets the variables of identity bindings
 				})
 			},
 		},
@@ -133,9 +134,11 @@ func parseCredentialKind(name string) (*credentialKind, error) {
 	return nil, &ConfigError{Setting: keyCredential, Problem: fmt.Sprintf("unknown credential %q; use one of %s", name, strings.Join(known, ", "))}
 }
 
+const guidPattern = `[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}`
+
 var (
-	clientID = regexp.MustCompile(`^[0-9A-Za-z-]+$`)
-	tenantID = regexp.MustCompile(`^[0-9A-Za-z.-]+$`)
+	clientID = regexp.MustCompile(`^` + guidPattern + `$`)
+	tenantID = regexp.MustCompile(`^(` + guidPattern + `|([0-9A-Za-z-]+\.)+[0-9A-Za-z-]+)$`)
 )
 
 // check returns an error if the credential does not use a key or the value is
@@ -156,9 +159,9 @@ func (k *credentialKind) check(key, value string) error {
 	case strings.TrimSpace(value) == "":
 		problem = "must not be empty; omit it"
 	case key == keyClientID && !clientID.MatchString(value):
-		problem = "not a client ID, which is a GUID that Azure shows with the identity"
+		problem = fmt.Sprintf("%q is not a client ID, which is a GUID that Azure shows with the identity", value)
 	case key == keyTenantID && !tenantID.MatchString(value):
-		problem = "not a tenant, which is a GUID or a domain"
+		problem = fmt.Sprintf("%q is not a tenant, which is a GUID or a domain", value)
 	default:
 		return nil
 	}
