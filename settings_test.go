@@ -189,8 +189,12 @@ func TestConfig_SpaceAroundDSNIsIgnored(t *testing.T) {
 		"postgres://db.example.com/shop?user=app\n", "\nhost=db.example.com user=app dbname=shop\n", "\ufeffhost=db.example.com user=app dbname=shop",
 	} {
 		config, err := configOf(t, dsn)
-		if err != nil || config.Host != "db.example.com" || config.User != "app" || config.Database != "shop" {
-			t.Errorf("%q: host %q, user %q, database %q, error %v", dsn, config.Host, config.User, config.Database, err)
+		if err != nil {
+			t.Errorf("%q: %v", dsn, err)
+			continue
+		}
+		if config.Host != "db.example.com" || config.User != "app" || config.Database != "shop" {
+			t.Errorf("%q: host %q, user %q, database %q", dsn, config.Host, config.User, config.Database)
 		}
 		if len(config.RuntimeParams) > 0 {
 			t.Errorf("%q: %v", dsn, config.RuntimeParams)
