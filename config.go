@@ -2,10 +2,12 @@ package entrapg
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
+	"net"
 	"reflect"
 	"regexp"
 	"slices"
@@ -36,17 +38,20 @@ type config struct {
 	password func() string // with entra_credential=none, otherwise nil; a function so that no dump shows the password
 	stdlib   []stdlib.OptionOpenDB
 
+	// unnamed reports that no host is set, so that the host is pgx's default, and
+	// empty that the whole DSN is empty.
+	unnamed, empty bool
+
 	// credential and identity choose whose tokens log in.
 	credential *lazyCredential
 	identity   identityKey
 }
 
-// newConfig returns the configuration for a DSN, which parse parses as pgx or
-// pgxpool do, and options. If shared is true, connectors whose DSNs choose the
-// same credential share it.
-func newConfig(dsn string, o *options, shared bool, parse func(string) (*pgx.ConnConfig, error)) (*config, error) {
-	dsn = connstring.Clean(dsn)
-	c, err := parseDSN(dsn, parse)
+// newConfig completes with options what read returns, a DSN that was parsed or a
+// configuration that was adopted. If shared is true, connectors whose DSNs choose
+// the same credential share it.
+func newConfig(o *options, shared bool, read func() (*config, error)) (*config, error) {
+	c, err := read()
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +61,11 @@ func newConfig(dsn string, o *options, shared bool, parse func(string) (*pgx.Con
 		adjust(c.pgx)
 	}
 	if c.pgx.DialFunc == nil || c.pgx.LookupFunc == nil || c.pgx.BuildFrontend == nil || slices.Contains(c.pgx.Fallbacks, nil) {
-		return nil, &ConfigError{Setting: "WithConnConfig", Problem: "DialFunc, LookupFunc, BuildFrontend and fallbacks must not be nil"}
+		setting := "config"
+		if len(o.adjust) > 0 {
+			setting = "WithConnConfig"
+		}
+		return nil, &ConfigError{Setting: setting, Problem: "DialFunc, LookupFunc, BuildFrontend and fallbacks must not be nil"}
 	}
 	if c.pgx.Password != password {
 		return nil, &ConfigError{Setting: "WithConnConfig", Problem: "must not set Password, which is the token; a PostgreSQL password belongs in the DSN, with entra_credential=none"}
@@ -66,7 +75,12 @@ func newConfig(dsn string, o *options, shared bool, parse func(string) (*pgx.Con
 	if err := c.checkUser(); err != nil {
 		return nil, err
 	}
-	if err := c.applyTLS(dsn, &parsed); err != nil {
+	for host, t := range endpoints(&c.pgx.Config) {
+		if t != nil && t.ServerName == "" {
+			c.tls.derived = append(c.tls.derived, host)
+		}
+	}
+	if err := c.applyTLS(); err != nil {
 		return nil, located(err, c.settings)
 	}
 	c.pgx.LookupFunc = boundedLookup(c.hosts.lookup(c.pgx.LookupFunc), c.pgx.ConnectTimeout)
@@ -90,6 +104,7 @@ func (c *config) forgetReplaced(parsed *pgconn.Config) {
 	} {
 		if replaced {
 			delete(c.settings, key)
+			c.unnamed = c.unnamed && key != "host"
 		}
 	}
 }
@@ -114,15 +129,13 @@ func (c *config) checkUser() error {
 	return &UsernameError{Problem: "the user that " + by + " cannot be the name of a role", Err: err}
 }
 
-// applyTLS applies the rules for TLS. It returns an error if no host is set, and
-// the configuration has pgx's default instead.
-func (c *config) applyTLS(dsn string, parsed *pgconn.Config) error {
+// applyTLS applies the rules for TLS. It returns an error if no host is set.
+func (c *config) applyTLS() error {
 	err := c.tls.apply(&c.pgx.Config)
 	var invalid *ConfigError
 	switch {
-	case c.settings.Value("host") != "" || !slices.Equal(hosts(&c.pgx.Config), hosts(parsed)):
-		return err
-	case strings.TrimSpace(dsn) == "":
+	case !c.unnamed:
+	case c.empty:
 		return &ConfigError{
 			Setting: "dsn",
 			Problem: "no host is set, because the DSN and PGHOST are empty; is the variable that holds the DSN empty?",
@@ -130,7 +143,8 @@ func (c *config) applyTLS(dsn string, parsed *pgconn.Config) error {
 	case errors.As(err, &invalid) && invalid.Setting == "host":
 		return &ConfigError{
 			Setting: "host",
-			Problem: "no host is set; set host or PGHOST to the server's name, or sslmode=disable to use the local Unix socket",
+			Problem: "no host is set; set host or PGHOST to the server's name, " +
+				"or sslmode=disable to use the local Unix socket",
 		}
 	}
 	return err
@@ -187,40 +201,34 @@ func (c *config) chooseIdentity(o *options, shared bool) error {
 // whether the user and sslmode were set, or are defaults, which it replaces by
 // safer ones.
 func parseDSN(dsn string, parse func(string) (*pgx.ConnConfig, error)) (*config, error) {
-	if err := misread(dsn); err != nil {
-		return nil, err
-	}
+	dsn = connstring.Clean(dsn)
 	settings := connstring.Parse(dsn)
 	c, err := parseSettings(dsn, settings, parse)
-	if err != nil {
-		return nil, located(err, settings)
-	}
-	return c, nil
+	return c, located(err, settings)
 }
 
 func parseSettings(
 	dsn string, settings connstring.Settings, parse func(string) (*pgx.ConnConfig, error),
 ) (*config, error) {
-	inDSN := connstring.InDSN(dsn)
-	sslmode, err := parseSSLMode(settings, inDSN)
+	if err := misread(dsn); err != nil {
+		return nil, err
+	}
+	c := &config{settings: settings, empty: strings.TrimSpace(dsn) == ""}
+	sslmode, chosen, err := effectiveSSLMode(dsn, settings)
 	if err != nil {
 		return nil, err
 	}
-	if sslmode == "" {
-		sslmode = "verify-full"
+	if !chosen {
 		dsn = connstring.WithDefault(dsn, "sslmode", sslmode)
 		if settings.Value("sslrootcert") == "" { // the system's roots, not ~/.postgresql/root.crt
 			dsn = connstring.WithDefault(dsn, "sslrootcert", "")
 		}
 	}
-	if settings.Value("sslrootcert") == "system" {
-		sslmode = "verify-full" // as in libpq
-	}
-	addrs, dsn, err := parseAddresses(dsn, settings)
-	if err != nil {
+	if c.hosts, dsn, err = parseAddresses(dsn, settings); err != nil {
 		return nil, err
 	}
-	parsed, err := parse(dsn)
+	c.unnamed = settings.Value("host") == ""
+	c.pgx, err = parse(dsn)
 	var invalid *ConfigError
 	switch {
 	case errors.As(err, &invalid):
@@ -228,37 +236,144 @@ func parseSettings(
 	case err != nil:
 		return nil, parseError(err, settings)
 	}
-	parsed.User = settings.Value("user")
-	if settings.Value("connect_timeout") == "" {
-		parsed.ConnectTimeout = connectTimeout
-	}
-	delete(parsed.RuntimeParams, "hostaddr")
-	delete(settings, "password")
-	delete(settings, "sslpassword")
-
-	c := &config{pgx: parsed, settings: settings, hosts: addrs}
-	if c.keys, err = takeKeys(parsed); err != nil {
+	c.pgx.User = settings.Value("user")
+	dialer, err := c.readSettings(dsn, sslmode)
+	if err != nil {
 		return nil, err
 	}
-	if err := takeParameters(parsed); err != nil {
-		return nil, err
+	if dialer != nil {
+		c.pgx.DialFunc = dialer.DialContext
 	}
-	kind := noneKind
-	if name, ok := c.keys[keyCredential]; !ok {
-		kind = defaultKind
-	} else if kind, err = parseCredentialKind(name); err != nil {
-		return nil, err
+	c.tls.authority = hasRoots(&c.pgx.Config)
+	if !c.tls.password {
+		c.tls.reset(&c.pgx.Config)
 	}
-	c.tls = tlsPolicy{sslmode: sslmode, sni: settings.Value("sslsni") != "0", password: kind == noneKind}
-	if c.tls.password {
-		return c, nil
-	}
-	if inDSN.Value("password") != "" {
-		return nil, passwordError("password")
-	}
-	parsed.Password = "" // from PGPASSWORD, a service file or a passfile
-	c.tls.reset(&parsed.Config)
 	return c, nil
+}
+
+// hasRoots reports whether pgx has read roots from sslrootcert or its default.
+func hasRoots(parsed *pgconn.Config) bool {
+	for _, t := range endpoints(parsed) {
+		if t != nil && t.RootCAs != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// adopt returns a function that adopts a configuration, for newConnector. check,
+// if not nil, validates the result.
+func adopt(existing *pgx.ConnConfig, check func(*pgx.ConnConfig) error) func() (*config, error) {
+	return func() (*config, error) {
+		c, err := adoptConfig(existing)
+		if err == nil && check != nil {
+			err = check(c.pgx)
+		}
+		return c, err
+	}
+}
+
+// adoptConfig returns the configuration for one that the program has parsed
+// with pgx already, and possibly changed. It compares it with what pgx makes of
+// the same DSN, because a value that was not changed may be a default of pgx:
+// the operating system's user, and a fallback to plaintext. It does not change
+// existing.
+func adoptConfig(existing *pgx.ConnConfig) (*config, error) {
+	if !isParsed(existing) {
+		return nil, &ConfigError{Setting: "config", Problem: "must be created by ParseConfig of pgx or pgxpool"}
+	}
+	dsn := existing.ConnString()
+	settings := connstring.Parse(dsn)
+	c, err := adoptSettings(existing, dsn, settings)
+	return c, located(err, settings)
+}
+
+func adoptSettings(existing *pgx.ConnConfig, dsn string, settings connstring.Settings) (*config, error) {
+	if connstring.Clean(dsn) != dsn {
+		return nil, &ConfigError{
+			Setting: "dsn",
+			Problem: "has white space around it, which pgx takes for a part of it; use strings.TrimSpace before ParseConfig",
+		}
+	}
+	if err := misread(dsn); err != nil {
+		return nil, err
+	}
+	parsed, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return nil, parseError(err, settings)
+	}
+	sslmode, chosen, err := effectiveSSLMode(dsn, settings)
+	if err != nil {
+		return nil, err
+	}
+	c := &config{
+		pgx: existing.Copy(), settings: settings,
+		unnamed: settings.Value("host") == "", empty: strings.TrimSpace(dsn) == "",
+	}
+	if c.unnamed && settings.Value("hostaddr") != "" {
+		return nil, hostaddrError("not used without host in a configuration that exists; set host too")
+	}
+	if c.hosts, _, err = parseAddresses(dsn, settings); err != nil {
+		return nil, err
+	}
+	userSet := settings.Value("user") != "" // before it can be forgotten
+	c.forgetReplaced(&parsed.Config)
+	if !userSet && c.pgx.User == parsed.User {
+		c.pgx.User = ""
+	}
+	dialer, err := c.readSettings(dsn, sslmode)
+	if err != nil {
+		return nil, err
+	}
+	if dialer != nil {
+		return nil, &ConfigError{Setting: "keepalives", Problem: "not used with a configuration that exists; set its DialFunc"}
+	}
+	c.tls.authority = hasRoots(&parsed.Config)
+	if !chosen {
+		withoutDefaults(&c.pgx.Config, &parsed.Config, settings)
+	}
+	for _, t := range endpoints(&c.pgx.Config) {
+		if t != nil && slices.Contains(hosts(&parsed.Config), t.ServerName) { // which pgx has set
+			t.ServerName = ""
+		}
+	}
+	return c, nil
+}
+
+// isParsed reports whether pgx accepts a configuration. It panics if one was not
+// created by ParseConfig, which cannot be told otherwise. Nothing is dialed.
+func isParsed(config *pgx.ConnConfig) (ok bool) {
+	if config == nil {
+		return false
+	}
+	defer func() { ok = recover() == nil }()
+	probe := config.Copy()
+	probe.Tracer = nil
+	probe.LookupFunc = func(context.Context, string) ([]string, error) { return nil, errProbe }
+	probe.DialFunc = func(context.Context, string, string) (net.Conn, error) { return nil, errProbe }
+	_, _ = pgx.ConnectConfig(context.Background(), probe)
+	return true
+}
+
+var errProbe = errors.New("nothing is dialed")
+
+// withoutDefaults removes from a configuration what pgx has put there because
+// sslmode is not set: fallbacks to plaintext, and the roots in the user's home
+// directory. parsed is the configuration before the program changed it.
+func withoutDefaults(config, parsed *pgconn.Config, settings connstring.Settings) {
+	config.Fallbacks = slices.DeleteFunc(slices.Clone(config.Fallbacks), func(f *pgconn.FallbackConfig) bool {
+		return f != nil && f.TLSConfig == nil && slices.ContainsFunc(parsed.Fallbacks, func(p *pgconn.FallbackConfig) bool {
+			return p.TLSConfig == nil && p.Host == f.Host && p.Port == f.Port
+		})
+	})
+	if settings.Value("sslrootcert") != "" || parsed.TLSConfig == nil || parsed.TLSConfig.RootCAs == nil {
+		return
+	}
+	for _, t := range endpoints(config) {
+		if t != nil && t.RootCAs.Equal(parsed.TLSConfig.RootCAs) {
+			t.RootCAs = nil
+		}
+	}
 }
 
 var (
@@ -269,21 +384,58 @@ var (
 	word = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,20}$`)
 )
 
-// parseSSLMode returns the sslmode in effect, or "" if none is set.
-func parseSSLMode(settings, inDSN connstring.Settings) (string, error) {
-	if mode, ok := inDSN["sslmode"]; ok && mode.Value == "" {
-		return "", &ConfigError{Setting: "sslmode", Problem: "must not be empty; omit it for verify-full"}
+// effectiveSSLMode returns the sslmode for a token. chosen reports that it is
+// set, and not the default.
+func effectiveSSLMode(dsn string, settings connstring.Settings) (mode string, chosen bool, err error) {
+	if mode, ok := connstring.InDSN(dsn)["sslmode"]; ok && mode.Value == "" {
+		return "", false, &ConfigError{Setting: "sslmode", Problem: "must not be empty; omit it for verify-full"}
 	}
-	mode := settings.Value("sslmode")
-	if mode == "" || slices.Contains(sslmodes, mode) {
-		return mode, nil
+	switch mode := settings.Value("sslmode"); {
+	case mode == "":
+		return "verify-full", false, nil
+	case !slices.Contains(sslmodes, mode):
+		problem := "unknown mode"
+		if word.MatchString(mode) {
+			problem = fmt.Sprintf("unknown mode %q", mode)
+		}
+		problem += "; use verify-full, which is the default, or another of " + strings.Join(sslmodes, ", ")
+		return "", false, &ConfigError{Setting: "sslmode", Problem: problem}
+	case settings.Value("sslrootcert") == "system": // as in libpq
+		return "verify-full", true, nil
+	default:
+		return mode, true, nil
 	}
-	problem := "unknown mode"
-	if word.MatchString(mode) {
-		problem = fmt.Sprintf("unknown mode %q", mode)
+}
+
+// readSettings sets what c.settings and entrapg's own keys say. It returns the
+// dialer that they ask for, or nil.
+func (c *config) readSettings(dsn, sslmode string) (dialer *net.Dialer, err error) {
+	if c.settings.Value("connect_timeout") == "" && c.pgx.ConnectTimeout == 0 {
+		c.pgx.ConnectTimeout = connectTimeout
 	}
-	problem += "; use verify-full, which is the default, or another of " + strings.Join(sslmodes, ", ")
-	return "", &ConfigError{Setting: "sslmode", Problem: problem}
+	delete(c.settings, "password")
+	delete(c.settings, "sslpassword")
+	if c.keys, err = takeKeys(c.pgx); err != nil {
+		return nil, err
+	}
+	if dialer, err = takeParameters(c.pgx); err != nil {
+		return nil, err
+	}
+	kind := defaultKind
+	if name, ok := c.keys[keyCredential]; ok {
+		if kind, err = parseCredentialKind(name); err != nil {
+			return nil, err
+		}
+	}
+	c.tls = tlsPolicy{sslmode: sslmode, sni: c.settings.Value("sslsni") != "0", password: kind == noneKind}
+	if c.tls.password {
+		return dialer, nil
+	}
+	if connstring.InDSN(dsn).Value("password") != "" {
+		return nil, passwordError("password")
+	}
+	c.pgx.Password = "" // from PGPASSWORD, a service file, a passfile or the program
+	return dialer, nil
 }
 
 // takeKeys removes entrapg's own keys from the settings that pgx, which does not

@@ -16,8 +16,10 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 
+	"github.com/entrapg/entrapg/internal/pgfail"
 	"github.com/entrapg/entrapg/internal/token"
 )
 
@@ -53,7 +55,24 @@ type loginKey struct{ servers, user string }
 // Connectors that are given the same credential by [WithCredential] share its
 // tokens. Without that option, each connector creates its own credential.
 func NewConnector(dsn string, opts ...Option) *Connector {
-	return newConnector(&defaultDriver.identities, dsn, opts, false, parseConfig)
+	return newConnector(&defaultDriver.identities, opts, false, func() (*config, error) { return parseDSN(dsn, parseConfig) })
+}
+
+// NewConnectorWithConfig is like [NewConnector] for a configuration that the
+// program has parsed already with [pgx.ParseConfig], and possibly changed. It is
+// copied. Tracers, hooks and other fields are used as they are, and the rest
+// is made as safe as with a DSN:
+//
+//   - User is used only if the DSN, a service file or PGUSER sets it, or if the
+//     program has changed it. Otherwise it is derived from the token.
+//   - Password is dropped. A password in the DSN is an error.
+//   - Fallbacks to plaintext that pgx adds by default are removed, and servers are
+//     verified as with verify-full unless sslmode is set.
+//   - The entra_ keys of the DSN have their meaning and are not sent.
+//
+// With entra_credential=none, Password is used.
+func NewConnectorWithConfig(config *pgx.ConnConfig, opts ...Option) *Connector {
+	return newConnector(&defaultDriver.identities, opts, false, adopt(config, rejectPoolSettings))
 }
 
 // parseConfig parses a DSN for database/sql.
@@ -62,22 +81,27 @@ func parseConfig(dsn string) (*pgx.ConnConfig, error) {
 	if err != nil {
 		return nil, err
 	}
+	return config, rejectPoolSettings(config)
+}
+
+// rejectPoolSettings returns an error for settings that only pgxpool reads.
+func rejectPoolSettings(config *pgx.ConnConfig) error {
 	for key := range config.RuntimeParams {
 		if strings.HasPrefix(key, "pool_") {
-			return nil, &ConfigError{Setting: key, Problem: "a setting of pgxpool; use PoolConfig, or the methods of sql.DB"}
+			return &ConfigError{Setting: key, Problem: "a setting of pgxpool; use PoolConfig, or the methods of sql.DB"}
 		}
 	}
-	return config, nil
+	return nil
 }
 
 // newConnector returns a connector of identities in a registry. A connector that
 // is dropped without being closed releases its identity too.
-func newConnector(identities *registry, dsn string, opts []Option, shared bool, parse func(string) (*pgx.ConnConfig, error)) *Connector {
+func newConnector(identities *registry, opts []Option, shared bool, read func() (*config, error)) *Connector {
 	o, err := collect(opts)
 	if err != nil {
 		return &Connector{err: err}
 	}
-	config, err := newConfig(dsn, o, shared, parse)
+	config, err := newConfig(o, shared, read)
 	if err != nil {
 		return &Connector{err: err}
 	}
@@ -126,14 +150,38 @@ func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 		return conn, err
 	}
 	// A cached token can stop working before it expires.
-	other, user, otherErr := c.other(ctx, t, &wait)
-	if otherErr != nil {
-		return nil, fmt.Errorf("%w; not retried: %w", err, otherErr)
+	other, user, retryErr := c.another(ctx, t, &wait)
+	if retryErr != nil {
+		return nil, fmt.Errorf("%w; not retried: %w", err, retryErr)
 	}
 	c.retries.Add(1)
 	logLater(c.logger, "entrapg: login rejected, retrying with another token", "error", err)
 	conn, _, err = c.attempt(ctx, user, other)
 	return conn, err
+}
+
+// Credentials returns the PostgreSQL user and the token that a connection would
+// log in with now, for drivers other than pgx and for child processes such as
+// pg_dump. With entra_credential=none, it returns the password. Its errors are
+// those of Connect that occur before anything is dialed.
+//
+// The caller must send the token only to a server that it has verified:
+// sslmode=verify-full in libpq and lib/pq. The token is valid for minutes to
+// hours; call Credentials again for each connection.
+func (c *Connector) Credentials(ctx context.Context) (user, token string, err error) {
+	if err := c.usable(); err != nil {
+		return "", "", err
+	}
+	user = c.config.pgx.User
+	if c.identity == nil {
+		return user, c.config.password(), nil
+	}
+	wait := c.identity.credential.timeout
+	t, user, _, err := c.credentials(ctx, c.key, user, &wait)
+	if err != nil {
+		return "", "", err
+	}
+	return user, t.Secret(), nil
 }
 
 // usable returns an error if the connector cannot connect at all.
@@ -164,18 +212,20 @@ func (c *Connector) credentials(ctx context.Context, key any, user string, wait 
 	return c.identity.get(ctx, c.request(key), user)
 }
 
-// other returns a token other than the rejected one, and the user.
-func (c *Connector) other(ctx context.Context, rejected *token.Token, wait *time.Duration) (*token.Token, string, error) {
+// another returns a token other than the rejected one, and the user.
+func (c *Connector) another(ctx context.Context, rejected *token.Token, wait *time.Duration) (*token.Token, string, error) {
 	ctx, done := c.waiting(ctx, wait)
 	defer done()
-	t, err := c.identity.tokens.Other(ctx, c.request(c.key), rejected)
+	t, err := c.identity.tokens.Another(ctx, c.request(c.key), rejected)
 	if err != nil {
-		return nil, "", c.identity.failed(err)
+		return nil, "", c.identity.tokenError(c.identity.key.scope, err)
 	}
 	user, err := c.identity.user(ctx, c.request(c.key), c.config.pgx.User, t)
 	return t, user, err
 }
 
+// waiting returns a context that ends when wait is used up, and a function that
+// releases it and subtracts the elapsed time from wait.
 func (c *Connector) waiting(ctx context.Context, wait *time.Duration) (context.Context, func()) {
 	start := time.Now()
 	ctx, cancel := context.WithTimeoutCause(ctx, *wait, token.NoAnswer(c.identity.credential.timeout))
@@ -200,8 +250,8 @@ func (c *Connector) keyFor(user string) any {
 }
 
 // login returns the hooks of one attempt.
-func (c *Connector) login(t *token.Token, key any) *login {
-	l := &login{policy: c.config.tls, token: t, key: key, password: c.config.password}
+func (c *Connector) login(t *token.Token, key any, password func() string) *login {
+	l := &login{policy: c.config.tls, token: t, key: key, password: password}
 	if c.identity != nil {
 		l.tokens = c.identity.tokens
 	}
@@ -212,32 +262,40 @@ func (c *Connector) login(t *token.Token, key any) *login {
 // rejected reports that a server was sent the token and rejected the login.
 func (c *Connector) attempt(ctx context.Context, user string, t *token.Token) (conn driver.Conn, rejected bool, err error) {
 	config := *c.config.pgx
-	l := c.login(t, c.key)
+	l := c.login(t, c.key, c.config.password)
+	l.applied = &c.config.pgx.Config
 	l.install(&config, user)
 	conn, err = stdlib.GetConnector(config, c.config.stdlib...).Connect(ctx)
 	if err == nil {
+		l.succeed()
 		c.logins.Add(1)
 		return conn, false, nil
 	}
 	l.abort()
+	if l.rejected {
+		c.rejections.Add(1)
+	}
+	if l.config != nil {
+		user = l.config.User // which a hook may have set
+	}
 	var invalid *ConfigError
+	var username *UsernameError
 	switch {
 	case errors.As(err, &invalid):
 		return nil, false, invalid
+	case errors.As(err, &username):
+		return nil, false, username
+	case !l.built && len(pgfail.ServerErrors(err)) > 0:
+		return nil, false, &ConfigError{Setting: "BuildFrontend", Problem: "a BeforeConnect hook must not replace it; set it by WithConnConfig", Err: err}
 	case l.accepted.Load(): // a hook failed
 		return nil, false, fmt.Errorf("entrapg: %w", err)
-	}
-	if l.rejected {
-		c.rejections.Add(1)
 	}
 	return nil, l.spent, loginError(user, err, t == nil)
 }
 
-// beforeConnect is the hook of a pgxpool. It makes config log in with a token.
-func (c *Connector) beforeConnect(ctx context.Context, config *pgx.ConnConfig) error {
-	if config.Password != "" {
-		return &ConfigError{Setting: "ConnConfig", Problem: "must not set Password, which is the token"}
-	}
+// beforeConnect is the hook of a pgxpool. It makes config log in with a token, or
+// with entra_credential=none with password.
+func (c *Connector) beforeConnect(ctx context.Context, config *pgx.ConnConfig, password func() string) error {
 	if err := c.config.tls.apply(&config.Config); err != nil {
 		return err
 	}
@@ -253,7 +311,18 @@ func (c *Connector) beforeConnect(ctx context.Context, config *pgx.ConnConfig) e
 			return err
 		}
 	}
-	c.login(t, key).install(config, user)
+	l := c.login(t, key, password)
+	applied := config.Config
+	l.applied = &applied
+	l.install(config, user)
+	afterConnect := config.AfterConnect
+	config.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
+		l.succeed()
+		if afterConnect != nil {
+			return afterConnect(ctx, conn)
+		}
+		return nil
+	}
 	return nil
 }
 

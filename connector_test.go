@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -68,7 +69,8 @@ func TestConnector_ReturnsStdlibConn(t *testing.T) {
 }
 
 func TestConnector_OpenConnectionOutlivesToken(t *testing.T) {
-	s := start(t, entrapgtest.Config{TokenLife: 2 * time.Second})
+	t.Parallel()
+	s := start(t, entrapgtest.Config{TokenLife: 5 * time.Second})
 	db, c := open(t, s.DSN(), entrapg.WithCredential(app(t, s)))
 	conn, err := db.Conn(t.Context())
 	if err != nil {
@@ -97,17 +99,21 @@ func TestConnector_OpenConnectionOutlivesToken(t *testing.T) {
 }
 
 func TestConnector_OutlivesManyTokens(t *testing.T) {
-	s := start(t, entrapgtest.Config{TokenLife: time.Second})
-	db, c := open(t, s.DSN(), entrapg.WithCredential(app(t, s)))
-	db.SetMaxIdleConns(0) // every query logs in
-	for end := time.Now().Add(4 * time.Second); time.Now().Before(end); {
-		if err := db.PingContext(t.Context()); err != nil {
-			t.Fatal(err)
+	t.Parallel()
+	credential, reject := expiring(time.Hour)
+	synctest.Test(t, func(t *testing.T) {
+		s := &pipeServer{reject: reject}
+		db, c := open(t, bubbleDSN, s.options(), entrapg.WithCredential(credential))
+		db.SetMaxIdleConns(0) // every query logs in
+		for end := time.Now().Add(24 * time.Hour); time.Now().Before(end); time.Sleep(time.Minute) {
+			if err := db.PingContext(t.Context()); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	if stats := c.Stats(); stats.TokenRequests < 4 || stats.TokenRequests > 15 {
-		t.Errorf("after four seconds with one-second tokens: %+v", stats)
-	}
+		if stats := c.Stats(); stats.TokenRequests < 24 || stats.TokenRequests > 30 || stats.LoginsRefused > 0 {
+			t.Errorf("after 24 hours with tokens of one hour: %+v", stats)
+		}
+	})
 }
 
 func TestConnector_SecondHostIsUsedIfFirstIsDown(t *testing.T) {
@@ -147,6 +153,7 @@ func TestConnector_StdlibHooksRun(t *testing.T) {
 }
 
 func TestConnector_ConnectionIsClosedIfHookFails(t *testing.T) {
+	t.Parallel()
 	s := start(t, entrapgtest.Config{})
 	p := app(t, s)
 	broken := errors.New("hook failed")
@@ -164,7 +171,7 @@ func TestConnector_ConnectionIsClosedIfHookFails(t *testing.T) {
 	}
 	defer admin.Close(context.Background())
 	sessions := -1
-	for deadline := time.Now().Add(10 * time.Second); sessions != 0 && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); sessions != 0 && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if err := admin.QueryRow(t.Context(), "select count(*) from pg_stat_activity where usename = $1", p.Name).Scan(&sessions); err != nil {
 			t.Fatal(err)
 		}
@@ -196,6 +203,7 @@ func TestConnector_ConfigHooksRun(t *testing.T) {
 }
 
 func TestConnector_IsSafeForConcurrentUse(t *testing.T) {
+	t.Parallel()
 	c := entrapg.NewConnector(server().DSN(), entrapg.WithCredential(app(t, server())))
 	defer c.Close()
 	var all sync.WaitGroup

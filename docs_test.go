@@ -14,9 +14,10 @@ import (
 
 var goBlock = regexp.MustCompile("(?ms)^```go\n(.*?)^```$")
 
-// TestDocs_GoCodeCompilesAndItsTestsPass builds every Go block of the README and docs in a
-// module that has this module's requirements, and runs the blocks that are tests.
+// TestDocs_GoCodeCompilesAndItsTestsPass makes a package of every Go block of the README and docs, in
+// a module that has this module's requirements. It vets all packages and runs those that are tests.
 func TestDocs_GoCodeCompilesAndItsTestsPass(t *testing.T) {
+	t.Parallel()
 	root, err := filepath.Abs(".")
 	if err != nil {
 		t.Fatal(err)
@@ -31,12 +32,26 @@ func TestDocs_GoCodeCompilesAndItsTestsPass(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	module := t.TempDir()
+	write := func(name string, content []byte) {
+		t.Helper()
+		path := filepath.Join(module, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("go.mod", mod)
+	write("go.sum", sum)
 
 	documents, err := filepath.Glob("docs/*.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	blocks := 0
+	var tests []string
 	for _, document := range append(documents, "README.md") {
 		text, err := os.ReadFile(document)
 		if err != nil {
@@ -44,30 +59,24 @@ func TestDocs_GoCodeCompilesAndItsTestsPass(t *testing.T) {
 		}
 		for _, block := range goBlock.FindAllSubmatch(text, -1) {
 			blocks++
-			name := fmt.Sprintf("%s block %d", document, blocks)
-			t.Run(name, func(t *testing.T) {
-				code := block[1]
-				file, args := "main.go", []string{"vet", "-mod=mod", "."}
-				if bytes.Contains(code, []byte("testing.T)")) {
-					file, args = "doc_test.go", []string{"test", "-mod=mod", "."}
-				}
-				dir := t.TempDir()
-				for name, content := range map[string][]byte{file: code, "go.mod": mod, "go.sum": sum} {
-					if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
-						t.Fatal(err)
-					}
-				}
-				cmd := exec.CommandContext(t.Context(), "go", args...)
-				cmd.Dir = dir
-				cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off")
-				if out, err := cmd.CombinedOutput(); err != nil {
-					t.Errorf("go %s: %v\n%s", args[0], err, out)
-				}
-			})
+			dir, file := fmt.Sprintf("%s-block-%d", filepath.Base(document), blocks), "main.go"
+			if bytes.Contains(block[1], []byte("testing.T)")) {
+				file = "doc_test.go"
+				tests = append(tests, "./"+dir)
+			}
+			write(filepath.Join(dir, file), block[1])
 		}
 	}
-	if blocks < 3 {
-		t.Errorf("only %d Go blocks were found", blocks)
+	if blocks < 3 || len(tests) == 0 {
+		t.Errorf("only %d Go blocks were found, %d of them tests", blocks, len(tests))
+	}
+	for _, args := range [][]string{{"vet", "-mod=mod", "./..."}, append([]string{"test", "-vet=off", "-mod=mod"}, tests...)} {
+		cmd := exec.CommandContext(t.Context(), "go", args...)
+		cmd.Dir = module
+		cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("go %s: %v\n%s", args[0], err, out)
+		}
 	}
 }
 

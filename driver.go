@@ -24,7 +24,7 @@ type entraDriver struct{ identities registry }
 // empty one: libraries that wrap drivers call sql.Open("entrapg", "") to get the
 // driver from [sql.DB.Driver].
 func (d *entraDriver) OpenConnector(dsn string) (driver.Connector, error) {
-	c := newConnector(&d.identities, dsn, nil, true, parseConfig)
+	c := newConnector(&d.identities, nil, true, func() (*config, error) { return parseDSN(dsn, parseConfig) })
 	if c.err != nil && dsn != "" {
 		return nil, c.err
 	}

@@ -88,7 +88,7 @@ func newImpostor(t *testing.T, attack attack) *impostor {
 			sessions.Go(func() {
 				defer i.count(-1)
 				defer conn.Close()
-				conn.SetDeadline(time.Now().Add(20 * time.Second))
+				conn.SetDeadline(time.Now().Add(time.Minute))
 				i.serve(conn)
 			})
 		}

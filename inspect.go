@@ -14,12 +14,14 @@ func init() { inspect.Open = openInspection }
 
 // openInspection returns the steps of a login with a DSN.
 func openInspection(dsn string) (*inspect.Login, error) {
-	c := newConnector(&defaultDriver.identities, dsn, []Option{WithLogger(nil)}, false, func(dsn string) (*pgx.ConnConfig, error) {
-		pool, err := pgxpool.ParseConfig(dsn)
-		if err != nil {
-			return nil, err
-		}
-		return pool.ConnConfig, nil
+	c := newConnector(&defaultDriver.identities, []Option{WithLogger(nil)}, false, func() (*config, error) {
+		return parseDSN(dsn, func(dsn string) (*pgx.ConnConfig, error) {
+			pool, err := pgxpool.ParseConfig(dsn)
+			if err != nil {
+				return nil, err
+			}
+			return pool.ConnConfig, nil
+		})
 	})
 	if c.err != nil {
 		return nil, c.err
@@ -43,7 +45,7 @@ func openInspection(dsn string) (*inspect.Login, error) {
 	l.Token = func(ctx context.Context, needUser bool) (*inspect.Token, error) {
 		t, _, err := c.identity.tokens.Get(ctx, c.request(c.key))
 		if err != nil {
-			return nil, c.identity.failed(err)
+			return nil, c.identity.tokenError(c.identity.key.scope, err)
 		}
 		found := &inspect.Token{Value: t.Secret(), Expires: t.Expires, User: config.pgx.User}
 		if found.User != "" || !needUser {

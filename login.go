@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/entrapg/entrapg/internal/claims"
 	"github.com/entrapg/entrapg/internal/pgwire"
 	"github.com/entrapg/entrapg/internal/token"
 )
@@ -23,24 +24,30 @@ import (
 type login struct {
 	policy   tlsPolicy
 	token    *token.Token
-	tokens   *token.Source // where verdicts are recorded
-	key      any           // of the server and the user
-	password func() string // instead of token, with entra_credential=none
+	tokens   *token.Source  // where verdicts are recorded
+	key      any            // of the server and the user
+	password func() string  // instead of token, with entra_credential=none
+	applied  *pgconn.Config // as the policy left it
 
 	// The hooks that were there before.
 	nextDial            pgconn.DialFunc
 	nextAfterNetConnect func(context.Context, *pgconn.Config, net.Conn) (net.Conn, error)
 	nextBuildFrontend   pgconn.BuildFrontendFunc
 
-	attempt  *pgconn.Config // of the current connection
+	// The current connection. checked is set between AfterNetConnect, which must not
+	// be skipped, and BuildFrontend.
+	config   *pgconn.Config
 	conn     net.Conn
+	checked  bool
+	built    bool // an Exchange exists
 	rejected bool // by a server
 	spent    bool // a server that rejected the login had been sent the token
 
 	// pgx reads these on other goroutines: when it dials cancel requests, and when
-	// the program connects with an open connection's configuration.
-	accepted atomic.Bool // by a server; from then on, the hooks do nothing
-	broken   atomic.Bool // a connection broke before a server accepted the login
+	// the program reuses an open connection's configuration.
+	started  atomic.Bool // a connection exists
+	accepted atomic.Bool // by the current server
+	ended    atomic.Bool // the login; from then on, the hooks do nothing
 }
 
 // install makes config log in as user with the token. config may be a shallow
@@ -56,18 +63,18 @@ func (l *login) install(config *pgx.ConnConfig, user string) {
 	}
 }
 
-// dial refuses to dial a cancel request for a login that broke. pgx makes one,
-// and keeps its connection for 15 seconds, although there is no query to cancel
-// before the server is ready for queries.
+// dial refuses to dial a cancel request before the server is ready for queries.
+// pgx makes one if a login breaks, and keeps its connection for 15 seconds,
+// although there is nothing to cancel.
 func (l *login) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	if l.broken.Load() && !l.accepted.Load() && isCancelRequest() {
-		return nil, errors.New("the connection broke during the login, and there is no query to cancel")
+	if l.started.Load() && !l.accepted.Load() && !l.ended.Load() && isCancelRequest() {
+		return nil, errors.New("the login broke off, and there is no query to cancel")
 	}
 	return l.nextDial(ctx, network, address)
 }
 
-// isCancelRequest reports whether pgx is dialing for a cancel request. Nothing
-// but the stack tells: pgx dials the next host with the same function, and
+// isCancelRequest reports whether pgx is dialing for a cancel request. Only the
+// call stack shows that: pgx dials the next host with the same function, and
 // possibly the same address, on another goroutine.
 func isCancelRequest() bool {
 	var callers [16]uintptr
@@ -83,78 +90,95 @@ func isCancelRequest() bool {
 	}
 }
 
-func (l *login) afterNetConnect(ctx context.Context, attempt *pgconn.Config, conn net.Conn) (net.Conn, error) {
-	if !l.accepted.Load() { // otherwise somebody connects with an open connection's configuration
-		if err := l.policy.check(ctx, attempt, conn); err != nil {
+func (l *login) afterNetConnect(ctx context.Context, config *pgconn.Config, conn net.Conn) (net.Conn, error) {
+	ended := l.ended.Load() // the program reuses an open connection's configuration
+	if !ended {
+		l.clearPassword() // of the previous connection
+		if err := l.policy.check(config, conn, l.applied); err != nil {
 			return conn, err // pgx closes it
+		}
+		if err := claims.UsableName(config.User); err != nil {
+			return conn, &UsernameError{Problem: "the user that a BeforeConnect hook sets cannot be the name of a role", Err: err}
 		}
 	}
 	if l.nextAfterNetConnect != nil {
-		wrapped, err := l.nextAfterNetConnect(ctx, attempt, conn)
+		wrapped, err := l.nextAfterNetConnect(withLogin(ctx), config, conn)
 		if err != nil {
 			return conn, err
 		}
 		conn = wrapped
 	}
-	if !l.accepted.Load() {
-		l.attempt, l.conn = attempt, conn
+	if !ended {
+		l.config, l.conn, l.checked = config, conn, true
 		if l.password != nil {
-			attempt.Password = l.password()
+			config.Password = l.password()
 		}
 	}
 	return conn, nil
 }
 
 func (l *login) buildFrontend(r io.Reader, w io.Writer) *pgproto3.Frontend {
-	if l.accepted.Load() {
+	if l.ended.Load() {
 		return l.nextBuildFrontend(r, w)
 	}
 	x := &pgwire.Exchange{Reader: r, Writer: w, Observer: l}
+	if !l.checked {
+		x.Err = &ConfigError{Setting: "AfterNetConnect", Problem: "a BeforeConnect hook must not replace it; set it by WithConnConfig"}
+	}
 	if l.token != nil {
 		x.Token = l.token.Secret
 	}
+	l.checked, l.built = false, true
+	l.started.Store(true)
+	l.accepted.Store(false)
 	return l.nextBuildFrontend(x, x)
 }
 
 // ExchangeEnded records the outcome of one connection's exchange.
 func (l *login) ExchangeEnded(x *pgwire.Exchange) {
-	if l.password != nil {
-		l.attempt.Password = ""
-	}
+	l.clearPassword()
 	switch x.Outcome {
 	case pgwire.Accepted:
 		l.accepted.Store(true)
-		if l.token != nil {
+		if x.Sent {
 			l.tokens.Accept(l.key, l.token)
 		}
 	case pgwire.Rejected:
 		l.rejected = true
-		if l.token != nil && x.Sent {
+		if x.Sent {
 			l.spent = true
 			l.tokens.Reject(l.key, l.token)
 		}
-	case pgwire.Broken:
-		l.broken.Store(true)
 	}
 }
 
 // bearer makes pgx answer a request for OAUTHBEARER, with an empty token that
 // the Exchange replaces.
 func (l *login) bearer(context.Context) (string, error) {
-	if l.accepted.Load() || l.attempt == nil {
+	if l.ended.Load() || !l.started.Load() {
 		return "", errors.New("entrapg: tokens are for logging in only")
 	}
 	return "", nil
 }
 
+// succeed ends a login that a server has accepted.
+func (l *login) succeed() { l.ended.Store(true) }
+
 // abort cleans up after a failed attempt. pgx leaves the connection open if a
-// hook of its database/sql driver fails.
+// hook of its database/sql driver fails. Errors and tracers can keep the hooks,
+// and with them l.
 func (l *login) abort() {
 	if l.conn != nil {
 		l.conn.Close()
 	}
-	if l.password != nil && l.attempt != nil {
-		l.attempt.Password = ""
-	}
+	l.clearPassword()
 	l.token, l.password = nil, nil
+}
+
+// clearPassword removes the password of entra_credential=none from pgx's
+// configuration.
+func (l *login) clearPassword() {
+	if l.password != nil && l.config != nil {
+		l.config.Password = ""
+	}
 }

@@ -101,7 +101,7 @@ var leakWays = []leakWay{
 		pool.Close()
 		select { // a login goes on without its caller until the pool closes
 		case <-w.ended:
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			w.t.Error("the login has not ended")
 		}
 		return err
@@ -245,21 +245,22 @@ func TestLogin_TokenIsInNothingThatPgxHandsOut(t *testing.T) {
 				if test.fail != "" && !way.hooks {
 					continue
 				}
-				t.Run(way.name+"/"+test.name+methods, func(t *testing.T) { test.run(t, way, methods) })
+				t.Run(way.name+"/"+test.name+methods, func(t *testing.T) { test.run(t, way, methods, 100*time.Millisecond) })
 			}
 		}
 	}
 }
 
-func (test leakCase) run(t *testing.T, way leakWay, methods string) {
+// run makes a login. Limit is the connect timeout of the cases that time out.
+func (test leakCase) run(t *testing.T, way leakWay, methods string, limit time.Duration) {
 	s := newScriptedServer(t, test.script)
 	w := newLeakWatch(t)
 	w.fail = test.fail
-	ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), loginOfTest{}, true), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), loginOfTest{}, true), 25*time.Second)
 	defer cancel()
 	options := w.options(func(c *pgx.ConnConfig) {
 		if test.end == "timeout" {
-			c.ConnectTimeout = 100 * time.Millisecond
+			c.ConnectTimeout = limit
 		}
 	})
 	if test.end == "cancel" || test.end == "timeout" && !way.hooks {
@@ -267,6 +268,11 @@ func (test leakCase) run(t *testing.T, way leakWay, methods string) {
 	}
 	err := way.login(ctx, w, s.dsn(max(1, test.hosts))+methods, options...)
 	w.check()
+	_, logins := s.counts()
+	if test.end == "timeout" && logins == 0 && limit < 10*time.Second { // the machine was too slow
+		test.run(t, way, methods, 10*limit)
+		return
+	}
 
 	want := test.want
 	if methods != "" {
@@ -281,7 +287,6 @@ func (test leakCase) run(t *testing.T, way leakWay, methods string) {
 	if test.fail != "" && !errors.Is(err, errHook) {
 		t.Errorf("the login ended with error %v, want the hook's", err)
 	}
-	_, logins := s.counts()
 	if logins < max(1, test.hosts) && test.fail != "AfterNetConnect" && test.end != "timeout" {
 		t.Errorf("%d logins, want %d", logins, max(1, test.hosts))
 	}
@@ -377,7 +382,7 @@ func TestLogin_NoHashOfTheTokenIsSent(t *testing.T) {
 
 // logIn makes one login.
 func (s *scriptedServer) logIn(w *leakWatch, way leakWay, methods string) error {
-	ctx, cancel := context.WithTimeout(context.WithValue(w.t.Context(), loginOfTest{}, true), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithValue(w.t.Context(), loginOfTest{}, true), 25*time.Second)
 	defer cancel()
 	return way.login(ctx, w, s.dsn(1)+methods, w.options()...)
 }
@@ -521,6 +526,7 @@ func repeatedPieces(token string) map[string]string {
 }
 
 func TestLogin_ServerThatRepeatsTheTokenIsRedacted(t *testing.T) {
+	t.Parallel()
 	const before, after = "who is ", "?"
 	token := leakTokens[0]
 	for _, way := range slices.DeleteFunc(slices.Clone(leakWays), func(way leakWay) bool { return !way.hooks }) {
@@ -602,7 +608,7 @@ func TestLogin_ClassTwentyEightErrorToABearerTokenIsRetriedOnce(t *testing.T) {
 }
 
 func TestLogin_BrokenLoginsDialNoSecondConnection(t *testing.T) {
-	const connects = 200
+	const connects = 50
 	for name, script := range map[string]func(*scriptedLogin){
 		"after the startup message": func(*scriptedLogin) {},
 		"after the password request": func(l *scriptedLogin) {
@@ -688,7 +694,7 @@ func TestLogin_EstablishedConnectionDialsToCancelItsQuery(t *testing.T) {
 	}
 	until := func(want int) {
 		t.Helper()
-		end := time.Now().Add(20 * time.Second)
+		end := time.Now().Add(time.Minute)
 		for sleepers() != want {
 			if time.Now().After(end) {
 				t.Fatalf("there are not %d queries", want)

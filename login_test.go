@@ -60,7 +60,7 @@ func TestLogin_EndlessOrMalformedRepliesEndLogin(t *testing.T) {
 			})
 			c := entrapg.NewConnector(bubbleDSN, entrapg.WithCredential(long), i.option())
 			defer c.Close()
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 25*time.Second) // before pgx times out
 			defer cancel()
 			if name == "no reply" {
 				ctx, cancel = context.WithTimeout(ctx, 100*time.Millisecond)
@@ -127,6 +127,7 @@ func TestLogin_SizeLimitDoesNotApplyToSession(t *testing.T) {
 }
 
 func TestLogin_CutAtAnyStageIsErrorAndNextLoginSucceeds(t *testing.T) {
+	t.Parallel()
 	s := start(t, entrapgtest.Config{})
 	db, c := open(t, s.DSN(), entrapg.WithCredential(app(t, s)))
 	db.SetMaxIdleConns(0)
@@ -150,6 +151,7 @@ func TestLogin_CutAtAnyStageIsErrorAndNextLoginSucceeds(t *testing.T) {
 }
 
 func TestLogin_CallerDeadlineEndsWaitForServer(t *testing.T) {
+	t.Parallel()
 	s := start(t, entrapgtest.Config{})
 	db, _ := open(t, s.DSN(), entrapg.WithCredential(app(t, s)))
 	s.SetFaults(entrapgtest.Faults{LoginDelay: time.Minute})
@@ -195,8 +197,12 @@ func TestLogin_TokenIsInNoRenderedValue(t *testing.T) {
 	successes := 0
 	try := func(faults entrapgtest.Faults) {
 		s.SetFaults(faults)
+		limit := time.Minute
+		if faults.LoginDelay > 0 {
+			limit = time.Second
+		}
 		limited := func(do func(context.Context)) {
-			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
 			do(ctx)
 		}
@@ -221,7 +227,7 @@ func TestLogin_TokenIsInNoRenderedValue(t *testing.T) {
 		out.add(c, c.Stats(), config, *config, config.ConnConfig, *config.ConnConfig)
 	}
 	try(entrapgtest.Faults{})
-	try(entrapgtest.Faults{LoginDelay: 4 * time.Second})
+	try(entrapgtest.Faults{LoginDelay: time.Minute})
 	for stage := range entrapgtest.AfterPassword + 1 {
 		try(entrapgtest.Faults{CutLogin: stage})
 	}
@@ -396,6 +402,7 @@ func TestLogin_TokenInUnreadableResponseIsRedacted(t *testing.T) {
 }
 
 func TestLogin_OAUTHBEARERSendsSameToken(t *testing.T) {
+	t.Parallel()
 	s := start(t, entrapgtest.Config{OAuth: true})
 	p := app(t, s)
 	if err := newPool(t, poolConfig(t, s.DSN(), entrapg.WithCredential(p))).Ping(t.Context()); err != nil {

@@ -87,9 +87,21 @@ func WithLogger(logger *slog.Logger) Option {
 	}
 }
 
+// logging bounds the goroutines of logLater.
+var logging = make(chan struct{}, 64)
+
 // logLater logs a warning without making the caller wait: a slog.Handler may
-// itself need a connection.
-func logLater(log *slog.Logger, message string, args ...any) { go log.Warn(message, args...) }
+// itself need a connection. It drops records if a handler blocks.
+func logLater(log *slog.Logger, message string, args ...any) {
+	select {
+	case logging <- struct{}{}:
+		go func() {
+			defer func() { <-logging }()
+			log.Warn(message, args...)
+		}()
+	default:
+	}
+}
 
 // WithConnConfig calls adjust with the parsed configuration once, when the
 // connector or the pool configuration is created, for example to set a tracer,

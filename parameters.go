@@ -74,20 +74,21 @@ var connectionKeys = []string{
 
 // takeParameters removes from the settings that pgx would send to the server
 // those that the server does not know. It applies those that have a counterpart
-// in Go, drops those that change nothing and returns an error for the others.
-func takeParameters(config *pgx.ConnConfig) error {
+// in Go, drops those that change nothing and returns an error for the others. It
+// returns the dialer that the settings ask for, or nil.
+func takeParameters(config *pgx.ConnConfig) (*net.Dialer, error) {
 	params := config.RuntimeParams
 	for _, key := range slices.Sorted(maps.Keys(params)) {
 		lower := strings.ToLower(key)
 		if lower != key && slices.Contains(connectionKeys, lower) {
-			return &ConfigError{Setting: key, Problem: "unknown key; use " + lower + ", in lower case"}
+			return nil, &ConfigError{Setting: key, Problem: "unknown key; use " + lower + ", in lower case"}
 		}
 		known, ok := unsupportedKeys[lower]
 		if !ok {
 			continue
 		}
 		if value := params[key]; value != "" && !slices.Contains(known.harmless, value) {
-			return &ConfigError{Setting: key, Problem: known.problem}
+			return nil, &ConfigError{Setting: key, Problem: known.problem}
 		}
 		delete(params, key)
 	}
@@ -97,10 +98,11 @@ func takeParameters(config *pgx.ConnConfig) error {
 	if params["client_encoding"] == "auto" { // libpq takes it from the locale; Go's strings are UTF-8
 		params["client_encoding"] = "UTF8"
 	}
-	if err := takeKeepalives(config); err != nil {
-		return err
+	delete(params, "hostaddr") // see parseAddresses
+	if err := takeTLSVersions(config); err != nil {
+		return nil, err
 	}
-	return takeTLSVersions(config)
+	return takeKeepalives(params)
 }
 
 // take removes a parameter and returns its value. ok is false if it is not set.
@@ -110,33 +112,33 @@ func take(params map[string]string, key string) (value string, ok bool) {
 	return value, ok && value != ""
 }
 
-// takeKeepalives applies libpq's settings for TCP keepalives.
-func takeKeepalives(config *pgx.ConnConfig) error {
+// takeKeepalives returns a dialer with libpq's settings for TCP keepalives, or nil
+// if none is set.
+func takeKeepalives(params map[string]string) (*net.Dialer, error) {
 	values := map[string]int{"keepalives": 1, "keepalives_idle": 0, "keepalives_interval": 0, "keepalives_count": 0}
 	set := false
 	for _, key := range slices.Sorted(maps.Keys(values)) {
-		text, ok := take(config.RuntimeParams, key)
+		text, ok := take(params, key)
 		if !ok {
 			continue
 		}
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 0 {
-			return &ConfigError{Setting: key, Problem: fmt.Sprintf("%q is not a number of 0 or more", text)}
+			return nil, &ConfigError{Setting: key, Problem: fmt.Sprintf("%q is not a number of 0 or more", text)}
 		}
-		values[key], set = n, true
+		values[key] = n
+		set = set || key != "keepalives" || n == 0
 	}
 	if !set {
-		return nil
+		return nil, nil
 	}
 	// Zero means Go's defaults to Go, and the system's to libpq. Go's are shorter.
-	dialer := &net.Dialer{KeepAlive: -1, KeepAliveConfig: net.KeepAliveConfig{
+	return &net.Dialer{KeepAlive: -1, KeepAliveConfig: net.KeepAliveConfig{
 		Enable:   values["keepalives"] != 0,
 		Idle:     time.Duration(values["keepalives_idle"]) * time.Second,
 		Interval: time.Duration(values["keepalives_interval"]) * time.Second,
 		Count:    values["keepalives_count"],
-	}}
-	config.DialFunc = dialer.DialContext
-	return nil
+	}}, nil
 }
 
 // tlsVersions are libpq's names. Go's client has no versions before 1.2 by
@@ -164,8 +166,11 @@ func takeTLSVersions(config *pgx.ConnConfig) error {
 		limits[key] = version
 	}
 	for _, c := range endpoints(&config.Config) {
-		if c != nil {
-			c.MinVersion, c.MaxVersion = limits[minKey], limits[maxKey]
+		if c != nil && limits[minKey] != 0 {
+			c.MinVersion = limits[minKey]
+		}
+		if c != nil && limits[maxKey] != 0 {
+			c.MaxVersion = limits[maxKey]
 		}
 	}
 	return nil

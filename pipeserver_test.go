@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/jackc/pgx/v5"
@@ -72,8 +73,16 @@ func (s *pipeServer) serve(conn net.Conn) {
 		return
 	}
 	for {
-		if _, err := backend.Receive(); err != nil {
+		message, err := backend.Receive()
+		if err != nil {
 			return
+		}
+		if _, ok := message.(*pgproto3.Query); ok { // every query is empty, as a ping is
+			backend.Send(&pgproto3.EmptyQueryResponse{})
+			backend.Send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
+			if backend.Flush() != nil {
+				return
+			}
 		}
 	}
 }
@@ -108,6 +117,21 @@ func rejectTokens(passwords ...string) func(string) *pgproto3.ErrorResponse {
 			Severity: "FATAL", Code: "28000",
 			Message: "The access token has expired. Acquire a new token and try again.",
 		}
+	}
+}
+
+// expiring returns a credential whose tokens live for life, and a reject function that rejects those
+// that have expired.
+func expiring(life time.Duration) (azcore.TokenCredential, func(string) *pgproto3.ErrorResponse) {
+	credential := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
+		expires := time.Now().Add(life)
+		return azcore.AccessToken{Token: expires.Format(time.RFC3339Nano), ExpiresOn: expires}, nil
+	})
+	return credential, func(token string) *pgproto3.ErrorResponse {
+		if expires, err := time.Parse(time.RFC3339Nano, token); err == nil && time.Now().Before(expires) {
+			return nil
+		}
+		return rejectTokens(token)(token)
 	}
 }
 

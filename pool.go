@@ -1,7 +1,11 @@
 package entrapg
 
 import (
+	"context"
+	"net"
+
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -16,24 +20,118 @@ import (
 // share the token and the credential, and so does every connector that is given
 // the same credential by [WithCredential]. User may be changed in a copy, but
 // hosts only by [WithConnConfig], because they determine the token's scope. The
-// rules for TLS are applied to each connection.
+// rules for TLS are applied to each connection. Connect through the pool; for
+// database/sql, use [github.com/jackc/pgx/v5/stdlib.OpenDBFromPool].
 //
 // pgxpool does not retry a login. If a server rejects a token, the query fails
 // with pgx's error, and the next connection uses another token.
 func PoolConfig(dsn string, opts ...Option) (*pgxpool.Config, error) {
 	var pool *pgxpool.Config
-	c := newConnector(&defaultDriver.identities, dsn, opts, false, func(dsn string) (_ *pgx.ConnConfig, err error) {
-		if pool, err = pgxpool.ParseConfig(dsn); err != nil {
-			return nil, err
-		}
-		return pool.ConnConfig, nil
+	c := newConnector(&defaultDriver.identities, opts, false, func() (*config, error) {
+		return parseDSN(dsn, func(dsn string) (_ *pgx.ConnConfig, err error) {
+			if pool, err = pgxpool.ParseConfig(dsn); err != nil {
+				return nil, err
+			}
+			return pool.ConnConfig, nil
+		})
 	})
-	if c.err != nil {
-		return nil, c.err
+	if err := poolError(c); err != nil {
+		return nil, err
 	}
-	if len(c.config.stdlib) > 0 {
-		return nil, &ConfigError{Setting: "WithStdlib", Problem: "not used with pgxpool; set the hooks of the pgxpool.Config"}
+	pool.ConnConfig.AfterNetConnect = requireLogin(pool.ConnConfig.AfterNetConnect)
+	pool.BeforeConnect = func(ctx context.Context, config *pgx.ConnConfig) error {
+		if config.Password != "" {
+			return &ConfigError{Setting: "ConnConfig", Problem: "must not set Password, which is the token"}
+		}
+		return c.beforeConnect(ctx, config, c.config.password)
 	}
-	pool.BeforeConnect = c.beforeConnect
 	return pool, nil
+}
+
+// ConfigurePool makes a pool configuration that the program has parsed already,
+// with [pgxpool.ParseConfig], log in as those of [PoolConfig] do. What applies to
+// ConnConfig is described at [NewConnectorWithConfig]. An existing BeforeConnect
+// hook keeps running, before the login; it may change the host and the user. A
+// Password that it sets is dropped, or with entra_credential=none, used.
+//
+// ConfigurePool returns the same errors as PoolConfig and then does not change
+// config. Call it once for a configuration, before the pool is created.
+func ConfigurePool(config *pgxpool.Config, opts ...Option) error {
+	if !isParsedPool(config) {
+		return &ConfigError{Setting: "config", Problem: "must be created by pgxpool.ParseConfig"}
+	}
+	c := newConnector(&defaultDriver.identities, opts, false, adopt(config.ConnConfig, nil))
+	if err := poolError(c); err != nil {
+		return err
+	}
+	existing := config.BeforeConnect
+	config.ConnConfig = c.config.pgx
+	config.ConnConfig.AfterNetConnect = requireLogin(config.ConnConfig.AfterNetConnect)
+	config.BeforeConnect = func(ctx context.Context, config *pgx.ConnConfig) error {
+		if existing != nil {
+			if err := existing(ctx, config); err != nil {
+				return err
+			}
+		}
+		password := c.config.password
+		if set := config.Password; set != "" && password != nil {
+			password = func() string { return set }
+		}
+		config.Password = ""
+		return c.beforeConnect(ctx, config, password)
+	}
+	return nil
+}
+
+// poolError returns the error of a connector whose logins are for a pool.
+func poolError(c *Connector) error {
+	switch {
+	case c.err != nil:
+		return c.err
+	case len(c.config.stdlib) > 0:
+		return &ConfigError{Setting: "WithStdlib", Problem: "not used with pgxpool; set the hooks of the pgxpool.Config"}
+	}
+	return nil
+}
+
+// isParsedPool reports whether pgxpool accepts a configuration. It panics if one
+// was not created by ParseConfig, which cannot be told otherwise.
+func isParsedPool(config *pgxpool.Config) (ok bool) {
+	if config == nil || !isParsed(config.ConnConfig) {
+		return false
+	}
+	defer func() { ok = recover() == nil }()
+	probe := config.Copy()
+	probe.MinConns, probe.MinIdleConns = 0, 0
+	probe.ConnConfig.Tracer = nil
+	if pool, err := pgxpool.NewWithConfig(context.Background(), probe); err == nil {
+		pool.Close()
+	}
+	return true
+}
+
+// A loginContextKey is the key of the context value that tells requireLogin that
+// a login is installed.
+type loginContextKey struct{}
+
+func withLogin(ctx context.Context) context.Context {
+	return context.WithValue(ctx, loginContextKey{}, true)
+}
+
+type afterNetConnect = func(context.Context, *pgconn.Config, net.Conn) (net.Conn, error)
+
+// requireLogin returns an AfterNetConnect hook that fails unless the pool's
+// BeforeConnect hook has run. Otherwise a program that connects with the
+// configuration, and not through the pool, would get a server's error about a
+// missing user or password.
+func requireLogin(next afterNetConnect) afterNetConnect {
+	return func(ctx context.Context, attempt *pgconn.Config, conn net.Conn) (net.Conn, error) {
+		if ctx.Value(loginContextKey{}) == nil {
+			return conn, &ConfigError{Setting: "ConnConfig", Problem: "has no token outside its pool; connect through the pgxpool.Pool, or use stdlib.OpenDBFromPool"}
+		}
+		if next == nil {
+			return conn, nil
+		}
+		return next(ctx, attempt, conn)
+	}
 }

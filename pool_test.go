@@ -54,6 +54,7 @@ func TestPool_RejectedTokensAreReplacedEveryTime(t *testing.T) {
 }
 
 func TestPool_RejectedUserDoesNotExhaustTokensOfOthers(t *testing.T) {
+	t.Parallel()
 	credential := &numbered{life: time.Hour}
 	synctest.Test(t, func(t *testing.T) {
 		bad := &pipeServer{reject: rejectEveryLogin}
@@ -104,32 +105,40 @@ func TestPool_SilentServerTimesOutAfter30Seconds(t *testing.T) {
 }
 
 func TestPool_OutlivesManyTokens(t *testing.T) {
-	s := start(t, entrapgtest.Config{TokenLife: 2 * time.Second})
-	p := app(t, s)
-	config := poolConfig(t, s.DSN()+"&pool_max_conns=7&pool_max_conn_lifetime=50ms&pool_health_check_period=20ms", entrapg.WithCredential(p))
-	if config.MaxConns != 7 || config.MaxConnLifetime != 50*time.Millisecond {
-		t.Errorf("pool settings: %d connections, lifetime %v; want 7 and 50ms", config.MaxConns, config.MaxConnLifetime)
-	}
-	pool := newPool(t, config)
-	var all sync.WaitGroup
-	for range 7 {
-		all.Go(func() {
-			for end := time.Now().Add(5 * time.Second); time.Now().Before(end); {
-				var user string
-				if err := pool.QueryRow(t.Context(), "select session_user").Scan(&user); err != nil || user != p.Name {
-					t.Errorf("user %q, error %v", user, err)
-					return
+	t.Parallel()
+	credential, reject := expiring(time.Hour)
+	synctest.Test(t, func(t *testing.T) {
+		s := &pipeServer{reject: reject}
+		config := poolConfig(t, bubbleDSN+" pool_max_conns=7 pool_max_conn_lifetime=2m pool_health_check_period=1m",
+			s.options(), entrapg.WithCredential(credential))
+		if config.MaxConns != 7 || config.MaxConnLifetime != 2*time.Minute {
+			t.Errorf("pool settings: %d connections, lifetime %v; want 7 and 2m", config.MaxConns, config.MaxConnLifetime)
+		}
+		pool := newPool(t, config)
+		var all sync.WaitGroup
+		for range 7 {
+			all.Go(func() {
+				for end := time.Now().Add(12 * time.Hour); time.Now().Before(end); time.Sleep(time.Minute) {
+					if err := pool.Ping(t.Context()); err != nil {
+						t.Error(err)
+						return
+					}
 				}
-			}
-		})
-	}
-	all.Wait()
-	if n := s.Tenant.Requests(); n < 3 || n > 10 {
-		t.Errorf("%d token requests in five seconds with two-second tokens, want 3 to 10", n)
-	}
+			})
+		}
+		all.Wait()
+		tokens := map[string]bool{}
+		for _, token := range s.passwords() {
+			tokens[token] = true
+		}
+		if n := len(tokens); n < 12 || n > 15 {
+			t.Errorf("logins with %d tokens in 12 hours with tokens of one hour, want 12 to 15", n)
+		}
+	})
 }
 
 func TestPool_RejectedTokenIsReplacedAtNextConnect(t *testing.T) {
+	t.Parallel()
 	s := start(t, entrapgtest.Config{})
 	pool := newPool(t, poolConfig(t, s.DSN(), entrapg.WithCredential(app(t, s))))
 	if err := pool.Ping(t.Context()); err != nil {

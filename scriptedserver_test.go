@@ -55,7 +55,7 @@ func newScriptedServer(t *testing.T, script func(*scriptedLogin)) *scriptedServe
 			s.mu.Unlock()
 			sessions.Go(func() {
 				defer conn.Close()
-				conn.SetDeadline(time.Now().Add(20 * time.Second))
+				conn.SetDeadline(time.Now().Add(time.Minute))
 				s.serve(conn, ended)
 			})
 		}

@@ -9,6 +9,7 @@ import (
 	"iter"
 	"net"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -28,6 +29,14 @@ type tlsPolicy struct {
 	sslmode  string // in effect
 	sni      bool   // sslsni
 	password bool   // entra_credential=none: pgx's rules, except for Azure hosts
+
+	// authority reports that sslrootcert is set. Under require and verify-ca it then
+	// vouches for servers outside Azure without their names, as in libpq.
+	authority bool
+
+	// derived are the hosts whose ServerName the program has not set. Another host
+	// in their place, which a hook may set, is verified by its own name.
+	derived []string
 }
 
 // reset removes from a configuration that pgx has just parsed what apply sets,
@@ -89,10 +98,10 @@ func (p tlsPolicy) secure(host string, c *tls.Config) (*tls.Config, error) {
 // It honors RootCAs, and a ServerName that the program has set.
 func (p tlsPolicy) verify(host string, c *tls.Config) *tls.Config {
 	c = c.Clone()
-	if c.ServerName == "" || !isNameFor(host, c.ServerName) {
+	if c.ServerName == "" || slices.Contains(p.derived, c.ServerName) || !isNameFor(host, c.ServerName) {
 		c.ServerName = host
 	}
-	names := p.otherNames(host, c)
+	names := p.otherNames(host, c.ServerName)
 	c.InsecureSkipVerify = names != nil // otherwise Go verifies the chain and ServerName
 	if names == nil {
 		return c
@@ -113,16 +122,18 @@ func (p tlsPolicy) verify(host string, c *tls.Config) *tls.Config {
 	return c
 }
 
-// otherNames returns which certificates a host may present that are not for its
+// otherNames returns which certificates a host may present that are not for
 // name, or nil if there are none.
-func (p tlsPolicy) otherNames(host string, c *tls.Config) func(*x509.Certificate) bool {
+func (p tlsPolicy) otherNames(host, name string) func(*x509.Certificate) bool {
 	azure := cloudOf(host)
 	switch {
 	case p.sslmode == "verify-ca" && azure != nil:
 		return azure.certifies
 	case azure != nil, p.sslmode == "verify-full":
 		return nil
-	case c.RootCAs != nil: // as in libpq, the authority alone vouches for the server
+	case name != host: // the program has set it
+		return nil
+	case p.authority:
 		return func(*x509.Certificate) bool { return true }
 	}
 	return certifiesAzure
@@ -143,7 +154,7 @@ func verifyChain(chain []*x509.Certificate, roots *x509.CertPool, name string, n
 		intermediates.AddCert(c)
 	}
 	_, err := chain[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates})
-	if err == nil && (names == nil || !names(chain[0])) {
+	if err == nil && !names(chain[0]) {
 		err = chain[0].VerifyHostname(name)
 	}
 	if err != nil {
@@ -189,71 +200,53 @@ func (p tlsPolicy) plaintextAllowed(host string) error {
 	return &ConfigError{Setting: "sslmode", Problem: fmt.Sprintf("host %q has no TLS configuration, and the token is not sent in plaintext; set sslmode=disable to use a local server without TLS", host)}
 }
 
-// check returns an error if a connection is not as safe as the policy demands,
-// because a hook or name resolution has undone what apply did. attempt is the
-// configuration that the connection was made with.
-func (p tlsPolicy) check(ctx context.Context, attempt *pgconn.Config, conn net.Conn) error {
-	if p.password {
-		return nil
+// check returns a ConfigError if a connection is not as safe as the policy
+// demands, because a hook or name resolution has undone what apply did. config is
+// what the connection was made with, applied what apply left.
+func (p tlsPolicy) check(config *pgconn.Config, conn net.Conn, applied *pgconn.Config) error {
+	if config.Password != "" {
+		return &ConfigError{Setting: "Password", Problem: "must not be set by a BeforeConnect hook"}
 	}
-	if attempt.Password != "" {
-		return &ConfigError{Setting: "Password", Problem: "must not be set by a BeforeConnect hook, because it is the token"}
+	if !p.password {
+		if err := requireTokenMethods(config); err != nil {
+			return err
+		}
 	}
-	if err := requireTokenMethods(attempt); err != nil {
-		return err
-	}
-	skipped := false // Go's own verification, for one of the hosts
-	for host, c := range endpoints(attempt) {
+	plaintext := false
+	for host, c := range endpoints(config) {
 		if err := validHost(host); err != nil {
 			return err
 		}
 		switch {
 		case c == nil:
+			plaintext = true
 			if err := p.plaintextAllowed(host); err != nil {
 				return err
 			}
-		case c.InsecureSkipVerify:
-			skipped = true
-		case !isNameFor(host, c.ServerName):
-			return &ConfigError{Setting: "TLSConfig", Problem: fmt.Sprintf("a BeforeConnect hook has set host %q and ServerName %q, "+
-				"which do not match; use WithConnConfig", host, c.ServerName)}
+		case p.password && cloudOf(host) == nil: // as in pgx
+		case c.InsecureSkipVerify && !isApplied(applied, host, c), !c.InsecureSkipVerify && !isNameFor(host, c.ServerName):
+			return &ConfigError{Setting: "TLSConfig", Problem: fmt.Sprintf("a BeforeConnect hook must not change how host %q is verified; "+
+				"use WithConnConfig", host)}
 		}
 	}
-	encrypted, ok := conn.(*tls.Conn)
-	switch {
-	case !ok && !isLocalPeer(conn.RemoteAddr()):
+	if plaintext && !p.password && !isLocalPeer(conn.RemoteAddr()) {
 		return &ConfigError{Setting: "host", Problem: fmt.Sprintf("the host resolved to %s, which is not on this machine; "+
 			"the token is not sent in plaintext", conn.RemoteAddr())}
-	case ok && skipped:
-		return p.checkPeer(ctx, encrypted, attempt)
 	}
 	return nil
 }
 
-// checkPeer returns an error unless the certificate of a connection is one that a
-// host of attempt may present.
-func (p tlsPolicy) checkPeer(ctx context.Context, conn *tls.Conn, attempt *pgconn.Config) error {
-	if err := conn.HandshakeContext(ctx); err != nil {
-		return err
-	}
-	state := conn.ConnectionState()
-	if len(state.VerifiedChains) > 0 {
-		return nil // Go did verify this one
-	}
-	var err error
-	for host, c := range endpoints(attempt) {
-		if c == nil || !c.InsecureSkipVerify {
-			continue
-		}
-		name := c.ServerName
-		if name == "" || !isNameFor(host, name) {
-			name = host
-		}
-		if err = verifyChain(state.PeerCertificates, c.RootCAs, name, p.otherNames(host, c)); err == nil {
-			return nil
+// isApplied reports whether host is verified by c as by one of the endpoints of
+// applied. pgx clones TLS configurations, and functions cannot be compared, but
+// their code can: it is verify's.
+func isApplied(applied *pgconn.Config, host string, c *tls.Config) bool {
+	for h, a := range endpoints(applied) {
+		if h == host && a != nil && a.InsecureSkipVerify && a.ServerName == c.ServerName && a.RootCAs == c.RootCAs &&
+			reflect.ValueOf(a.VerifyConnection).Pointer() == reflect.ValueOf(c.VerifyConnection).Pointer() {
+			return true
 		}
 	}
-	return err
+	return false
 }
 
 // requireTokenMethods limits pgx to the methods that send tokens, and returns an

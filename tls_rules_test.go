@@ -266,6 +266,7 @@ func reach(t *testing.T, dsn string, s *tlsServer, opts ...entrapg.Option) strin
 // Azure name of the same cloud, an Azure name of another cloud, a foreign name;
 // then for the host, by an unknown authority and by the roots that are not in force.
 func TestTLS_SSLModeDecidesWhichServersGetTheToken(t *testing.T) {
+	t.Parallel()
 	file := newAuthority()
 	path := file.file(t)
 	authorities := map[string]*authority{systemRoots: systemAuthority(), settingRoots: file}
@@ -602,6 +603,7 @@ func (addrText) Network() string  { return "tcp" }
 func (a addrText) String() string { return string(a) }
 
 func TestTLS_HostOrderIsRandomizedByThePgxHook(t *testing.T) {
+	t.Parallel()
 	hosts := []string{azureName, azureOther, contosoName}
 	servers := map[string]*tlsServer{}
 	for _, host := range hosts {
@@ -623,7 +625,7 @@ func TestTLS_HostOrderIsRandomizedByThePgxHook(t *testing.T) {
 					return servers[host].dial(ctx, network, address)
 				}
 			}))
-		const connects = 200 // all of which would miss a host once in 10^35 runs
+		const connects = 100 // all of which would miss a host once in 10^17 runs
 		for range connects {
 			mustConnect(t, c)
 		}

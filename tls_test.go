@@ -192,7 +192,7 @@ func table(t *testing.T, more, secret string, opts ...entrapg.Option) string {
 					dsn += " sslrootcert=" + quote(i.caFile)
 				}
 				c := entrapg.NewConnector(dsn, append(opts, i.option())...)
-				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), 25*time.Second) // before pgx times out
 				conn, err := c.Connect(ctx)
 				if ctx.Err() != nil {
 					t.Errorf("%s, %s: the login did not end before the deadline: %v", a.name, dsn, err)
@@ -231,6 +231,7 @@ func compare(t *testing.T, got, want string) {
 }
 
 func TestTLS_AttackerGetsTokenOnlyWithoutVerification(t *testing.T) {
+	t.Parallel()
 	token := "canary." + rand.Text() + ".canary"
 	credential := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
 		return azcore.AccessToken{Token: token, ExpiresOn: time.Now().Add(time.Hour)}, nil
@@ -278,6 +279,7 @@ trust            loopback hello   user    -       -       hello   hello   hello
 }
 
 func TestTLS_AttackerGetsPasswordOnlyWithoutVerification(t *testing.T) {
+	t.Parallel()
 	const password = "correct-horse-battery"
 	got := table(t, "entra_credential=none password="+password, password)
 	compare(t, got, `

@@ -44,14 +44,14 @@ func newIdentity(key identityKey, credential *lazyCredential) *identity {
 		return &token.Source{Scope: scope, Credential: credential.get, Timeout: timeout, RetryAfter: retryAfter}
 	}
 	i := &identity{key: key, credential: credential, tokens: source(key.scope, credential.timeout)}
-	i.users = &userCache{management: source(key.management, lookupTimeout), failed: i.failed}
+	i.users = &userCache{management: source(key.management, lookupTimeout), failed: i.tokenError}
 	return i
 }
 
 // get returns a token and the user to log in as. See [token.Source.Get].
 func (i *identity) get(ctx context.Context, r token.Request, user string) (t *token.Token, _ string, fetched bool, err error) {
 	if t, fetched, err = i.tokens.Get(ctx, r); err != nil {
-		return nil, "", false, i.failed(err)
+		return nil, "", false, i.tokenError(i.key.scope, err)
 	}
 	user, err = i.user(ctx, r, user, t)
 	return t, user, fetched, err
@@ -80,15 +80,15 @@ func (i *identity) fresh(key any, user string) (*token.Token, string) {
 	return t, user
 }
 
-// failed returns an error of a token source as package entrapg reports it.
-func (i *identity) failed(err error) error {
+// tokenError returns an error of a token source as package entrapg reports it.
+func (i *identity) tokenError(scope string, err error) error {
 	if errors.Is(err, token.ErrClosed) {
 		return ErrClosed
 	}
 	if progress := i.credential.progress(); progress != "" && errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("%w; %s", err, progress)
 	}
-	return &TokenError{Credential: i.credential.name, Scope: i.key.scope, Err: err}
+	return &TokenError{Credential: i.credential.name, Scope: scope, Err: err}
 }
 
 // report sets what Stats says of tokens.

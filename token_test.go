@@ -218,15 +218,16 @@ func TestToken_HungRequestTimesOutAndLateTokenIsCached(t *testing.T) {
 }
 
 func TestToken_OutageFailsNoLoginAndIsRetriedWithBackoff(t *testing.T) {
+	t.Parallel()
 	credential := &numbered{life: time.Hour}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		mustConnect(t, c)
 		time.Sleep(55 * time.Minute)
 		down := errors.New("Entra is down")
 		credential.fail(down)
-		for range 300 * 20 { // twenty connections a second until the token expires
+		for range 300 * 5 { // five connections a second until the token expires
 			mustConnect(t, c)
-			time.Sleep(50 * time.Millisecond)
+			time.Sleep(200 * time.Millisecond)
 		}
 		if n := credential.count() - 1; n < 5 || n > 15 {
 			t.Errorf("%d requests in five minutes of outage, want 5 to 15", n)
@@ -267,13 +268,14 @@ func TestToken_FailedRefreshIsLoggedOnceWithoutToken(t *testing.T) {
 }
 
 func TestToken_RefreshThatReturnsSameTokenIsRetriedWithBackoff(t *testing.T) {
+	t.Parallel()
 	credential := &numbered{life: time.Hour, frozen: true}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, _ *pipeServer) {
 		mustConnect(t, c)
 		time.Sleep(55 * time.Minute)
-		for range 290 * 20 {
+		for range 290 * 5 {
 			mustConnect(t, c)
-			time.Sleep(50 * time.Millisecond)
+			time.Sleep(200 * time.Millisecond)
 		}
 		if n := credential.count() - 1; n < 5 || n > 15 {
 			t.Errorf("%d requests in five minutes, want 5 to 15", n)
@@ -370,6 +372,7 @@ func TestToken_LoginIsRetriedOnlyAfterRejection(t *testing.T) {
 }
 
 func TestToken_RejectedIdentityCausesFewRequests(t *testing.T) {
+	t.Parallel()
 	for name, frozen := range map[string]bool{"new tokens": false, "the same token": true} {
 		t.Run(name, func(t *testing.T) { testRejectedIdentity(t, &numbered{life: time.Hour, frozen: frozen}) })
 	}
@@ -378,11 +381,11 @@ func TestToken_RejectedIdentityCausesFewRequests(t *testing.T) {
 func testRejectedIdentity(t *testing.T, credential *numbered) {
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
 		s.setReject(rejectEveryLogin)
-		for range 600 * 10 { // ten minutes, ten connections a second
+		for range 600 * 2 { // ten minutes, two connections a second
 			if err := connect(t, c); err == nil {
 				t.Fatal("the login succeeded")
 			}
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(500 * time.Millisecond)
 		}
 		if n := credential.count(); n < 5 || n > 40 {
 			t.Errorf("%d token requests in ten minutes, want 5 to 40", n)
@@ -606,6 +609,7 @@ func TestToken_200ColdConnectionsShareOneRequest(t *testing.T) {
 }
 
 func TestToken_RevokedTokenIsReplacedWithoutFailedQuery(t *testing.T) {
+	t.Parallel()
 	s := start(t, entrapgtest.Config{})
 	db, c := open(t, s.DSN(), entrapg.WithCredential(app(t, s)))
 	db.SetMaxIdleConns(0)
@@ -707,6 +711,7 @@ func TestToken_IsEvictedWhenLastPoolThatSharesItCloses(t *testing.T) {
 }
 
 func TestToken_ConnectorsWithOneCredentialShareTokens(t *testing.T) {
+	t.Parallel()
 	credential := &numbered{life: time.Hour, delay: time.Second}
 	synctest.Test(t, func(t *testing.T) {
 		s := &pipeServer{}

@@ -25,7 +25,7 @@ const (
 // Manager and remembers the name.
 type userCache struct {
 	management *token.Source
-	failed     func(error) error // wraps an error of management
+	failed     func(scope string, err error) error // wraps an error of management
 
 	last atomic.Pointer[resolvedUser]
 
@@ -73,7 +73,7 @@ func (u *userCache) resolve(ctx context.Context, r token.Request, t *token.Token
 		return u.store(t, name, nil, time.Time{})
 	}
 	name, lookupErr := u.lookUp(ctx, r, c.Identity())
-	if ctx.Err() != nil || errors.Is(lookupErr, ErrClosed) {
+	if lookupErr != nil && (ctx.Err() != nil || errors.Is(lookupErr, ErrClosed)) {
 		return claims.Name{}, lookupErr
 	}
 	if name.Role == "" {
@@ -89,7 +89,7 @@ func (u *userCache) resolve(ctx context.Context, r token.Request, t *token.Token
 		logLater(r.Log, "entrapg: no token for Azure Resource Manager to derive the user from", "error", lookupErr)
 		return u.store(t, name, nil, time.Now().Add(lookupRetry))
 	}
-	return name, err
+	return name, err // not cached: the lookup can succeed later
 }
 
 // store caches the result of resolve, and returns it.
@@ -109,7 +109,7 @@ func (u *userCache) lookUp(ctx context.Context, r token.Request, identity string
 	}
 	t, _, err := u.management.Get(ctx, r)
 	if err != nil {
-		return claims.Name{}, u.failed(err)
+		return claims.Name{}, u.failed(u.management.Scope, err)
 	}
 	name = claims.Name{}
 	if c, err := claims.Parse(t.Secret()); err == nil && identity != "" && c.Identity() == identity {
@@ -120,6 +120,6 @@ func (u *userCache) lookUp(ctx context.Context, r token.Request, identity string
 	u.mu.Lock()
 	u.identity, u.name = identity, name
 	u.mu.Unlock()
-	u.management.Forget() // it opens more than the database
+	u.management.Forget() // do not keep a token that can manage Azure resources
 	return name, nil
 }

@@ -130,6 +130,7 @@ func TestUsername_IsDerivedFromClaims(t *testing.T) {
 }
 
 func TestUsername_EveryKindOfPrincipalLogsInAsItsRole(t *testing.T) {
+	t.Parallel()
 	tenant := server().Tenant
 	team := tenant.NewGroup("dba team")
 	createRole(t, server(), "", team)
@@ -165,18 +166,28 @@ func TestUsername_EveryKindOfPrincipalLogsInAsItsRole(t *testing.T) {
 }
 
 func TestUsername_IsLookedUpOncePerIdentity(t *testing.T) {
-	s := start(t, entrapgtest.Config{TokenLife: 300 * time.Millisecond})
-	db, c := open(t, s.DSN(), entrapg.WithCredential(app(t, s)))
-	db.SetMaxIdleConns(0)
-	for c.Stats().TokenRequests < 6 {
-		if err := db.PingContext(t.Context()); err != nil {
-			t.Fatal(err)
+	lookups := 0
+	credential := credentialFunc(func(_ context.Context, scope string) (azcore.AccessToken, error) {
+		claims := c{"oid": "0a"}
+		if strings.Contains(scope, "management") {
+			lookups++
+			claims["xms_mirid"] = identities + "shop-api"
 		}
-	}
-	// All but one of the requests were for the database.
-	if n := s.Tenant.RequestsFor("https://management.azure.com"); n != 1 {
-		t.Errorf("%d lookups, want 1", n)
-	}
+		claims["iat"] = time.Now().Unix() // so that no two tokens are equal
+		return azcore.AccessToken{Token: jwt(claims), ExpiresOn: time.Now().Add(time.Hour)}, nil
+	})
+	synctest.Test(t, func(t *testing.T) {
+		s := &pipeServer{}
+		c := entrapg.NewConnector("host=127.0.0.1 sslmode=disable", s.options(), entrapg.WithCredential(credential))
+		defer c.Close()
+		for range 6 {
+			mustConnect(t, c)
+			time.Sleep(time.Hour)
+		}
+		if stats := c.Stats(); stats.TokenRequests != 7 || lookups != 1 || stats.User != "shop-api" {
+			t.Errorf("%d lookups for 6 tokens, want 1; Stats: %+v", lookups, stats)
+		}
+	})
 }
 
 func TestUsername_FailedDerivationIsCached(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -42,37 +43,36 @@ func TestHelp_ReferenceMatchesCommandOutput(t *testing.T) {
 }
 
 func TestCompletion_ShellsParseTheirScripts(t *testing.T) {
-	for shell, check := range map[string][]string{"bash": {"-n"}, "zsh": {"-n"}, "fish": {"--no-execute"}} {
-		r := runAs(t, nil, "completion", shell)
-		for _, c := range commands {
-			if !strings.Contains(r.stdout, c.name) {
-				t.Errorf("%s does not know %s", shell, c.name)
-			}
-			for _, f := range c.flags() {
-				if !strings.Contains(r.stdout, f.name) {
-					t.Errorf("%s does not know %s --%s", shell, c.name, f.name)
+	for shell, check := range map[string]string{"bash": "-n", "zsh": "-n", "fish": "--no-execute"} {
+		t.Run(shell, func(t *testing.T) {
+			r := runAs(t, nil, "completion", shell)
+			for _, c := range commands {
+				if !strings.Contains(r.stdout, c.name) {
+					t.Errorf("the script does not complete %s", c.name)
+				}
+				for _, f := range c.flags() {
+					if !strings.Contains(r.stdout, f.name) {
+						t.Errorf("the script does not complete %s --%s", c.name, f.name)
+					}
 				}
 			}
-		}
-		path, err := exec.LookPath(shell)
-		if err != nil {
-			continue
-		}
-		file := filepath.Join(t.TempDir(), "completion")
-		if err := os.WriteFile(file, []byte(r.stdout), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if out, err := exec.Command(path, append(check, file)...).CombinedOutput(); err != nil {
-			t.Errorf("%s: %v: %s", shell, err, out)
-		}
+			if runtime.GOOS == "windows" && shell != "bash" {
+				t.Skip("Windows does not have this shell")
+			}
+			path := lookPath(t, shell)
+			file := filepath.Join(t.TempDir(), "completion")
+			if err := os.WriteFile(file, []byte(r.stdout), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if out, err := exec.Command(path, check, file).CombinedOutput(); err != nil {
+				t.Errorf("%v: %s", err, out)
+			}
+		})
 	}
 }
 
 func TestCompletion_BashCompletesCommandsFlagsAndExecArguments(t *testing.T) {
-	path, err := exec.LookPath("bash")
-	if err != nil {
-		t.Skip(err)
-	}
+	path := lookPath(t, "bash")
 	script := bash() + `
 complete_line() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _entrapg; echo "${COMPREPLY[*]}"; }
 complete_line entrapg em

@@ -13,10 +13,10 @@ import (
 )
 
 // What a server may send before it accepts a login. Real servers send about one
-// kilobyte. pgx itself would read forever, allocate a gigabyte if a message's
-// length says so, and answer every authentication request.
+// kilobyte. pgx itself would read forever, allocate a gigabyte if a message
+// announces that length, and answer every authentication request.
 const (
-	maxLoginBytes   = 1 << 20
+	maxLoginBytes   = 1 << 18
 	maxAuthRequests = 8
 )
 
@@ -52,6 +52,8 @@ type Exchange struct {
 	Token func() string
 	// Observer is told once, when the outcome is known. It may be nil.
 	Observer Observer
+	// Err, if not nil, ends the exchange before anything is sent.
+	Err error
 
 	// Outcome and Sent, which reports that the token was sent, may be read by the
 	// Observer and afterwards.
@@ -68,6 +70,9 @@ type Exchange struct {
 // Read returns at most one message at a time. It never reads past the end of a
 // message.
 func (x *Exchange) Read(b []byte) (int, error) {
+	if x.Err != nil {
+		return 0, x.Err
+	}
 	if len(x.unread) == 0 {
 		if x.Outcome == Accepted {
 			return x.Reader.Read(b)
@@ -136,10 +141,10 @@ func (x *Exchange) clean(kind byte, body []byte) {
 	clear(body)
 }
 
-// judge tells what a message means for the exchange.
+// judge ends the exchange if a message decides its outcome.
 func (x *Exchange) judge(kind byte, body []byte) {
 	switch {
-	case kind == typeReadyForQuery:
+	case kind == typeReadyForQuery && len(body) == 1:
 		x.end(Accepted)
 	case kind == typeErrorResponse && strings.HasPrefix(sqlState(body), "28"):
 		x.end(Rejected)
@@ -163,7 +168,10 @@ func (x *Exchange) end(o Outcome) {
 // Write puts the token in place of pgx's empty password or bearer token, which
 // pgx sends only if the server asked for it by a method that is allowed.
 func (x *Exchange) Write(b []byte) (int, error) {
-	if x.Token == nil {
+	switch {
+	case x.Err != nil:
+		return 0, x.Err
+	case x.Token == nil:
 		return x.Writer.Write(b)
 	}
 	var message []byte
@@ -176,6 +184,9 @@ func (x *Exchange) Write(b []byte) (int, error) {
 		message = encode(bearer(token))
 	default:
 		return x.Writer.Write(b)
+	}
+	if x.Sent {
+		return 0, errors.New("the server requested the token more than once")
 	}
 	x.Sent = true
 	n, err := x.Writer.Write(message)

@@ -115,17 +115,41 @@ func TestExchange_TimeoutIsNotTheEnd(t *testing.T) {
 	}
 }
 
+func TestExchange_SendsTokenOnce(t *testing.T) {
+	var out bytes.Buffer
+	x := &pgwire.Exchange{Writer: &out, Token: func() string { return "the token" }}
+	password := encode(t, &pgproto3.PasswordMessage{})
+	if _, err := x.Write(password); err != nil {
+		t.Fatal(err)
+	}
+	sent := out.Len()
+	if _, err := x.Write(password); err == nil || out.Len() != sent {
+		t.Errorf("error %v, %d more bytes sent", err, out.Len()-sent)
+	}
+}
+
+func TestExchange_ErrSendsNothing(t *testing.T) {
+	broken := errors.New("broken")
+	var out bytes.Buffer
+	x := &pgwire.Exchange{Reader: strings.NewReader("Z"), Writer: &out, Err: broken}
+	_, writeErr := x.Write([]byte("startup"))
+	_, readErr := x.Read(make([]byte, 1))
+	if !errors.Is(writeErr, broken) || !errors.Is(readErr, broken) || out.Len() > 0 {
+		t.Errorf("Write: %v, Read: %v, %d bytes sent", writeErr, readErr, out.Len())
+	}
+}
+
 func TestExchange_BoundsWhatServerSends(t *testing.T) {
 	head := func(kind byte, length uint32) []byte { return binary.BigEndian.AppendUint32([]byte{kind}, length) }
 	for name, sent := range map[string][]byte{
-		"length":     head('N', 1<<30),
-		"length −1":  head('N', 1<<32-1),
+		"length":     head('S', 1<<30),
+		"length −1":  head('S', 1<<32-1),
 		"many bytes": bytes.Repeat(encode(t, &pgproto3.NoticeResponse{Message: strings.Repeat("x", 1000)}), 1100),
 		"requests":   bytes.Repeat(encode(t, &pgproto3.AuthenticationCleartextPassword{}), 9),
 	} {
 		x := &pgwire.Exchange{Reader: bytes.NewReader(sent)}
 		n, err := io.Copy(io.Discard, x)
-		if err == nil || x.Outcome != pgwire.Broken || n > 1<<20 {
+		if err == nil || x.Outcome != pgwire.Broken || n > 1<<18 {
 			t.Errorf("%s: %d bytes, outcome %v, error %v", name, n, x.Outcome, err)
 		}
 	}

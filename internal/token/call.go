@@ -26,6 +26,6 @@ func (c *call) wait(ctx context.Context, r Request) (*Token, error) {
 	case <-r.Closed:
 		return nil, ErrClosed
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return nil, contextError(ctx)
 	}
 }

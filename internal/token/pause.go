@@ -38,5 +38,5 @@ func (p *pause) left(now time.Time) time.Duration {
 
 // doubled returns first doubled n times, and at most limit.
 func doubled(first time.Duration, n int, limit time.Duration) time.Duration {
-	return min(first<<min(max(n, 0), 16), limit)
+	return min(first<<min(n, 16), limit)
 }

@@ -27,6 +27,10 @@ const (
 	// because they were rejected.
 	freeRenewals = 3
 
+	// maxRenewals bounds the tokens that are replaced within an hour because they
+	// were rejected, even if that helps each time.
+	maxRenewals = 500
+
 	// maxRetryAfter bounds a Retry-After header.
 	maxRetryAfter = 5 * time.Minute
 )
@@ -35,8 +39,11 @@ var (
 	// ErrClosed is returned after the source or the caller was closed.
 	ErrClosed = errors.New("token source closed")
 
-	// errNoOther is returned by Other if the credential keeps its token.
+	// errNoOther is returned by Another if the credential keeps its token.
 	errNoOther = errors.New("the credential has no other token")
+
+	// errPaced is returned by Another if too many tokens were rejected.
+	errPaced = errors.New("too many tokens were rejected")
 )
 
 // A Source caches one credential's current token for one scope. Its methods are
@@ -61,27 +68,29 @@ type Source struct {
 	mu       sync.Mutex // guards the following and writes to current; never held during I/O
 	inflight *call
 	closed   bool
-	serial   uint64   // of the newest token
-	lastErr  error    // of the last call, nil if it succeeded
-	refresh  pause    // after calls that did not replace a usable token
-	failure  pause    // after calls that failed while somebody waited for a token
-	renewal  pause    // after tokens that were replaced because they were rejected
+	serial   uint64 // of the newest token
+	lastErr  error  // of the last call, nil if it succeeded
+	refresh  pause  // after calls that did not replace a usable token
+	failure  pause  // after calls that failed while callers waited for a token
+	renewal  pause  // after tokens that were replaced because they were rejected
+	renewals int    // in the current hour
+	hour     time.Time
 	verdicts verdicts // by key
 }
 
-// A Request says who asks a Source for a token.
+// A Request identifies a caller of a Source.
 type Request struct {
 	// Key is comparable and stands for a server and a role, which accept or
 	// reject tokens independently of others.
 	Key any
 	// Closed ends the wait when it is closed.
 	Closed <-chan struct{}
-	// Log gets what becomes of a call that this request starts.
+	// Log receives the outcome of a call that this request starts.
 	Log *slog.Logger
 }
 
 // Fresh returns the current token if it needs no refresh and was not rejected
-// for key. Otherwise it returns nil. It costs one clock reading and two atomic
+// for key. Anotherwise it returns nil. It costs one clock reading and two atomic
 // loads.
 func (s *Source) Fresh(key any) *Token {
 	t := s.current.Load()
@@ -91,8 +100,8 @@ func (s *Source) Fresh(key any) *Token {
 	return t
 }
 
-// Get returns a token that has not expired; fetched reports that it comes from
-// a call that the caller waited for. If the current token was rejected for the
+// Get returns a token that has not expired; fetched reports that it is new to the
+// caller, which need not try another one at once. If the current token was rejected for the
 // key, Get returns another one if the credential has one. Get does not block
 // while a usable token is cached; otherwise it returns when the call in flight
 // completes, ctx is done or the caller is closed.
@@ -101,16 +110,16 @@ func (s *Source) Get(ctx context.Context, r Request) (t *Token, fetched bool, er
 	if err != nil || !s.isRejected(r.Key, t) {
 		return t, fetched, err
 	}
-	switch other, err := s.Other(ctx, r, t); {
+	switch other, err := s.Another(ctx, r, t); {
 	case err == nil:
 		return other, true, nil
 	case errors.Is(err, ErrClosed) || ctx.Err() != nil:
 		return nil, false, err
 	}
-	return t, false, nil // the server may have changed its mind
+	return t, false, nil // the server may accept it by now
 }
 
-// get returns a token that has not expired, whoever rejected it.
+// get is Get without regard to rejections.
 func (s *Source) get(ctx context.Context, r Request) (t *Token, fetched bool, err error) {
 	for {
 		t, now := s.current.Load(), s.now()
@@ -118,11 +127,11 @@ func (s *Source) get(ctx context.Context, r Request) (t *Token, fetched bool, er
 			return t, false, nil
 		}
 		if ctx.Err() != nil {
-			return nil, false, context.Cause(ctx)
+			return nil, false, contextError(ctx)
 		}
 		c, err := s.start(ctx, r, t, false)
 		switch {
-		case t != nil && now.Before(t.Expires):
+		case usable(t, now):
 			return t, false, nil
 		case err != nil:
 			return nil, false, err
@@ -133,17 +142,17 @@ func (s *Source) get(ctx context.Context, r Request) (t *Token, fetched bool, er
 	}
 }
 
-// Other returns a current token other than t, which was rejected for the key.
+// Another returns a current token other than t, which was rejected for the key.
 // It returns an error if the credential fails, has no other token, or was asked
 // for too many already.
-func (s *Source) Other(ctx context.Context, r Request, t *Token) (*Token, error) {
+func (s *Source) Another(ctx context.Context, r Request, t *Token) (*Token, error) {
 	for {
 		current := s.current.Load()
 		if current != nil && current.serial != t.serial && s.now().Before(current.Expires) && !s.isRejected(r.Key, current) {
 			return current, nil
 		}
 		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+			return nil, contextError(ctx)
 		}
 		c, err := s.start(ctx, r, current, true)
 		switch {
@@ -184,10 +193,9 @@ func (s *Source) start(ctx context.Context, r Request, seen *Token, other bool) 
 		return nil, err
 	}
 	if other {
-		if left := s.renewal.left(now); left > 0 && !s.verdicts[r.Key].proven {
-			return nil, fmt.Errorf("%w yet; next attempt in %v", errNoOther, left.Round(time.Millisecond))
+		if err := s.renew(now, r.Key); err != nil {
+			return nil, err
 		}
-		s.renewal.extend(now, renewalPause(s.renewal.attempts+1))
 	}
 	timeout := cmp.Or(s.Timeout, DefaultTimeout)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
@@ -209,6 +217,25 @@ func (s *Source) start(ctx context.Context, r Request, seen *Token, other bool) 
 	return c, nil
 }
 
+// renew counts a token that is replaced because it was rejected for key, or
+// returns an error if it is too early. A token that was accepted for key before
+// was probably revoked, and is replaced without a pause. The caller holds mu.
+func (s *Source) renew(now time.Time, key any) error {
+	if sinceHour := wall(now).Sub(s.hour); sinceHour < 0 || sinceHour >= time.Hour {
+		s.hour, s.renewals = wall(now), 0
+	}
+	if left := s.renewal.left(now); left > 0 && (!s.verdicts.revoked(key) || s.renewals >= maxRenewals) {
+		return fmt.Errorf("%w; next attempt in %v", errPaced, left.Round(time.Millisecond))
+	}
+	s.renewals++
+	length := renewalPause(s.renewal.attempts + 1)
+	if s.renewals >= maxRenewals {
+		length = time.Minute
+	}
+	s.renewal.extend(now, length)
+	return nil
+}
+
 // paused returns the last error if it is too early for another call. A call
 // that refreshes a usable token can wait longer than the others. The caller
 // holds mu.
@@ -224,7 +251,7 @@ func (s *Source) paused(now time.Time, current *Token, other bool) error {
 	case s.lastErr != nil:
 		return fmt.Errorf("%w; next attempt in %v", s.lastErr, left.Round(time.Millisecond))
 	}
-	return errNoOther
+	return errNoOther // a refresh returned the same token; get ignores this error
 }
 
 func usable(t *Token, now time.Time) bool { return t != nil && now.Before(t.Expires) }
@@ -249,6 +276,7 @@ func (s *Source) fetch(ctx context.Context, other bool) (*Token, error) {
 		if t, err := s.request(ctx, credential, options); err == nil || ctx.Err() != nil {
 			return t, err
 		}
+		s.failures.Add(1)
 		options.Claims = ""
 	}
 	return s.request(ctx, credential, options)
@@ -258,6 +286,9 @@ func (s *Source) request(ctx context.Context, credential azcore.TokenCredential,
 	s.requests.Add(1)
 	access, err := credential.GetToken(ctx, options)
 	if err != nil {
+		if current := s.current.Load(); current != nil {
+			err = redact(err, current.Secret())
+		}
 		return nil, redact(err, access.Token)
 	}
 	return newToken(access, s.now())
@@ -300,7 +331,7 @@ func (s *Source) finish(c *call, t *Token, err error) {
 	case late:
 	case err == nil:
 		c.log.Debug("entrapg: fetched a token", "scope", s.Scope, "expires", t.Expires)
-	case usable(old, now):
+	case usable(old, now) && !c.other: // otherwise the caller gets the error
 		c.log.Warn("entrapg: token refresh failed, the current token remains in use", "error", err, "expires", old.Expires)
 	}
 }
@@ -338,7 +369,7 @@ func (s *Source) postpone(now time.Time, current *Token) {
 }
 
 // failurePause returns the longest pause after n calls in a row that failed
-// while somebody waited for a token: none, 0.5 s, 1 s and so on to 15 s, so that a person
+// while callers waited for a token: none, 0.5 s, 1 s and so on to 15 s, so that a person
 // who has just logged in to the credential hardly waits.
 func failurePause(n int) time.Duration {
 	if n <= 1 {
@@ -347,9 +378,9 @@ func failurePause(n int) time.Duration {
 	return doubled(500*time.Millisecond, n-2, 15*time.Second)
 }
 
-// renewalPause returns the longest pause after n tokens in a row that were
-// replaced because they were rejected: none three times, then 1 s, 2 s and so on
-// to a minute.
+// renewalPause returns the longest pause after the nth token in a row that was
+// replaced because it was rejected: none after the first two, then 1 s, 2 s and
+// so on to a minute.
 func renewalPause(n int) time.Duration {
 	if n < freeRenewals {
 		return 0
@@ -383,7 +414,7 @@ func (s *Source) Accept(key any, t *Token) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before := s.verdicts.record(key, t.serial, true)
-	if !before.accepted && before.serial != 0 && before.serial < t.serial {
+	if !before.accepted && before.serial != 0 && before.serial < t.serial && s.renewals < maxRenewals {
 		s.renewal = pause{}
 	}
 }
@@ -423,4 +454,14 @@ func (s *Source) now() time.Time {
 		return s.Now()
 	}
 	return time.Now()
+}
+
+// contextError returns why ctx is done: its error, and its cause if that is
+// another one.
+func contextError(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if errors.Is(cause, err) {
+		return cause
+	}
+	return fmt.Errorf("%w: %w", err, cause)
 }

@@ -232,8 +232,8 @@ func TestSource_RejectedTokenRemainsIfCredentialFails(t *testing.T) {
 				t.Fatal("another token")
 			}
 		}
-		if _, err := s.Other(t.Context(), from("bad"), first); err == nil || !strings.Contains(err.Error(), "next attempt in") {
-			t.Errorf("Other: got %v, want the credential's error and when it is tried again", err)
+		if _, err := s.Another(t.Context(), from("bad"), first); err == nil || !strings.Contains(err.Error(), "next attempt in") {
+			t.Errorf("Another: got %v, want the credential's error and when it is tried again", err)
 		}
 		if calls > 5 { // the first, and two with and without claims
 			t.Errorf("%d calls, want 5 at most", calls)
@@ -288,6 +288,46 @@ func TestSource_PacesRenewalsForAllKeys(t *testing.T) {
 		}
 		if n := *calls - before; n < 5 || n > 20 {
 			t.Errorf("%d calls in ten minutes for a key that is always rejected, want 5 to 20", n)
+		}
+	})
+}
+
+// TestSource_BoundsRenewalsThatHelp is about a server that accepts and rejects in turn.
+func TestSource_BoundsRenewalsThatHelp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, calls := numbered(time.Now)
+		for range 10 * maxRenewals {
+			current := mustGet(t, s, 1)
+			s.Accept(1, current)
+			s.Reject(1, current)
+			s.Another(t.Context(), from(1), current)
+		}
+		if *calls > maxRenewals+5 {
+			t.Errorf("%d calls, want %d at most", *calls, maxRenewals+5)
+		}
+		time.Sleep(time.Hour)
+		before := *calls
+		current := mustGet(t, s, 1)
+		s.Accept(1, current)
+		s.Reject(1, current)
+		if _, err := s.Another(t.Context(), from(1), current); err != nil || *calls <= before {
+			t.Errorf("an hour later: %v", err)
+		}
+	})
+}
+
+func TestSource_CallerGetsErrorAndCauseOfItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := sourceOf(func(ctx context.Context, _ policy.TokenRequestOptions) (azcore.AccessToken, error) {
+			<-ctx.Done()
+			return azcore.AccessToken{}, ctx.Err()
+		}, nil)
+		defer s.Close()
+		cause := errors.New("another goroutine failed")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(time.Second, func() { cancel(cause) })
+		if _, _, err := s.Get(ctx, from(1)); !errors.Is(err, cause) || !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v, want context.Canceled and its cause", err)
 		}
 	})
 }

@@ -14,7 +14,7 @@ import (
 const MaxLen = 65535 - 4 - 1
 
 // refreshMargin is how long before its expiry a token is refreshed, unless the
-// credential says when or the token's lifetime is too short for it.
+// credential sets RefreshOn or the token's lifetime is too short for it.
 const refreshMargin = 5 * time.Minute
 
 // A Token is an immutable access token. Its times are wall-clock times without
@@ -27,7 +27,7 @@ type Token struct {
 	Expires time.Time
 
 	refresh time.Time // when to fetch the next one; never after Expires
-	serial  uint64    // tells tokens apart
+	serial  uint64    // increases with each new token
 }
 
 // newToken validates what a credential returned. The secret need not be a JSON

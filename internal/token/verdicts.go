@@ -4,11 +4,11 @@ package token
 // which costs it one login with a token that is rejected again.
 const maxVerdicts = 1000
 
-// A verdict is what a key's server made of the last token it was sent.
+// A verdict records whether the last token for a key was accepted.
 type verdict struct {
 	serial   uint64 // of the token
 	accepted bool
-	proven   bool // rejected, after the same token had been accepted
+	revoked  bool // rejected, after the same token had been accepted
 }
 
 // verdicts holds the last verdict for each key. The zero value is empty.
@@ -26,13 +26,17 @@ func (v *verdicts) record(key any, serial uint64, accepted bool) verdict {
 			break
 		}
 	}
-	proven := !accepted && before.serial == serial && (before.accepted || before.proven)
-	(*v)[key] = verdict{serial, accepted, proven}
+	revoked := !accepted && before.serial == serial && (before.accepted || before.revoked)
+	(*v)[key] = verdict{serial, accepted, revoked}
 	return before
 }
 
 // rejected reports whether the token was rejected for key.
 func (v verdicts) rejected(key any, serial uint64) bool {
 	last := v[key]
-	return last.serial == serial && !last.accepted && serial != 0
+	return last.serial == serial && !last.accepted
 }
+
+// revoked reports whether the last token was accepted for key before it was
+// rejected.
+func (v verdicts) revoked(key any) bool { return v[key].revoked }
