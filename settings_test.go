@@ -15,6 +15,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/entrapg/entrapg"
 )
@@ -434,3 +435,48 @@ type addressed struct {
 }
 
 func (a addressed) RemoteAddr() net.Addr { return a.peer }
+
+// A configuration that the program has parsed gets the same treatment as a DSN.
+func TestConfig_ExistingConfigurationIsReadAlike(t *testing.T) {
+	clearSettings(t)
+	adopted := func(dsn string) (*pgx.ConnConfig, error) {
+		pool, err := pgxpool.ParseConfig(dsn)
+		if err != nil {
+			return nil, err
+		}
+		pool.ConnConfig.TLSConfig.MinVersion = tls.VersionTLS13
+		err = entrapg.ConfigurePool(pool, entrapg.WithCredential(&numbered{}))
+		return pool.ConnConfig, err
+	}
+	for _, test := range []struct{ dsn, setting, want string }{
+		{"host=db.example.com gssencmode=require", "gssencmode", "omit it"},
+		{"host=db.example.com keepalives=0", "keepalives", "DialFunc"},
+		{"host=db.example.com hostaddr=192.0.2.1,192.0.2.2", "hostaddr", "an address for each"},
+		{"host=db.example.com username=u", "username", "use user"},
+		{"postgres://db.example.com/shop\n", "dsn", "white space"},
+		{"postgres://alice@contoso.com@db.example.com/shop", "dsn", "%40"},
+	} {
+		_, err := adopted(test.dsn)
+		var config *entrapg.ConfigError
+		if !errors.As(err, &config) || config.Setting != test.setting || !strings.Contains(config.Problem, test.want) {
+			t.Errorf("%q: got %v, want %s: %s", test.dsn, err, test.setting, test.want)
+		}
+	}
+	config, err := adopted("host=db.example.com hostaddr=192.0.2.1 keepalives=1 ssl_max_protocol_version=TLSv1.3 fallback_application_name=shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if addrs, err := config.LookupFunc(t.Context(), "db.example.com"); err != nil || !slices.Equal(addrs, []string{"192.0.2.1"}) {
+		t.Errorf("looked up %v, %v", addrs, err)
+	}
+	if len(config.RuntimeParams) != 1 || config.RuntimeParams["application_name"] != "shop" {
+		t.Errorf("sends %v", config.RuntimeParams)
+	}
+	if config.TLSConfig.MinVersion != tls.VersionTLS13 {
+		t.Error("the program's MinVersion is lost")
+	}
+	t.Setenv("PGSSLMODE", "prefer")
+	if _, err := adopted("host=db.example.com"); err == nil || !strings.Contains(err.Error(), "sslmode (PGSSLMODE): ") {
+		t.Errorf("got %v", err)
+	}
+}
