@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -291,31 +292,15 @@ func endpoints(config *pgconn.Config) iter.Seq2[string, *tls.Config] {
 // path of a Unix socket. Other strings can look like an Azure host to a resolver
 // and not to this package, or the other way round.
 func validHost(host string) error {
-	if _, err := netip.ParseAddr(host); err == nil || isSocket(host) || isDNSName(host) {
+	if _, err := netip.ParseAddr(host); err == nil || isSocket(host) || len(host) <= 254 && dnsName.MatchString(host) {
 		return nil
 	}
 	return &ConfigError{Setting: "host", Problem: fmt.Sprintf("%q is not a host name, an IP address or the path of a Unix socket", host)}
 }
 
-// isDNSName reports whether s consists of labels of ASCII letters, digits,
-// hyphens, and underscores, which container networks allow.
-func isDNSName(s string) bool {
-	s = strings.TrimSuffix(s, ".")
-	if len(s) > 253 {
-		return false
-	}
-	for label := range strings.SplitSeq(s, ".") {
-		if label == "" || len(label) > 63 {
-			return false
-		}
-		for _, b := range []byte(label) {
-			if !('a' <= b && b <= 'z' || 'A' <= b && b <= 'Z' || '0' <= b && b <= '9' || b == '-' || b == '_') {
-				return false
-			}
-		}
-	}
-	return true
-}
+// dnsName matches names whose labels consist of ASCII letters, digits, hyphens,
+// and underscores, which container networks allow.
+var dnsName = regexp.MustCompile(`^([0-9A-Za-z_-]{1,63}\.)*[0-9A-Za-z_-]{1,63}\.?$`)
 
 // isLocal reports whether a host is this machine by its name.
 func isLocal(host string) bool {

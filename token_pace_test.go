@@ -29,7 +29,7 @@ import (
 // claimsChallenge asks a credential for a token newer than what it has cached.
 const claimsChallenge = `{"access_token":{"nbf":{"essential":true,"value":"NOW"}}}`
 
-var errEntraDown = errors.New("Entra is down")
+var errEntraDown = errors.New("the authority is down")
 
 // optionsFunc is a credential made of a function that sees all options.
 type optionsFunc func(ctx context.Context, options policy.TokenRequestOptions) (azcore.AccessToken, error)
@@ -452,24 +452,22 @@ func TestToken_OutageEndsWithinFifteenSecondsOfItsEnd(t *testing.T) {
 }
 
 func TestToken_RetryAfterIsHonored(t *testing.T) {
-	throttled := func(value string) *http.Response {
-		return &http.Response{
-			StatusCode: http.StatusTooManyRequests, Status: "429 Too Many Requests",
-			Header: http.Header{"Retry-After": {value}}, Body: io.NopCloser(strings.NewReader("{}")),
-		}
+	failed := func(status int, after string) *azcore.ResponseError {
+		return &azcore.ResponseError{StatusCode: status, RawResponse: &http.Response{
+			StatusCode: status, Status: http.StatusText(status),
+			Header: http.Header{"Retry-After": {after}}, Body: io.NopCloser(strings.NewReader("{}")),
+		}}
 	}
 	inAMinute := func() string { return time.Now().Add(time.Minute).UTC().Format(http.TimeFormat) }
 	for name, fail := range map[string]func() error{
-		"seconds": func() error { return &azcore.ResponseError{StatusCode: 429, RawResponse: throttled("60")} },
-		"wrapped": func() error {
-			return fmt.Errorf("no token: %w", &azcore.ResponseError{StatusCode: 429, RawResponse: throttled("60")})
+		"seconds": func() error { return failed(429, "60") },
+		"wrapped": func() error { return fmt.Errorf("no token: %w", failed(429, "60")) },
+		"a date":  func() error { return failed(429, inAMinute()) },
+		"of azidentity": func() error {
+			return &azidentity.AuthenticationFailedError{RawResponse: failed(429, "60").RawResponse}
 		},
-		"a date": func() error {
-			return &azcore.ResponseError{StatusCode: 429, RawResponse: throttled(inAMinute())}
-		},
-		"of azidentity":  func() error { return &azidentity.AuthenticationFailedError{RawResponse: throttled("60")} },
-		"503 as well":    func() error { return &azcore.ResponseError{StatusCode: 503, RawResponse: throttled("60")} },
-		"under a minute": func() error { return &azcore.ResponseError{StatusCode: 429, RawResponse: throttled("59")} },
+		"503 as well":    func() error { return failed(503, "60") },
+		"under a minute": func() error { return failed(429, "59") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			var down atomic.Bool

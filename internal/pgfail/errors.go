@@ -52,7 +52,7 @@ func WrongMethod(err error) bool {
 // attempts splits an error at its joins: pgx joins one error per attempt.
 func attempts(err error) []error {
 	for e := err; e != nil; e = errors.Unwrap(e) {
-		if joined, ok := e.(interface{ Unwrap() []error }); ok { //nolint:errorlint // walks the tree as errors.As does
+		if joined, ok := e.(interface{ Unwrap() []error }); ok {
 			var all []error
 			for _, e := range joined.Unwrap() {
 				all = append(all, attempts(e)...)
