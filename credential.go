@@ -49,6 +49,7 @@ type credentialKind struct {
 	typ     string   // azidentity's type, accepted in DSNs too
 	keys    []string // of the DSN that it uses, besides entra_scope
 	environ bool     // takes the other settings from azidentity's variables
+	hosted  bool     // can ask a managed-identity endpoint
 	create  func(credentialChoice, clientOptions) (azcore.TokenCredential, error)
 }
 
@@ -62,7 +63,7 @@ const managedIdentity = "ManagedIdentityCredential"
 
 var (
 	defaultKind = &credentialKind{
-		name: "default", typ: "DefaultAzureCredential", keys: []string{keyTenantID}, environ: true,
+		name: "default", typ: "DefaultAzureCredential", keys: []string{keyTenantID}, environ: true, hosted: true,
 		create: func(c credentialChoice, o clientOptions) (azcore.TokenCredential, error) {
 			return azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{
 				ClientOptions: o.ClientOptions, DisableInstanceDiscovery: o.disableInstanceDiscovery, TenantID: c.tenantID,
@@ -86,12 +87,16 @@ var (
 			create: func(c credentialChoice, o clientOptions) (azcore.TokenCredential, error) {
 				return azidentity.NewWorkloadIdentityCredential(&azidentity.WorkloadIdentityCredentialOptions{
 					ClientOptions: o.ClientOptions, DisableInstanceDiscovery: o.disableInstanceDiscovery, ClientID: c.clientID, TenantID: c.tenantID,
+					EnableAzureProxy: true, // does nothing unless AKS sets the variables of identity bindings
 				})
 			},
 		},
 		{
-			name: "managedidentity", typ: managedIdentity, keys: []string{keyClientID},
+			name: "managedidentity", typ: managedIdentity, keys: []string{keyClientID}, hosted: true,
 			create: func(c credentialChoice, o clientOptions) (azcore.TokenCredential, error) {
+				if err := imds.CheckEnvironment(); err != nil {
+					return nil, err
+				}
 				options := &azidentity.ManagedIdentityCredentialOptions{ClientOptions: o.ClientOptions}
 				if c.clientID != "" {
 					options.ID = azidentity.ClientID(c.clientID)
@@ -133,9 +138,11 @@ func parseCredentialKind(name string) (*credentialKind, error) {
 	return nil, &ConfigError{Setting: keyCredential, Problem: fmt.Sprintf("unknown credential %q; use one of %s", name, strings.Join(known, ", "))}
 }
 
+const guidPattern = `[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}`
+
 var (
-	clientID = regexp.MustCompile(`^[0-9A-Za-z-]+$`)
-	tenantID = regexp.MustCompile(`^[0-9A-Za-z.-]+$`)
+	clientID = regexp.MustCompile(`^` + guidPattern + `$`)
+	tenantID = regexp.MustCompile(`^(` + guidPattern + `|([0-9A-Za-z-]+\.)+[0-9A-Za-z-]+)$`)
 )
 
 // check returns an error if the credential does not use a key or the value is
@@ -156,9 +163,9 @@ func (k *credentialKind) check(key, value string) error {
 	case strings.TrimSpace(value) == "":
 		problem = "must not be empty; omit it"
 	case key == keyClientID && !clientID.MatchString(value):
-		problem = "not a client ID, which is a GUID that Azure shows with the identity"
+		problem = fmt.Sprintf("%q is not a client ID, which is a GUID that Azure shows with the identity", value)
 	case key == keyTenantID && !tenantID.MatchString(value):
-		problem = "not a tenant, which is a GUID or a domain"
+		problem = fmt.Sprintf("%q is not a tenant, which is a GUID or a domain", value)
 	default:
 		return nil
 	}
@@ -196,6 +203,7 @@ type lazyCredential struct {
 	name    string        // in errors and logs
 	timeout time.Duration // of one request
 	create  func() (azcore.TokenCredential, error)
+	monitor *imds.Monitor // nil if it asks no managed-identity endpoint
 
 	mu      sync.Mutex // guards created
 	created azcore.TokenCredential
@@ -218,8 +226,15 @@ func givenCredential(credential azcore.TokenCredential) *lazyCredential {
 // lazy returns the chosen credential. It dials with dial.
 func (c credentialChoice) lazy(dial dialFunc) *lazyCredential {
 	client := sync.OnceValue(func() *http.Client { return imds.NewClient(dial) })
-	create := func() (azcore.TokenCredential, error) {
+	l := &lazyCredential{name: c.kind.typ, timeout: requestTimeout}
+	if c.kind.hosted {
+		l.timeout, l.monitor = imds.Patience, &imds.Monitor{}
+	}
+	l.create = func() (azcore.TokenCredential, error) {
 		o := clientOptions{ClientOptions: azcore.ClientOptions{Transport: client()}}
+		if l.monitor != nil {
+			l.monitor.Install(&o.ClientOptions)
+		}
 		// azidentity reads AZURE_AUTHORITY_HOST only if its options set no authority.
 		authority := os.Getenv(authorityVariable)
 		if authority == "" {
@@ -233,7 +248,7 @@ func (c credentialChoice) lazy(dial dialFunc) *lazyCredential {
 		}
 		return credential, nil
 	}
-	return &lazyCredential{name: c.kind.typ, timeout: requestTimeout, create: create}
+	return l
 }
 
 type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
@@ -251,9 +266,21 @@ func (l *lazyCredential) get() (azcore.TokenCredential, error) {
 		if err != nil {
 			return nil, err
 		}
+		if l.monitor != nil {
+			created = &hostedCredential{credential: created, monitor: l.monitor}
+		}
 		l.created = created
 	}
 	return l.created, nil
+}
+
+// progress describes what a managed-identity endpoint has answered to a request
+// that timed out, or returns "".
+func (l *lazyCredential) progress() string {
+	if l.monitor == nil || l.name != managedIdentity && !l.monitor.Unavailable() {
+		return "" // DefaultAzureCredential asks other sources too
+	}
+	return l.monitor.Progress()
 }
 
 // retryAfter returns how long the response behind an error asks to wait, or zero.
