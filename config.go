@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -34,8 +36,13 @@ type config struct {
 	settings connstring.Settings
 	keys     map[string]string // of the DSN, those that entrapg handles itself
 	tls      tlsPolicy
+	hosts    addresses     // of hostaddr
 	password func() string // with entra_credential=none, otherwise nil; a function so that no dump shows the password
 	stdlib   []stdlib.OptionOpenDB
+
+	// unnamed reports that no host is set, so that the host is pgx's default, and
+	// empty that the whole DSN is empty.
+	unnamed, empty bool
 
 	// credential and identity choose whose tokens log in.
 	credential *credentialSource
@@ -51,7 +58,7 @@ func newConfig(o *options, shared bool, read func() (*config, error)) (*config, 
 		return nil, err
 	}
 	c.stdlib = o.stdlib
-	password := c.pgx.Password
+	parsed, password := c.pgx.Config, c.pgx.Password
 	for _, adjust := range o.adjust {
 		adjust(c.pgx)
 	}
@@ -67,29 +74,106 @@ func newConfig(o *options, shared bool, read func() (*config, error)) (*config, 
 			"a PostgreSQL password belongs in the DSN, with entra_credential=none"}
 	}
 	c.pgx.Password = ""
-	switch {
-	case c.pgx.User != "":
-		if err := claims.UsableName(c.pgx.User); err != nil {
-			return nil, &UsernameError{Problem: "the user that is set cannot be the name of a role", Err: err}
-		}
-	case c.tls.password:
-		return nil, &UsernameError{Problem: "with entra_credential=none there is no token to derive it from"}
+	c.forgetReplaced(&parsed)
+	if err := c.checkUser(); err != nil {
+		return nil, err
 	}
 	for host, t := range endpoints(&c.pgx.Config) {
 		if t != nil && t.ServerName == "" {
 			c.tls.derived = append(c.tls.derived, host)
 		}
 	}
-	if err := c.tls.apply(&c.pgx.Config); err != nil {
-		return nil, err
+	if err := c.applyTLS(); err != nil {
+		return nil, located(err, c.settings)
 	}
-	c.pgx.LookupFunc = boundedLookup(c.pgx.LookupFunc, c.pgx.ConnectTimeout)
+	c.pgx.LookupFunc = boundedLookup(c.hosts.lookup(c.pgx.LookupFunc), c.pgx.ConnectTimeout)
 	if c.tls.password {
 		c.password = func() string { return password }
 		_, err := chooseCredential(c.keys, o, publicService)
-		return c, err
+		return c, located(err, c.settings)
 	}
-	return c, c.chooseIdentity(o, shared)
+	return c, located(c.chooseIdentity(o, shared), c.settings)
+}
+
+// forgetReplaced removes the settings that the program has replaced in the
+// parsed configuration, so that no error names where they came from.
+func (c *config) forgetReplaced(parsed *pgconn.Config) {
+	for key, replaced := range map[string]bool{
+		"user":            c.pgx.User != parsed.User,
+		"host":            !slices.Equal(hosts(&c.pgx.Config), hosts(parsed)),
+		"sslmode":         c.pgx.TLSConfig == nil && parsed.TLSConfig != nil,
+		"channel_binding": c.pgx.ChannelBinding != parsed.ChannelBinding,
+		"require_auth":    c.pgx.RequireAuth != parsed.RequireAuth,
+	} {
+		if replaced {
+			delete(c.settings, key)
+			c.unnamed = c.unnamed && key != "host"
+		}
+	}
+}
+
+// checkUser returns an error if no role can have the user's name, or if there is
+// no way to find one.
+func (c *config) checkUser() error {
+	if c.pgx.User == "" {
+		if c.tls.password {
+			return &UsernameError{Problem: "with entra_credential=none there is no token to derive it from"}
+		}
+		return nil
+	}
+	err := claims.UsableName(c.pgx.User)
+	if err == nil {
+		return nil
+	}
+	by := "is set"
+	if origin := foreignOrigin(c.settings, "user"); origin != "" {
+		by = origin + " sets"
+	}
+	return &UsernameError{Problem: "the user that " + by + " cannot be the name of a role", Err: err}
+}
+
+// applyTLS applies the rules for TLS. It returns an error if no host is set.
+func (c *config) applyTLS() error {
+	err := c.tls.apply(&c.pgx.Config)
+	var invalid *ConfigError
+	switch {
+	case !c.unnamed:
+	case c.empty:
+		return &ConfigError{
+			Setting: "dsn",
+			Problem: "no host is set, because the DSN and PGHOST are empty; is the variable that holds the DSN empty?",
+		}
+	case errors.As(err, &invalid) && invalid.Setting == "host":
+		return &ConfigError{
+			Setting: "host",
+			Problem: "no host is set; set host or PGHOST to the server's name, " +
+				"or sslmode=disable to use the local Unix socket",
+		}
+	}
+	return err
+}
+
+// located returns a ConfigError with the origin of its setting, if that is not
+// the DSN, and other errors as they are.
+func located(err error, settings connstring.Settings) error {
+	var invalid *ConfigError
+	if !errors.As(err, &invalid) {
+		return err
+	}
+	origin := foreignOrigin(settings, invalid.Setting)
+	if origin == "" {
+		return err
+	}
+	return &ConfigError{Setting: invalid.Setting, Origin: origin, Problem: invalid.Problem, Err: invalid.Err}
+}
+
+// foreignOrigin returns where a setting comes from, or "" if it is not set or
+// comes from the DSN.
+func foreignOrigin(settings connstring.Settings, key string) string {
+	if origin := settings[key].Origin; origin != connstring.OriginDSN {
+		return origin
+	}
+	return ""
 }
 
 // chooseIdentity sets whose tokens log in, and who shares them.
@@ -120,7 +204,19 @@ func (c *config) chooseIdentity(o *options, shared bool) error {
 // whether the user and sslmode were set, or are defaults, which it replaces by
 // safer ones.
 func parseDSN(dsn string, parse func(string) (*pgx.ConnConfig, error)) (*config, error) {
+	dsn = connstring.Clean(dsn)
 	settings := connstring.Parse(dsn)
+	c, err := parseSettings(dsn, settings, parse)
+	return c, located(err, settings)
+}
+
+func parseSettings(
+	dsn string, settings connstring.Settings, parse func(string) (*pgx.ConnConfig, error),
+) (*config, error) {
+	if err := misread(dsn); err != nil {
+		return nil, err
+	}
+	c := &config{settings: settings, empty: strings.TrimSpace(dsn) == ""}
 	sslmode, chosen, err := effectiveSSLMode(dsn, settings)
 	if err != nil {
 		return nil, err
@@ -131,22 +227,29 @@ func parseDSN(dsn string, parse func(string) (*pgx.ConnConfig, error)) (*config,
 			dsn = connstring.WithDefault(dsn, "sslrootcert", "")
 		}
 	}
-	parsed, err := parse(dsn)
+	if c.hosts, dsn, err = parseAddresses(dsn, settings); err != nil {
+		return nil, err
+	}
+	c.unnamed = settings.Value("host") == ""
+	c.pgx, err = parse(dsn)
 	var invalid *ConfigError
 	switch {
 	case errors.As(err, &invalid):
 		return nil, err
 	case err != nil:
-		return nil, parseError(err)
+		return nil, parseError(err, settings)
 	}
-	parsed.User = settings.Value("user")
-	c := &config{pgx: parsed, settings: settings}
-	if err := c.readSettings(dsn, sslmode); err != nil {
+	c.pgx.User = settings.Value("user")
+	dialer, err := c.readSettings(dsn, sslmode)
+	if err != nil {
 		return nil, err
 	}
-	c.tls.authority = hasRoots(&parsed.Config)
+	if dialer != nil {
+		c.pgx.DialFunc = dialer.DialContext
+	}
+	c.tls.authority = hasRoots(&c.pgx.Config)
 	if !c.tls.password {
-		c.tls.reset(&parsed.Config)
+		c.tls.reset(&c.pgx.Config)
 	}
 	return c, nil
 }
@@ -214,28 +317,56 @@ func adoptConfig(existing *pgx.ConnConfig) (*config, error) {
 		return nil, &ConfigError{Setting: "config", Problem: "must be created by ParseConfig of pgx or pgxpool"}
 	}
 	dsn := existing.ConnString()
+	settings := connstring.Parse(dsn)
+	c, err := adoptSettings(existing, dsn, settings)
+	return c, located(err, settings)
+}
+
+func adoptSettings(existing *pgx.ConnConfig, dsn string, settings connstring.Settings) (*config, error) {
+	if connstring.Clean(dsn) != dsn {
+		return nil, &ConfigError{
+			Setting: "dsn",
+			Problem: "has white space around it, which pgx takes for a part of it; use strings.TrimSpace before ParseConfig",
+		}
+	}
+	if err := misread(dsn); err != nil {
+		return nil, err
+	}
 	parsed, err := pgx.ParseConfig(dsn)
 	if err != nil {
-		return nil, parseError(err)
+		return nil, parseError(err, settings)
 	}
-	settings := connstring.Parse(dsn)
 	sslmode, chosen, err := effectiveSSLMode(dsn, settings)
 	if err != nil {
 		return nil, err
 	}
-	adopted := existing.Copy()
-	if settings.Value("user") == "" && adopted.User == parsed.User {
-		adopted.User = ""
+	c := &config{
+		pgx: existing.Copy(), settings: settings,
+		unnamed: settings.Value("host") == "", empty: strings.TrimSpace(dsn) == "",
 	}
-	c := &config{pgx: adopted, settings: settings}
-	if err := c.readSettings(dsn, sslmode); err != nil {
+	if c.unnamed && settings.Value("hostaddr") != "" {
+		return nil, hostaddrError("not used without host in a configuration that exists; set host too")
+	}
+	if c.hosts, _, err = parseAddresses(dsn, settings); err != nil {
 		return nil, err
+	}
+	userSet := settings.Value("user") != "" // before it can be forgotten
+	c.forgetReplaced(&parsed.Config)
+	if !userSet && c.pgx.User == parsed.User {
+		c.pgx.User = ""
+	}
+	dialer, err := c.readSettings(dsn, sslmode)
+	if err != nil {
+		return nil, err
+	}
+	if dialer != nil {
+		return nil, &ConfigError{Setting: "keepalives", Problem: "not used with a configuration that exists; set its DialFunc"}
 	}
 	c.tls.authority = hasRoots(&parsed.Config)
 	if !chosen {
-		withoutDefaults(&adopted.Config, &parsed.Config, settings)
+		withoutDefaults(&c.pgx.Config, &parsed.Config, settings)
 	}
-	for _, t := range endpoints(&adopted.Config) {
+	for _, t := range endpoints(&c.pgx.Config) {
 		if t != nil && slices.Contains(hosts(&parsed.Config), t.ServerName) { // which pgx has set
 			t.ServerName = ""
 		}
@@ -279,6 +410,14 @@ func withoutDefaults(config, parsed *pgconn.Config, settings connstring.Settings
 	}
 }
 
+var (
+	sslmodes = []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
+
+	// word matches values that can be quoted in errors. Others may be a piece of a
+	// password in a malformed DSN.
+	word = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,20}$`)
+)
+
 // effectiveSSLMode returns the sslmode for a token. chosen reports that it is
 // set, and not the default.
 func effectiveSSLMode(dsn string, settings connstring.Settings) (mode string, chosen bool, err error) {
@@ -288,6 +427,13 @@ func effectiveSSLMode(dsn string, settings connstring.Settings) (mode string, ch
 	switch mode := settings.Value("sslmode"); {
 	case mode == "":
 		return "verify-full", false, nil
+	case !slices.Contains(sslmodes, mode):
+		problem := "unknown mode"
+		if word.MatchString(mode) {
+			problem = fmt.Sprintf("unknown mode %q", mode)
+		}
+		problem += "; use verify-full, which is the default, or another of " + strings.Join(sslmodes, ", ")
+		return "", false, &ConfigError{Setting: "sslmode", Problem: problem}
 	case settings.Value("sslrootcert") == "system": // as in libpq
 		return "verify-full", true, nil
 	default:
@@ -295,31 +441,35 @@ func effectiveSSLMode(dsn string, settings connstring.Settings) (mode string, ch
 	}
 }
 
-// readSettings applies c.settings and entrapg's own keys.
-func (c *config) readSettings(dsn, sslmode string) (err error) {
+// readSettings applies c.settings and entrapg's own keys. It returns the dialer
+// that they need, or nil.
+func (c *config) readSettings(dsn, sslmode string) (dialer *net.Dialer, err error) {
 	if c.settings.Value("connect_timeout") == "" && c.pgx.ConnectTimeout == 0 {
 		c.pgx.ConnectTimeout = connectTimeout
 	}
 	delete(c.settings, "password")
 	delete(c.settings, "sslpassword")
 	if c.keys, err = takeKeys(c.pgx); err != nil {
-		return err
+		return nil, err
+	}
+	if dialer, err = takeParameters(c.pgx); err != nil {
+		return nil, err
 	}
 	kind := defaultKind
 	if name, ok := c.keys[keyCredential]; ok {
 		if kind, err = parseCredentialKind(name); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	c.tls = tlsPolicy{sslmode: sslmode, sni: c.settings.Value("sslsni") != "0", password: kind == noneKind}
 	if c.tls.password {
-		return nil
+		return dialer, nil
 	}
 	if connstring.InDSN(dsn).Value("password") != "" {
-		return passwordError("password")
+		return nil, passwordError("password")
 	}
 	c.pgx.Password = "" // from PGPASSWORD, a service file, a passfile or the program
-	return nil
+	return dialer, nil
 }
 
 // takeKeys removes entrapg's own keys from the settings that pgx, which does not
@@ -353,14 +503,12 @@ func passwordError(key string) error {
 	}
 }
 
-var errForeignDSN = &ConfigError{Setting: "dsn", Problem: "not a DSN of pgx but perhaps of JDBC, ADO.NET or ODBC; use a postgres:// URL or key=value settings"}
-
 var quotation = regexp.MustCompile(`(?s)".*"`)
 
 // parseError returns a ConfigError with pgx's reason, without the DSN and
 // without what pgx quotes from it: any part of a malformed DSN can be a piece of
-// a password.
-func parseError(err error) error {
+// a password. It quotes the value of the setting if that is a plain word.
+func parseError(err error, settings connstring.Settings) error {
 	text, detail := err.Error(), ""
 	var parse *pgconn.ParseConfigError
 	if errors.As(err, &parse) {
@@ -374,19 +522,34 @@ func parseError(err error) error {
 		}
 		text += detail
 	}
-	// Words that pgx quotes but that do not come from the DSN.
-	text = strings.NewReplacer(`"="`, "=", `"sslcert"`, "sslcert", `"sslkey"`, "sslkey", "CA file", "CA file of sslrootcert").Replace(text)
+	text = pgxWords.Replace(text)
 	text = quotation.ReplaceAllString(text, `"…"`)
-	if strings.Contains(text, "as keyword/value") {
-		text += "; a DSN is a postgres:// URL or a list of key=value settings"
+	if !strings.Contains(text, "(") { // pgx quotes a value twice
+		text = strings.TrimSuffix(text, ")")
 	}
-	var cause error
+	e := &ConfigError{Setting: keyIn(text), Problem: text}
+	value := settings.Value(e.Setting)
 	var path *fs.PathError
-	if errors.As(err, &path) {
-		cause = path
+	switch {
+	case errors.As(err, &path):
+		e.Err = path
+	case slices.Contains([]string{"sslrootcert", "sslcert", "sslkey"}, e.Setting) && value != "":
+		e.Problem += "; the file is " + value
+	case e.Setting == "dsn" && strings.Contains(text, "as keyword/value"):
+		e.Problem = "cannot be parsed: " + text + "; a DSN is a postgres:// URL or a list of key=value settings"
+	case e.Setting == "dsn":
+		e.Problem = "cannot be parsed: " + text
+	case word.MatchString(value) && e.Setting != "port": // a URL without a host has a password there
+		e.Problem = strings.Replace(text, `"…"`, strconv.Quote(value), 1)
 	}
-	return &ConfigError{Setting: keyIn(text), Problem: "the DSN cannot be parsed: " + text, Err: cause}
+	return e
 }
+
+// pgxWords replaces what pgx quotes but does not come from the DSN, and names
+// the setting where pgx does not.
+var pgxWords = strings.NewReplacer(`"="`, "=", `"sslcert"`, "sslcert", `"sslkey"`, "sslkey",
+	"CA file", "CA file of sslrootcert", "add CA to", "add CA of sslrootcert to",
+	"read cert", "read sslcert", "load cert", "load sslcert", "decrypt key", "decrypt sslkey")
 
 // keyIn returns the DSN's key that pgx's message mentions first, or "dsn".
 func keyIn(text string) string {

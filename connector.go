@@ -107,8 +107,9 @@ func newConnector(identities *registry, opts []Option, shared bool, read func() 
 }
 
 // Connect opens a connection, which is a [*stdlib.Conn]; database/sql calls it.
-// It waits at most 30 seconds for tokens, or 5 minutes for a credential that a
-// person completes in a browser. After that, connect_timeout bounds the lookup
+// It waits at most 30 seconds for tokens, 90 seconds while a virtual machine's
+// metadata service answers that it is unavailable for the moment, or 5 minutes
+// for a credential that a person completes in a browser. After that, connect_timeout bounds the lookup
 // of each host's name, and then the login at each of its addresses.
 //
 // Its errors are [*ConfigError], [*TokenError], [*UsernameError], [*LoginError]
@@ -305,7 +306,6 @@ func (c *Connector) beforeConnect(ctx context.Context, config *pgx.ConnConfig, p
 		}
 	}
 	l := c.login(t, key, derived, password)
-	l.pooled = true
 	applied := config.Config
 	l.applied = &applied
 	l.install(config, user)

@@ -49,6 +49,7 @@ type credentialKind struct {
 	typ     string   // azidentity's type, accepted in DSNs too
 	keys    []string // of the DSN that it uses, besides entra_scope
 	environ bool     // takes the other settings from azidentity's variables
+	hosted  bool     // can ask a managed-identity endpoint
 	create  func(credentialChoice, clientOptions) (azcore.TokenCredential, error)
 }
 
@@ -62,7 +63,7 @@ const managedIdentityType = "ManagedIdentityCredential"
 
 var (
 	defaultKind = &credentialKind{
-		name: "default", typ: "DefaultAzureCredential", keys: []string{keyTenantID}, environ: true,
+		name: "default", typ: "DefaultAzureCredential", keys: []string{keyTenantID}, environ: true, hosted: true,
 		create: func(c credentialChoice, o clientOptions) (azcore.TokenCredential, error) {
 			return azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{
 				ClientOptions: o.ClientOptions, DisableInstanceDiscovery: o.disableInstanceDiscovery, TenantID: c.tenantID,
@@ -87,12 +88,16 @@ var (
 				return azidentity.NewWorkloadIdentityCredential(&azidentity.WorkloadIdentityCredentialOptions{
 					ClientOptions: o.ClientOptions, DisableInstanceDiscovery: o.disableInstanceDiscovery,
 					ClientID: c.clientID, TenantID: c.tenantID,
+					EnableAzureProxy: true, // does nothing unless AKS sets the variables of identity bindings
 				})
 			},
 		},
 		{
-			name: "managedidentity", typ: managedIdentityType, keys: []string{keyClientID},
+			name: "managedidentity", typ: managedIdentityType, keys: []string{keyClientID}, hosted: true,
 			create: func(c credentialChoice, o clientOptions) (azcore.TokenCredential, error) {
+				if err := imds.CheckEnvironment(); err != nil {
+					return nil, err
+				}
 				options := &azidentity.ManagedIdentityCredentialOptions{ClientOptions: o.ClientOptions}
 				if c.clientID != "" {
 					options.ID = azidentity.ClientID(c.clientID)
@@ -137,9 +142,11 @@ func parseCredentialKind(name string) (*credentialKind, error) {
 	}
 }
 
+const guidPattern = `[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}`
+
 var (
-	clientIDPattern = regexp.MustCompile(`^[0-9A-Za-z-]+$`)
-	tenantIDPattern = regexp.MustCompile(`^[0-9A-Za-z.-]+$`)
+	clientIDPattern = regexp.MustCompile(`^` + guidPattern + `$`)
+	tenantIDPattern = regexp.MustCompile(`^(` + guidPattern + `|([0-9A-Za-z-]+\.)+[0-9A-Za-z-]+)$`)
 )
 
 // check returns an error if the credential does not use a key or the value is
@@ -161,9 +168,9 @@ func (k *credentialKind) check(key, value string) error {
 	case strings.TrimSpace(value) == "":
 		problem = "must not be empty; omit it"
 	case key == keyClientID && !clientIDPattern.MatchString(value):
-		problem = "not a client ID, which is a GUID that Azure shows with the identity"
+		problem = fmt.Sprintf("%q is not a client ID, which is a GUID that Azure shows with the identity", value)
 	case key == keyTenantID && !tenantIDPattern.MatchString(value):
-		problem = "not a tenant, which is a GUID or a domain"
+		problem = fmt.Sprintf("%q is not a tenant, which is a GUID or a domain", value)
 	default:
 		return nil
 	}
@@ -202,6 +209,7 @@ type credentialSource struct {
 	name    string        // in errors and logs
 	timeout time.Duration // of one request
 	create  func() (azcore.TokenCredential, error)
+	monitor *imds.Monitor // nil if it asks no managed-identity endpoint
 
 	mu      sync.Mutex // guards created
 	created azcore.TokenCredential
@@ -224,8 +232,15 @@ func givenCredential(credential azcore.TokenCredential) *credentialSource {
 // source returns the chosen credential. It dials with dial.
 func (c credentialChoice) source(dial dialFunc) *credentialSource {
 	client := sync.OnceValue(func() *http.Client { return imds.NewClient(dial) })
-	create := func() (azcore.TokenCredential, error) {
+	s := &credentialSource{name: c.kind.typ, timeout: requestTimeout}
+	if c.kind.hosted {
+		s.timeout, s.monitor = imds.Patience, &imds.Monitor{}
+	}
+	s.create = func() (azcore.TokenCredential, error) {
 		o := clientOptions{ClientOptions: azcore.ClientOptions{Transport: client()}}
+		if s.monitor != nil {
+			s.monitor.Install(&o.ClientOptions)
+		}
 		// azidentity reads AZURE_AUTHORITY_HOST only if its options set no authority.
 		authority := os.Getenv(authorityVariable)
 		if authority == "" {
@@ -239,7 +254,7 @@ func (c credentialChoice) source(dial dialFunc) *credentialSource {
 		}
 		return credential, nil
 	}
-	return &credentialSource{name: c.kind.typ, timeout: requestTimeout, create: create}
+	return s
 }
 
 type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
@@ -257,9 +272,21 @@ func (s *credentialSource) get() (azcore.TokenCredential, error) {
 		if err != nil {
 			return nil, err
 		}
+		if s.monitor != nil {
+			created = &hostedCredential{credential: created, monitor: s.monitor}
+		}
 		s.created = created
 	}
 	return s.created, nil
+}
+
+// progress describes what a managed-identity endpoint has answered to a request
+// that timed out, or returns "".
+func (s *credentialSource) progress() string {
+	if s.monitor == nil || s.name != managedIdentityType && !s.monitor.Unavailable() {
+		return "" // DefaultAzureCredential asks other sources too
+	}
+	return s.monitor.Progress()
 }
 
 // retryAfter returns how long the response behind an error asks to wait, or zero.

@@ -25,6 +25,13 @@
 //   - entra_scope: the scope to request tokens for. The default depends on the
 //     cloud of the host, or on AZURE_AUTHORITY_HOST for a host outside Azure.
 //
+// hostaddr is dialed instead of the address of host, by whose name the server is
+// verified, as in libpq. Of libpq's other settings that pgx does not know,
+// keepalives, ssl_min_protocol_version and fallback_application_name are honored,
+// and those that would change something else are a [ConfigError]. White space
+// around a URL is ignored. An error about a setting that is not in the DSN names
+// the variable or the service file in which it is.
+//
 // Without entra_credential and [WithCredential], the credential is
 // azidentity.DefaultAzureCredential. It is created when the first token is
 // requested.

@@ -19,11 +19,18 @@ var ErrClosed = errors.New("entrapg: the connector is closed")
 // makes a connection unsafe for a token; then no token is sent.
 type ConfigError struct {
 	Setting string // a key of the DSN, "dsn" for the whole DSN, or the name of an option or of a field that a hook sets
+	Origin  string // of a setting that is not in the DSN: a variable such as PGSSLMODE, or "service NAME in FILE"; or empty
 	Problem string // what is wrong, and what to do
 	Err     error  // the cause, or nil
 }
 
-func (e *ConfigError) Error() string { return "entrapg: " + e.Setting + ": " + e.Problem }
+func (e *ConfigError) Error() string {
+	setting := e.Setting
+	if e.Origin != "" {
+		setting += " (" + e.Origin + ")"
+	}
+	return "entrapg: " + setting + ": " + e.Problem
+}
 
 // Unwrap returns the cause.
 func (e *ConfigError) Unwrap() error { return e.Err }

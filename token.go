@@ -8,13 +8,13 @@ import (
 	"time"
 
 	"github.com/entrapg/entrapg/internal/credfail"
-	"github.com/entrapg/entrapg/internal/imds"
 	"github.com/entrapg/entrapg/internal/token"
 )
 
 const (
 	// requestTimeout bounds one token request, and how long one Connect waits
-	// for tokens in all.
+	// for tokens in all. A metadata service that is updated extends it to
+	// imds.Patience.
 	requestTimeout = token.DefaultTimeout
 
 	// interactiveTimeout is the same for credentials that a person completes.
@@ -86,8 +86,8 @@ func (i *identity) tokenError(scope string, err error) error {
 	if errors.Is(err, token.ErrClosed) {
 		return ErrClosed
 	}
-	if i.credential.name == managedIdentityType && errors.Is(err, context.DeadlineExceeded) {
-		err = fmt.Errorf("%w; %s", err, imds.NoEndpoint)
+	if progress := i.credential.progress(); progress != "" && errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("%w; %s", err, progress)
 	}
 	return &TokenError{Credential: i.credential.name, Scope: scope, Hint: credfail.Classify(err).Hint, Err: err}
 }

@@ -83,7 +83,7 @@ func libpq(login *inspect.Login, token *inspect.Token) map[string]string {
 	config := login.Config
 	env := map[string]string{
 		"PGUSER": token.User, "PGPASSWORD": token.Value, "PGDATABASE": config.Database,
-		"PGHOSTADDR": "", "PGPASSFILE": "", "PGSERVICE": "", "PGSERVICEFILE": "", "PGREQUIRESSL": "",
+		"PGHOSTADDR": login.Settings.Value("hostaddr"), "PGPASSFILE": "", "PGSERVICE": "", "PGSERVICEFILE": "", "PGREQUIRESSL": "",
 		// Encryption by GSSAPI would come before TLS, and verify nobody.
 		"PGGSSENCMODE": "disable",
 	}

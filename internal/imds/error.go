@@ -13,3 +13,15 @@ func (e *noEndpointError) Unwrap() error { return e.err }
 
 // NonRetriable keeps azcore from retrying.
 func (*noEndpointError) NonRetriable() {}
+
+// A foreignAnswerError reports that the address of the Instance Metadata Service
+// answers, but not as the service does.
+type foreignAnswerError struct{ status int }
+
+func (e *foreignAnswerError) Error() string {
+	return fmt.Sprintf("%s answers %s and is not Azure's metadata service; managed identities exist only on Azure",
+		host, statusText(e.status))
+}
+
+// NonRetriable keeps azcore from retrying.
+func (*foreignAnswerError) NonRetriable() {}
