@@ -249,11 +249,15 @@ func (c *Connector) keyFor(user string) any {
 	return loginKey{servers, user}
 }
 
-// login returns the hooks of one attempt.
-func (c *Connector) login(t *token.Token, key any, password func() string) *login {
+// login returns the hooks of one attempt. derived reports that the user is
+// derived from t.
+func (c *Connector) login(t *token.Token, key any, derived bool, password func() string) *login {
 	l := &login{policy: c.config.tls, token: t, key: key, password: password}
 	if c.identity != nil {
 		l.tokens = c.identity.tokens
+		if derived {
+			l.users = c.identity.users
+		}
 	}
 	return l
 }
@@ -262,7 +266,7 @@ func (c *Connector) login(t *token.Token, key any, password func() string) *logi
 // rejected reports that a server was sent the token and rejected the login.
 func (c *Connector) attempt(ctx context.Context, user string, t *token.Token) (conn driver.Conn, rejected bool, err error) {
 	config := *c.config.pgx
-	l := c.login(t, c.key, c.config.password)
+	l := c.login(t, c.key, config.User == "", c.config.password)
 	l.applied = &c.config.pgx.Config
 	l.install(&config, user)
 	conn, err = stdlib.GetConnector(config, c.config.stdlib...).Connect(ctx)
@@ -271,12 +275,14 @@ func (c *Connector) attempt(ctx context.Context, user string, t *token.Token) (c
 		c.logins.Add(1)
 		return conn, false, nil
 	}
+	known := l.circumstances()
 	l.abort()
 	if l.rejected {
 		c.rejections.Add(1)
 	}
+	failed := &config.Config
 	if l.config != nil {
-		user = l.config.User // which a hook may have set
+		failed = l.config // in which a hook may have set the user
 	}
 	var invalid *ConfigError
 	var username *UsernameError
@@ -290,7 +296,7 @@ func (c *Connector) attempt(ctx context.Context, user string, t *token.Token) (c
 	case l.accepted.Load(): // a hook failed
 		return nil, false, fmt.Errorf("entrapg: %w", err)
 	}
-	return nil, l.spent, loginError(user, err, t == nil)
+	return nil, l.spent, loginError(failed, err, known)
 }
 
 // beforeConnect is the hook of a pgxpool. It makes config log in with a token, or
@@ -299,7 +305,7 @@ func (c *Connector) beforeConnect(ctx context.Context, config *pgx.ConnConfig, p
 	if err := c.config.tls.apply(&config.Config); err != nil {
 		return err
 	}
-	key, user := c.key, config.User
+	key, user, derived := c.key, config.User, config.User == ""
 	if user != c.config.pgx.User {
 		key = c.keyFor(user)
 	}
@@ -311,7 +317,8 @@ func (c *Connector) beforeConnect(ctx context.Context, config *pgx.ConnConfig, p
 			return err
 		}
 	}
-	l := c.login(t, key, password)
+	l := c.login(t, key, derived, password)
+	l.pooled = true
 	applied := config.Config
 	l.applied = &applied
 	l.install(config, user)

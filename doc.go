@@ -83,4 +83,8 @@
 // [UsernameError] or [LoginError], with the cause in reach of errors.As. An
 // unreachable server is pgx's *pgconn.ConnectError. If a server rejects a cached
 // token, Connect retries once with another token, if the credential has one.
+//
+// TokenError and LoginError have a Hint: what the error means on Azure, and what
+// to do. [Explain] returns the same for any error, including those of pgxpool,
+// which returns pgx's errors of a login, and "" if nothing is known.
 package entrapg

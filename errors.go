@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/entrapg/entrapg/internal/pgfail"
 )
 
@@ -42,10 +44,19 @@ func (e *ConfigError) Unwrap() error { return e.Err }
 type TokenError struct {
 	Credential string // the credential's type, without the package if it is azidentity's
 	Scope      string // of the token
+	Hint       string // what the error means and what to do; empty if nothing is known
 	Err        error
 }
 
 func (e *TokenError) Error() string {
+	if e.Hint == "" {
+		return e.problem()
+	}
+	return e.problem() + ": " + e.Hint
+}
+
+// problem returns the error without the hint.
+func (e *TokenError) problem() string {
 	return fmt.Sprintf("entrapg: no token from %s for %s: %v", e.Credential, e.Scope, e.Err)
 }
 
@@ -84,6 +95,11 @@ type LoginError struct {
 	User string // PostgreSQL user of the attempt
 	Hint string // what the error means on Azure and what to do; empty if nothing is known
 	Err  error
+
+	// lookup is why the server rejected the application's name or ID and not the
+	// identity's name. It is not part of what Unwrap returns: a TokenError there
+	// would mean that no server was dialed.
+	lookup *TokenError
 }
 
 func (e *LoginError) Error() string {
@@ -91,27 +107,74 @@ func (e *LoginError) Error() string {
 	if e.Hint != "" {
 		text += ": " + e.Hint
 	}
+	if e.lookup != nil {
+		text += "; the name of the identity could not be looked up: " + strings.TrimPrefix(e.lookup.problem(), "entrapg: ")
+	}
 	return text
 }
 
 // Unwrap returns the cause.
 func (e *LoginError) Unwrap() error { return e.Err }
 
-// loginError returns pgx's error as a LoginError if a server answered. password
-// reports that a password was used instead of a token.
-func loginError(user string, err error, password bool) error {
+// loginError returns pgx's error for a login with config as a LoginError if a
+// server answered.
+func loginError(config *pgconn.Config, err error, c circumstances) error {
 	responses := pgfail.ServerErrors(err)
-	unanswered := len(responses) == 0
 	wrongMethod := pgfail.WrongMethod(err) || pgfail.IsBearerRejection(err)
-	if unanswered && !wrongMethod {
+	if len(responses) == 0 && !wrongMethod {
 		return fmt.Errorf("entrapg: %w", err)
 	}
-	e := &LoginError{User: user, Err: err}
-	switch {
-	case !password:
-		e.Hint = pgfail.Classify(err).Hint
-	case wrongMethod || slices.ContainsFunc(responses, pgfail.IsRejection):
-		e.Hint = "entra_credential=none uses the password in the DSN; check the password and the user"
+	e := &LoginError{User: config.User, Hint: loginHint(config, err, c), Err: err}
+	if wrongMethod || slices.ContainsFunc(responses, pgfail.IsRejection) {
+		e.lookup = c.lookup
 	}
 	return e
+}
+
+// loginHint returns what pgx's error for a login with config means.
+func loginHint(config *pgconn.Config, err error, c circumstances) string {
+	login := pgfail.Login{
+		User: config.User, Hosts: hosts(config), Guest: c.guest, Unnamed: c.lookup != nil, Password: c.password,
+	}
+	for _, host := range login.Hosts {
+		if azure := cloudOf(host); azure != nil {
+			login.Scope = azure.scope
+			break
+		}
+	}
+	d := pgfail.Classify(err, login)
+	if d.Kind == pgfail.UnnamedIdentity && c.lookup.Hint != "" {
+		d.Hint += "; the request failed because " + c.lookup.Hint
+	}
+	return d.Hint
+}
+
+// Explain returns what an error of a login means on Azure and what to do, or ""
+// if nothing is known. It accepts what database/sql, pgxpool, pgx and this package
+// return, wrapped or joined. It also knows errors of statements that come from how
+// the program connects, such as those of prepared statements behind PgBouncer.
+//
+// A [LoginError] and a [TokenError] contain the same text as their Hint. Errors of
+// pgxpool do not. The text contains nothing that a server sent, so it can be shown
+// to users.
+func Explain(err error) string {
+	switch e := err.(type) { //nolint:errorlint // walks the tree as errors.As does
+	case *LoginError:
+		return e.Hint
+	case *TokenError:
+		return e.Hint
+	case *pgconn.ConnectError:
+		return loginHint(e.Config, e, circumstancesOf(e.Config))
+	case *pgconn.PgError:
+		return pgfail.Classify(e, pgfail.Login{}).Hint
+	case interface{ Unwrap() error }:
+		return Explain(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, e := range e.Unwrap() {
+			if hint := Explain(e); hint != "" {
+				return hint
+			}
+		}
+	}
+	return ""
 }

@@ -66,7 +66,7 @@ func TestErrors_AzureMessagesHaveHints(t *testing.T) {
 		{"28000", "The access token has expired. Acquire a new token and try again.", "clock"},
 		{"28000", "THE ACCESS TOKEN HAS EXPIRED. Please acquire a new token and retry.", "clock"},
 		{"28000", `The access token does not have a valid audience claim. Please acquire a new token for the resource "https://ossrdbms-aad.database.windows.net".`, "entra_scope"},
-		{"28000", `The access token doesn't have a valid audience claim. Acquire a new token for the resource "https://token.postgres.cosmos.azure.com" and try again`, "entra_scope=https://token.postgres.cosmos.azure.com/.default"},
+		{"28000", `The access token doesn't have a valid audience claim. Acquire a new token for the resource "https://token.postgres.cosmos.azure.com" and try again`, "the scope of the server's cloud"},
 		{"28000", `The access token does not have a valid audience claim. Please acquire a new token for the resource "%s".`, "entra_scope"},
 		{"28000", "The access token has invalid format. Please ensure the token is passed exactly as returned by the authentication endpoint and retry.", "exactly"},
 		{"28000", "An error occurred while validating the access token. Please acquire a new token and retry", "tenant"},
@@ -81,7 +81,10 @@ func TestErrors_AzureMessagesHaveHints(t *testing.T) {
 		{"28000", `no pg_hba.conf entry for host "203.0.113.7", user "app", database "db", SSL encryption`, "firewall"},
 		{"08P01", `password authentication failed`, "5432"},
 		{"08P01", `client sent partial pkt in startup phase`, "5432"},
-		{"53300", `sorry, too many clients already`, ""},
+		{"28000", `Service principal oid mismatch for role "app". The oid in the security label [7d] does not match the appid [8e] or oid [9f] in the token.`, "pgaadauth_update_principal_with_oid"},
+		{"53300", `sorry, too many clients already`, "SetMaxOpenConns"},
+		{"42704", `unrecognized configuration parameter "keepalives"`, "remove it"},
+		{"55000", `cannot execute in this state`, ""},
 	} {
 		s := &pipeServer{reject: func(string) *pgproto3.ErrorResponse {
 			return &pgproto3.ErrorResponse{Severity: "FATAL", Code: test.code, Message: test.message}

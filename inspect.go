@@ -53,6 +53,9 @@ func openInspection(dsn string) (*inspect.Login, error) {
 		}
 		name, err := c.identity.users.resolve(ctx, c.request(c.key), t)
 		found.User, found.Claim = name.Role, name.Claim
+		if failed := c.identity.users.failure(t, name.Role); failed != nil {
+			found.Lookup = failed
+		}
 		return found, err
 	}
 	return l, nil

@@ -26,7 +26,9 @@ type login struct {
 	token    *token.Token
 	tokens   *token.Source  // where verdicts are recorded
 	key      any            // of the server and the user
+	users    *userCache     // that derived the user; nil if it was set
 	password func() string  // instead of token, with entra_credential=none
+	pooled   bool           // errors reach the program without passing this package
 	applied  *pgconn.Config // as the policy left it
 
 	// The hooks that were there before.
@@ -110,6 +112,9 @@ func (l *login) afterNetConnect(ctx context.Context, config *pgconn.Config, conn
 	}
 	if !ended {
 		l.config, l.conn, l.checked = config, conn, true
+		if l.pooled {
+			l.circumstances().remember(config)
+		}
 		if l.password != nil {
 			config.Password = l.password()
 		}
@@ -159,6 +164,22 @@ func (l *login) bearer(context.Context) (string, error) {
 		return "", errors.New("entrapg: tokens are for logging in only")
 	}
 	return "", nil
+}
+
+// circumstances returns what the login knows for an error. It must be called
+// before abort.
+func (l *login) circumstances() circumstances {
+	if l.token == nil {
+		return circumstances{password: true}
+	}
+	var known circumstances
+	if c, err := claims.Parse(l.token.Secret()); err == nil {
+		known.guest = c.Guest()
+	}
+	if l.users != nil && l.config != nil {
+		known.lookup = l.users.failure(l.token, l.config.User)
+	}
+	return known
 }
 
 // succeed ends a login that a server has accepted.

@@ -24,7 +24,8 @@ import (
 // database/sql, use [github.com/jackc/pgx/v5/stdlib.OpenDBFromPool].
 //
 // pgxpool does not retry a login. If a server rejects a token, the query fails
-// with pgx's error, and the next connection uses another token.
+// with pgx's error, which [Explain] explains, and the next connection uses
+// another token.
 func PoolConfig(dsn string, opts ...Option) (*pgxpool.Config, error) {
 	var pool *pgxpool.Config
 	c := newConnector(&defaultDriver.identities, opts, false, func() (*config, error) {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/entrapg/entrapg/internal/credfail"
 	"github.com/entrapg/entrapg/internal/token"
 )
 
@@ -88,7 +89,7 @@ func (i *identity) tokenError(scope string, err error) error {
 	if progress := i.credential.progress(); progress != "" && errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("%w; %s", err, progress)
 	}
-	return &TokenError{Credential: i.credential.name, Scope: scope, Err: err}
+	return &TokenError{Credential: i.credential.name, Scope: scope, Hint: credfail.Classify(err).Hint, Err: err}
 }
 
 // report sets what Stats says of tokens.

@@ -36,10 +36,11 @@ type userCache struct {
 
 // A resolvedUser is the user of one token, or why there is none.
 type resolvedUser struct {
-	token *token.Token
-	name  claims.Name
-	err   error
-	until time.Time // when to look it up again; zero for never
+	token  *token.Token
+	name   claims.Name
+	err    error
+	lookup error     // why name is the application's, if looking up the identity's failed
+	until  time.Time // when to look it up again; zero for never
 }
 
 // load returns the user of t if it is known already, or nil.
@@ -59,6 +60,16 @@ func (u *userCache) cached(t *token.Token) claims.Name {
 	return claims.Name{}
 }
 
+// failure returns why user, derived from t, is the application's and not the
+// identity's. It returns nil if it is not, or if another token was resolved since.
+func (u *userCache) failure(t *token.Token, user string) *TokenError {
+	var failed *TokenError
+	if last := u.last.Load(); last != nil && last.token == t && last.name.Role == user {
+		errors.As(last.lookup, &failed)
+	}
+	return failed
+}
+
 // resolve returns the user of t. Its errors are a UsernameError, a TokenError if
 // ctx was done, and ErrClosed.
 func (u *userCache) resolve(ctx context.Context, r token.Request, t *token.Token) (claims.Name, error) {
@@ -67,10 +78,10 @@ func (u *userCache) resolve(ctx context.Context, r token.Request, t *token.Token
 	}
 	c, err := claims.Parse(t.Secret())
 	if err != nil {
-		return u.store(t, claims.Name{}, &UsernameError{Problem: err.Error() + ", so no user can be derived from it"}, time.Time{})
+		return u.store(&resolvedUser{token: t, err: &UsernameError{Problem: err.Error() + ", so no user can be derived from it"}})
 	}
 	if name := c.RoleName(); name.Role != "" {
-		return u.store(t, name, nil, time.Time{})
+		return u.store(&resolvedUser{token: t, name: name})
 	}
 	name, lookupErr := u.lookUp(ctx, r, c.Identity())
 	if lookupErr != nil && (ctx.Err() != nil || errors.Is(lookupErr, ErrClosed)) {
@@ -84,18 +95,18 @@ func (u *userCache) resolve(ctx context.Context, r token.Request, t *token.Token
 	}
 	switch {
 	case lookupErr == nil:
-		return u.store(t, name, err, time.Time{})
+		return u.store(&resolvedUser{token: t, name: name, err: err})
 	case err == nil:
 		logLater(r.Log, "entrapg: no token for Azure Resource Manager to derive the user from", "error", lookupErr)
-		return u.store(t, name, nil, time.Now().Add(lookupRetry))
+		return u.store(&resolvedUser{token: t, name: name, lookup: lookupErr, until: time.Now().Add(lookupRetry)})
 	}
 	return name, err // not cached: the lookup can succeed later
 }
 
 // store caches the result of resolve, and returns it.
-func (u *userCache) store(t *token.Token, name claims.Name, err error, until time.Time) (claims.Name, error) {
-	u.last.Store(&resolvedUser{t, name, err, until})
-	return name, err
+func (u *userCache) store(r *resolvedUser) (claims.Name, error) {
+	u.last.Store(r)
+	return r.name, r.err
 }
 
 // lookUp returns the name that a token for Azure Resource Manager gives an

@@ -62,15 +62,19 @@ func (d *diagnosis) failed(err error) *trouble {
 		return t
 	}
 	t.Means = login.Hint
-	if d.login.Entra() {
-		t.Mend = d.mend(pgfail.Classify(err).Kind, t.Said)
-	}
-	for _, e := range responses {
-		if other, found := otherFailures[e.Code]; found && t.Means == "" {
-			t.Means, t.Mend = other(d)
-		}
-	}
+	t.Mend = d.mend(d.classify(err).Kind, t.Said)
 	return t
+}
+
+// classify diagnoses pgx's error for this login, as package entrapg does.
+func (d *diagnosis) classify(err error) pgfail.Diagnosis {
+	login := pgfail.Login{
+		User: d.token.User, Guest: d.claims.Guest(), Unnamed: d.token.Lookup != nil, Password: !d.login.Entra(),
+	}
+	for _, e := range d.endpoints {
+		login.Hosts = append(login.Hosts, e.host)
+	}
+	return pgfail.Classify(err, login)
 }
 
 // words are a server's own.
@@ -83,22 +87,6 @@ func words(e *pgconn.PgError) string {
 		text += "\nHINT: " + e.Hint
 	}
 	return text
-}
-
-// otherFailures have nothing to do with Entra.
-var otherFailures = map[string]func(*diagnosis) (means string, mend []string){
-	"3D000": func(d *diagnosis) (string, []string) {
-		return "the login is good, and the server has no such database", []string{"create database " + identifier(d.login.Config.Database) + " owner " + identifier(d.token.User) + ";"}
-	},
-	"42501": func(d *diagnosis) (string, []string) {
-		return "the login is good, and the role is not let into this database", []string{"grant connect on database " + identifier(d.login.Config.Database) + " to " + identifier(d.token.User) + ";"}
-	},
-	"53300": func(*diagnosis) (string, []string) {
-		return "the login is good, and the server has no connection left: pools that are too large, or a server that is too small", []string{"select usename, count(*) from pg_stat_activity group by 1 order by 2 desc;"}
-	},
-	"57P03": func(*diagnosis) (string, []string) {
-		return "the server is starting or stopping: try again in a minute", nil
-	},
 }
 
 // groupID matches the group that a message of Azure's server names.
@@ -120,8 +108,8 @@ func (d *diagnosis) mend(kind pgfail.Kind, message string) []string {
 	switch kind {
 	case pgfail.TokenExpired:
 		return []string{"date -u", "sudo timedatectl set-ntp true"}
-	case pgfail.WrongAudience, pgfail.CosmosAudience:
-		return d.mendScope()
+	case pgfail.WrongAudience:
+		return d.mendScope([]string{"# shows the audience of the token", "entrapg whoami"})
 	case pgfail.MalformedToken:
 		return []string{"# past a proxy or PgBouncer, if there is one", "port=5432"}
 	case pgfail.NotAToken:
@@ -156,6 +144,26 @@ func (d *diagnosis) mend(kind pgfail.Kind, message string) []string {
 			lines = append(lines, "-- or, where the role exists already", label)
 		}
 		return lines
+	case pgfail.OtherObjectID:
+		return []string{
+			asAdministrator + ", and only if this identity is to have the role. The first false is for a role that is no administrator",
+			fmt.Sprintf("select * from pgaadauth_update_principal_with_oid(%s, '%s', '%s', false, false);", literal(user), oid, typ),
+		}
+	case pgfail.ServerSuffix:
+		return []string{"# in the DSN", "user=" + shell(user[:strings.LastIndexByte(user, '@')])}
+	case pgfail.GuestName:
+		return []string{
+			asAdministrator + ": shows the names of the roles",
+			"select * from pgaadauth_list_principals(false);",
+		}
+	case pgfail.UnnamedIdentity:
+		return []string{"# in the DSN", "user=" + shell("ROLE")}
+	case pgfail.NoDatabase:
+		return []string{"create database " + identifier(d.login.Config.Database) + " owner " + identifier(user) + ";"}
+	case pgfail.NoConnectPrivilege:
+		return []string{"grant connect on database " + identifier(d.login.Config.Database) + " to " + identifier(user) + ";"}
+	case pgfail.ServerFull:
+		return []string{"select usename, count(*) from pg_stat_activity group by 1 order by 2 desc;"}
 	case pgfail.NoTLS:
 		return []string{"# in the DSN", "sslmode=verify-full"}
 	case pgfail.HostNotAllowed:
@@ -170,10 +178,10 @@ func (d *diagnosis) mend(kind pgfail.Kind, message string) []string {
 	}
 }
 
-// mendScope returns what to type if the token is for another service. The scope
-// is that of the host's cloud and never that of the server's message: a server
-// could name a scope whose tokens open something else.
-func (d *diagnosis) mendScope() []string {
+// mendScope returns what to type if the scope is wrong, or otherwise if it is
+// that of the host's cloud. It never takes the scope of the server's message: a
+// server could name a scope whose tokens open something else.
+func (d *diagnosis) mendScope(otherwise []string) []string {
 	var hosts []string
 	for _, e := range d.endpoints {
 		hosts = append(hosts, e.host)
@@ -185,7 +193,7 @@ func (d *diagnosis) mendScope() []string {
 			return []string{"# in the DSN", "entra_scope=" + cloud.Scope}
 		}
 	}
-	return []string{"# shows the audience of the token", "entrapg whoami"}
+	return otherwise
 }
 
 func (d *diagnosis) askServer(ctx context.Context, f *finding) *trouble {

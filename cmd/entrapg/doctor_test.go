@@ -147,7 +147,7 @@ func TestDoctor_ExplainsAzureErrorAndFix(t *testing.T) {
 	for _, test := range []struct{ code, message, hint, means, mend string }{
 		{"28000", "The access token has expired. Acquire a new token and try again.", "", "clock", "date -u"},
 		{"28000", `The access token does not have a valid audience claim. Please acquire a new token for the resource "https://ossrdbms-aad.database.usgovcloudapi.net".`, "", "another service or cloud", "entrapg whoami"},
-		{"28000", `The access token doesn't have a valid audience claim. Acquire a new token for the resource "https://token.postgres.cosmos.azure.com" and try again`, "", "Cosmos DB", "entrapg whoami"},
+		{"28000", `The access token doesn't have a valid audience claim. Acquire a new token for the resource "https://token.postgres.cosmos.azure.com" and try again`, "", "another service or cloud", "entrapg whoami"},
 		{"28000", `The access token does not have a valid audience claim. Please acquire a new token for the resource "%s".`, "", "another service or cloud", "entrapg whoami"},
 		{"28000", "The access token has invalid format. Please ensure the token is passed exactly as returned by the authentication endpoint and retry.", "", "changed or truncated", "port=5432"},
 		{"28000", "An error occurred while validating the access token. Please acquire a new token and retry", "", "tenant", "entrapg whoami"},
@@ -162,8 +162,11 @@ func TestDoctor_ExplainsAzureErrorAndFix(t *testing.T) {
 		{"28000", `no pg_hba.conf entry for host "203.0.113.7", user "shop-api", database "postgres", SSL encryption`, "", "firewall", "show hba_file;"},
 		{"08P01", "client sent partial pkt in startup phase", "", "PgBouncer", "port=5432"},
 		{"08P01", "password authentication failed", "", "PgBouncer", "port=5432"},
-		{"53300", "sorry, too many clients already", "", "no connection left", "select usename, count(*) from pg_stat_activity group by 1 order by 2 desc;"},
+		{"53300", "sorry, too many clients already", "", "no free connection", "select usename, count(*) from pg_stat_activity group by 1 order by 2 desc;"},
 		{"57P03", "the database system is starting up", "", "again in a minute", ""},
+		{"42704", `unrecognized configuration parameter "keepalives"`, "", "remove it", ""},
+		{"42501", `permission denied for database "postgres"`, "", "CONNECT", `grant connect on database "postgres" to "shop-api";`},
+		{"28000", `Service principal oid mismatch for role "shop-api". The oid in the security label [7d] does not match the appid [8e] or oid [9f] in the token.`, "", "another object ID", "select * from pgaadauth_update_principal_with_oid('shop-api', '" + app.ObjectID + "', 'service', false, false);"},
 	} {
 		s.SetFaults(entrapgtest.Faults{Refuse: &entrapgtest.Refusal{Code: test.code, Message: test.message, Hint: test.hint}})
 		last, _ := visit(t, env, failed)
@@ -194,6 +197,10 @@ func TestDoctor_FindsFaultInDSNCredentialAndRole(t *testing.T) {
 	nobody := s.Tenant.NewServicePrincipal("nameless")
 	nobody.Claims = map[string]any{"app_displayname": nil, "appid": nil} // before the tenant is used again
 	service := s.Tenant.NewServicePrincipal("deployer")
+	guest := s.Tenant.NewServicePrincipal("guest") // in a process of its own, nobody can log in as a person
+	guest.Claims = map[string]any{
+		"idtyp": nil, "appidacr": nil, "app_displayname": nil, "idp": "live.com", "scp": "x", "unique_name": "live.com#bob@outlook.example",
+	}
 
 	for name, test := range map[string]struct {
 		env         []string
@@ -213,8 +220,11 @@ func TestDoctor_FindsFaultInDSNCredentialAndRole(t *testing.T) {
 		"Entra's certificate":         {with(service.Environ(), "SSL_CERT_FILE=/nowhere", "DATABASE_URL="+s.DSN(), "AZURE_TOKEN_CREDENTIALS=EnvironmentCredential"), nil, "credential", "certificate", "proxy", "apt-get update && apt-get install -y ca-certificates"},
 		"a token that names nobody":   {linux(nobody.Environ()...), nil, "user", "no PostgreSQL user", "set it in the DSN", "user=ROLE"},
 		"no role":                     {stranger, nil, "login", "requested scram-sha-256", "not mapped to Entra", "select * from pgaadauth_create_principal('no-role', false, false);"},
+		"a user of Single Server":     {with(stranger, "PGUSER=no-role@shop"), nil, "login", "requested scram-sha-256", "Single Server", "user=no-role"},
+		"a guest's mail address":      {linux(guest.Environ()...), nil, "login", "requested scram-sha-256", "#EXT#", "select * from pgaadauth_list_principals(false);"},
+		"no scope of Entra":           {linux(service.Environ()...), []string{s.DSN() + "&entra_scope=https://vault.azure.net"}, "credential", "AADSTS70011", "/.default", "entra_scope=https://ossrdbms-aad.database.windows.net/.default"},
 		"somebody else's role":        {with(stranger, "PGUSER=it's me"), nil, "login", "password authentication failed", "mapped to this identity", "select * from pgaadauth_create_principal('it''s me', false, false);"},
-		"no database":                 {env, []string{strings.Replace(s.DSN(), "/postgres?", "/shop?", 1)}, "login", `database "shop" does not exist`, "no such database", `create database "shop" owner "it's me";`},
+		"no database":                 {env, []string{strings.Replace(s.DSN(), "/postgres?", "/shop?", 1)}, "login", `database "shop" does not exist`, "the database does not exist", `create database "shop" owner "it's me";`},
 		"a wrong password":            {nil, []string{s.DSN() + "&entra_credential=none&user=postgres&password=wrong"}, "login", "password authentication failed", "check the password", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -426,7 +436,7 @@ func TestDoctor_PutsServerNameInAzureCommands(t *testing.T) {
 	e := d.endpoints[0]
 	rejected := func(message string) error {
 		err := &pgconn.PgError{Severity: "FATAL", Code: "28000", Message: message}
-		return &entrapg.LoginError{Err: err, Hint: pgfail.Classify(err).Hint}
+		return &entrapg.LoginError{Err: err, Hint: pgfail.Classify(err, pgfail.Login{}).Hint}
 	}
 	const group = `--resource-group "$(az postgres flexible-server list --query "[?name=='shop'].resourceGroup" --output tsv)"`
 	for name, test := range map[string]struct {
@@ -488,6 +498,54 @@ func TestDoctor_ExplainsMissingManagedIdentityEndpoint(t *testing.T) {
 		got := d.noToken(&entrapg.TokenError{Err: errors.New(text)})
 		if !strings.Contains(got.Means, "no managed identity") || !slices.Equal(got.Mend, []string{"az login"}) {
 			t.Errorf("%s: got %+v", text, got)
+		}
+	}
+}
+
+func TestDoctor_ReportsFailedLookupOfUser(t *testing.T) {
+	login, err := inspect.Open("host=shop.postgres.database.azure.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer login.Close()
+	lookup := &entrapg.TokenError{Err: errors.New("AADSTS53003: Access has been blocked by Conditional Access policies.")}
+	d := &diagnosis{login: login, token: &inspect.Token{User: "7d", Claim: "appid", Lookup: lookup}}
+	f := &finding{Status: statusOK}
+	if got := d.nameUser(t.Context(), f); got != nil || f.Status != statusWarning || !strings.Contains(f.Said, "AADSTS53003") {
+		t.Errorf("got %+v and %+v", got, f)
+	}
+	rejected := &pgconn.PgError{Severity: "FATAL", Code: "28P01", Message: `password authentication failed for user "7d"`}
+	if got := d.failed(&entrapg.LoginError{Err: rejected}); !slices.Contains(got.Mend, "user=ROLE") {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestDoctor_ShowsCommandsForCredentials(t *testing.T) {
+	for _, test := range []struct{ dsn, text, mend string }{
+		{"entra_credential=azurecli", "AzureCLICredential: executable not found on path", "curl -sL https://aka.ms/InstallAzureCLIDeb | sudo bash && az login"},
+		{"entra_credential=azurecli", "AzureCLICredential: ERROR: Please run 'az login' to setup account.", "az login"},
+		{"entra_credential=azuredevelopercli", "AzureDeveloperCLICredential: not logged in, run `azd auth login` to login", "azd auth login"},
+		{"entra_credential=azurepowershell", `AzurePowerShellCredential: Please run "Connect-AzAccount" to set up an account`, "Connect-AzAccount"},
+		{"", "AADSTS700027: x", "az ad app credential list --id CLIENT_ID --cert"},
+		{"", "AADSTS700024: x", "date -u"},
+		{"", "AADSTS700213: x", "az ad app federated-credential list --id CLIENT_ID"},
+		{"", "AADSTS700016: x", "az ad app show --id CLIENT_ID"},
+		{"", "AADSTS50076: x", "az login --scope https://ossrdbms-aad.database.windows.net/.default"},
+		{"", "AADSTS700082: x", "az login"},
+		{"entra_scope=https://vault.azure.net", "AADSTS70011: x", "entra_scope=https://ossrdbms-aad.database.windows.net/.default"},
+		{"", "AADSTS70011: x", ""},
+		{"", "something else", ""},
+	} {
+		t.Setenv("AZURE_CLIENT_ID", "")
+		login, err := inspect.Open("host=shop.postgres.database.azure.com " + test.dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer login.Close()
+		d := &diagnosis{login: login, endpoints: endpointsOf(login.Config)}
+		got := d.noToken(&entrapg.TokenError{Err: errors.New(test.text)})
+		if test.mend == "" && len(got.Mend) > 0 || test.mend != "" && !slices.Contains(got.Mend, test.mend) {
+			t.Errorf("%s: %s\ngot %+v, want %q", test.dsn, test.text, got, test.mend)
 		}
 	}
 }

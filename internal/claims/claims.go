@@ -84,6 +84,13 @@ func (c Claims) Kind() string {
 	}
 }
 
+// Guest reports whether a token is for a guest: a person whose account another
+// tenant, or another identity provider, keeps.
+func (c Claims) Guest() bool {
+	provider, tenant := c.Text("idp"), c.Text("tid")
+	return c.Kind() == Person && c.Text("upn") == "" && provider != "" && tenant != "" && !strings.Contains(provider, tenant)
+}
+
 // RoleName returns the role that Azure's documentation says to create for an
 // identity: the name of a managed identity, a person's user principal name, or
 // the name of the resource with a system-assigned identity.

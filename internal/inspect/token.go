@@ -9,4 +9,5 @@ type Token struct {
 	Expires time.Time // zero for a password
 	User    string
 	Claim   string // that names the user; empty if the user is set
+	Lookup  error  // why the user is the application's, if looking up the identity's name failed
 }

@@ -3,7 +3,10 @@
 // what to do.
 package pgfail
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // A Diagnosis is what is known about a failed login. The zero value means that
 // nothing is known.
@@ -13,13 +16,29 @@ type Diagnosis struct {
 }
 
 // Classify returns the diagnosis of an error that pgx, pgxpool or database/sql
-// returned for a login with a token. If several hosts failed, the most specific
-// message counts: one that names the problem, then an authentication method
-// without a token, then a rejection without further words.
-func Classify(err error) Diagnosis {
+// returned for a login, or for a statement that fails because of how the program
+// connects. If several hosts failed, the most specific message counts: one that
+// names the problem, then an authentication method without a token, then a
+// rejection without further words.
+func Classify(err error, login Login) Diagnosis {
 	if err == nil {
 		return Diagnosis{}
 	}
+	d := classify(err)
+	if !login.Password {
+		return login.refine(d)
+	}
+	switch {
+	case !d.Kind.aboutTokens():
+		return d
+	case WrongMethod(err) || IsBearerRejection(err) || slices.ContainsFunc(ServerErrors(err), IsRejection):
+		return wrongPassword
+	default:
+		return Diagnosis{}
+	}
+}
+
+func classify(err error) Diagnosis {
 	responses := ServerErrors(err)
 	for _, response := range responses {
 		if d := lookUp(messages, response); d.Kind != Unknown {

@@ -8,7 +8,6 @@ const (
 	Unknown             Kind = iota
 	TokenExpired             // the token has expired
 	WrongAudience            // the token is for another service or cloud
-	CosmosAudience           // the same; the server is Azure Cosmos DB for PostgreSQL
 	MalformedToken           // the token was changed or truncated
 	NotAToken                // the server accepts it as no token of its tenant
 	NoObjectID               // the token has no oid claim
@@ -16,10 +15,33 @@ const (
 	ServiceTokenForUser      // the token of a service principal for a user's role
 	NotInGroup               // the token lacks the role's group
 	OtherPrincipal           // the role is mapped to another principal
+	OtherObjectID            // the role is mapped to another object ID of the same name
 	NoTLS                    // the server rejects plaintext
 	HostNotAllowed           // the server rejects this address, user or database
 	PgBouncer                // PgBouncer cannot handle the token
 	NotMapped                // the server asks for an ordinary password: the role is not mapped to Entra
 	NoAuthentication         // the server asks for nothing
 	NoRole                   // the role does not exist or is not mapped to this identity
+	ServerSuffix             // the same; the user has the form user@server
+	GuestName                // the same; the token is a guest's, and the user is not the name of a guest's role
+	UnnamedIdentity          // the same; the user is the application's, because the identity's name was not found
+	WrongPassword            // a login with a password is rejected
+	ServerFull               // the server has no free connection
+	NoDatabase               // the database does not exist
+	NoConnectPrivilege       // the role may not connect to the database
+	NotReady                 // the server is starting or stopping
+	UnknownParameter         // a parameter of the connection string is unknown
+	TransactionPooling       // a prepared statement is lost between transactions
 )
+
+// aboutTokens reports whether the reason is the token or the role that it is
+// for. It is true of Unknown, because a rejection is about them if nothing else
+// is known.
+func (k Kind) aboutTokens() bool {
+	switch k {
+	case NoTLS, HostNotAllowed, ServerFull, NoDatabase, NoConnectPrivilege, NotReady, UnknownParameter, TransactionPooling:
+		return false
+	default:
+		return true
+	}
+}

@@ -1,6 +1,7 @@
 package pgfail
 
 import (
+	"cmp"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -10,23 +11,28 @@ import (
 type message struct {
 	code      string   // the SQLSTATE begins with it
 	fragments []string // the text contains them all, in any case
+	fatal     bool     // the response ends the session
 	diagnosis Diagnosis
 }
 
-func (m message) matches(code, text string) bool {
+func (m message) matches(e *pgconn.PgError, text string) bool {
 	for _, fragment := range m.fragments {
 		if !strings.Contains(text, strings.ToLower(fragment)) {
 			return false
 		}
 	}
-	return strings.HasPrefix(code, m.code)
+	return strings.HasPrefix(e.Code, m.code) && (!m.fatal || isFatal(e))
 }
+
+// isFatal reports whether an error response ends the session, and is thus the
+// response to a login rather than to a statement.
+func isFatal(e *pgconn.PgError) bool { return cmp.Or(e.SeverityUnlocalized, e.Severity) == "FATAL" }
 
 // lookUp returns the diagnosis of the first message in table that matches.
 func lookUp(table []message, e *pgconn.PgError) Diagnosis {
 	text := strings.ToLower(e.Message + "\n" + e.Detail + "\n" + e.Hint)
 	for _, m := range table {
-		if m.matches(e.Code, text) {
+		if m.matches(e, text) {
 			return m.diagnosis
 		}
 	}
@@ -39,68 +45,81 @@ func lookUp(table []message, e *pgconn.PgError) Diagnosis {
 // https://learn.microsoft.com/azure/postgresql/security/security-entra-configure,
 // the others come from public reports.
 var messages = []message{
-	{"", []string{"access token", "expired"}, Diagnosis{
+	{"", []string{"access token", "expired"}, false, Diagnosis{
 		TokenExpired,
 		"the token expired before the server checked it; check that the clock of this machine is right",
 	}},
-	{"", []string{"valid audience claim", "token.postgres.cosmos.azure.com"}, Diagnosis{
-		CosmosAudience,
-		"the token is for another service; for Azure Cosmos DB for PostgreSQL, " +
-			"set entra_scope=https://token.postgres.cosmos.azure.com/.default",
-	}},
-	{"", []string{"valid audience claim"}, Diagnosis{
+	{"", []string{"valid audience claim"}, false, Diagnosis{
 		WrongAudience,
 		"the token is for another service or cloud; omit entra_scope, or set it to the scope of the server's cloud",
 	}},
-	{"", []string{"access token", "invalid format"}, Diagnosis{
+	{"", []string{"access token", "invalid format"}, false, Diagnosis{
 		MalformedToken,
 		"the token was changed or truncated; pass it exactly as the credential returned it",
 	}},
-	{"", []string{"error occurred while validating the access token"}, notAToken},
-	{"28", []string{"OAuth bearer authentication failed"}, notAToken}, // PostgreSQL 18
-	{"", []string{"valid oid claim"}, Diagnosis{
+	{"", []string{"error occurred while validating the access token"}, false, notAToken},
+	{"28", []string{"OAuth bearer authentication failed"}, false, notAToken}, // PostgreSQL 18
+	{"", []string{"valid oid claim"}, false, Diagnosis{
 		NoObjectID,
 		"the token has no object ID; log in as a user, a service principal or a managed identity",
 	}},
-	{"", []string{"cannot generate", "AAD_AUTH_TOKENTYPE_APP_USER"}, Diagnosis{
+	{"", []string{"cannot generate", "AAD_AUTH_TOKENTYPE_APP_USER"}, false, Diagnosis{
 		UserTokenForService,
 		"a user's token was used for the role of a service principal; log in as that service principal, " +
 			"set user to your own role, or create the role again with type user",
 	}},
-	{"", []string{"is neither", "AAD_AUTH_TOKENTYPE_APP_USER"}, Diagnosis{
+	{"", []string{"is neither", "AAD_AUTH_TOKENTYPE_APP_USER"}, false, Diagnosis{
 		ServiceTokenForUser,
 		"the token of an application or managed identity was used for a user's role; " +
 			"set user to the identity's own role, or create the role again with type service",
 	}},
-	{"", []string{"does not contain group"}, Diagnosis{
+	{"", []string{"does not contain group"}, false, Diagnosis{
 		NotInGroup,
 		"the token does not show membership in the role's group; " +
 			"if the membership is newer than the token, wait for the next token",
 	}},
-	{"", []string{"access token not valid for role"}, Diagnosis{
+	{"", []string{"access token not valid for role"}, false, Diagnosis{
 		OtherPrincipal,
 		"the role is mapped to another principal than the token's; set user to the role of this identity",
 	}},
-	{"28", []string{"no pg_hba.conf entry", "no encryption"}, Diagnosis{
+	{"", []string{"oid mismatch for role"}, false, Diagnosis{
+		OtherObjectID,
+		"the role is mapped to another object ID than the token's, for example because the identity was deleted and " +
+			"created again; map it again with pgaadauth_update_principal_with_oid, which keeps the role's privileges",
+	}},
+	{"28", []string{"no pg_hba.conf entry", "no encryption"}, false, Diagnosis{
 		NoTLS,
 		"the server requires TLS; remove sslmode=disable",
 	}},
-	{"28", []string{"no pg_hba.conf entry"}, Diagnosis{
+	{"28", []string{"no pg_hba.conf entry"}, false, Diagnosis{
 		HostNotAllowed,
 		"the server does not accept this user from this address or for this database; " +
 			"check the firewall and the name of the database",
 	}},
-	{"08P01", []string{"password authentication failed"}, pgBouncer},
-	{"", []string{"partial pkt in startup phase"}, pgBouncer},
+	{"08P01", []string{"password authentication failed"}, false, pgBouncer},
+	{"", []string{"partial pkt in startup phase"}, false, pgBouncer},
+	{"08P01", []string{"unsupported startup parameter"}, false, unknownParameter}, // PgBouncer
+	{"08P01", []string{"no more connections allowed"}, false, serverFull},         // PgBouncer
+	{"08P01", []string{"no such database"}, false, noDatabase},                    // PgBouncer
 }
 
-// codes are rejections whose message does not name the problem.
+// codes are those of which the message says no more, or which is localized.
 var codes = []message{
-	{"28P01", nil, Diagnosis{
+	{"28P01", nil, false, Diagnosis{
 		NoRole,
 		"the role does not exist or is not mapped to this identity; create it with pgaadauth_create_principal, " +
 			"or set user to the name of a role that is mapped: names are case-sensitive",
 	}},
+	{"53300", nil, true, serverFull},
+	{"3D000", nil, true, noDatabase},
+	{"42501", nil, true, Diagnosis{
+		NoConnectPrivilege,
+		"the login works, but the role may not connect to this database; grant it the privilege CONNECT",
+	}},
+	{"57P03", nil, true, Diagnosis{NotReady, "the server is starting or stopping; try again in a minute"}},
+	{"42704", nil, true, unknownParameter},
+	{"42P05", nil, false, transactionPooling},
+	{"26000", nil, false, transactionPooling},
 }
 
 var (
@@ -113,6 +132,43 @@ var (
 		PgBouncer,
 		"PgBouncer could not handle the token, and its older versions cannot handle long ones; " +
 			"connect to port 5432 instead of 6432",
+	}
+	serverFull = Diagnosis{
+		ServerFull,
+		"the server has no free connection; lower SetMaxOpenConns or pool_max_conns, or raise max_connections",
+	}
+	noDatabase = Diagnosis{
+		NoDatabase,
+		"the login works, but the database does not exist; create it, or set the name of another one",
+	}
+	unknownParameter = Diagnosis{
+		UnknownParameter,
+		"the server or PgBouncer does not know a parameter of the connection string; remove it: " +
+			"pgx sends every key that it does not know to the server",
+	}
+	transactionPooling = Diagnosis{
+		TransactionPooling,
+		"a pooler such as PgBouncer in transaction mode does not keep prepared statements; " +
+			"set default_query_exec_mode=exec in the connection string, or connect to port 5432",
+	}
+	serverSuffix = Diagnosis{
+		ServerSuffix,
+		"the user ends in the name of a server, as Azure Database for PostgreSQL Single Server required; " +
+			"remove the last @ and what follows it",
+	}
+	guestName = Diagnosis{
+		GuestName,
+		"the token is a guest's, and does not contain the name of the guest's role; " +
+			"set user to that name, which has #EXT# in it, with each # written as %23 in a URL",
+	}
+	unnamed = Diagnosis{
+		UnnamedIdentity,
+		"the user is the name or ID of the application, because the token for Azure Resource Manager that names " +
+			"the identity could not be requested; set user to the name of the role",
+	}
+	wrongPassword = Diagnosis{
+		WrongPassword,
+		"entra_credential=none uses the password in the DSN; check the password and the user",
 	}
 	notMapped = Diagnosis{
 		NotMapped,

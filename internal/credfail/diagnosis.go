@@ -1,0 +1,92 @@
+// Package credfail explains why a credential returns no token: what the errors
+// of azidentity and the codes of Entra mean, and what to do.
+package credfail
+
+import (
+	"errors"
+	"net/http"
+	"regexp"
+	"strings"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+)
+
+// A Diagnosis is what is known about a failed token request. The zero value
+// means that nothing is known.
+type Diagnosis struct {
+	Kind Kind
+	Hint string // what it means and what to do; contains nothing of the error's text
+}
+
+// Classify returns the diagnosis of a credential's error. If several credentials
+// of a chain were tried, the one that ended the chain counts, or what its members
+// found if none has an identity.
+func Classify(err error) Diagnosis {
+	if err == nil {
+		return Diagnosis{}
+	}
+	var failed *azidentity.AuthenticationFailedError
+	var needsPerson *azidentity.AuthenticationRequiredError
+	isFailed := errors.As(err, &failed)
+	text, chain := err.Error(), strings.Contains(err.Error(), chained)
+	if chain && isFailed {
+		text, chain = lastMember(text), false
+	}
+	for _, match := range code.FindAllStringSubmatch(text, -1) {
+		if d, known := codes[match[1]]; known {
+			return d
+		}
+	}
+	for _, m := range messages {
+		if strings.Contains(text, m.fragment) && (m.inChain || !chain) {
+			return m.diagnosis
+		}
+	}
+	switch {
+	case chain:
+		return noIdentity
+	case errors.As(err, &needsPerson):
+		return authenticate
+	case isFailed && failed.RawResponse != nil:
+		return ofStatus(failed.RawResponse.StatusCode)
+	default:
+		return Diagnosis{}
+	}
+}
+
+// chained is in the errors of DefaultAzureCredential and ChainedTokenCredential.
+const chained = "failed to acquire a token.\nAttempted credentials:"
+
+// lastMember returns what the last member says in the error of a chain, which
+// lists the members that were tried. Each begins a line with one tab, and its
+// further lines begin with more. A chain ends with the first member that has an
+// identity and fails.
+func lastMember(text string) string {
+	const start = "\n\t"
+	for end := len(text); ; {
+		i := strings.LastIndex(text[:end], start)
+		if i < 0 {
+			return text
+		}
+		if !strings.HasPrefix(text[i+len(start):], "\t") {
+			return text[i:]
+		}
+		end = i
+	}
+}
+
+// code matches the codes of Entra.
+// https://learn.microsoft.com/entra/identity-platform/reference-error-codes
+var code = regexp.MustCompile(`AADSTS(\d+)`)
+
+// ofStatus returns the diagnosis of an HTTP status without a known code.
+func ofStatus(status int) Diagnosis {
+	switch {
+	case status == http.StatusTooManyRequests:
+		return throttled
+	case status >= http.StatusInternalServerError:
+		return serviceFailed
+	default:
+		return Diagnosis{}
+	}
+}

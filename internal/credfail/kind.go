@@ -1,0 +1,38 @@
+package credfail
+
+// A Kind is a reason for which a credential returns no token.
+type Kind int
+
+// The known reasons.
+const (
+	Unknown                 Kind = iota
+	WrongSecret                  // the client secret is wrong
+	ExpiredSecret                // the client secret has expired
+	UnregisteredCertificate      // the application does not have the certificate
+	MissingClientCredential      // the application has not proved itself
+	InvalidAssertion             // the federated token or client assertion is not valid, or not now
+	NotFederated                 // no federated credential matches the workload
+	UnknownApplication           // the tenant does not have the application
+	UnknownTenant                // the cloud does not have the tenant
+	UnknownResource              // the tenant does not know what the scope names
+	InvalidScope                 // the scope has the wrong form
+	NeedsPerson                  // only a person can complete the login
+	NeedsSecondFactor            // the same, with a second factor
+	BlockedByPolicy              // conditional access rejects the login
+	LoginExpired                 // the login of a developer tool or a person has expired or was revoked
+	WrongPassword                // of a user
+	UnknownUser                  // the tenant does not have the user
+	Throttled                    // too many requests
+	ServiceFailed                // Entra or the metadata endpoint fails
+	NoSuchIdentity               // the host does not have the managed identity
+	SeveralIdentities            // the host has several, and none is chosen
+	NoEndpoint                   // there is no managed identity endpoint
+	UntrustedCertificate         // the certificate of Entra is not trusted
+	Unreachable                  // Entra or the managed identity endpoint cannot be reached
+	NotLoggedIn                  // a developer tool is not logged in
+	AzureCLIMissing              // the Azure CLI is not installed
+	ToolMissing                  // another developer tool is not installed
+	NotConfigured                // variables that the credential reads are not set
+	NoIdentity                   // no member of a chain found an identity
+	NoAnswer                     // the credential took too long
+)
