@@ -233,7 +233,7 @@ func TestClassify_KnowsManagedIdentityEndpoints(t *testing.T) {
 		"several":                    {managedIdentity(nil, several), credfail.SeveralIdentities, "several"},
 		"throttled":                  {managedIdentity(other, answer(429, `{"error":"too many requests"}`)), credfail.Throttled, "wait"},
 		"failed":                     {managedIdentity(other, answer(500, `{"error":"unknown"}`)), credfail.ServiceFailed, "try again"},
-		"another cloud's endpoint": {anotherCloud(), credfail.NoEndpoint, "no managed identity"},
+		"another cloud's endpoint":   {anotherCloud(), credfail.NoEndpoint, "no managed identity"},
 		"a slow endpoint": {
 			fmt.Errorf("%w; %s", token.NoAnswer(time.Second), imds.NoEndpoint), credfail.NoEndpoint, "no managed identity",
 		},
