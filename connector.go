@@ -318,7 +318,6 @@ func (c *Connector) beforeConnect(ctx context.Context, config *pgx.ConnConfig, p
 		}
 	}
 	l := c.login(t, key, derived, password)
-	l.pooled = true
 	applied := config.Config
 	l.applied = &applied
 	l.install(config, user)
