@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"maps"
 	"net"
+	"net/netip"
 	"reflect"
 	"regexp"
 	"slices"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/entrapg/entrapg/internal/claims"
@@ -43,11 +45,11 @@ type config struct {
 	unnamed, empty bool
 
 	// credential and identity choose whose tokens log in.
-	credential *lazyCredential
+	credential *credentialSource
 	identity   identityKey
 }
 
-// newConfig completes with options what read returns, a DSN that was parsed or a
+// newConfig completes with options what read returns: a DSN that was parsed, or a
 // configuration that was adopted. If shared is true, connectors whose DSNs choose
 // the same credential share it.
 func newConfig(o *options, shared bool, read func() (*config, error)) (*config, error) {
@@ -68,7 +70,8 @@ func newConfig(o *options, shared bool, read func() (*config, error)) (*config, 
 		return nil, &ConfigError{Setting: setting, Problem: "DialFunc, LookupFunc, BuildFrontend and fallbacks must not be nil"}
 	}
 	if c.pgx.Password != password {
-		return nil, &ConfigError{Setting: "WithConnConfig", Problem: "must not set Password, which is the token; a PostgreSQL password belongs in the DSN, with entra_credential=none"}
+		return nil, &ConfigError{Setting: "WithConnConfig", Problem: "must not set Password, which is the token; " +
+			"a PostgreSQL password belongs in the DSN, with entra_credential=none"}
 	}
 	c.pgx.Password = ""
 	c.forgetReplaced(&parsed)
@@ -86,7 +89,7 @@ func newConfig(o *options, shared bool, read func() (*config, error)) (*config, 
 	c.pgx.LookupFunc = boundedLookup(c.hosts.lookup(c.pgx.LookupFunc), c.pgx.ConnectTimeout)
 	if c.tls.password {
 		c.password = func() string { return password }
-		_, err := chooseCredential(c.keys, o, publicCloud)
+		_, err := chooseCredential(c.keys, o, publicService)
 		return c, located(err, c.settings)
 	}
 	return c, located(c.chooseIdentity(o, shared), c.settings)
@@ -175,7 +178,7 @@ func foreignOrigin(settings connstring.Settings, key string) string {
 
 // chooseIdentity sets whose tokens log in, and who shares them.
 func (c *config) chooseIdentity(o *options, shared bool) error {
-	azure, err := commonCloud(hosts(&c.pgx.Config))
+	azure, err := commonService(hosts(&c.pgx.Config))
 	if err != nil {
 		return err
 	}
@@ -184,7 +187,7 @@ func (c *config) chooseIdentity(o *options, shared bool) error {
 		return err
 	}
 	c.identity = identityKey{scope: cmp.Or(c.keys[keyScope], o.scope, azure.scope), management: azure.management}
-	c.credential = choice.lazy(defaultDial)
+	c.credential = choice.source(defaultDial)
 	switch {
 	case o.credential != nil:
 		c.credential = givenCredential(o.credential)
@@ -197,7 +200,7 @@ func (c *config) chooseIdentity(o *options, shared bool) error {
 	return nil
 }
 
-// parseDSN parses a DSN. To pgx's result it adds what that does not tell:
+// parseDSN parses a DSN. To pgx's result it adds what that does not show:
 // whether the user and sslmode were set, or are defaults, which it replaces by
 // safer ones.
 func parseDSN(dsn string, parse func(string) (*pgx.ConnConfig, error)) (*config, error) {
@@ -271,6 +274,37 @@ func adopt(existing *pgx.ConnConfig, check func(*pgx.ConnConfig) error) func() (
 		}
 		return c, err
 	}
+}
+
+// parseConfig parses a DSN for database/sql.
+func parseConfig(dsn string) (*pgx.ConnConfig, error) {
+	config, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return nil, err
+	}
+	return config, rejectPoolSettings(config)
+}
+
+// parsePool returns a function that parses a DSN for pgxpool into pool.
+func parsePool(pool *pgxpool.Config) func(dsn string) (*pgx.ConnConfig, error) {
+	return func(dsn string) (*pgx.ConnConfig, error) {
+		parsed, err := pgxpool.ParseConfig(dsn)
+		if err != nil {
+			return nil, err
+		}
+		*pool = *parsed
+		return pool.ConnConfig, nil
+	}
+}
+
+// rejectPoolSettings returns an error for settings that only pgxpool reads.
+func rejectPoolSettings(config *pgx.ConnConfig) error {
+	for key := range config.RuntimeParams {
+		if strings.HasPrefix(key, "pool_") {
+			return &ConfigError{Setting: key, Problem: "a setting of pgxpool; use PoolConfig, or the methods of sql.DB"}
+		}
+	}
+	return nil
 }
 
 // adoptConfig returns the configuration for one that the program has parsed
@@ -407,8 +441,8 @@ func effectiveSSLMode(dsn string, settings connstring.Settings) (mode string, ch
 	}
 }
 
-// readSettings sets what c.settings and entrapg's own keys say. It returns the
-// dialer that they ask for, or nil.
+// readSettings applies c.settings and entrapg's own keys. It returns the dialer
+// that they ask for, or nil.
 func (c *config) readSettings(dsn, sslmode string) (dialer *net.Dialer, err error) {
 	if c.settings.Value("connect_timeout") == "" && c.pgx.ConnectTimeout == 0 {
 		c.pgx.ConnectTimeout = connectTimeout
@@ -453,14 +487,20 @@ func takeKeys(config *pgx.ConnConfig) (map[string]string, error) {
 			keys[key] = config.RuntimeParams[key]
 			delete(config.RuntimeParams, key)
 		case strings.HasPrefix(name, "entra_"):
-			return nil, &ConfigError{Setting: key, Problem: "unknown key; entrapg's keys are " + strings.Join(ownKeys, ", ") + ", in lower case"}
+			return nil, &ConfigError{
+				Setting: key,
+				Problem: "unknown key; entrapg's keys are " + strings.Join(ownKeys, ", ") + ", in lower case",
+			}
 		}
 	}
 	return keys, nil
 }
 
 func passwordError(key string) error {
-	return &ConfigError{Setting: key, Problem: "the DSN must not contain a password; remove it, entrapg logs in with Microsoft Entra tokens"}
+	return &ConfigError{
+		Setting: key,
+		Problem: "the DSN must not contain a password; remove it, entrapg logs in with Microsoft Entra tokens",
+	}
 }
 
 var quotation = regexp.MustCompile(`(?s)".*"`)
@@ -515,13 +555,31 @@ var pgxWords = strings.NewReplacer(`"="`, "=", `"sslcert"`, "sslcert", `"sslkey"
 func keyIn(text string) string {
 	key, first := "dsn", len(text)
 	for _, k := range []string{
-		"port", "sslmode", "sslrootcert", "sslcertmode", "sslcert", "sslkey", "connect_timeout", "target_session_attrs", "channel_binding", "require_auth",
-		"min_protocol_version", "max_protocol_version", "service", "statement_cache_capacity", "description_cache_capacity", "default_query_exec_mode",
-		"pool_max_conns", "pool_min_conns", "pool_min_idle_conns", "pool_max_conn_lifetime", "pool_max_conn_idle_time", "pool_health_check_period", "pool_ping_timeout",
+		"port", "sslmode", "sslrootcert", "sslcertmode", "sslcert", "sslkey", "connect_timeout", "target_session_attrs",
+		"channel_binding", "require_auth", "min_protocol_version", "max_protocol_version", "service",
+		"statement_cache_capacity", "description_cache_capacity", "default_query_exec_mode",
+		"pool_max_conns", "pool_min_conns", "pool_min_idle_conns", "pool_max_conn_lifetime", "pool_max_conn_idle_time",
+		"pool_health_check_period", "pool_ping_timeout",
 	} {
 		if i := strings.Index(text, k); i >= 0 && i < first {
 			key, first = k, i
 		}
 	}
 	return key
+}
+
+// boundedLookup returns a LookupFunc that takes at most timeout. pgx bounds what
+// follows a lookup, but not the lookup.
+func boundedLookup(lookup pgconn.LookupFunc, timeout time.Duration) pgconn.LookupFunc {
+	if timeout <= 0 {
+		return lookup
+	}
+	return func(ctx context.Context, host string) ([]string, error) {
+		if _, err := netip.ParseAddr(host); err == nil {
+			return lookup(ctx, host)
+		}
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		return lookup(ctx, host)
+	}
 }

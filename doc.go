@@ -18,8 +18,8 @@
 //
 //   - entra_credential: default, environment, workloadidentity, managedidentity,
 //     azurecli, azuredevelopercli or azurepowershell, or the name of azidentity's
-//     type, in any case. With none, the password in the DSN is used and Entra is
-//     not, for a local server.
+//     type, in any case. none, for a local server, logs in with a PostgreSQL
+//     password and never requests a token.
 //   - entra_client_id: the managed or workload identity to use.
 //   - entra_tenant_id: the tenant, except for environment and managedidentity.
 //   - entra_scope: the scope to request tokens for. The default depends on the
@@ -42,9 +42,9 @@
 // never the operating system's user. Guests and members of a group who log in as
 // the group must set the user.
 //
-// A password in the DSN is an error, except with entra_credential=none.
-// PGPASSWORD and password files are ignored. The default of connect_timeout is
-// 30 seconds; connect_timeout=0 means no limit.
+// A password in the DSN is an error, and PGPASSWORD and password files are
+// ignored, except with entra_credential=none. The default of connect_timeout is 30
+// seconds; connect_timeout=0 means no limit.
 //
 // # TLS
 //
@@ -66,21 +66,21 @@
 //     Everything else that could send the token in plaintext, such as prefer and
 //     allow, is a [ConfigError].
 //
-// The rules are checked when the configuration is read, and again when a
-// connection stands. With entra_credential=none, sslmode means what it means in
-// pgx, except that Azure hosts are always verified.
+// The rules are checked when the configuration is read, and again once a
+// connection is established. With entra_credential=none, sslmode means what it
+// means in pgx, except that Azure hosts are always verified.
 //
 // # Security
 //
 // pgx never has the token: it logs in with an empty password, which is replaced
 // by the token on its way to the server. Errors, log records, hooks, tracers and
-// open connections do not contain it, even if a server repeats it. The password
-// of entra_credential=none is part of the DSN, which pgx's configuration keeps.
+// open connections do not contain it, even if a server repeats it. With
+// entra_credential=none, pgx's configuration contains the password.
 //
 // # Errors
 //
 // Connect, and so the first query or Ping, returns a [ConfigError], [TokenError],
-// [UsernameError] or [LoginError], with the cause in reach of errors.As. An
+// [UsernameError] or [LoginError]; errors.As also finds the cause. An
 // unreachable server is pgx's *pgconn.ConnectError. If a server rejects a cached
 // token, Connect retries once with another token, if the credential has one.
 //

@@ -37,10 +37,12 @@ func (e *ConfigError) Unwrap() error { return e.Err }
 
 // A TokenError reports that there is no token to log in with: the credential
 // failed, did not answer in time or returned something that cannot be a token.
-// No server has been dialed.
+// If it is returned alone, no server has been dialed. If a rejected token cannot
+// be replaced, it is joined to the LoginError.
 //
 // Its cause is the credential's own error, for example
-// *azidentity.AuthenticationFailedError, or that of the caller's context.
+// *azidentity.AuthenticationFailedError, unless that error contains a token; then
+// it is replaced. If the caller's context is done, it is the context's error.
 type TokenError struct {
 	Credential string // the credential's type, without the package if it is azidentity's
 	Scope      string // of the token
@@ -137,7 +139,7 @@ func loginHint(config *pgconn.Config, err error, c circumstances) string {
 		User: config.User, Hosts: hosts(config), Guest: c.guest, Unnamed: c.lookup != nil, Password: c.password,
 	}
 	for _, host := range login.Hosts {
-		if azure := cloudOf(host); azure != nil {
+		if azure := serviceOf(host); azure != nil {
 			login.Scope = azure.scope
 			break
 		}

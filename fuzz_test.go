@@ -97,7 +97,7 @@ func FuzzDSN(f *testing.F) {
 			case c == nil:
 			case c.InsecureSkipVerify && c.VerifyConnection == nil:
 				t.Errorf("%q is not verified", host)
-			case cloudOf(host) != nil && policy.sslmode != "verify-ca" && (c.InsecureSkipVerify || c.ServerName != host):
+			case serviceOf(host) != nil && policy.sslmode != "verify-ca" && (c.InsecureSkipVerify || c.ServerName != host):
 				t.Errorf("%q is not verified by its name", host)
 			}
 		}

@@ -37,12 +37,12 @@ type login struct {
 
 	// The current connection. checked is set between AfterNetConnect, which must not
 	// be skipped, and BuildFrontend.
-	config   *pgconn.Config
-	conn     net.Conn
-	checked  bool
-	built    bool // an Exchange exists
-	rejected bool // by a server
-	spent    bool // a server that rejected the login had been sent the token
+	config        *pgconn.Config
+	conn          net.Conn
+	checked       bool
+	built         bool // an Exchange exists
+	rejected      bool // by a server
+	tokenRejected bool // a server that was sent the token rejected the login
 
 	// pgx reads these on other goroutines: when it dials cancel requests, and when
 	// the program reuses an open connection's configuration.
@@ -151,7 +151,7 @@ func (l *login) ExchangeEnded(x *pgwire.Exchange) {
 	case pgwire.Rejected:
 		l.rejected = true
 		if x.Sent {
-			l.spent = true
+			l.tokenRejected = true
 			l.tokens.Reject(l.key, l.token)
 		}
 	}

@@ -199,8 +199,8 @@ func TestCredential_DefaultGoesOnAfterForeignMetadataService(t *testing.T) {
 		"a page":        {answer: always(http.StatusOK, asHTML, "<html>")},
 		"an error page": {answer: always(http.StatusInternalServerError, asHTML, "<html>")},
 	} {
-		choice := credentialChoice{kind: defaultKind, cloud: publicCloud}
-		i := newIdentity(identityKey{scope: "https://example.com/.default"}, choice.lazy(e.dial))
+		choice := credentialChoice{kind: defaultKind, service: publicService}
+		i := newIdentity(identityKey{scope: "https://example.com/.default"}, choice.source(e.dial))
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		got, _, _, err := i.get(ctx, token.Request{Log: quiet}, "app")
 		cancel()
@@ -220,7 +220,7 @@ func TestCredential_DefaultReportsUnavailableMetadataService(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		e := &endpoint{answer: always(http.StatusGone, asJSON, `{"error":"gone"}`)}
-		i := newIdentity(identityKey{scope: "https://example.com/.default"}, credentialChoice{kind: defaultKind, cloud: publicCloud}.lazy(e.dial))
+		i := newIdentity(identityKey{scope: "https://example.com/.default"}, credentialChoice{kind: defaultKind, service: publicService}.source(e.dial))
 		defer i.close()
 		ctx, cancel := context.WithTimeout(t.Context(), 45*time.Second)
 		defer cancel()
@@ -274,8 +274,8 @@ func TestCredential_WorkloadIdentityUsesTheClustersProxy(t *testing.T) {
 	} {
 		t.Setenv(name, value)
 	}
-	choice := credentialChoice{kind: mustKind("workloadidentity"), cloud: publicCloud}
-	i := newIdentity(identityKey{scope: "https://example.com/.default"}, choice.lazy(func(context.Context, string, string) (net.Conn, error) {
+	choice := credentialChoice{kind: mustKind("workloadidentity"), service: publicService}
+	i := newIdentity(identityKey{scope: "https://example.com/.default"}, choice.source(func(context.Context, string, string) (net.Conn, error) {
 		return nil, errors.New("Entra is not reachable directly")
 	}))
 	defer i.close()

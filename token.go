@@ -25,7 +25,7 @@ const (
 // the database, and the PostgreSQL user that it is for. Connectors share
 // identities.
 type identity struct {
-	credential *lazyCredential
+	credential *credentialSource
 	tokens     *token.Source
 	users      *userCache
 
@@ -40,12 +40,12 @@ type identityKey struct {
 	management string // scope of tokens for Azure Resource Manager
 }
 
-func newIdentity(key identityKey, credential *lazyCredential) *identity {
+func newIdentity(key identityKey, credential *credentialSource) *identity {
 	source := func(scope string, timeout time.Duration) *token.Source {
 		return &token.Source{Scope: scope, Credential: credential.get, Timeout: timeout, RetryAfter: retryAfter}
 	}
 	i := &identity{key: key, credential: credential, tokens: source(key.scope, credential.timeout)}
-	i.users = &userCache{management: source(key.management, lookupTimeout), failed: i.tokenError}
+	i.users = &userCache{management: source(key.management, lookupTimeout), tokenError: i.tokenError}
 	return i
 }
 
@@ -119,7 +119,7 @@ type registry struct {
 
 // acquire returns the identity for key and creates it if there is none. The
 // caller must release it.
-func (r *registry) acquire(key identityKey, credential *lazyCredential) *identity {
+func (r *registry) acquire(key identityKey, credential *credentialSource) *identity {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	i := r.identities[key]

@@ -56,7 +56,7 @@ func get(ctx context.Context, client *http.Client, url string) error {
 	return response.Body.Close()
 }
 
-func TestClient_StopsInTimeWithoutAnEndpoint(t *testing.T) {
+func TestClient_StopsInTimeWithoutEndpoint(t *testing.T) {
 	noEnvironment(t)
 	vanish := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		select {
@@ -107,7 +107,7 @@ func TestClient_StopsInTimeWithoutAnEndpoint(t *testing.T) {
 	}
 }
 
-func TestClient_DialsOtherHostsAsItIsTold(t *testing.T) {
+func TestClient_UsesGivenDialerForOtherHosts(t *testing.T) {
 	noEnvironment(t)
 	var deadline bool
 	client := imds.NewClient(func(ctx context.Context, _, address string) (net.Conn, error) {
@@ -120,7 +120,7 @@ func TestClient_DialsOtherHostsAsItIsTold(t *testing.T) {
 	}
 }
 
-func TestClient_SendsNoMetadataRequestThroughAProxy(t *testing.T) {
+func TestClient_SendsNoMetadataRequestThroughProxy(t *testing.T) {
 	const appService = "http://172.16.0.4:8081/msi/token"
 	for _, test := range []struct {
 		url, identityEndpoint, msiEndpoint string
@@ -157,7 +157,7 @@ func TestClient_SendsNoMetadataRequestThroughAProxy(t *testing.T) {
 }
 
 // Programs may set the variables after they have made the client.
-func TestClient_SendsNoIdentityHeaderThroughAProxy(t *testing.T) {
+func TestClient_SendsNoIdentityHeaderThroughProxy(t *testing.T) {
 	noEnvironment(t)
 	var dialed string
 	client := imds.NewClient(func(_ context.Context, _, address string) (net.Conn, error) {

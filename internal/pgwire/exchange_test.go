@@ -108,7 +108,7 @@ func TestExchange_ReportsOutcomeOnce(t *testing.T) {
 	}
 }
 
-func TestExchange_TimeoutIsNotTheEnd(t *testing.T) {
+func TestExchange_ContinuesAfterTimeout(t *testing.T) {
 	x := &pgwire.Exchange{Reader: iotest.ErrReader(os.ErrDeadlineExceeded)}
 	if _, err := x.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) || x.Outcome != pgwire.Pending {
 		t.Errorf("outcome %v, error %v", x.Outcome, err)
