@@ -124,7 +124,7 @@ func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 		conn, _, err := c.attempt(ctx, c.config.pgx.User, nil)
 		return conn, err
 	}
-	wait := c.identity.credential.timeout
+	wait := c.identity.credential.wait()
 	t, user, fetched, err := c.credentials(ctx, c.key, c.config.pgx.User, &wait)
 	if err != nil {
 		return nil, err
@@ -160,7 +160,7 @@ func (c *Connector) Credentials(ctx context.Context) (user, token string, err er
 	if c.identity == nil {
 		return user, c.config.password(), nil
 	}
-	wait := c.identity.credential.timeout
+	wait := c.identity.credential.wait()
 	t, user, _, err := c.credentials(ctx, c.key, user, &wait)
 	if err != nil {
 		return "", "", err
@@ -213,10 +213,19 @@ func (c *Connector) another(ctx context.Context, rejected *token.Token, wait *ti
 // waiting returns a context that ends when wait is used up, and a function that
 // releases it and subtracts the elapsed time from wait.
 func (c *Connector) waiting(ctx context.Context, wait *time.Duration) (context.Context, func()) {
-	start := time.Now()
-	ctx, cancel := context.WithTimeoutCause(ctx, *wait, token.NoAnswer(c.identity.credential.timeout))
+	start, source := time.Now(), c.identity.credential
+	ctx, cancel := context.WithCancelCause(ctx)
+	expire := func() { cancel(token.NoAnswer(time.Since(start).Round(time.Second))) }
+	timer := time.AfterFunc(*wait, func() {
+		if more := source.extension(); more > 0 {
+			time.AfterFunc(more, expire) // without effect if the wait has ended by then
+			return
+		}
+		expire()
+	})
 	return ctx, func() {
-		cancel()
+		timer.Stop()
+		cancel(nil)
 		*wait -= time.Since(start)
 	}
 }
@@ -299,7 +308,7 @@ func (c *Connector) beforeConnect(ctx context.Context, config *pgx.ConnConfig, p
 	}
 	var t *token.Token
 	if c.identity != nil {
-		wait := c.identity.credential.timeout
+		wait := c.identity.credential.wait()
 		var err error
 		if t, user, _, err = c.credentials(ctx, key, user, &wait); err != nil {
 			return err

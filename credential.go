@@ -289,6 +289,23 @@ func (s *credentialSource) progress() string {
 	return s.monitor.Progress()
 }
 
+// wait returns how long one Connect waits for tokens in all.
+func (s *credentialSource) wait() time.Duration {
+	if s.monitor != nil {
+		return requestTimeout
+	}
+	return s.timeout
+}
+
+// extension returns how much longer it waits, because a managed-identity endpoint
+// answers that it is unavailable for the moment.
+func (s *credentialSource) extension() time.Duration {
+	if s.monitor == nil || !s.monitor.Unavailable() {
+		return 0
+	}
+	return s.timeout - requestTimeout
+}
+
 // retryAfter returns how long the response behind an error asks to wait, or zero.
 func retryAfter(err error) time.Duration {
 	var response *http.Response

@@ -5,6 +5,10 @@ import "fmt"
 // NoEndpoint is the text of the error if no Instance Metadata Service can be reached.
 const NoEndpoint = "no managed-identity endpoint answers; managed identities exist only on Azure"
 
+// NotAzure is in the text of the error if something other than Azure answers at
+// the address of the Instance Metadata Service.
+const NotAzure = "is not Azure's metadata service"
+
 // A noEndpointError reports that no Instance Metadata Service can be reached.
 type noEndpointError struct{ err error }
 
@@ -19,8 +23,7 @@ func (*noEndpointError) NonRetriable() {}
 type foreignAnswerError struct{ status int }
 
 func (e *foreignAnswerError) Error() string {
-	return fmt.Sprintf("%s answers %s and is not Azure's metadata service; managed identities exist only on Azure",
-		host, statusText(e.status))
+	return fmt.Sprintf("%s answers %s and %s; managed identities exist only on Azure", host, statusText(e.status), NotAzure)
 }
 
 // NonRetriable keeps azcore from retrying.
