@@ -5,14 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"net"
 	"net/netip"
 	"reflect"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -153,29 +151,6 @@ func (c *config) applyTLS() error {
 	return err
 }
 
-// located returns a ConfigError with the origin of its setting, if that is not
-// the DSN, and other errors as they are.
-func located(err error, settings connstring.Settings) error {
-	var invalid *ConfigError
-	if !errors.As(err, &invalid) {
-		return err
-	}
-	origin := foreignOrigin(settings, invalid.Setting)
-	if origin == "" {
-		return err
-	}
-	return &ConfigError{Setting: invalid.Setting, Origin: origin, Problem: invalid.Problem, Err: invalid.Err}
-}
-
-// foreignOrigin returns where a setting comes from, or "" if it is not set or
-// comes from the DSN.
-func foreignOrigin(settings connstring.Settings, key string) string {
-	if origin := settings[key].Origin; origin != connstring.OriginDSN {
-		return origin
-	}
-	return ""
-}
-
 // chooseIdentity sets whose tokens log in, and who shares them.
 func (c *config) chooseIdentity(o *options, shared bool) error {
 	azure, err := commonService(hosts(&c.pgx.Config))
@@ -264,18 +239,6 @@ func hasRoots(parsed *pgconn.Config) bool {
 	return false
 }
 
-// adopt returns a function that adopts a configuration, for newConnector. check,
-// if not nil, validates the result.
-func adopt(existing *pgx.ConnConfig, check func(*pgx.ConnConfig) error) func() (*config, error) {
-	return func() (*config, error) {
-		c, err := adoptConfig(existing)
-		if err == nil && check != nil {
-			err = check(c.pgx)
-		}
-		return c, err
-	}
-}
-
 // parseConfig parses a DSN for database/sql.
 func parseConfig(dsn string) (*pgx.ConnConfig, error) {
 	config, err := pgx.ParseConfig(dsn)
@@ -305,109 +268,6 @@ func rejectPoolSettings(config *pgx.ConnConfig) error {
 		}
 	}
 	return nil
-}
-
-// adoptConfig returns the configuration for one that the program has parsed
-// with pgx already, and possibly changed. It compares it with what pgx makes of
-// the same DSN, because a value that was not changed may be a default of pgx:
-// the operating system's user, and a fallback to plaintext. It does not change
-// existing.
-func adoptConfig(existing *pgx.ConnConfig) (*config, error) {
-	if !isParsed(existing) {
-		return nil, &ConfigError{Setting: "config", Problem: "must be created by ParseConfig of pgx or pgxpool"}
-	}
-	dsn := existing.ConnString()
-	settings := connstring.Parse(dsn)
-	c, err := adoptSettings(existing, dsn, settings)
-	return c, located(err, settings)
-}
-
-func adoptSettings(existing *pgx.ConnConfig, dsn string, settings connstring.Settings) (*config, error) {
-	if connstring.Clean(dsn) != dsn {
-		return nil, &ConfigError{
-			Setting: "dsn",
-			Problem: "has white space around it, which pgx takes for a part of it; use strings.TrimSpace before ParseConfig",
-		}
-	}
-	if err := misread(dsn); err != nil {
-		return nil, err
-	}
-	parsed, err := pgx.ParseConfig(dsn)
-	if err != nil {
-		return nil, parseError(err, settings)
-	}
-	sslmode, chosen, err := effectiveSSLMode(dsn, settings)
-	if err != nil {
-		return nil, err
-	}
-	c := &config{
-		pgx: existing.Copy(), settings: settings,
-		unnamed: settings.Value("host") == "", empty: strings.TrimSpace(dsn) == "",
-	}
-	if c.unnamed && settings.Value("hostaddr") != "" {
-		return nil, hostaddrError("not used without host in a configuration that exists; set host too")
-	}
-	if c.hosts, _, err = parseAddresses(dsn, settings); err != nil {
-		return nil, err
-	}
-	userSet := settings.Value("user") != "" // before it can be forgotten
-	c.forgetReplaced(&parsed.Config)
-	if !userSet && c.pgx.User == parsed.User {
-		c.pgx.User = ""
-	}
-	dialer, err := c.readSettings(dsn, sslmode)
-	if err != nil {
-		return nil, err
-	}
-	if dialer != nil {
-		return nil, &ConfigError{Setting: "keepalives", Problem: "not used with a configuration that exists; set its DialFunc"}
-	}
-	c.tls.authority = hasRoots(&parsed.Config)
-	if !chosen {
-		withoutDefaults(&c.pgx.Config, &parsed.Config, settings)
-	}
-	for _, t := range endpoints(&c.pgx.Config) {
-		if t != nil && slices.Contains(hosts(&parsed.Config), t.ServerName) { // which pgx has set
-			t.ServerName = ""
-		}
-	}
-	return c, nil
-}
-
-// isParsed reports whether pgx accepts a configuration. It panics if one was not
-// created by ParseConfig, which cannot be told otherwise. Nothing is dialed.
-func isParsed(config *pgx.ConnConfig) (ok bool) {
-	if config == nil {
-		return false
-	}
-	defer func() { ok = recover() == nil }()
-	probe := config.Copy()
-	probe.Tracer = nil
-	probe.LookupFunc = func(context.Context, string) ([]string, error) { return nil, errProbe }
-	probe.DialFunc = func(context.Context, string, string) (net.Conn, error) { return nil, errProbe }
-	_, _ = pgx.ConnectConfig(context.Background(), probe)
-	return true
-}
-
-var errProbe = errors.New("nothing is dialed")
-
-// withoutDefaults removes from a configuration what pgx has put there because
-// sslmode is not set: fallbacks to plaintext, and the roots in the user's home
-// directory. parsed is the configuration before the program changed it.
-func withoutDefaults(config, parsed *pgconn.Config, settings connstring.Settings) {
-	config.Fallbacks = slices.DeleteFunc(slices.Clone(config.Fallbacks), func(f *pgconn.FallbackConfig) bool {
-		return f != nil && f.TLSConfig == nil && slices.ContainsFunc(parsed.Fallbacks, func(p *pgconn.FallbackConfig) bool {
-			return p.TLSConfig == nil && p.Host == f.Host && p.Port == f.Port
-		})
-	})
-	if settings.Value("sslrootcert") != "" || parsed.TLSConfig == nil || parsed.TLSConfig.RootCAs == nil {
-		return
-	}
-	for _, t := range endpoints(config) {
-		if t != nil && t.RootCAs.Equal(parsed.TLSConfig.RootCAs) {
-			t.RootCAs = nil
-		}
-	}
 }
 
 var (
@@ -494,78 +354,6 @@ func takeKeys(config *pgx.ConnConfig) (map[string]string, error) {
 		}
 	}
 	return keys, nil
-}
-
-func passwordError(key string) error {
-	return &ConfigError{
-		Setting: key,
-		Problem: "the DSN must not contain a password; remove it, entrapg logs in with Microsoft Entra tokens",
-	}
-}
-
-var quotation = regexp.MustCompile(`(?s)".*"`)
-
-// parseError returns a ConfigError with pgx's reason, without the DSN and
-// without what pgx quotes from it: any part of a malformed DSN can be a piece of
-// a password. It quotes the value of the setting if that is a plain word.
-func parseError(err error, settings connstring.Settings) error {
-	text, detail := err.Error(), ""
-	var parse *pgconn.ParseConfigError
-	if errors.As(err, &parse) {
-		// pgx writes: cannot parse `DSN`: problem (detail).
-		if cause := parse.Unwrap(); cause != nil {
-			detail = " (" + cause.Error() + ")"
-		}
-		text = strings.TrimSuffix(text, detail)
-		if i := strings.LastIndex(text, "`: "); i >= 0 {
-			text = text[i+len("`: "):]
-		}
-		text += detail
-	}
-	text = pgxWords.Replace(text)
-	text = quotation.ReplaceAllString(text, `"…"`)
-	if !strings.Contains(text, "(") { // pgx quotes a value twice
-		text = strings.TrimSuffix(text, ")")
-	}
-	e := &ConfigError{Setting: keyIn(text), Problem: text}
-	value := settings.Value(e.Setting)
-	var path *fs.PathError
-	switch {
-	case errors.As(err, &path):
-		e.Err = path
-	case slices.Contains([]string{"sslrootcert", "sslcert", "sslkey"}, e.Setting) && value != "":
-		e.Problem += "; the file is " + value
-	case e.Setting == "dsn" && strings.Contains(text, "as keyword/value"):
-		e.Problem = "cannot be parsed: " + text + "; a DSN is a postgres:// URL or a list of key=value settings"
-	case e.Setting == "dsn":
-		e.Problem = "cannot be parsed: " + text
-	case word.MatchString(value) && e.Setting != "port": // a URL without a host has a password there
-		e.Problem = strings.Replace(text, `"…"`, strconv.Quote(value), 1)
-	}
-	return e
-}
-
-// pgxWords replaces what pgx quotes but does not come from the DSN, and names
-// the setting where pgx does not.
-var pgxWords = strings.NewReplacer(`"="`, "=", `"sslcert"`, "sslcert", `"sslkey"`, "sslkey",
-	"CA file", "CA file of sslrootcert", "add CA to", "add CA of sslrootcert to",
-	"read cert", "read sslcert", "load cert", "load sslcert", "decrypt key", "decrypt sslkey")
-
-// keyIn returns the DSN's key that pgx's message mentions first, or "dsn".
-func keyIn(text string) string {
-	key, first := "dsn", len(text)
-	for _, k := range []string{
-		"port", "sslmode", "sslrootcert", "sslcertmode", "sslcert", "sslkey", "connect_timeout", "target_session_attrs",
-		"channel_binding", "require_auth", "min_protocol_version", "max_protocol_version", "service",
-		"statement_cache_capacity", "description_cache_capacity", "default_query_exec_mode",
-		"pool_max_conns", "pool_min_conns", "pool_min_idle_conns", "pool_max_conn_lifetime", "pool_max_conn_idle_time",
-		"pool_health_check_period", "pool_ping_timeout",
-	} {
-		if i := strings.Index(text, k); i >= 0 && i < first {
-			key, first = k, i
-		}
-	}
-	return key
 }
 
 // boundedLookup returns a LookupFunc that takes at most timeout. pgx bounds what
