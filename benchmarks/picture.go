@@ -88,7 +88,10 @@ func (t *Timeline) strip(w way) (*plot.Plot, error) {
 	p.BackgroundColor = nil // transparent
 	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 0, t.Until, lowest, highest
 	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.ConstantTicks{
-		{Value: 1, Label: "1"}, {Value: 10, Label: "10"}, {Value: 100, Label: "100"}, {Value: 1000, Label: "1000"},
+		{Value: 1, Label: "1"},
+		{Value: 10, Label: "10"},
+		{Value: 100, Label: "100"},
+		{Value: 1000, Label: "1000"},
 		{Value: 10_000, Label: "10000"},
 	}
 	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
