@@ -2,6 +2,7 @@ package entrapg
 
 import (
 	"crypto/x509"
+	"fmt"
 	"net/url"
 	"os"
 	"slices"
@@ -11,41 +12,41 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// An azureCloud is where Azure Database for PostgreSQL runs. The table follows
+// An azureService is a PostgreSQL service in one of Azure's clouds. The table follows
 // https://learn.microsoft.com/azure/postgresql/security/security-entra-configure
 // and the documentation of the national clouds.
-type azureCloud struct {
+type azureService struct {
 	suffixes   []string // of host names
 	scope      string   // of tokens for the database
 	management string   // scope of tokens for Azure Resource Manager
 	authority  cloud.Configuration
 }
 
-// contains reports whether name belongs to one of the cloud's servers.
-func (c *azureCloud) contains(name string) bool {
+// contains reports whether name belongs to one of the service's servers.
+func (s *azureService) contains(name string) bool {
 	name = strings.ToLower(strings.TrimSuffix(name, "."))
-	return slices.ContainsFunc(c.suffixes, func(suffix string) bool { return strings.HasSuffix(name, suffix) })
+	return slices.ContainsFunc(s.suffixes, func(suffix string) bool { return strings.HasSuffix(name, suffix) })
 }
 
-// certifies reports whether a certificate is for one of the cloud's servers.
-func (c *azureCloud) certifies(certificate *x509.Certificate) bool {
-	return slices.ContainsFunc(certificate.DNSNames, c.contains)
+// certifies reports whether a certificate is for one of the service's servers.
+func (s *azureService) certifies(certificate *x509.Certificate) bool {
+	return slices.ContainsFunc(certificate.DNSNames, s.contains)
 }
 
-// certifiesAzure reports whether a certificate is for a server of any cloud.
+// certifiesAzure reports whether a certificate is for a server of any Azure service.
 func certifiesAzure(certificate *x509.Certificate) bool {
-	return slices.ContainsFunc(azureClouds, func(c *azureCloud) bool { return c.certifies(certificate) })
+	return slices.ContainsFunc(azureServices, func(s *azureService) bool { return s.certifies(certificate) })
 }
 
-var publicCloud = &azureCloud{
+var publicService = &azureService{
 	suffixes:   []string{".postgres.database.azure.com", ".horizondb.azure.com"},
 	scope:      "https://ossrdbms-aad.database.windows.net/.default",
 	management: "https://management.azure.com/.default",
 	authority:  cloud.AzurePublic,
 }
 
-var azureClouds = []*azureCloud{
-	publicCloud,
+var azureServices = []*azureService{
+	publicService,
 	{
 		suffixes:   []string{".postgres.database.usgovcloudapi.net"},
 		scope:      "https://ossrdbms-aad.database.usgovcloudapi.net/.default",
@@ -66,11 +67,11 @@ var azureClouds = []*azureCloud{
 	},
 }
 
-// cloudOf returns the cloud of a host, or nil for one outside Azure.
-func cloudOf(host string) *azureCloud {
-	for _, c := range azureClouds {
-		if c.contains(host) {
-			return c
+// serviceOf returns the service of a host, or nil for one outside Azure.
+func serviceOf(host string) *azureService {
+	for _, s := range azureServices {
+		if s.contains(host) {
+			return s
 		}
 	}
 	return nil
@@ -79,42 +80,42 @@ func cloudOf(host string) *azureCloud {
 // authorityVariable is azidentity's variable for the URL of Entra.
 const authorityVariable = "AZURE_AUTHORITY_HOST"
 
-// cloudOfAuthority returns the cloud whose authority has the given URL, or nil
-// for an authority outside Azure.
-func cloudOfAuthority(authority string) *azureCloud {
+// serviceOfAuthority returns Azure Database for PostgreSQL in the cloud whose
+// authority has the given URL, or nil for an authority outside Azure.
+func serviceOfAuthority(authority string) *azureService {
 	u, err := url.Parse(authority)
 	if err != nil {
 		return nil
 	}
-	for _, c := range azureClouds {
-		if own, err := url.Parse(c.authority.ActiveDirectoryAuthorityHost); err == nil && strings.EqualFold(own.Host, u.Host) {
-			return c
+	for _, s := range azureServices {
+		if own, err := url.Parse(s.authority.ActiveDirectoryAuthorityHost); err == nil && strings.EqualFold(own.Host, u.Host) {
+			return s
 		}
 	}
 	return nil
 }
 
-// commonCloud returns the cloud of all hosts. A host outside Azure, such as an
-// address, fits every cloud. If all are outside, it returns the cloud of
+// commonService returns the service of all hosts. A host outside Azure, such as an
+// address, fits every service. If all are outside, it returns the service of
 // AZURE_AUTHORITY_HOST, or the public one.
-func commonCloud(hosts []string) (*azureCloud, error) {
-	var found *azureCloud
+func commonService(hosts []string) (*azureService, error) {
+	var found *azureService
 	var first string
 	for _, host := range hosts {
-		switch c := cloudOf(host); {
-		case c == nil || c == found:
+		switch s := serviceOf(host); {
+		case s == nil || s == found:
 		case found == nil:
-			found, first = c, host
+			found, first = s, host
 		default:
-			return nil, &ConfigError{Setting: "host", Problem: "hosts " + first + " and " + host +
-				" belong to different Azure clouds, which accept different tokens; use one connector for each"}
+			return nil, &ConfigError{Setting: "host", Problem: fmt.Sprintf("hosts %q and %q belong to different "+
+				"Azure clouds or services, which accept different tokens; use one connector for each", first, host)}
 		}
 	}
 	if found == nil {
-		found = cloudOfAuthority(os.Getenv(authorityVariable))
+		found = serviceOfAuthority(os.Getenv(authorityVariable))
 	}
 	if found == nil {
-		found = publicCloud
+		found = publicService
 	}
 	return found, nil
 }

@@ -4,9 +4,10 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"io/fs"
+	"fmt"
 	"maps"
 	"net"
+	"net/netip"
 	"reflect"
 	"regexp"
 	"slices"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/entrapg/entrapg/internal/claims"
@@ -32,24 +34,29 @@ type config struct {
 	settings connstring.Settings
 	keys     map[string]string // of the DSN, those that entrapg handles itself
 	tls      tlsPolicy
+	hosts    addresses     // of hostaddr
 	password func() string // with entra_credential=none, otherwise nil; a function so that no dump shows the password
 	stdlib   []stdlib.OptionOpenDB
 
+	// unnamed reports that no host is set, so that the host is pgx's default, and
+	// empty that the whole DSN is empty.
+	unnamed, empty bool
+
 	// credential and identity choose whose tokens log in.
-	credential *lazyCredential
+	credential *credentialSource
 	identity   identityKey
 }
 
-// newConfig completes with options what read returns, a DSN that was parsed or a
-// configuration that was adopted. If shared is true, connectors whose DSNs choose the same credential
-// share it.
+// newConfig completes with options what read returns: a DSN that was parsed, or a
+// configuration that was adopted. If shared is true, connectors whose DSNs choose
+// the same credential share it.
 func newConfig(o *options, shared bool, read func() (*config, error)) (*config, error) {
 	c, err := read()
 	if err != nil {
 		return nil, err
 	}
 	c.stdlib = o.stdlib
-	password := c.pgx.Password
+	parsed, password := c.pgx.Config, c.pgx.Password
 	for _, adjust := range o.adjust {
 		adjust(c.pgx)
 	}
@@ -61,37 +68,92 @@ func newConfig(o *options, shared bool, read func() (*config, error)) (*config, 
 		return nil, &ConfigError{Setting: setting, Problem: "DialFunc, LookupFunc, BuildFrontend and fallbacks must not be nil"}
 	}
 	if c.pgx.Password != password {
-		return nil, &ConfigError{Setting: "WithConnConfig", Problem: "must not set Password, which is the token; a PostgreSQL password belongs in the DSN, with entra_credential=none"}
+		return nil, &ConfigError{Setting: "WithConnConfig", Problem: "must not set Password, which is the token; " +
+			"a PostgreSQL password belongs in the DSN, with entra_credential=none"}
 	}
 	c.pgx.Password = ""
-	switch {
-	case c.pgx.User != "":
-		if err := claims.UsableName(c.pgx.User); err != nil {
-			return nil, &UsernameError{Problem: "the user that is set cannot be the name of a role", Err: err}
-		}
-	case c.tls.password:
-		return nil, &UsernameError{Problem: "with entra_credential=none there is no token to derive it from"}
+	c.forgetReplaced(&parsed)
+	if err := c.checkUser(); err != nil {
+		return nil, err
 	}
 	for host, t := range endpoints(&c.pgx.Config) {
 		if t != nil && t.ServerName == "" {
 			c.tls.derived = append(c.tls.derived, host)
 		}
 	}
-	if err := c.tls.apply(&c.pgx.Config); err != nil {
-		return nil, err
+	if err := c.applyTLS(); err != nil {
+		return nil, located(err, c.settings)
 	}
-	c.pgx.LookupFunc = boundedLookup(c.pgx.LookupFunc, c.pgx.ConnectTimeout)
+	c.pgx.LookupFunc = boundedLookup(c.hosts.lookup(c.pgx.LookupFunc), c.pgx.ConnectTimeout)
 	if c.tls.password {
 		c.password = func() string { return password }
-		_, err := chooseCredential(c.keys, o, publicCloud)
-		return c, err
+		_, err := chooseCredential(c.keys, o, publicService)
+		return c, located(err, c.settings)
 	}
-	return c, c.chooseIdentity(o, shared)
+	return c, located(c.chooseIdentity(o, shared), c.settings)
+}
+
+// forgetReplaced removes the settings that the program has replaced in the
+// parsed configuration, so that no error names where they came from.
+func (c *config) forgetReplaced(parsed *pgconn.Config) {
+	for key, replaced := range map[string]bool{
+		"user":            c.pgx.User != parsed.User,
+		"host":            !slices.Equal(hosts(&c.pgx.Config), hosts(parsed)),
+		"sslmode":         c.pgx.TLSConfig == nil && parsed.TLSConfig != nil,
+		"channel_binding": c.pgx.ChannelBinding != parsed.ChannelBinding,
+		"require_auth":    c.pgx.RequireAuth != parsed.RequireAuth,
+	} {
+		if replaced {
+			delete(c.settings, key)
+			c.unnamed = c.unnamed && key != "host"
+		}
+	}
+}
+
+// checkUser returns an error if no role can have the user's name, or if there is
+// no way to find one.
+func (c *config) checkUser() error {
+	if c.pgx.User == "" {
+		if c.tls.password {
+			return &UsernameError{Problem: "with entra_credential=none there is no token to derive it from"}
+		}
+		return nil
+	}
+	err := claims.UsableName(c.pgx.User)
+	if err == nil {
+		return nil
+	}
+	by := "is set"
+	if origin := foreignOrigin(c.settings, "user"); origin != "" {
+		by = origin + " sets"
+	}
+	return &UsernameError{Problem: "the user that " + by + " cannot be the name of a role", Err: err}
+}
+
+// applyTLS applies the rules for TLS. It returns an error if no host is set.
+func (c *config) applyTLS() error {
+	err := c.tls.apply(&c.pgx.Config)
+	var invalid *ConfigError
+	switch {
+	case !c.unnamed:
+	case c.empty:
+		return &ConfigError{
+			Setting: "dsn",
+			Problem: "no host is set, because the DSN and PGHOST are empty; is the variable that holds the DSN empty?",
+		}
+	case errors.As(err, &invalid) && invalid.Setting == "host":
+		return &ConfigError{
+			Setting: "host",
+			Problem: "no host is set; set host or PGHOST to the server's name, " +
+				"or sslmode=disable to use the local Unix socket",
+		}
+	}
+	return err
 }
 
 // chooseIdentity sets whose tokens log in, and who shares them.
 func (c *config) chooseIdentity(o *options, shared bool) error {
-	azure, err := commonCloud(hosts(&c.pgx.Config))
+	azure, err := commonService(hosts(&c.pgx.Config))
 	if err != nil {
 		return err
 	}
@@ -100,7 +162,7 @@ func (c *config) chooseIdentity(o *options, shared bool) error {
 		return err
 	}
 	c.identity = identityKey{scope: cmp.Or(c.keys[keyScope], o.scope, azure.scope), management: azure.management}
-	c.credential = choice.lazy(defaultDial)
+	c.credential = choice.source(defaultDial)
 	switch {
 	case o.credential != nil:
 		c.credential = givenCredential(o.credential)
@@ -113,11 +175,23 @@ func (c *config) chooseIdentity(o *options, shared bool) error {
 	return nil
 }
 
-// parseDSN parses a DSN. To pgx's result it adds what that does not tell:
+// parseDSN parses a DSN. To pgx's result it adds what that does not show:
 // whether the user and sslmode were set, or are defaults, which it replaces by
 // safer ones.
 func parseDSN(dsn string, parse func(string) (*pgx.ConnConfig, error)) (*config, error) {
+	dsn = connstring.Clean(dsn)
 	settings := connstring.Parse(dsn)
+	c, err := parseSettings(dsn, settings, parse)
+	return c, located(err, settings)
+}
+
+func parseSettings(
+	dsn string, settings connstring.Settings, parse func(string) (*pgx.ConnConfig, error),
+) (*config, error) {
+	if err := misread(dsn); err != nil {
+		return nil, err
+	}
+	c := &config{settings: settings, empty: strings.TrimSpace(dsn) == ""}
 	sslmode, chosen, err := effectiveSSLMode(dsn, settings)
 	if err != nil {
 		return nil, err
@@ -128,22 +202,29 @@ func parseDSN(dsn string, parse func(string) (*pgx.ConnConfig, error)) (*config,
 			dsn = connstring.WithDefault(dsn, "sslrootcert", "")
 		}
 	}
-	parsed, err := parse(dsn)
+	if c.hosts, dsn, err = parseAddresses(dsn, settings); err != nil {
+		return nil, err
+	}
+	c.unnamed = settings.Value("host") == ""
+	c.pgx, err = parse(dsn)
 	var invalid *ConfigError
 	switch {
 	case errors.As(err, &invalid):
 		return nil, err
 	case err != nil:
-		return nil, parseError(err)
+		return nil, parseError(err, settings)
 	}
-	parsed.User = settings.Value("user")
-	c := &config{pgx: parsed, settings: settings}
-	if err := c.readSettings(dsn, sslmode); err != nil {
+	c.pgx.User = settings.Value("user")
+	dialer, err := c.readSettings(dsn, sslmode)
+	if err != nil {
 		return nil, err
 	}
-	c.tls.authority = hasRoots(&parsed.Config)
+	if dialer != nil {
+		c.pgx.DialFunc = dialer.DialContext
+	}
+	c.tls.authority = hasRoots(&c.pgx.Config)
 	if !c.tls.password {
-		c.tls.reset(&parsed.Config)
+		c.tls.reset(&c.pgx.Config)
 	}
 	return c, nil
 }
@@ -158,92 +239,44 @@ func hasRoots(parsed *pgconn.Config) bool {
 	return false
 }
 
-// adopt returns a function that adopts a configuration, for newConnector. check,
-// if not nil, validates the result.
-func adopt(existing *pgx.ConnConfig, check func(*pgx.ConnConfig) error) func() (*config, error) {
-	return func() (*config, error) {
-		c, err := adoptConfig(existing)
-		if err == nil && check != nil {
-			err = check(c.pgx)
-		}
-		return c, err
-	}
-}
-
-// adoptConfig returns the configuration for one that the program has parsed
-// with pgx already, and possibly changed. It compares it with what pgx makes of
-// the same DSN, because a value that was not changed may be a default of pgx:
-// the operating system's user, and a fallback to plaintext. It does not change
-// existing.
-func adoptConfig(existing *pgx.ConnConfig) (*config, error) {
-	if !isParsed(existing) {
-		return nil, &ConfigError{Setting: "config", Problem: "must be created by ParseConfig of pgx or pgxpool"}
-	}
-	dsn := existing.ConnString()
-	parsed, err := pgx.ParseConfig(dsn)
-	if err != nil {
-		return nil, parseError(err)
-	}
-	settings := connstring.Parse(dsn)
-	sslmode, chosen, err := effectiveSSLMode(dsn, settings)
+// parseConfig parses a DSN for database/sql.
+func parseConfig(dsn string) (*pgx.ConnConfig, error) {
+	config, err := pgx.ParseConfig(dsn)
 	if err != nil {
 		return nil, err
 	}
-	adopted := existing.Copy()
-	if settings.Value("user") == "" && adopted.User == parsed.User {
-		adopted.User = ""
+	return config, rejectPoolSettings(config)
+}
+
+// parsePool returns a function that parses a DSN for pgxpool into pool.
+func parsePool(pool *pgxpool.Config) func(dsn string) (*pgx.ConnConfig, error) {
+	return func(dsn string) (*pgx.ConnConfig, error) {
+		parsed, err := pgxpool.ParseConfig(dsn)
+		if err != nil {
+			return nil, err
+		}
+		*pool = *parsed
+		return pool.ConnConfig, nil
 	}
-	c := &config{pgx: adopted, settings: settings}
-	if err := c.readSettings(dsn, sslmode); err != nil {
-		return nil, err
-	}
-	c.tls.authority = hasRoots(&parsed.Config)
-	if !chosen {
-		withoutDefaults(&adopted.Config, &parsed.Config, settings)
-	}
-	for _, t := range endpoints(&adopted.Config) {
-		if t != nil && slices.Contains(hosts(&parsed.Config), t.ServerName) { // which pgx has set
-			t.ServerName = ""
+}
+
+// rejectPoolSettings returns an error for settings that only pgxpool reads.
+func rejectPoolSettings(config *pgx.ConnConfig) error {
+	for key := range config.RuntimeParams {
+		if strings.HasPrefix(key, "pool_") {
+			return &ConfigError{Setting: key, Problem: "a setting of pgxpool; use PoolConfig, or the methods of sql.DB"}
 		}
 	}
-	return c, nil
+	return nil
 }
 
-// isParsed reports whether pgx accepts a configuration. It panics if one was not
-// created by ParseConfig, which cannot be told otherwise. Nothing is dialed.
-func isParsed(config *pgx.ConnConfig) (ok bool) {
-	if config == nil {
-		return false
-	}
-	defer func() { ok = recover() == nil }()
-	probe := config.Copy()
-	probe.Tracer = nil
-	probe.LookupFunc = func(context.Context, string) ([]string, error) { return nil, errProbe }
-	probe.DialFunc = func(context.Context, string, string) (net.Conn, error) { return nil, errProbe }
-	_, _ = pgx.ConnectConfig(context.Background(), probe)
-	return true
-}
+var (
+	sslmodes = []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
 
-var errProbe = errors.New("nothing is dialed")
-
-// withoutDefaults removes from a configuration what pgx has put there because
-// sslmode is not set: fallbacks to plaintext, and the roots in the user's home
-// directory. parsed is the configuration before the program changed it.
-func withoutDefaults(config, parsed *pgconn.Config, settings connstring.Settings) {
-	config.Fallbacks = slices.DeleteFunc(slices.Clone(config.Fallbacks), func(f *pgconn.FallbackConfig) bool {
-		return f != nil && f.TLSConfig == nil && slices.ContainsFunc(parsed.Fallbacks, func(p *pgconn.FallbackConfig) bool {
-			return p.TLSConfig == nil && p.Host == f.Host && p.Port == f.Port
-		})
-	})
-	if settings.Value("sslrootcert") != "" || parsed.TLSConfig == nil || parsed.TLSConfig.RootCAs == nil {
-		return
-	}
-	for _, t := range endpoints(config) {
-		if t != nil && t.RootCAs.Equal(parsed.TLSConfig.RootCAs) {
-			t.RootCAs = nil
-		}
-	}
-}
+	// word matches values that can be quoted in errors. Others may be a piece of a
+	// password in a malformed DSN.
+	word = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,20}$`)
+)
 
 // effectiveSSLMode returns the sslmode for a token. chosen reports that it is
 // set, and not the default.
@@ -254,6 +287,13 @@ func effectiveSSLMode(dsn string, settings connstring.Settings) (mode string, ch
 	switch mode := settings.Value("sslmode"); {
 	case mode == "":
 		return "verify-full", false, nil
+	case !slices.Contains(sslmodes, mode):
+		problem := "unknown mode"
+		if word.MatchString(mode) {
+			problem = fmt.Sprintf("unknown mode %q", mode)
+		}
+		problem += "; use verify-full, which is the default, or another of " + strings.Join(sslmodes, ", ")
+		return "", false, &ConfigError{Setting: "sslmode", Problem: problem}
 	case settings.Value("sslrootcert") == "system": // as in libpq
 		return "verify-full", true, nil
 	default:
@@ -261,31 +301,35 @@ func effectiveSSLMode(dsn string, settings connstring.Settings) (mode string, ch
 	}
 }
 
-// readSettings sets what c.settings and entrapg's own keys say.
-func (c *config) readSettings(dsn, sslmode string) (err error) {
+// readSettings applies c.settings and entrapg's own keys. It returns the dialer
+// that they need, or nil.
+func (c *config) readSettings(dsn, sslmode string) (dialer *net.Dialer, err error) {
 	if c.settings.Value("connect_timeout") == "" && c.pgx.ConnectTimeout == 0 {
 		c.pgx.ConnectTimeout = connectTimeout
 	}
 	delete(c.settings, "password")
 	delete(c.settings, "sslpassword")
 	if c.keys, err = takeKeys(c.pgx); err != nil {
-		return err
+		return nil, err
+	}
+	if dialer, err = takeParameters(c.pgx); err != nil {
+		return nil, err
 	}
 	kind := defaultKind
 	if name, ok := c.keys[keyCredential]; ok {
 		if kind, err = parseCredentialKind(name); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	c.tls = tlsPolicy{sslmode: sslmode, sni: c.settings.Value("sslsni") != "0", password: kind == noneKind}
 	if c.tls.password {
-		return nil
+		return dialer, nil
 	}
 	if connstring.InDSN(dsn).Value("password") != "" {
-		return passwordError("password")
+		return nil, passwordError("password")
 	}
 	c.pgx.Password = "" // from PGPASSWORD, a service file, a passfile or the program
-	return nil
+	return dialer, nil
 }
 
 // takeKeys removes entrapg's own keys from the settings that pgx, which does not
@@ -303,62 +347,27 @@ func takeKeys(config *pgx.ConnConfig) (map[string]string, error) {
 			keys[key] = config.RuntimeParams[key]
 			delete(config.RuntimeParams, key)
 		case strings.HasPrefix(name, "entra_"):
-			return nil, &ConfigError{Setting: key, Problem: "unknown key; entrapg's keys are " + strings.Join(ownKeys, ", ") + ", in lower case"}
+			return nil, &ConfigError{
+				Setting: key,
+				Problem: "unknown key; entrapg's keys are " + strings.Join(ownKeys, ", ") + ", in lower case",
+			}
 		}
 	}
 	return keys, nil
 }
 
-func passwordError(key string) error {
-	return &ConfigError{Setting: key, Problem: "the DSN must not contain a password; remove it, entrapg logs in with Microsoft Entra tokens"}
-}
-
-var errForeignDSN = &ConfigError{Setting: "dsn", Problem: "not a DSN of pgx but perhaps of JDBC, ADO.NET or ODBC; use a postgres:// URL or key=value settings"}
-
-var quotation = regexp.MustCompile(`(?s)".*"`)
-
-// parseError returns a ConfigError with pgx's reason, without the DSN and
-// without what pgx quotes from it: any part of a malformed DSN can be a piece of
-// a password.
-func parseError(err error) error {
-	text, detail := err.Error(), ""
-	var parse *pgconn.ParseConfigError
-	if errors.As(err, &parse) {
-		// pgx writes: cannot parse `DSN`: problem (detail).
-		if cause := parse.Unwrap(); cause != nil {
-			detail = " (" + cause.Error() + ")"
+// boundedLookup returns a LookupFunc that takes at most timeout. pgx bounds what
+// follows a lookup, but not the lookup.
+func boundedLookup(lookup pgconn.LookupFunc, timeout time.Duration) pgconn.LookupFunc {
+	if timeout <= 0 {
+		return lookup
+	}
+	return func(ctx context.Context, host string) ([]string, error) {
+		if _, err := netip.ParseAddr(host); err == nil {
+			return lookup(ctx, host)
 		}
-		text = strings.TrimSuffix(text, detail)
-		if i := strings.LastIndex(text, "`: "); i >= 0 {
-			text = text[i+len("`: "):]
-		}
-		text += detail
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		return lookup(ctx, host)
 	}
-	// Words that pgx quotes but that do not come from the DSN.
-	text = strings.NewReplacer(`"="`, "=", `"sslcert"`, "sslcert", `"sslkey"`, "sslkey", "CA file", "CA file of sslrootcert").Replace(text)
-	text = quotation.ReplaceAllString(text, `"…"`)
-	if strings.Contains(text, "as keyword/value") {
-		text += "; a DSN is a postgres:// URL or a list of key=value settings"
-	}
-	var cause error
-	var path *fs.PathError
-	if errors.As(err, &path) {
-		cause = path
-	}
-	return &ConfigError{Setting: keyIn(text), Problem: "the DSN cannot be parsed: " + text, Err: cause}
-}
-
-// keyIn returns the DSN's key that pgx's message mentions first, or "dsn".
-func keyIn(text string) string {
-	key, first := "dsn", len(text)
-	for _, k := range []string{
-		"port", "sslmode", "sslrootcert", "sslcertmode", "sslcert", "sslkey", "connect_timeout", "target_session_attrs", "channel_binding", "require_auth",
-		"min_protocol_version", "max_protocol_version", "service", "statement_cache_capacity", "description_cache_capacity", "default_query_exec_mode",
-		"pool_max_conns", "pool_min_conns", "pool_min_idle_conns", "pool_max_conn_lifetime", "pool_max_conn_idle_time", "pool_health_check_period", "pool_ping_timeout",
-	} {
-		if i := strings.Index(text, k); i >= 0 && i < first {
-			key, first = k, i
-		}
-	}
-	return key
 }

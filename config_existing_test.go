@@ -368,7 +368,7 @@ func TestPool_ConfigurationOutsideItsPoolIsExplained(t *testing.T) {
 	}
 }
 
-func TestConnector_CredentialsAreThoseOfALogin(t *testing.T) {
+func TestConnector_CredentialsAreThoseOfLogin(t *testing.T) {
 	s := start(t, entrapgtest.Config{TokenLife: 2 * time.Second})
 	p := app(t, s)
 	connector := entrapg.NewConnector(s.DSN(), entrapg.WithCredential(p))

@@ -19,6 +19,8 @@ import (
 	"github.com/entrapg/entrapg"
 )
 
+const guid = "00000000-0000-0000-0000-00000000000a"
+
 func TestConfig_ConnectTimeoutDefaultsTo30Seconds(t *testing.T) {
 	service := filepath.Join(t.TempDir(), "services")
 	if err := os.WriteFile(service, []byte("[patient]\nconnect_timeout=120\n"), 0o600); err != nil {
@@ -104,7 +106,7 @@ func TestConfig_InvalidSettingIsReportedBeforeDialing(t *testing.T) {
 		"an empty credential":            {host + "entra_credential=", nil, "entra_credential", "default, environment"},
 		"two credentials":                {host + "entra_credential=azurecli", []entrapg.Option{entrapg.WithCredential(&numbered{})}, "entra_credential", "WithCredential"},
 		"none and a credential":          {host + "entra_credential=none user=u", []entrapg.Option{entrapg.WithCredential(&numbered{})}, "entra_credential", "WithCredential"},
-		"a client ID and WithCredential": {host + "entra_client_id=0a", []entrapg.Option{entrapg.WithCredential(&numbered{})}, "entra_client_id", "WithCredential"},
+		"a client ID and WithCredential": {host + "entra_client_id=" + guid, []entrapg.Option{entrapg.WithCredential(&numbered{})}, "entra_client_id", "WithCredential"},
 		"prefer":                         {host + "sslmode=prefer", nil, "sslmode", "verify-full"},
 		"allow":                          {host + "sslmode=allow", nil, "sslmode", "verify-full"},
 		"prefer on loopback":             {"host=127.0.0.1 sslmode=prefer", nil, "sslmode", "verify-full"},
@@ -154,16 +156,16 @@ func TestConfig_InvalidSettingIsReportedBeforeDialing(t *testing.T) {
 func TestConfig_KeyNotUsedByCredentialIsError(t *testing.T) {
 	const host = "host=db.example.com "
 	for dsn, want := range map[string]string{
-		"entra_client_id=0a":                                             "entra_client_id", // of the default credential
-		"entra_credential=default entra_client_id=0a":                    "entra_client_id",
-		"entra_credential=environment entra_client_id=0a":                "entra_client_id",
-		"entra_credential=environment entra_tenant_id=0a":                "entra_tenant_id",
-		"entra_credential=managedidentity entra_tenant_id=0a":            "entra_tenant_id",
-		"entra_credential=azurecli entra_client_id=0a":                   "entra_client_id",
-		"entra_credential=azuredevelopercli entra_client_id=0a":          "entra_client_id",
-		"entra_credential=azurepowershell entra_client_id=0a":            "entra_client_id",
-		"entra_credential=none user=u entra_client_id=0a":                "entra_client_id",
-		"entra_credential=none user=u entra_tenant_id=0a":                "entra_tenant_id",
+		"entra_client_id=" + guid:                                        "entra_client_id", // of the default credential
+		"entra_credential=default entra_client_id=" + guid:               "entra_client_id",
+		"entra_credential=environment entra_client_id=" + guid:           "entra_client_id",
+		"entra_credential=environment entra_tenant_id=" + guid:           "entra_tenant_id",
+		"entra_credential=managedidentity entra_tenant_id=" + guid:       "entra_tenant_id",
+		"entra_credential=azurecli entra_client_id=" + guid:              "entra_client_id",
+		"entra_credential=azuredevelopercli entra_client_id=" + guid:     "entra_client_id",
+		"entra_credential=azurepowershell entra_client_id=" + guid:       "entra_client_id",
+		"entra_credential=none user=u entra_client_id=" + guid:           "entra_client_id",
+		"entra_credential=none user=u entra_tenant_id=" + guid:           "entra_tenant_id",
 		"entra_credential=none user=u entra_scope=x":                     "entra_scope",
 		"entra_credential=managedidentity entra_client_id=":              "entra_client_id",
 		"entra_credential=managedidentity entra_client_id=/providers/id": "entra_client_id", // a resource ID
@@ -178,11 +180,11 @@ func TestConfig_KeyNotUsedByCredentialIsError(t *testing.T) {
 	for _, dsn := range []string{
 		"entra_credential=default entra_tenant_id=contoso.example entra_scope=x",
 		"entra_credential=EnvironmentCredential",
-		"entra_credential=WorkloadIdentity entra_client_id=0a-0b entra_tenant_id=0a-0b",
-		"entra_credential=MANAGEDIDENTITYCREDENTIAL entra_client_id=0a-0b",
-		"entra_credential=azureCLI entra_tenant_id=0a",
-		"entra_credential=AzureDeveloperCLICredential entra_tenant_id=0a",
-		"entra_credential=azurepowershellcredential entra_tenant_id=0a",
+		"entra_credential=WorkloadIdentity entra_client_id=" + guid + " entra_tenant_id=" + guid,
+		"entra_credential=MANAGEDIDENTITYCREDENTIAL entra_client_id=" + guid,
+		"entra_credential=azureCLI entra_tenant_id=" + guid,
+		"entra_credential=AzureDeveloperCLICredential entra_tenant_id=" + guid,
+		"entra_credential=azurepowershellcredential entra_tenant_id=" + guid,
 	} {
 		if _, err := entrapg.PoolConfig(host + dsn); err != nil {
 			t.Errorf("%s: %v", dsn, err)
@@ -284,7 +286,7 @@ func TestConfig_RequireAuthThatAllowsTokenIsAccepted(t *testing.T) {
 }
 
 func TestConfig_EntraKeysAreNotSentToServer(t *testing.T) {
-	config, err := entrapg.PoolConfig("postgres://db.example.com/?entra_credential=workloadidentity&entra_client_id=a&entra_tenant_id=b&entra_scope=x&application_name=app")
+	config, err := entrapg.PoolConfig("postgres://db.example.com/?entra_credential=workloadidentity&entra_client_id=" + guid + "&entra_tenant_id=contoso.example&entra_scope=x&application_name=app")
 	if err != nil {
 		t.Fatal(err)
 	}

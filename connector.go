@@ -10,7 +10,6 @@ import (
 	"net"
 	"runtime"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,14 +28,15 @@ var (
 )
 
 // A Connector opens connections that log in with a Microsoft Entra token. It is
-// created by [NewConnector] and safe for concurrent use. It runs no goroutine
-// except a token request in flight.
+// created by [NewConnector] and safe for concurrent use. It has no
+// background goroutines: only token requests and log records run in goroutines,
+// and these end by themselves.
 type Connector struct {
 	config   *config       // nil if err is not
 	err      error         // of the DSN or an option
 	driver   driver.Driver // that created it; nil for NewConnector
 	identity *identity     // nil with entra_credential=none
-	key      any           // tells the servers and the user apart from those of other connectors
+	key      any           // a loginKey, as an interface so that Connect does not allocate
 	logger   *slog.Logger
 
 	closed chan struct{}
@@ -45,7 +45,7 @@ type Connector struct {
 	logins, rejections, retries atomic.Int64
 }
 
-// A loginKey is a comparable value for what accepts or rejects a token.
+// A loginKey identifies who accepts or rejects a token: the servers and the user.
 type loginKey struct{ servers, user string }
 
 // NewConnector returns a connector for [database/sql.OpenDB]. The package
@@ -55,7 +55,9 @@ type loginKey struct{ servers, user string }
 // Connectors that are given the same credential by [WithCredential] share its
 // tokens. Without that option, each connector creates its own credential.
 func NewConnector(dsn string, opts ...Option) *Connector {
-	return newConnector(&defaultDriver.identities, opts, false, func() (*config, error) { return parseDSN(dsn, parseConfig) })
+	return newConnector(&defaultDriver.identities, opts, false, func() (*config, error) {
+		return parseDSN(dsn, parseConfig)
+	})
 }
 
 // NewConnectorWithConfig is like [NewConnector] for a configuration that the
@@ -75,27 +77,9 @@ func NewConnectorWithConfig(config *pgx.ConnConfig, opts ...Option) *Connector {
 	return newConnector(&defaultDriver.identities, opts, false, adopt(config, rejectPoolSettings))
 }
 
-// parseConfig parses a DSN for database/sql.
-func parseConfig(dsn string) (*pgx.ConnConfig, error) {
-	config, err := pgx.ParseConfig(dsn)
-	if err != nil {
-		return nil, err
-	}
-	return config, rejectPoolSettings(config)
-}
-
-// rejectPoolSettings returns an error for settings that only pgxpool reads.
-func rejectPoolSettings(config *pgx.ConnConfig) error {
-	for key := range config.RuntimeParams {
-		if strings.HasPrefix(key, "pool_") {
-			return &ConfigError{Setting: key, Problem: "a setting of pgxpool; use PoolConfig, or the methods of sql.DB"}
-		}
-	}
-	return nil
-}
-
-// newConnector returns a connector of identities in a registry. A connector that
-// is dropped without being closed releases its identity too.
+// newConnector returns a connector that uses the identities of a registry. If
+// shared is true, DSNs that choose the same credential share it. The identity is
+// also released if the connector is garbage-collected without Close.
 func newConnector(identities *registry, opts []Option, shared bool, read func() (*config, error)) *Connector {
 	o, err := collect(opts)
 	if err != nil {
@@ -123,14 +107,15 @@ func newConnector(identities *registry, opts []Option, shared bool, read func() 
 }
 
 // Connect opens a connection, which is a [*stdlib.Conn]; database/sql calls it.
-// It waits at most 30 seconds for tokens, or 5 minutes for a credential that a
-// person completes in a browser. After that, connect_timeout bounds the lookup
+// It waits at most 30 seconds for tokens, 90 seconds while a virtual machine's
+// metadata service answers that it is unavailable for the moment, or 5 minutes
+// for a credential that a person completes in a browser. After that, connect_timeout bounds the lookup
 // of each host's name, and then the login at each of its addresses.
 //
 // Its errors are [*ConfigError], [*TokenError], [*UsernameError], [*LoginError]
 // and [ErrClosed]; pgx's own if a server cannot be reached; and those of hooks.
-// If a rejected token cannot be replaced, the error is a LoginError and tells
-// why. If ctx is done, errors.Is finds its error.
+// If a rejected token cannot be replaced, the error is a LoginError joined
+// with the reason. If ctx is done, errors.Is finds its error.
 func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err := c.usable(); err != nil {
 		return nil, err
@@ -139,7 +124,7 @@ func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 		conn, _, err := c.attempt(ctx, c.config.pgx.User, nil)
 		return conn, err
 	}
-	wait := c.identity.credential.timeout
+	wait := c.identity.credential.wait()
 	t, user, fetched, err := c.credentials(ctx, c.key, c.config.pgx.User, &wait)
 	if err != nil {
 		return nil, err
@@ -175,7 +160,7 @@ func (c *Connector) Credentials(ctx context.Context) (user, token string, err er
 	if c.identity == nil {
 		return user, c.config.password(), nil
 	}
-	wait := c.identity.credential.timeout
+	wait := c.identity.credential.wait()
 	t, user, _, err := c.credentials(ctx, c.key, user, &wait)
 	if err != nil {
 		return "", "", err
@@ -202,7 +187,9 @@ func (c *Connector) usable() error {
 // credentials returns a token, and the user to log in as: user, or if that is
 // empty, the token's. It waits at most for wait, from which it subtracts the
 // time that it waited. fetched reports that the token is not from the cache.
-func (c *Connector) credentials(ctx context.Context, key any, user string, wait *time.Duration) (t *token.Token, _ string, fetched bool, err error) {
+func (c *Connector) credentials(
+	ctx context.Context, key any, user string, wait *time.Duration,
+) (t *token.Token, _ string, fetched bool, err error) {
 	if t, user := c.identity.fresh(key, user); t != nil {
 		return t, user, false, nil
 	}
@@ -226,10 +213,19 @@ func (c *Connector) another(ctx context.Context, rejected *token.Token, wait *ti
 // waiting returns a context that ends when wait is used up, and a function that
 // releases it and subtracts the elapsed time from wait.
 func (c *Connector) waiting(ctx context.Context, wait *time.Duration) (context.Context, func()) {
-	start := time.Now()
-	ctx, cancel := context.WithTimeoutCause(ctx, *wait, token.NoAnswer(c.identity.credential.timeout))
+	start, source := time.Now(), c.identity.credential
+	ctx, cancel := context.WithCancelCause(ctx)
+	expire := func() { cancel(token.NoAnswer(time.Since(start).Round(time.Second))) }
+	timer := time.AfterFunc(*wait, func() {
+		if more := source.extension(); more > 0 {
+			time.AfterFunc(more, expire) // without effect if the wait has ended by then
+			return
+		}
+		expire()
+	})
 	return ctx, func() {
-		cancel()
+		timer.Stop()
+		cancel(nil)
 		*wait -= time.Since(start)
 	}
 }
@@ -291,11 +287,13 @@ func (c *Connector) attempt(ctx context.Context, user string, t *token.Token) (c
 	case errors.As(err, &username):
 		return nil, false, username
 	case !l.built && len(pgfail.ServerErrors(err)) > 0:
-		return nil, false, &ConfigError{Setting: "BuildFrontend", Problem: "a BeforeConnect hook must not replace it; set it by WithConnConfig", Err: err}
+		return nil, false, &ConfigError{
+			Setting: "BuildFrontend", Problem: "a BeforeConnect hook must not replace it; set it by WithConnConfig", Err: err,
+		}
 	case l.accepted.Load(): // a hook failed
 		return nil, false, fmt.Errorf("entrapg: %w", err)
 	}
-	return nil, l.spent, loginError(failed, err, known)
+	return nil, l.tokenRejected, loginError(failed, err, known)
 }
 
 // beforeConnect is the hook of a pgxpool. It makes config log in with a token, or
@@ -310,14 +308,13 @@ func (c *Connector) beforeConnect(ctx context.Context, config *pgx.ConnConfig, p
 	}
 	var t *token.Token
 	if c.identity != nil {
-		wait := c.identity.credential.timeout
+		wait := c.identity.credential.wait()
 		var err error
 		if t, user, _, err = c.credentials(ctx, key, user, &wait); err != nil {
 			return err
 		}
 	}
 	l := c.login(t, key, derived, password)
-	l.pooled = true
 	applied := config.Config
 	l.applied = &applied
 	l.install(config, user)
@@ -345,8 +342,8 @@ func (c *Connector) Driver() driver.Driver {
 // Close ends every wait for a token; [database/sql.DB.Close] calls it. When the
 // last of the connectors that share a credential is closed, its token is dropped
 // and a request in flight is canceled. Open connections stay open. Afterwards
-// Connect returns [ErrClosed]. Close may be called more than once and returns
-// nil.
+// Connect of a valid connector returns [ErrClosed]. Close may be called more than
+// once and returns nil.
 func (c *Connector) Close() error {
 	if c.close != nil {
 		c.close()

@@ -32,15 +32,15 @@ const (
 
 var ownKeys = []string{keyCredential, keyClientID, keyTenantID, keyScope}
 
-// variables are azidentity's counterparts of the keys.
-var variables = map[string]string{keyClientID: "AZURE_CLIENT_ID", keyTenantID: "AZURE_TENANT_ID"}
+// credentialVariables are azidentity's counterparts of the keys.
+var credentialVariables = map[string]string{keyClientID: "AZURE_CLIENT_ID", keyTenantID: "AZURE_TENANT_ID"}
 
 // A credentialChoice is the credential that a DSN chooses. Equal choices make
 // interchangeable credentials.
 type credentialChoice struct {
 	kind               *credentialKind
 	clientID, tenantID string
-	cloud              *azureCloud
+	service            *azureService
 }
 
 // A credentialKind is a value of entra_credential.
@@ -49,6 +49,7 @@ type credentialKind struct {
 	typ     string   // azidentity's type, accepted in DSNs too
 	keys    []string // of the DSN that it uses, besides entra_scope
 	environ bool     // takes the other settings from azidentity's variables
+	hosted  bool     // can ask a managed-identity endpoint
 	create  func(credentialChoice, clientOptions) (azcore.TokenCredential, error)
 }
 
@@ -58,11 +59,11 @@ type clientOptions struct {
 	disableInstanceDiscovery bool
 }
 
-const managedIdentity = "ManagedIdentityCredential"
+const managedIdentityType = "ManagedIdentityCredential"
 
 var (
 	defaultKind = &credentialKind{
-		name: "default", typ: "DefaultAzureCredential", keys: []string{keyTenantID}, environ: true,
+		name: "default", typ: "DefaultAzureCredential", keys: []string{keyTenantID}, environ: true, hosted: true,
 		create: func(c credentialChoice, o clientOptions) (azcore.TokenCredential, error) {
 			return azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{
 				ClientOptions: o.ClientOptions, DisableInstanceDiscovery: o.disableInstanceDiscovery, TenantID: c.tenantID,
@@ -85,13 +86,18 @@ var (
 			name: "workloadidentity", typ: "WorkloadIdentityCredential", keys: []string{keyClientID, keyTenantID},
 			create: func(c credentialChoice, o clientOptions) (azcore.TokenCredential, error) {
 				return azidentity.NewWorkloadIdentityCredential(&azidentity.WorkloadIdentityCredentialOptions{
-					ClientOptions: o.ClientOptions, DisableInstanceDiscovery: o.disableInstanceDiscovery, ClientID: c.clientID, TenantID: c.tenantID,
+					ClientOptions: o.ClientOptions, DisableInstanceDiscovery: o.disableInstanceDiscovery,
+					ClientID: c.clientID, TenantID: c.tenantID,
+					EnableAzureProxy: true, // does nothing unless AKS sets the variables of identity bindings
 				})
 			},
 		},
 		{
-			name: "managedidentity", typ: managedIdentity, keys: []string{keyClientID},
+			name: "managedidentity", typ: managedIdentityType, keys: []string{keyClientID}, hosted: true,
 			create: func(c credentialChoice, o clientOptions) (azcore.TokenCredential, error) {
+				if err := imds.CheckEnvironment(); err != nil {
+					return nil, err
+				}
 				options := &azidentity.ManagedIdentityCredentialOptions{ClientOptions: o.ClientOptions}
 				if c.clientID != "" {
 					options.ID = azidentity.ClientID(c.clientID)
@@ -130,12 +136,17 @@ func parseCredentialKind(name string) (*credentialKind, error) {
 		}
 		known = append(known, k.name)
 	}
-	return nil, &ConfigError{Setting: keyCredential, Problem: fmt.Sprintf("unknown credential %q; use one of %s", name, strings.Join(known, ", "))}
+	return nil, &ConfigError{
+		Setting: keyCredential,
+		Problem: fmt.Sprintf("unknown credential %q; use one of %s", name, strings.Join(known, ", ")),
+	}
 }
 
+const guidPattern = `[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}`
+
 var (
-	clientID = regexp.MustCompile(`^[0-9A-Za-z-]+$`)
-	tenantID = regexp.MustCompile(`^[0-9A-Za-z.-]+$`)
+	clientIDPattern = regexp.MustCompile(`^` + guidPattern + `$`)
+	tenantIDPattern = regexp.MustCompile(`^(` + guidPattern + `|([0-9A-Za-z-]+\.)+[0-9A-Za-z-]+)$`)
 )
 
 // check returns an error if the credential does not use a key or the value is
@@ -147,7 +158,8 @@ func (k *credentialKind) check(key, value string) error {
 		return nil
 	case slices.Contains(k.keys, key), key == keyScope && k != noneKind:
 	case k.environ:
-		problem = fmt.Sprintf("not used with entra_credential=%s, which reads %s; set that, or choose another credential", k.name, variables[key])
+		problem = fmt.Sprintf("not used with entra_credential=%s, which reads %s; set that, or choose another credential",
+			k.name, credentialVariables[key])
 	default:
 		problem = fmt.Sprintf("not used with entra_credential=%s; remove it", k.name)
 	}
@@ -155,20 +167,20 @@ func (k *credentialKind) check(key, value string) error {
 	case problem != "":
 	case strings.TrimSpace(value) == "":
 		problem = "must not be empty; omit it"
-	case key == keyClientID && !clientID.MatchString(value):
-		problem = "not a client ID, which is a GUID that Azure shows with the identity"
-	case key == keyTenantID && !tenantID.MatchString(value):
-		problem = "not a tenant, which is a GUID or a domain"
+	case key == keyClientID && !clientIDPattern.MatchString(value):
+		problem = fmt.Sprintf("%q is not a client ID, which is a GUID that Azure shows with the identity", value)
+	case key == keyTenantID && !tenantIDPattern.MatchString(value):
+		problem = fmt.Sprintf("%q is not a tenant, which is a GUID or a domain", value)
 	default:
 		return nil
 	}
 	return &ConfigError{Setting: key, Problem: problem}
 }
 
-// chooseCredential returns what the DSN's keys choose for a cloud. The keys must
+// chooseCredential returns what the DSN's keys choose for a service. The keys must
 // not contradict the options.
-func chooseCredential(keys map[string]string, o *options, azure *azureCloud) (credentialChoice, error) {
-	choice := credentialChoice{kind: defaultKind, clientID: keys[keyClientID], tenantID: keys[keyTenantID], cloud: azure}
+func chooseCredential(keys map[string]string, o *options, azure *azureService) (credentialChoice, error) {
+	choice := credentialChoice{kind: defaultKind, clientID: keys[keyClientID], tenantID: keys[keyTenantID], service: azure}
 	if name, ok := keys[keyCredential]; ok {
 		kind, err := parseCredentialKind(name)
 		if err != nil {
@@ -190,50 +202,59 @@ func chooseCredential(keys map[string]string, o *options, azure *azureCloud) (cr
 	return choice, nil
 }
 
-// A lazyCredential is created when the first token is requested, so that a
-// connector costs nothing and cannot fail for lack of an identity.
-type lazyCredential struct {
+// A credentialSource holds a credential, which it creates when the first token is
+// requested, so that a connector costs nothing and cannot fail for lack of an
+// identity.
+type credentialSource struct {
 	name    string        // in errors and logs
 	timeout time.Duration // of one request
 	create  func() (azcore.TokenCredential, error)
+	monitor *imds.Monitor // nil if it asks no managed-identity endpoint
 
 	mu      sync.Mutex // guards created
 	created azcore.TokenCredential
 }
 
 // givenCredential returns a credential that the program has created.
-func givenCredential(credential azcore.TokenCredential) *lazyCredential {
-	l := &lazyCredential{
+func givenCredential(credential azcore.TokenCredential) *credentialSource {
+	s := &credentialSource{
 		name:    strings.TrimPrefix(strings.TrimPrefix(fmt.Sprintf("%T", credential), "*"), "azidentity."),
 		timeout: requestTimeout,
 		created: credential,
 	}
 	switch credential.(type) {
 	case *azidentity.DeviceCodeCredential, *azidentity.InteractiveBrowserCredential:
-		l.timeout = interactiveTimeout
+		s.timeout = interactiveTimeout
 	}
-	return l
+	return s
 }
 
-// lazy returns the chosen credential. It dials with dial.
-func (c credentialChoice) lazy(dial dialFunc) *lazyCredential {
+// source returns the chosen credential. It dials with dial.
+func (c credentialChoice) source(dial dialFunc) *credentialSource {
 	client := sync.OnceValue(func() *http.Client { return imds.NewClient(dial) })
-	create := func() (azcore.TokenCredential, error) {
+	s := &credentialSource{name: c.kind.typ, timeout: requestTimeout}
+	if c.kind.hosted {
+		s.timeout, s.monitor = imds.Patience, &imds.Monitor{}
+	}
+	s.create = func() (azcore.TokenCredential, error) {
 		o := clientOptions{ClientOptions: azcore.ClientOptions{Transport: client()}}
+		if s.monitor != nil {
+			s.monitor.Install(&o.ClientOptions)
+		}
 		// azidentity reads AZURE_AUTHORITY_HOST only if its options set no authority.
 		authority := os.Getenv(authorityVariable)
 		if authority == "" {
-			o.Cloud = c.cloud.authority
+			o.Cloud = c.service.authority
 			return c.kind.create(c, o)
 		}
-		o.disableInstanceDiscovery = cloudOfAuthority(authority) == nil
+		o.disableInstanceDiscovery = serviceOfAuthority(authority) == nil
 		credential, err := c.kind.create(c, o)
 		if err != nil {
 			return nil, fmt.Errorf("%w (%s is %q)", err, authorityVariable, authority)
 		}
 		return credential, nil
 	}
-	return &lazyCredential{name: c.kind.typ, timeout: requestTimeout, create: create}
+	return s
 }
 
 type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
@@ -243,17 +264,46 @@ var defaultDial = new(net.Dialer).DialContext
 
 // get returns the credential. If it cannot be created, the next call tries
 // again, because what was missing may exist by then.
-func (l *lazyCredential) get() (azcore.TokenCredential, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.created == nil {
-		created, err := l.create()
+func (s *credentialSource) get() (azcore.TokenCredential, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.created == nil {
+		created, err := s.create()
 		if err != nil {
 			return nil, err
 		}
-		l.created = created
+		if s.monitor != nil {
+			created = &hostedCredential{credential: created, monitor: s.monitor}
+		}
+		s.created = created
 	}
-	return l.created, nil
+	return s.created, nil
+}
+
+// progress describes what a managed-identity endpoint has answered to a request
+// that timed out, or returns "".
+func (s *credentialSource) progress() string {
+	if s.monitor == nil || s.name != managedIdentityType && !s.monitor.Unavailable() {
+		return "" // DefaultAzureCredential asks other sources too
+	}
+	return s.monitor.Progress()
+}
+
+// wait returns how long one Connect waits for tokens in all.
+func (s *credentialSource) wait() time.Duration {
+	if s.monitor != nil {
+		return requestTimeout
+	}
+	return s.timeout
+}
+
+// extension returns how much longer it waits, because a managed-identity endpoint
+// answers that it is unavailable for the moment.
+func (s *credentialSource) extension() time.Duration {
+	if s.monitor == nil || !s.monitor.Unavailable() {
+		return 0
+	}
+	return s.timeout - requestTimeout
 }
 
 // retryAfter returns how long the response behind an error asks to wait, or zero.

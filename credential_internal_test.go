@@ -17,9 +17,9 @@ import (
 // managedIdentityOver returns a connector with entra_credential=managedidentity that reaches IMDS
 // through dial.
 func managedIdentityOver(dial dialFunc) *Connector {
-	choice := credentialChoice{kind: mustKind("managedidentity"), cloud: publicCloud}
+	choice := credentialChoice{kind: mustKind("managedidentity"), service: publicService}
 	c := NewConnector("host=db.example.com user=app entra_credential=managedidentity")
-	c.identity = newIdentity(c.config.identity, choice.lazy(dial))
+	c.identity = newIdentity(c.config.identity, choice.source(dial))
 	return c
 }
 

@@ -3,81 +3,51 @@
 //
 //	db := sql.OpenDB(entrapg.NewConnector("postgres://myserver.postgres.database.azure.com/mydb"))
 //
-// Each new connection authenticates with a current access token. The first
-// connection requests the token, all connections share it, and it is refreshed in
-// the background before it expires. Connections are pgx's [*stdlib.Conn].
-//
-// For pgxpool, use [PoolConfig]. Tools that take a driver name and a DSN use
-// sql.Open("entrapg", dsn).
+// Each new connection authenticates with a current access token, which all
+// connections share and which is refreshed before it expires. For pgxpool, use
+// [PoolConfig]; for a configuration that exists already, [NewConnectorWithConfig]
+// and [ConfigurePool]; for tools that take a driver name, sql.Open("entrapg", dsn).
 //
 // # Connection string
 //
-// A DSN is a postgres:// URL or key=value settings, as [pgconn.ParseConfig]
-// accepts, with several hosts, service files and PG* variables. entrapg handles
-// these additional keys and does not send them to the server:
+// A DSN is what [pgconn.ParseConfig] accepts, with service files and PG*
+// variables, and with these additional keys, which are not sent to the server:
 //
 //   - entra_credential: default, environment, workloadidentity, managedidentity,
-//     azurecli, azuredevelopercli or azurepowershell, or the name of azidentity's
-//     type, in any case. With none, the password in the DSN is used and Entra is
-//     not, for a local server.
+//     azurecli, azuredevelopercli, azurepowershell, or azidentity's name of the
+//     type. none logs in to a local server with a PostgreSQL password.
 //   - entra_client_id: the managed or workload identity to use.
 //   - entra_tenant_id: the tenant, except for environment and managedidentity.
-//   - entra_scope: the scope to request tokens for. The default depends on the
-//     cloud of the host, or on AZURE_AUTHORITY_HOST for a host outside Azure.
+//   - entra_scope: the scope of the tokens. The default follows the host's cloud.
 //
-// Without entra_credential and [WithCredential], the credential is
-// azidentity.DefaultAzureCredential. It is created when the first token is
-// requested.
-//
-// The PostgreSQL user is that of the DSN, of its service file or of PGUSER. If
-// none is set, it is derived from the token: the name of a managed identity, a
-// person's user principal name, or a service principal's display name. It is
-// never the operating system's user. Guests and members of a group who log in as
-// the group must set the user.
-//
-// A password in the DSN is an error, except with entra_credential=none.
-// PGPASSWORD and password files are ignored. The default of connect_timeout is
-// 30 seconds; connect_timeout=0 means no limit.
-//
-// # TLS
-//
-// The token is a password that is valid for up to a day. It is sent only to a
-// server that is verified, and only if the server requests a cleartext password
-// or OAUTHBEARER:
-//
-//   - With sslmode=verify-full, or without sslmode, the certificate must be for the
-//     host, or for the TLSConfig.ServerName that the program sets. The ServerName
-//     of an Azure host must be an Azure name.
-//   - With verify-ca, the certificate of an Azure host must be for any server of
-//     Azure Database for PostgreSQL in the same cloud, as needed for private DNS
-//     names and virtual endpoints.
-//   - With require, an Azure host is verified as with verify-full.
-//   - With require or verify-ca, another host's certificate must chain to
-//     sslrootcert. Without sslrootcert, it must chain to the system's roots and be
-//     for the host or for an Azure name, so that a CNAME of an Azure server works.
-//   - With disable, plaintext is allowed to loopback addresses and Unix sockets.
-//     Everything else that could send the token in plaintext, such as prefer and
-//     allow, is a [ConfigError].
-//
-// The rules are checked when the configuration is read, and again when a
-// connection stands. With entra_credential=none, sslmode means what it means in
-// pgx, except that Azure hosts are always verified.
+// The user is that of the DSN, its service file or PGUSER, else it is derived from
+// the token; it is never the operating system's. Guests, and members of a group who
+// log in as the group, must set it. A password in the DSN is an error, and
+// PGPASSWORD and password files are ignored, except with entra_credential=none.
+// The default of connect_timeout is 30 seconds.
 //
 // # Security
 //
-// pgx never has the token: it logs in with an empty password, which is replaced
-// by the token on its way to the server. Errors, log records, hooks, tracers and
-// open connections do not contain it, even if a server repeats it. The password
-// of entra_credential=none is part of the DSN, which pgx's configuration keeps.
+// The token is a password that is valid for up to a day. It is sent only to a
+// verified server that requests a cleartext password or OAUTHBEARER:
+//
+//   - verify-full, the default, verifies the host's name, or the
+//     TLSConfig.ServerName that the program sets.
+//   - verify-ca accepts, for an Azure host, a certificate of any server in the same
+//     cloud. require verifies an Azure host as verify-full does.
+//   - For other hosts, require and verify-ca verify the chain to sslrootcert.
+//     Without sslrootcert, the certificate must be for the host or an Azure server.
+//   - disable is for loopback addresses and Unix sockets. prefer and allow are errors.
+//
+// pgx never has the token: it logs in with an empty password, which is replaced on
+// its way to the server. Errors, logs, hooks, tracers and open connections do not
+// contain it, even if a server repeats it.
 //
 // # Errors
 //
 // Connect, and so the first query or Ping, returns a [ConfigError], [TokenError],
-// [UsernameError] or [LoginError], with the cause in reach of errors.As. An
-// unreachable server is pgx's *pgconn.ConnectError. If a server rejects a cached
-// token, Connect retries once with another token, if the credential has one.
-//
-// TokenError and LoginError have a Hint: what the error means on Azure, and what
-// to do. [Explain] returns the same for any error, including those of pgxpool,
-// which returns pgx's errors of a login, and "" if nothing is known.
+// [UsernameError] or [LoginError], or pgx's *pgconn.ConnectError if no server can be
+// reached. [Explain] tells what an error means on Azure and what to do, also for
+// errors of pgxpool. A login that a server rejects with a cached token is retried
+// once with another one.
 package entrapg

@@ -19,21 +19,30 @@ var ErrClosed = errors.New("entrapg: the connector is closed")
 // makes a connection unsafe for a token; then no token is sent.
 type ConfigError struct {
 	Setting string // a key of the DSN, "dsn" for the whole DSN, or the name of an option or of a field that a hook sets
+	Origin  string // of a setting that is not in the DSN: a variable such as PGSSLMODE, or "service NAME in FILE"; or empty
 	Problem string // what is wrong, and what to do
 	Err     error  // the cause, or nil
 }
 
-func (e *ConfigError) Error() string { return "entrapg: " + e.Setting + ": " + e.Problem }
+func (e *ConfigError) Error() string {
+	setting := e.Setting
+	if e.Origin != "" {
+		setting += " (" + e.Origin + ")"
+	}
+	return "entrapg: " + setting + ": " + e.Problem
+}
 
 // Unwrap returns the cause.
 func (e *ConfigError) Unwrap() error { return e.Err }
 
 // A TokenError reports that there is no token to log in with: the credential
 // failed, did not answer in time or returned something that cannot be a token.
-// No server has been dialed.
+// If it is returned alone, no server has been dialed. If a rejected token cannot
+// be replaced, it is joined to the LoginError.
 //
 // Its cause is the credential's own error, for example
-// *azidentity.AuthenticationFailedError, or that of the caller's context.
+// *azidentity.AuthenticationFailedError, unless that error contains a token; then
+// it is replaced. If the caller's context is done, it is the context's error.
 type TokenError struct {
 	Credential string // the credential's type, without the package if it is azidentity's
 	Scope      string // of the token
@@ -130,7 +139,7 @@ func loginHint(config *pgconn.Config, err error, c circumstances) string {
 		User: config.User, Hosts: hosts(config), Guest: c.guest, Unnamed: c.lookup != nil, Password: c.password,
 	}
 	for _, host := range login.Hosts {
-		if azure := cloudOf(host); azure != nil {
+		if azure := serviceOf(host); azure != nil {
 			login.Scope = azure.scope
 			break
 		}

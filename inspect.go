@@ -4,7 +4,6 @@ import (
 	"context"
 	"slices"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/entrapg/entrapg/internal/inspect"
@@ -15,13 +14,7 @@ func init() { inspect.Open = openInspection }
 // openInspection returns the steps of a login with a DSN.
 func openInspection(dsn string) (*inspect.Login, error) {
 	c := newConnector(&defaultDriver.identities, []Option{WithLogger(nil)}, false, func() (*config, error) {
-		return parseDSN(dsn, func(dsn string) (*pgx.ConnConfig, error) {
-			pool, err := pgxpool.ParseConfig(dsn)
-			if err != nil {
-				return nil, err
-			}
-			return pool.ConnConfig, nil
-		})
+		return parseDSN(dsn, parsePool(new(pgxpool.Config)))
 	})
 	if c.err != nil {
 		return nil, c.err
@@ -31,7 +24,7 @@ func openInspection(dsn string) (*inspect.Login, error) {
 		Config:   config.pgx,
 		Settings: config.settings,
 		SSLMode:  config.tls.sslmode,
-		Azure:    slices.ContainsFunc(hosts(&config.pgx.Config), func(host string) bool { return cloudOf(host) != nil }),
+		Azure:    slices.ContainsFunc(hosts(&config.pgx.Config), func(host string) bool { return serviceOf(host) != nil }),
 		Connect:  c.Connect,
 		Close:    func() { c.Close() },
 	}

@@ -41,18 +41,18 @@ func leakCredential() azcore.TokenCredential {
 
 // A leakWatch looks for the tokens in all that pgx hands out during a login.
 type leakWatch struct {
-	t    *testing.T
-	fail string // the hook that returns errHook
-	said bool   // only what the server said is of interest during the login, not the connection itself
-	logs rendered
+	t         *testing.T
+	fail      string // the hook that returns errHook
+	onlyTexts bool   // during the login, look only at texts of the server, not at the connection
+	logs      rendered
 
-	mu    sync.Mutex // guards what follows
-	seen  map[string]int
-	found []string // places that show a token
-	spare []string // places whose spare capacity has one
-	kept  []any    // looked at again later
-	told  []string // texts of the server that reached a hook
-	ended chan struct{}
+	mu          sync.Mutex // guards what follows
+	seen        map[string]int
+	found       []string // places that show a token
+	spare       []string // places whose spare capacity has one
+	kept        []any    // looked at again later
+	serverTexts []string // texts of the server that reached a hook
+	ended       chan struct{}
 }
 
 var errHook = errors.New("the hook failed")
@@ -119,19 +119,19 @@ func (w *leakWatch) search(where string, values ...any) {
 	}
 }
 
-// during looks at a connection during the login, and at what the server said.
-func (w *leakWatch) during(where string, conn *pgconn.PgConn, said ...any) {
-	if !w.said {
-		said = append(said, conn)
+// during looks at a connection during the login, and at texts of the server.
+func (w *leakWatch) during(where string, conn *pgconn.PgConn, texts ...any) {
+	if !w.onlyTexts {
+		texts = append(texts, conn)
 	}
-	w.look(where, said...)
+	w.look(where, texts...)
 }
 
-// tell records a text of the server that a hook got.
-func (w *leakWatch) tell(text string) {
+// addServerText records a text of the server that a hook got.
+func (w *leakWatch) addServerText(text string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.told = append(w.told, text)
+	w.serverTexts = append(w.serverTexts, text)
 }
 
 // provide calls a configuration's OAuthTokenProvider, which must not give the token to everybody.
@@ -179,15 +179,15 @@ func (w *leakWatch) option(more ...func(*pgx.ConnConfig)) entrapg.Option {
 		}
 		c.OnNotice = func(conn *pgconn.PgConn, notice *pgconn.Notice) {
 			w.during("OnNotice", conn, notice)
-			w.tell(notice.Message)
+			w.addServerText(notice.Message)
 		}
 		c.OnNotification = func(conn *pgconn.PgConn, notification *pgconn.Notification) {
 			w.during("OnNotification", conn, notification)
-			w.tell(notification.Payload)
+			w.addServerText(notification.Payload)
 		}
 		c.OnPgError = func(conn *pgconn.PgConn, err *pgconn.PgError) bool {
 			w.during("OnPgError", conn, err)
-			w.tell(err.Message)
+			w.addServerText(err.Message)
 			return false
 		}
 		build := c.BuildContextWatcherHandler
@@ -227,7 +227,7 @@ func (w *leakWatch) traceEnd(data pgx.TraceConnectEndData) {
 
 func (w *leakWatch) open(where string, conn *pgx.Conn) {
 	w.look(where, conn, conn.Config(), conn.PgConn())
-	w.tell(conn.PgConn().ParameterStatus("tease"))
+	w.addServerText(conn.PgConn().ParameterStatus("tease"))
 	w.provide(where, &conn.Config().Config)
 }
 

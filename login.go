@@ -28,7 +28,6 @@ type login struct {
 	key      any            // of the server and the user
 	users    *userCache     // that derived the user; nil if it was set
 	password func() string  // instead of token, with entra_credential=none
-	pooled   bool           // errors reach the program without passing this package
 	applied  *pgconn.Config // as the policy left it
 
 	// The hooks that were there before.
@@ -38,12 +37,12 @@ type login struct {
 
 	// The current connection. checked is set between AfterNetConnect, which must not
 	// be skipped, and BuildFrontend.
-	config   *pgconn.Config
-	conn     net.Conn
-	checked  bool
-	built    bool // an Exchange exists
-	rejected bool // by a server
-	spent    bool // a server that rejected the login had been sent the token
+	config        *pgconn.Config
+	conn          net.Conn
+	checked       bool
+	built         bool // an Exchange exists
+	rejected      bool // by a server
+	tokenRejected bool // a server that was sent the token rejected the login
 
 	// pgx reads these on other goroutines: when it dials cancel requests, and when
 	// the program reuses an open connection's configuration.
@@ -69,6 +68,10 @@ func (l *login) install(config *pgx.ConnConfig, user string) {
 // pgx makes one if a login breaks, and keeps its connection for 15 seconds,
 // although there is nothing to cancel.
 func (l *login) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if known, ok := ctx.Value(circumstancesKey{}).(*circumstances); ok {
+		*known = l.circumstances()
+		return nil, context.Canceled
+	}
 	if l.started.Load() && !l.accepted.Load() && !l.ended.Load() && isCancelRequest() {
 		return nil, errors.New("the login broke off, and there is no query to cancel")
 	}
@@ -112,9 +115,6 @@ func (l *login) afterNetConnect(ctx context.Context, config *pgconn.Config, conn
 	}
 	if !ended {
 		l.config, l.conn, l.checked = config, conn, true
-		if l.pooled {
-			l.circumstances().remember(config)
-		}
 		if l.password != nil {
 			config.Password = l.password()
 		}
@@ -151,7 +151,7 @@ func (l *login) ExchangeEnded(x *pgwire.Exchange) {
 	case pgwire.Rejected:
 		l.rejected = true
 		if x.Sent {
-			l.spent = true
+			l.tokenRejected = true
 			l.tokens.Reject(l.key, l.token)
 		}
 	}
@@ -202,4 +202,29 @@ func (l *login) clearPassword() {
 	if l.password != nil && l.config != nil {
 		l.config.Password = ""
 	}
+}
+
+// circumstances are what pgx's error does not tell about a login.
+type circumstances struct {
+	guest    bool        // the token is a guest's
+	password bool        // there is no token
+	lookup   *TokenError // why the user is the application's and not the identity's; nil otherwise
+}
+
+// A circumstancesKey is the key of the context value by which circumstancesOf
+// asks a login.
+type circumstancesKey struct{}
+
+// circumstancesOf returns the circumstances of the login whose configuration is
+// in pgx's error. An error of pgxpool does not pass this package on its way to
+// the program, and only the hooks lead from it to the login. The context is
+// canceled, so that a dialer of another package does nothing.
+func circumstancesOf(config *pgconn.Config) circumstances {
+	var known circumstances
+	ctx, cancel := context.WithCancel(context.WithValue(context.Background(), circumstancesKey{}, &known))
+	cancel()
+	if config.DialFunc != nil {
+		_, _ = config.DialFunc(ctx, "tcp", "")
+	}
+	return known
 }

@@ -20,8 +20,8 @@ import (
 
 // A replica speaks as much of PostgreSQL's protocol as target_session_attrs takes.
 type replica struct {
-	standby bool
-	say     []pgproto3.BackendMessage // instead of all else, after the startup message
+	standby  bool
+	messages []pgproto3.BackendMessage // instead of all else, after the startup message
 
 	mu        sync.Mutex
 	passwords []string
@@ -33,8 +33,8 @@ func (r *replica) serve(conn net.Conn) {
 	if _, err := backend.ReceiveStartupMessage(); err != nil {
 		return
 	}
-	if r.say != nil {
-		for _, m := range r.say {
+	if r.messages != nil {
+		for _, m := range r.messages {
 			backend.Send(m)
 		}
 		backend.Flush()
@@ -95,7 +95,7 @@ func to(replicas ...*replica) entrapg.Option {
 	})
 }
 
-func TestLogin_NextHostIsUsedIfTheFirstIsNotOfTheWantedKind(t *testing.T) {
+func TestLogin_NextHostIsUsedIfFirstFailsTargetSessionAttrs(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	for _, test := range []struct {
 		attributes string
@@ -108,8 +108,8 @@ func TestLogin_NextHostIsUsedIfTheFirstIsNotOfTheWantedKind(t *testing.T) {
 		{attributes: "prefer-standby", first: &replica{}},
 		{attributes: "read-only", first: &replica{}},
 		{attributes: "read-write", first: &replica{standby: true}, password: "correct horse"},
-		{attributes: "any", first: &replica{say: []pgproto3.BackendMessage{&pgproto3.ReadyForQuery{TxStatus: 'I'}}}}, // before AuthenticationOk
-		{attributes: "any", first: &replica{say: []pgproto3.BackendMessage{&pgproto3.ErrorResponse{Severity: "FATAL", Code: "57P03", Message: "starting up"}}}},
+		{attributes: "any", first: &replica{messages: []pgproto3.BackendMessage{&pgproto3.ReadyForQuery{TxStatus: 'I'}}}}, // before AuthenticationOk
+		{attributes: "any", first: &replica{messages: []pgproto3.BackendMessage{&pgproto3.ErrorResponse{Severity: "FATAL", Code: "57P03", Message: "starting up"}}}},
 	} {
 		dsn := "host=127.0.0.1,127.0.0.2 user=app sslmode=disable target_session_attrs=" + test.attributes
 		opts, want := []entrapg.Option{entrapg.WithCredential(credential)}, "token-1"
@@ -153,7 +153,7 @@ func (remoteConn) RemoteAddr() net.Addr {
 	return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 5432}
 }
 
-func TestLogin_HookThatReplacesHooksIsAConfigError(t *testing.T) {
+func TestLogin_HookThatReplacesHooksIsConfigError(t *testing.T) {
 	own := func(_ context.Context, _ *pgconn.Config, conn net.Conn) (net.Conn, error) { return conn, nil }
 	const azure, local = "host=" + azureName + " user=app", "host=localhost user=app sslmode=disable"
 	const password = " entra_credential=none password=hunter2"
@@ -227,7 +227,7 @@ func TestLogin_HookThatReplacesHooksIsAConfigError(t *testing.T) {
 	}
 }
 
-func TestLogin_HookThatSetsUserIsNamedInTheError(t *testing.T) {
+func TestLogin_UserSetByHookIsInError(t *testing.T) {
 	s := &pipeServer{reject: rejectEveryLogin}
 	c := entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(&numbered{life: time.Hour}), entrapg.WithLogger(nil),
 		entrapg.WithStdlib(stdlib.OptionBeforeConnect(func(_ context.Context, c *pgx.ConnConfig) error { c.User = "other"; return nil })))

@@ -137,9 +137,9 @@ type leakCase struct {
 
 var leakCases = []leakCase{
 	{name: "cleartext accepted", want: "in", more: "in", script: func(l *scriptedLogin) {
-		l.say(aNotice)
+		l.send(aNotice)
 		l.password()
-		l.say(aNotice)
+		l.send(aNotice)
 		l.accept()
 	}},
 	{name: "cleartext rejected", want: "out", more: "out", script: func(l *scriptedLogin) {
@@ -148,7 +148,7 @@ var leakCases = []leakCase{
 	}},
 	{name: "cut before the password request", want: "out", more: "out", script: func(*scriptedLogin) {}},
 	{name: "cut at the password request", want: "out", more: "out", script: func(l *scriptedLogin) {
-		l.say(&pgproto3.AuthenticationCleartextPassword{})
+		l.send(&pgproto3.AuthenticationCleartextPassword{})
 	}},
 	{name: "cut after the password", want: "out", more: "out", script: func(l *scriptedLogin) { l.password() }},
 	{name: "canceled", want: "out", more: "out", end: "cancel", script: silentAfterPassword},
@@ -158,13 +158,13 @@ var leakCases = []leakCase{
 	{name: "AfterConnect failed", want: "out", more: "out", fail: "AfterConnect", script: acceptPassword},
 	{name: "last hook failed", want: "out", more: "out", fail: "last hook", script: acceptPassword},
 	{name: "MD5", want: "out", script: func(l *scriptedLogin) {
-		l.say(aNotice, &pgproto3.AuthenticationMD5Password{Salt: md5Salt})
-		l.hear()
+		l.send(aNotice, &pgproto3.AuthenticationMD5Password{Salt: md5Salt})
+		l.receive()
 		l.accept()
 	}},
 	{name: "MD5 rejected", want: "out", more: "out", script: func(l *scriptedLogin) {
-		l.say(aNotice, &pgproto3.AuthenticationMD5Password{Salt: md5Salt})
-		l.hear()
+		l.send(aNotice, &pgproto3.AuthenticationMD5Password{Salt: md5Salt})
+		l.receive()
 		l.reject("28P01")
 	}},
 	{name: "SCRAM", want: "out", more: "out", script: func(l *scriptedLogin) {
@@ -173,22 +173,22 @@ var leakCases = []leakCase{
 	}},
 	{name: "SCRAM cut", want: "out", more: "out", script: func(l *scriptedLogin) { l.scram() }},
 	{name: "GSS", want: "out", more: "out", script: func(l *scriptedLogin) {
-		l.say(aNotice, &pgproto3.AuthenticationGSS{})
-		l.hear()
+		l.send(aNotice, &pgproto3.AuthenticationGSS{})
+		l.receive()
 	}},
 	{name: "trust", want: "out", more: "in", script: func(l *scriptedLogin) {
-		l.say(aNotice)
+		l.send(aNotice)
 		l.accept()
 	}},
 	{name: "OAUTHBEARER accepted", want: "in", more: "out", script: func(l *scriptedLogin) {
-		l.say(aNotice)
+		l.send(aNotice)
 		l.bearer()
 		l.accept()
 	}},
 	{name: "OAUTHBEARER rejected by status", want: "out", more: "out", script: func(l *scriptedLogin) {
-		l.say(aNotice)
+		l.send(aNotice)
 		l.bearer()
-		l.say(&pgproto3.AuthenticationSASLContinue{Data: []byte(`{"status":"invalid_token"}`)})
+		l.send(&pgproto3.AuthenticationSASLContinue{Data: []byte(`{"status":"invalid_token"}`)})
 	}},
 	{name: "OAUTHBEARER rejected by an error", want: "out", more: "out", script: func(l *scriptedLogin) {
 		l.bearer()
@@ -325,14 +325,14 @@ func md5Hex(text string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-func TestLogin_NoHashOfTheTokenIsSent(t *testing.T) {
+func TestLogin_NoHashOfTokenIsSent(t *testing.T) {
 	serveLeakTokens(t)
 	for _, way := range leakWays {
 		for _, methods := range []string{"", moreMethods} {
 			t.Run(way.name+"/MD5"+methods, func(t *testing.T) {
 				s := newScriptedServer(t, func(l *scriptedLogin) {
-					l.say(&pgproto3.AuthenticationMD5Password{Salt: md5Salt})
-					l.hear()
+					l.send(&pgproto3.AuthenticationMD5Password{Salt: md5Salt})
+					l.receive()
 					l.reject("28P01")
 				})
 				if err := s.logIn(newLeakWatch(t), way, methods); err == nil {
@@ -387,98 +387,98 @@ func (s *scriptedServer) logIn(w *leakWatch, way leakWay, methods string) error 
 	return way.login(ctx, w, s.dsn(1)+methods, w.options()...)
 }
 
-// A repetition is a way in which a server can tell what it was sent.
+// A repetition is a way in which a server can repeat the token.
 type repetition struct {
 	name    string
-	tell    func(l *scriptedLogin, text string) // text has pieces of the token in it
+	send    func(l *scriptedLogin, text string) // text has pieces of the token in it
 	methods string
 	silent  bool // pgx hands the text to nobody
 	exact   bool // what replaces the token is [token]
 }
 
 var repetitions = []repetition{
-	{name: "ErrorResponse", exact: true, tell: func(l *scriptedLogin, text string) {
+	{name: "ErrorResponse", exact: true, send: func(l *scriptedLogin, text string) {
 		l.password()
-		l.say(everyField("28P01", text))
+		l.send(everyField("28P01", text))
 	}},
-	{name: "ErrorResponse before it asks", tell: func(l *scriptedLogin, text string) {
-		l.say(everyField("28P01", text))
+	{name: "ErrorResponse before it requests authentication", send: func(l *scriptedLogin, text string) {
+		l.send(everyField("28P01", text))
 	}},
-	{name: "ErrorResponse after AuthenticationOk", tell: func(l *scriptedLogin, text string) {
+	{name: "ErrorResponse after AuthenticationOk", send: func(l *scriptedLogin, text string) {
 		l.password()
-		l.say(&pgproto3.AuthenticationOk{}, everyField("3D000", text))
+		l.send(&pgproto3.AuthenticationOk{}, everyField("3D000", text))
 	}},
-	{name: "ErrorResponse that is no login's", tell: func(l *scriptedLogin, text string) {
+	{name: "ErrorResponse that does not belong to a login", send: func(l *scriptedLogin, text string) {
 		l.password()
-		l.say(&pgproto3.ErrorResponse{Severity: text, SeverityUnlocalized: text, Code: text, Message: text})
+		l.send(&pgproto3.ErrorResponse{Severity: text, SeverityUnlocalized: text, Code: text, Message: text})
 	}},
-	{name: "ErrorResponse to a bearer token", tell: func(l *scriptedLogin, text string) {
+	{name: "ErrorResponse to a bearer token", send: func(l *scriptedLogin, text string) {
 		l.bearer()
-		l.say(everyField("28000", text))
+		l.send(everyField("28000", text))
 	}},
-	{name: "NoticeResponse before it asks", tell: func(l *scriptedLogin, text string) {
-		l.say(noticeOf(text))
+	{name: "NoticeResponse before it requests authentication", send: func(l *scriptedLogin, text string) {
+		l.send(noticeOf(text))
 		l.password()
 		l.accept()
 	}},
-	{name: "NoticeResponse after the password", tell: func(l *scriptedLogin, text string) {
+	{name: "NoticeResponse after the password", send: func(l *scriptedLogin, text string) {
 		l.password()
-		l.say(noticeOf(text))
+		l.send(noticeOf(text))
 		l.accept()
 	}},
-	{name: "NoticeResponse after AuthenticationOk", tell: func(l *scriptedLogin, text string) {
+	{name: "NoticeResponse after AuthenticationOk", send: func(l *scriptedLogin, text string) {
 		l.password()
 		l.accept(noticeOf(text))
 	}},
-	{name: "ParameterStatus", tell: func(l *scriptedLogin, text string) {
+	{name: "ParameterStatus", send: func(l *scriptedLogin, text string) {
 		l.password()
 		l.accept(&pgproto3.ParameterStatus{Name: "tease", Value: text})
 	}},
-	{name: "ParameterStatus before AuthenticationOk", tell: func(l *scriptedLogin, text string) {
+	{name: "ParameterStatus before AuthenticationOk", send: func(l *scriptedLogin, text string) {
 		l.password()
-		l.say(&pgproto3.ParameterStatus{Name: "tease", Value: text})
+		l.send(&pgproto3.ParameterStatus{Name: "tease", Value: text})
 		l.accept()
 	}},
-	{name: "ParameterStatus's name", silent: true, tell: func(l *scriptedLogin, text string) {
+	{name: "ParameterStatus's name", silent: true, send: func(l *scriptedLogin, text string) {
 		l.password()
 		l.accept(&pgproto3.ParameterStatus{Name: text, Value: "on"})
 	}},
-	{name: "NegotiateProtocolVersion", silent: true, tell: func(l *scriptedLogin, text string) {
-		l.say(&pgproto3.NegotiateProtocolVersion{UnrecognizedOptions: []string{"_pq_." + text, text}})
+	{name: "NegotiateProtocolVersion", silent: true, send: func(l *scriptedLogin, text string) {
+		l.send(&pgproto3.NegotiateProtocolVersion{UnrecognizedOptions: []string{"_pq_." + text, text}})
 		l.password()
 		l.accept()
 	}},
-	{name: "BackendKeyData", silent: true, tell: func(l *scriptedLogin, text string) {
+	{name: "BackendKeyData", silent: true, send: func(l *scriptedLogin, text string) {
 		l.password()
 		l.accept(&pgproto3.BackendKeyData{ProcessID: 1, SecretKey: []byte(text[:min(len(text), 200)])})
 	}},
-	{name: "NotificationResponse", tell: func(l *scriptedLogin, text string) {
+	{name: "NotificationResponse", send: func(l *scriptedLogin, text string) {
 		l.password()
 		l.accept(&pgproto3.NotificationResponse{PID: 1, Channel: text, Payload: text})
 	}},
-	{name: "unknown message", silent: true, tell: func(l *scriptedLogin, text string) {
+	{name: "unknown message", silent: true, send: func(l *scriptedLogin, text string) {
 		l.password()
 		l.Write(append(binary.BigEndian.AppendUint32([]byte{'?'}, uint32(4+len(text))), text...))
 	}},
-	{name: "OAUTHBEARER status", tell: func(l *scriptedLogin, text string) {
+	{name: "OAUTHBEARER status", send: func(l *scriptedLogin, text string) {
 		l.bearer()
-		l.say(statusOf(text, 0))
+		l.send(statusOf(text, 0))
 	}},
-	{name: "OAUTHBEARER status, escaped", tell: func(l *scriptedLogin, text string) {
+	{name: "OAUTHBEARER status, escaped", send: func(l *scriptedLogin, text string) {
 		l.bearer()
-		l.say(statusOf(text, 1))
+		l.send(statusOf(text, 1))
 	}},
-	{name: "OAUTHBEARER status, escaped in part", tell: func(l *scriptedLogin, text string) {
+	{name: "OAUTHBEARER status, escaped in part", send: func(l *scriptedLogin, text string) {
 		l.bearer()
-		l.say(statusOf(text, 5))
+		l.send(statusOf(text, 5))
 	}},
-	{name: "mechanisms", methods: moreMethods, silent: true, tell: func(l *scriptedLogin, text string) {
-		l.say(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{text}})
+	{name: "mechanisms", methods: moreMethods, silent: true, send: func(l *scriptedLogin, text string) {
+		l.send(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{text}})
 	}},
-	{name: "SCRAM iterations", methods: moreMethods, silent: true, tell: func(l *scriptedLogin, text string) {
-		l.say(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}})
-		_, nonce, _ := strings.Cut(string(l.hear()), "r=")
-		l.say(&pgproto3.AuthenticationSASLContinue{Data: []byte("r=" + nonce + "server,s=AAAA,i=" + text)})
+	{name: "SCRAM iterations", methods: moreMethods, silent: true, send: func(l *scriptedLogin, text string) {
+		l.send(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}})
+		_, nonce, _ := strings.Cut(string(l.receive()), "r=")
+		l.send(&pgproto3.AuthenticationSASLContinue{Data: []byte("r=" + nonce + "server,s=AAAA,i=" + text)})
 	}},
 }
 
@@ -525,7 +525,7 @@ func repeatedPieces(token string) map[string]string {
 	}
 }
 
-func TestLogin_ServerThatRepeatsTheTokenIsRedacted(t *testing.T) {
+func TestLogin_ServerThatRepeatsTokenIsRedacted(t *testing.T) {
 	t.Parallel()
 	const before, after = "who is ", "?"
 	token := leakTokens[0]
@@ -534,21 +534,21 @@ func TestLogin_ServerThatRepeatsTheTokenIsRedacted(t *testing.T) {
 			for piece, repeated := range repeatedPieces(token) {
 				t.Run(way.name+"/"+repeat.name+"/"+piece, func(t *testing.T) {
 					w := newLeakWatch(t)
-					w.said = true
-					s := newScriptedServer(t, func(l *scriptedLogin) { repeat.tell(l, before+repeated+after) })
+					w.onlyTexts = true
+					s := newScriptedServer(t, func(l *scriptedLogin) { repeat.send(l, before+repeated+after) })
 					err := s.logIn(w, way, repeat.methods)
 					w.check()
 					if err != nil {
-						w.tell(err.Error())
+						w.addServerText(err.Error())
 					}
-					told := strings.Join(w.told, "\n")
-					_, rest, readable := strings.Cut(told, before)
+					texts := strings.Join(w.serverTexts, "\n")
+					_, rest, readable := strings.Cut(texts, before)
 					switch one := !strings.Contains(piece, "of"); {
 					case repeat.silent:
-					case repeat.exact && one && !strings.Contains(told, before+"[token]"+after):
-						t.Errorf("got %.200q, want %q in it", told, before+"[token]"+after)
+					case repeat.exact && one && !strings.Contains(texts, before+"[token]"+after):
+						t.Errorf("got %.200q, want %q in it", texts, before+"[token]"+after)
 					case !readable || !strings.Contains(rest, after):
-						t.Errorf("got %.200q, in which %q is lost", told, before)
+						t.Errorf("got %.200q, in which %q is lost", texts, before)
 					}
 				})
 			}
@@ -556,7 +556,7 @@ func TestLogin_ServerThatRepeatsTheTokenIsRedacted(t *testing.T) {
 	}
 }
 
-func TestLogin_ClassTwentyEightErrorToABearerTokenIsRetriedOnce(t *testing.T) {
+func TestLogin_Class28RejectionOfBearerTokenIsRetriedOnce(t *testing.T) {
 	for name, test := range map[string]struct {
 		code, message string
 		rejected      int // of the logins after the first
@@ -573,7 +573,7 @@ func TestLogin_ClassTwentyEightErrorToABearerTokenIsRetriedOnce(t *testing.T) {
 					l.accept()
 					return
 				}
-				l.say(&pgproto3.ErrorResponse{Severity: "FATAL", Code: test.code, Message: test.message})
+				l.send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: test.code, Message: test.message})
 			})
 			credential := entrapg.WithCredential(&numbered{life: time.Hour})
 			c := entrapg.NewConnector(s.dsn(1), credential, entrapg.WithLogger(nil))
@@ -612,16 +612,16 @@ func TestLogin_BrokenLoginsDialNoSecondConnection(t *testing.T) {
 	for name, script := range map[string]func(*scriptedLogin){
 		"after the startup message": func(*scriptedLogin) {},
 		"after the password request": func(l *scriptedLogin) {
-			l.say(&pgproto3.AuthenticationCleartextPassword{})
+			l.send(&pgproto3.AuthenticationCleartextPassword{})
 		},
 		"after the password": func(l *scriptedLogin) { l.password() },
 		"after AuthenticationOk": func(l *scriptedLogin) {
 			l.password()
-			l.say(&pgproto3.AuthenticationOk{})
+			l.send(&pgproto3.AuthenticationOk{})
 		},
 		"after the key to cancel": func(l *scriptedLogin) {
 			l.password()
-			l.say(&pgproto3.AuthenticationOk{}, aKey)
+			l.send(&pgproto3.AuthenticationOk{}, aKey)
 		},
 		"in the middle of a message": func(l *scriptedLogin) { l.Write(encode(aNotice)[:9]) },
 	} {
@@ -677,7 +677,7 @@ func settledGoroutines() int {
 	return n
 }
 
-func TestLogin_EstablishedConnectionDialsToCancelItsQuery(t *testing.T) {
+func TestLogin_OpenConnectionDialsToCancelQuery(t *testing.T) {
 	s := server()
 	p := app(t, s)
 	admin, err := pgx.Connect(t.Context(), s.AdminDSN())

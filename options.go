@@ -40,7 +40,8 @@ func collect(opts []Option) (*options, error) {
 // azidentity.DefaultAzureCredential. Any credential of azidentity works, and so
 // does an implementation of your own that is safe for concurrent use. It need
 // not cache tokens. Connectors and pools that are given equal credentials (==)
-// share the tokens; a credential that is not comparable is not shared.
+// share the tokens if their scope is the same too; a credential that is not
+// comparable is not shared.
 //
 // A nil credential is a [ConfigError]. So is a DSN that sets an entra_ key other
 // than entra_scope.
@@ -48,7 +49,10 @@ func WithCredential(credential azcore.TokenCredential) Option {
 	return func(o *options) error {
 		v := reflect.ValueOf(credential)
 		if !v.IsValid() || (v.Kind() == reflect.Pointer || v.Kind() == reflect.Func) && v.IsNil() {
-			return &ConfigError{Setting: "WithCredential", Problem: "the credential is nil; check the error of the function that created it, or omit the option"}
+			return &ConfigError{
+				Setting: "WithCredential",
+				Problem: "the credential is nil; check the error of the function that created it, or omit the option",
+			}
 		}
 		o.credential = credential
 		return nil
@@ -63,7 +67,10 @@ func WithCredential(credential azcore.TokenCredential) Option {
 func WithScope(scope string) Option {
 	return func(o *options) error {
 		if strings.TrimSpace(scope) == "" {
-			return &ConfigError{Setting: "WithScope", Problem: "the scope must not be empty; omit the option to use the scope of the host's cloud"}
+			return &ConfigError{
+				Setting: "WithScope",
+				Problem: "the scope must not be empty; omit the option to use the scope of the host's cloud",
+			}
 		}
 		o.scope = scope
 		return nil
@@ -110,8 +117,9 @@ func logLater(log *slog.Logger, message string, args ...any) {
 //
 // User is empty unless the DSN, a service file or PGUSER sets it; adjust may set
 // it. Setting Password is a [ConfigError]. TLSConfig.ServerName is empty; adjust
-// may set the name to verify. The rules for TLS are applied afterwards: see
-// "TLS" in the package documentation.
+// may set the name to verify. With several hosts, the TLSConfig of each of
+// Fallbacks needs the same change; to set roots, sslrootcert is simpler. The rules
+// for TLS are applied afterwards: see "TLS" in the package documentation.
 func WithConnConfig(adjust func(*pgx.ConnConfig)) Option {
 	return func(o *options) error {
 		if adjust == nil {
@@ -128,8 +136,8 @@ func WithConnConfig(adjust func(*pgx.ConnConfig)) Option {
 //	entrapg.WithStdlib(stdlib.OptionAfterConnect(registerTypes))
 //
 // The options do what pgx documents, except that a connection whose AfterConnect
-// hook fails is closed. A BeforeConnect hook gets a copy of the configuration
-// that shares maps and slices with others; it may reorder the hosts, as
+// hook fails is closed. A BeforeConnect hook runs for each attempt, so twice if a
+// login is retried. It gets a copy of the configuration that shares maps and slices with others; it may reorder the hosts, as
 // [stdlib.RandomizeHostOrderFunc] does. If it makes the configuration unsafe for a
 // token, Connect returns a [ConfigError] and sends no token. [PoolConfig] returns
 // a ConfigError for this option; set the hooks of the [pgxpool.Config] instead.

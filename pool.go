@@ -27,14 +27,9 @@ import (
 // with pgx's error, which [Explain] explains, and the next connection uses
 // another token.
 func PoolConfig(dsn string, opts ...Option) (*pgxpool.Config, error) {
-	var pool *pgxpool.Config
+	pool := new(pgxpool.Config)
 	c := newConnector(&defaultDriver.identities, opts, false, func() (*config, error) {
-		return parseDSN(dsn, func(dsn string) (_ *pgx.ConnConfig, err error) {
-			if pool, err = pgxpool.ParseConfig(dsn); err != nil {
-				return nil, err
-			}
-			return pool.ConnConfig, nil
-		})
+		return parseDSN(dsn, parsePool(pool))
 	})
 	if err := poolError(c); err != nil {
 		return nil, err
@@ -96,7 +91,7 @@ func poolError(c *Connector) error {
 }
 
 // isParsedPool reports whether pgxpool accepts a configuration. It panics if one
-// was not created by ParseConfig, which cannot be told otherwise.
+// was not created by ParseConfig, which cannot be detected otherwise.
 func isParsedPool(config *pgxpool.Config) (ok bool) {
 	if config == nil || !isParsed(config.ConnConfig) {
 		return false
@@ -111,7 +106,7 @@ func isParsedPool(config *pgxpool.Config) (ok bool) {
 	return true
 }
 
-// A loginContextKey is the key of the context value that tells requireLogin that
+// A loginContextKey is the key of the context value that shows requireLogin that
 // a login is installed.
 type loginContextKey struct{}
 
@@ -128,7 +123,10 @@ type afterNetConnect = func(context.Context, *pgconn.Config, net.Conn) (net.Conn
 func requireLogin(next afterNetConnect) afterNetConnect {
 	return func(ctx context.Context, attempt *pgconn.Config, conn net.Conn) (net.Conn, error) {
 		if ctx.Value(loginContextKey{}) == nil {
-			return conn, &ConfigError{Setting: "ConnConfig", Problem: "has no token outside its pool; connect through the pgxpool.Pool, or use stdlib.OpenDBFromPool"}
+			return conn, &ConfigError{
+				Setting: "ConnConfig",
+				Problem: "has no token outside its pool; connect through the pgxpool.Pool, or use stdlib.OpenDBFromPool",
+			}
 		}
 		if next == nil {
 			return conn, nil

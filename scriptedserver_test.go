@@ -81,8 +81,8 @@ func (s *scriptedServer) serve(conn net.Conn, ended <-chan struct{}) {
 	}
 }
 
-// say sends messages in two parts each, as a network may cut them.
-func (l *scriptedLogin) say(messages ...pgproto3.BackendMessage) {
+// send sends messages in two parts each, as a network may cut them.
+func (l *scriptedLogin) send(messages ...pgproto3.BackendMessage) {
 	for _, message := range messages {
 		b := encode(message)
 		l.Write(b[:len(b)/2])
@@ -90,8 +90,8 @@ func (l *scriptedLogin) say(messages ...pgproto3.BackendMessage) {
 	}
 }
 
-// hear returns the body of the client's next message, nil if there is none.
-func (l *scriptedLogin) hear() []byte { return l.body(1) }
+// receive returns the body of the client's next message, nil if there is none.
+func (l *scriptedLogin) receive() []byte { return l.body(1) }
 
 // body reads a message that begins with a head and its length.
 func (l *scriptedLogin) body(head int) []byte {
@@ -109,14 +109,14 @@ func (l *scriptedLogin) body(head int) []byte {
 
 // password asks for a cleartext password and returns it.
 func (l *scriptedLogin) password() string {
-	l.say(&pgproto3.AuthenticationCleartextPassword{})
-	return strings.TrimSuffix(string(l.hear()), "\x00")
+	l.send(&pgproto3.AuthenticationCleartextPassword{})
+	return strings.TrimSuffix(string(l.receive()), "\x00")
 }
 
 // bearer asks for a token by OAUTHBEARER and returns it.
 func (l *scriptedLogin) bearer() string {
-	l.say(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"OAUTHBEARER"}})
-	_, token, _ := strings.Cut(string(l.hear()), "auth=Bearer ")
+	l.send(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"OAUTHBEARER"}})
+	_, token, _ := strings.Cut(string(l.receive()), "auth=Bearer ")
 	token, _, _ = strings.Cut(token, "\x01")
 	l.server.mu.Lock()
 	defer l.server.mu.Unlock()
@@ -127,19 +127,19 @@ func (l *scriptedLogin) bearer() string {
 // accept logs the client in and serves it until it leaves. The messages take the place of those that are usual before
 // ReadyForQuery.
 func (l *scriptedLogin) accept(messages ...pgproto3.BackendMessage) {
-	l.say(&pgproto3.AuthenticationOk{})
-	l.say(messages...)
+	l.send(&pgproto3.AuthenticationOk{})
+	l.send(messages...)
 	if len(messages) == 0 {
-		l.say(aNotice, aKey)
+		l.send(aNotice, aKey)
 	}
-	l.say(&pgproto3.ReadyForQuery{TxStatus: 'I'})
+	l.send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
 	io.Copy(io.Discard, l)
 }
 
 const expiredMessage = "The access token has expired. Acquire a new token and try again."
 
 func (l *scriptedLogin) reject(code string) {
-	l.say(&pgproto3.ErrorResponse{Severity: "FATAL", Code: code, Message: expiredMessage})
+	l.send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: code, Message: expiredMessage})
 }
 
 var (
@@ -175,16 +175,16 @@ func (s *scriptedServer) waitForToken(ctx context.Context) {
 // scram asks for SCRAM and plays the server's part up to the client's proof. It returns the proof and what it is
 // computed from.
 func (l *scriptedLogin) scram() (proof []byte, message string) {
-	l.say(aNotice, &pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}})
-	_, first, _ := strings.Cut(string(l.hear()), "n=")
+	l.send(aNotice, &pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}})
+	_, first, _ := strings.Cut(string(l.receive()), "n=")
 	first = "n=" + first
 	_, nonce, found := strings.Cut(first, "r=")
 	if !found {
 		return nil, ""
 	}
 	challenge := "r=" + nonce + "server,s=" + base64.StdEncoding.EncodeToString(scramSalt) + ",i=4096"
-	l.say(&pgproto3.AuthenticationSASLContinue{Data: []byte(challenge)})
-	final, encoded, _ := strings.Cut(string(l.hear()), ",p=")
+	l.send(&pgproto3.AuthenticationSASLContinue{Data: []byte(challenge)})
+	final, encoded, _ := strings.Cut(string(l.receive()), ",p=")
 	proof, _ = base64.StdEncoding.DecodeString(encoded)
 	return proof, first + "," + challenge + "," + final
 }

@@ -1,7 +1,6 @@
 package entrapg
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -13,7 +12,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -61,7 +59,8 @@ func (p tlsPolicy) apply(config *pgconn.Config) error {
 			return err
 		}
 		if p.sslmode == "prefer" || p.sslmode == "allow" {
-			return &ConfigError{Setting: "sslmode", Problem: p.sslmode + " can fall back to plaintext; use verify-full or omit sslmode"}
+			return &ConfigError{Setting: "sslmode", Problem: p.sslmode + " can fall back to plaintext; " +
+				"use verify-full or omit sslmode"}
 		}
 	}
 	var err error
@@ -83,33 +82,33 @@ func (p tlsPolicy) apply(config *pgconn.Config) error {
 // secure returns the TLS configuration to use for host instead of c, or nil for
 // plaintext.
 func (p tlsPolicy) secure(host string, c *tls.Config) (*tls.Config, error) {
-	if err := validHost(host); err != nil {
+	if err := checkHost(host); err != nil {
 		return nil, err
 	}
 	switch {
 	case c == nil:
-		return nil, p.plaintextAllowed(host)
+		return nil, p.checkPlaintext(host)
 	case p.password:
-		return p.verifyAsPgx(host, c), nil
+		return p.pgxConfig(host, c), nil
 	}
-	return p.verify(host, c), nil
+	return p.verifyingConfig(host, c), nil
 }
 
-// verify returns a TLS configuration that verifies host before a token is sent.
+// verifyingConfig returns a TLS configuration that verifies host before a token is sent.
 // It honors RootCAs, and a ServerName that the program has set.
-func (p tlsPolicy) verify(host string, c *tls.Config) *tls.Config {
+func (p tlsPolicy) verifyingConfig(host string, c *tls.Config) *tls.Config {
 	c = c.Clone()
-	if c.ServerName == "" || slices.Contains(p.derived, c.ServerName) || !isNameFor(host, c.ServerName) {
+	if c.ServerName == "" || slices.Contains(p.derived, c.ServerName) || !mayVerifyAs(host, c.ServerName) {
 		c.ServerName = host
 	}
-	names := p.otherNames(host, c.ServerName)
-	c.InsecureSkipVerify = names != nil // otherwise Go verifies the chain and ServerName
-	if names == nil {
+	accepts := p.otherNames(host, c.ServerName)
+	c.InsecureSkipVerify = accepts != nil // otherwise Go verifies the chain and ServerName
+	if accepts == nil {
 		return c
 	}
 	next, name, roots := c.VerifyConnection, c.ServerName, c.RootCAs
 	c.VerifyConnection = func(state tls.ConnectionState) error {
-		if err := verifyChain(state.PeerCertificates, roots, name, names); err != nil {
+		if err := verifyChain(state.PeerCertificates, roots, name, accepts); err != nil {
 			return err
 		}
 		if next != nil {
@@ -126,7 +125,7 @@ func (p tlsPolicy) verify(host string, c *tls.Config) *tls.Config {
 // otherNames returns which certificates a host may present that are not for
 // name, or nil if there are none.
 func (p tlsPolicy) otherNames(host, name string) func(*x509.Certificate) bool {
-	azure := cloudOf(host)
+	azure := serviceOf(host)
 	switch {
 	case p.sslmode == "verify-ca" && azure != nil:
 		return azure.certifies
@@ -140,13 +139,13 @@ func (p tlsPolicy) otherNames(host, name string) func(*x509.Certificate) bool {
 	return certifiesAzure
 }
 
-// isNameFor reports whether the certificate of host may be verified against a
+// mayVerifyAs reports whether the certificate of host may be verified against a
 // name that the program has set.
-func isNameFor(host, name string) bool { return cloudOf(host) == nil || cloudOf(name) != nil }
+func mayVerifyAs(host, name string) bool { return serviceOf(host) == nil || serviceOf(name) != nil }
 
 // verifyChain verifies a certificate chain, and that the certificate is for name
-// unless names accepts it.
-func verifyChain(chain []*x509.Certificate, roots *x509.CertPool, name string, names func(*x509.Certificate) bool) error {
+// unless accepts reports true.
+func verifyChain(chain []*x509.Certificate, roots *x509.CertPool, name string, accepts func(*x509.Certificate) bool) error {
 	if len(chain) == 0 {
 		return errors.New("tls: the server presented no certificate")
 	}
@@ -155,7 +154,7 @@ func verifyChain(chain []*x509.Certificate, roots *x509.CertPool, name string, n
 		intermediates.AddCert(c)
 	}
 	_, err := chain[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates})
-	if err == nil && !names(chain[0]) {
+	if err == nil && !accepts(chain[0]) {
 		err = chain[0].VerifyHostname(name)
 	}
 	if err != nil {
@@ -164,12 +163,12 @@ func verifyChain(chain []*x509.Certificate, roots *x509.CertPool, name string, n
 	return nil
 }
 
-// verifyAsPgx returns a TLS configuration for a PostgreSQL password: pgx's own,
+// pgxConfig returns a TLS configuration for a PostgreSQL password: pgx's own,
 // except that Azure hosts are always verified.
-func (p tlsPolicy) verifyAsPgx(host string, c *tls.Config) *tls.Config {
+func (p tlsPolicy) pgxConfig(host string, c *tls.Config) *tls.Config {
 	c = c.Clone()
 	switch {
-	case cloudOf(host) != nil:
+	case serviceOf(host) != nil:
 		c.InsecureSkipVerify = false
 		c.ServerName = host
 	case p.sslmode == "verify-full",
@@ -182,23 +181,26 @@ func (p tlsPolicy) verifyAsPgx(host string, c *tls.Config) *tls.Config {
 	return c
 }
 
-// plaintextAllowed returns an error unless a connection to host may do without
+// checkPlaintext returns an error unless a connection to host may do without
 // TLS.
-func (p tlsPolicy) plaintextAllowed(host string) error {
+func (p tlsPolicy) checkPlaintext(host string) error {
 	switch {
-	case p.password && cloudOf(host) == nil:
+	case p.password && serviceOf(host) == nil:
 		return nil
 	case p.password:
-		return &ConfigError{Setting: "sslmode", Problem: fmt.Sprintf("the password would be sent to Azure host %q in plaintext; use verify-full or omit sslmode", host)}
+		return &ConfigError{Setting: "sslmode", Problem: fmt.Sprintf("the password would be sent to Azure host %q in plaintext; "+
+			"use verify-full or omit sslmode", host)}
 	case !isLocal(host):
 		return &ConfigError{Setting: "sslmode", Problem: fmt.Sprintf("the token would be sent to host %q in plaintext; "+
 			"disable is for loopback and Unix sockets, use verify-full or omit sslmode", host)}
 	case p.sslmode == "disable":
 		return nil
 	case isSocket(host):
-		return &ConfigError{Setting: "host", Problem: fmt.Sprintf("%q is a Unix socket, which has no TLS; set host to the server's name, or sslmode=disable to use the socket", host)}
+		return &ConfigError{Setting: "host", Problem: fmt.Sprintf("%q is a Unix socket, which has no TLS; "+
+			"set host to the server's name, or sslmode=disable to use the socket", host)}
 	}
-	return &ConfigError{Setting: "sslmode", Problem: fmt.Sprintf("host %q has no TLS configuration, and the token is not sent in plaintext; set sslmode=disable to use a local server without TLS", host)}
+	return &ConfigError{Setting: "sslmode", Problem: fmt.Sprintf("host %q has no TLS configuration, and the token is not sent "+
+		"in plaintext; set sslmode=disable to use a local server without TLS", host)}
 }
 
 // check returns a ConfigError if a connection is not as safe as the policy
@@ -215,17 +217,17 @@ func (p tlsPolicy) check(config *pgconn.Config, conn net.Conn, applied *pgconn.C
 	}
 	plaintext := false
 	for host, c := range endpoints(config) {
-		if err := validHost(host); err != nil {
+		if err := checkHost(host); err != nil {
 			return err
 		}
 		switch {
 		case c == nil:
 			plaintext = true
-			if err := p.plaintextAllowed(host); err != nil {
+			if err := p.checkPlaintext(host); err != nil {
 				return err
 			}
-		case p.password && cloudOf(host) == nil: // as in pgx
-		case c.InsecureSkipVerify && !isApplied(applied, host, c), !c.InsecureSkipVerify && !isNameFor(host, c.ServerName):
+		case p.password && serviceOf(host) == nil: // as in pgx
+		case c.InsecureSkipVerify && !isApplied(applied, host, c), !c.InsecureSkipVerify && !mayVerifyAs(host, c.ServerName):
 			return &ConfigError{Setting: "TLSConfig", Problem: fmt.Sprintf("a BeforeConnect hook must not change how host %q is verified; "+
 				"use WithConnConfig", host)}
 		}
@@ -239,7 +241,7 @@ func (p tlsPolicy) check(config *pgconn.Config, conn net.Conn, applied *pgconn.C
 
 // isApplied reports whether host is verified by c as by one of the endpoints of
 // applied. pgx clones TLS configurations, and functions cannot be compared, but
-// their code can: it is verify's.
+// their code can: it is verifyingConfig's.
 func isApplied(applied *pgconn.Config, host string, c *tls.Config) bool {
 	for h, a := range endpoints(applied) {
 		if h == host && a != nil && a.InsecureSkipVerify && a.ServerName == c.ServerName && a.RootCAs == c.RootCAs &&
@@ -254,7 +256,10 @@ func isApplied(applied *pgconn.Config, host string, c *tls.Config) bool {
 // error for settings that forbid them.
 func requireTokenMethods(config *pgconn.Config) error {
 	if config.ChannelBinding == "require" {
-		return &ConfigError{Setting: "channel_binding", Problem: "require is for SCRAM, and tokens are sent as cleartext passwords inside TLS; omit it"}
+		return &ConfigError{
+			Setting: "channel_binding",
+			Problem: "require is for SCRAM, and tokens are sent as cleartext passwords inside TLS; omit it",
+		}
 	}
 	if config.RequireAuth == "" {
 		config.RequireAuth = tokenMethods
@@ -270,7 +275,10 @@ func requireTokenMethods(config *pgconn.Config) error {
 			return nil
 		}
 	}
-	return &ConfigError{Setting: "require_auth", Problem: "must allow password or oauth, which send tokens; use require_auth=" + tokenMethods + " or omit it"}
+	return &ConfigError{
+		Setting: "require_auth",
+		Problem: "must allow password or oauth, which send tokens; use require_auth=" + tokenMethods + " or omit it",
+	}
 }
 
 // endpoints yields each host with its TLS configuration, which is nil for
@@ -288,10 +296,10 @@ func endpoints(config *pgconn.Config) iter.Seq2[string, *tls.Config] {
 	}
 }
 
-// validHost returns an error unless host is a DNS name, an IP address or the
+// checkHost returns an error unless host is a DNS name, an IP address or the
 // path of a Unix socket. Other strings can look like an Azure host to a resolver
-// and not to this package, or the other way round.
-func validHost(host string) error {
+// and not to this package, or vice versa.
+func checkHost(host string) error {
 	if _, err := netip.ParseAddr(host); err == nil || isSocket(host) || len(host) <= 254 && dnsName.MatchString(host) {
 		return nil
 	}
@@ -328,20 +336,4 @@ func isLocalPeer(addr net.Addr) bool {
 		return !strings.HasPrefix(addr.Network(), "tcp")
 	}
 	return peer.Addr().Unmap().IsLoopback()
-}
-
-// boundedLookup returns a LookupFunc that takes at most timeout. pgx bounds what
-// follows a lookup, but not the lookup.
-func boundedLookup(lookup pgconn.LookupFunc, timeout time.Duration) pgconn.LookupFunc {
-	if timeout <= 0 {
-		return lookup
-	}
-	return func(ctx context.Context, host string) ([]string, error) {
-		if _, err := netip.ParseAddr(host); err == nil {
-			return lookup(ctx, host)
-		}
-		ctx, cancel := context.WithTimeout(ctx, timeout)
-		defer cancel()
-		return lookup(ctx, host)
-	}
 }

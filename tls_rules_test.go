@@ -261,11 +261,11 @@ func reach(t *testing.T, dsn string, s *tlsServer, opts ...entrapg.Option) strin
 	}
 }
 
-// TestTLS_SSLModeDecidesWhichServersGetTheToken has a row for each kind of host,
+// TestTLS_SSLModeDeterminesWhichServersGetToken has a row for each kind of host,
 // sslmode and roots. Columns are the server's certificate: for the host, another
 // Azure name of the same cloud, an Azure name of another cloud, a foreign name;
 // then for the host, by an unknown authority and by the roots that are not in force.
-func TestTLS_SSLModeDecidesWhichServersGetTheToken(t *testing.T) {
+func TestTLS_SSLModeDeterminesWhichServersGetToken(t *testing.T) {
 	t.Parallel()
 	file := newAuthority()
 	path := file.file(t)
@@ -322,7 +322,7 @@ other disable     sslrootcert config  config  config  config  config  config
 `)
 }
 
-func TestTLS_AliasOfAnAzureServerWorksUnderRequire(t *testing.T) {
+func TestTLS_AliasOfAzureServerWorksUnderRequire(t *testing.T) {
 	for _, sslmode := range []string{"require", "verify-ca"} {
 		dsn := "host=" + contosoName + " sslmode=" + sslmode
 		for _, names := range [][]string{
@@ -356,7 +356,7 @@ func TestTLS_AliasOfAnAzureServerWorksUnderRequire(t *testing.T) {
 	}
 }
 
-func TestTLS_ImpostorOfAnAliasSeesTheHelloOnly(t *testing.T) {
+func TestTLS_ImpostorOfAliasSeesOnlyClientHello(t *testing.T) {
 	const token = "canary.canary.canary"
 	credential := tokenOf(token)
 	for _, sslmode := range []string{"", "verify-full", "verify-ca", "require"} {
@@ -378,7 +378,7 @@ func TestTLS_ImpostorOfAnAliasSeesTheHelloOnly(t *testing.T) {
 	}
 }
 
-func TestTLS_ServerNameOfTheCallerIsAnotherAzureName(t *testing.T) {
+func TestTLS_ServerNameCanBeAnotherAzureName(t *testing.T) {
 	all := []string{"", "verify-full", "require", "verify-ca"}
 	const evil = azureName + "." + foreignName
 	for _, test := range []struct {
@@ -437,7 +437,7 @@ func (h hostHook) option() entrapg.Option {
 	}))
 }
 
-func TestTLS_HookThatUndoesTheRulesGetsNoTokenOut(t *testing.T) {
+func TestTLS_HookThatUndoesRulesCannotLeakToken(t *testing.T) {
 	valid, unknown := systemAuthority(), newAuthority()
 	noTLS := func(c *pgx.ConnConfig) { c.TLSConfig = nil }
 	insecure := func(c *pgx.ConnConfig) { c.TLSConfig = &tls.Config{InsecureSkipVerify: true} }
@@ -527,7 +527,7 @@ func acquire(t *testing.T, config *pgxpool.Config) error {
 	return err
 }
 
-func TestTLS_PoolHookThatUndoesTheRulesGetsNoTokenOut(t *testing.T) {
+func TestTLS_PoolHookThatUndoesRulesCannotLeakToken(t *testing.T) {
 	unknown := newAuthority()
 	insecure := func(c *pgx.ConnConfig) { c.TLSConfig = &tls.Config{InsecureSkipVerify: true} }
 	renamed := func(c *pgx.ConnConfig) { c.Host = azureName }
@@ -557,7 +557,7 @@ func TestTLS_PoolHookThatUndoesTheRulesGetsNoTokenOut(t *testing.T) {
 	}
 }
 
-func TestTLS_PlaintextGoesToThisMachineOnly(t *testing.T) {
+func TestTLS_PlaintextIsOnlyForThisMachine(t *testing.T) {
 	for _, test := range []struct {
 		host, peer string
 		want       string
@@ -602,7 +602,7 @@ type addrText string
 func (addrText) Network() string  { return "tcp" }
 func (a addrText) String() string { return string(a) }
 
-func TestTLS_HostOrderIsRandomizedByThePgxHook(t *testing.T) {
+func TestTLS_HostOrderCanBeRandomizedByHook(t *testing.T) {
 	t.Parallel()
 	hosts := []string{azureName, azureOther, contosoName}
 	servers := map[string]*tlsServer{}
@@ -640,7 +640,7 @@ func TestTLS_HostOrderIsRandomizedByThePgxHook(t *testing.T) {
 	}
 }
 
-func TestTLS_HostThatIsNoNameOrAddressIsAConfigError(t *testing.T) {
+func TestTLS_InvalidHostIsConfigError(t *testing.T) {
 	for name, host := range map[string]string{
 		"two trailing dots":       azureName + "..",
 		"trailing space":          azureName + " ",
@@ -721,7 +721,7 @@ func TestTLS_HostThatIsNoNameOrAddressIsAConfigError(t *testing.T) {
 	}
 }
 
-func TestTLS_HostThatIsANameOrAddressIsAccepted(t *testing.T) {
+func TestTLS_ValidHostIsAccepted(t *testing.T) {
 	for _, host := range []string{
 		"db", "db.example.com", "db.example.com.", "DB.Example.COM", "my_db", "_db._tcp.example.com",
 		"1password.example.com", "a-b--c.example.com", "xn--mnchen-3ya.example.com",
@@ -748,7 +748,7 @@ func TestTLS_HostThatIsANameOrAddressIsAccepted(t *testing.T) {
 	}
 }
 
-func TestTLS_WithoutEntraSSLModesMeanWhatTheyMeanInPgx(t *testing.T) {
+func TestTLS_SSLModesWithoutEntraAreThoseOfPgx(t *testing.T) {
 	unknown := newAuthority()
 	ca := " sslrootcert=" + quote(unknown.file(t))
 	elsewhere := &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 5432}

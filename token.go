@@ -8,13 +8,13 @@ import (
 	"time"
 
 	"github.com/entrapg/entrapg/internal/credfail"
-	"github.com/entrapg/entrapg/internal/imds"
 	"github.com/entrapg/entrapg/internal/token"
 )
 
 const (
 	// requestTimeout bounds one token request, and how long one Connect waits
-	// for tokens in all.
+	// for tokens in all. A metadata service that is updated extends it to
+	// imds.Patience.
 	requestTimeout = token.DefaultTimeout
 
 	// interactiveTimeout is the same for credentials that a person completes.
@@ -25,7 +25,7 @@ const (
 // the database, and the PostgreSQL user that it is for. Connectors share
 // identities.
 type identity struct {
-	credential *lazyCredential
+	credential *credentialSource
 	tokens     *token.Source
 	users      *userCache
 
@@ -40,12 +40,12 @@ type identityKey struct {
 	management string // scope of tokens for Azure Resource Manager
 }
 
-func newIdentity(key identityKey, credential *lazyCredential) *identity {
+func newIdentity(key identityKey, credential *credentialSource) *identity {
 	source := func(scope string, timeout time.Duration) *token.Source {
 		return &token.Source{Scope: scope, Credential: credential.get, Timeout: timeout, RetryAfter: retryAfter}
 	}
 	i := &identity{key: key, credential: credential, tokens: source(key.scope, credential.timeout)}
-	i.users = &userCache{management: source(key.management, lookupTimeout), failed: i.tokenError}
+	i.users = &userCache{management: source(key.management, lookupTimeout), tokenError: i.tokenError}
 	return i
 }
 
@@ -86,8 +86,8 @@ func (i *identity) tokenError(scope string, err error) error {
 	if errors.Is(err, token.ErrClosed) {
 		return ErrClosed
 	}
-	if i.credential.name == managedIdentity && errors.Is(err, context.DeadlineExceeded) {
-		err = fmt.Errorf("%w; %s", err, imds.NoEndpoint)
+	if progress := i.credential.progress(); progress != "" && errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("%w; %s", err, progress)
 	}
 	return &TokenError{Credential: i.credential.name, Scope: scope, Hint: credfail.Classify(err).Hint, Err: err}
 }
@@ -119,7 +119,7 @@ type registry struct {
 
 // acquire returns the identity for key and creates it if there is none. The
 // caller must release it.
-func (r *registry) acquire(key identityKey, credential *lazyCredential) *identity {
+func (r *registry) acquire(key identityKey, credential *credentialSource) *identity {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	i := r.identities[key]

@@ -509,9 +509,9 @@ func TestToken_RetryAfterIsHonored(t *testing.T) {
 	}
 }
 
-// A connecting is a handler that opens a connection for each record, as one
+// A connectingHandler is a slog.Handler that opens a connection for each record, as one
 // that writes to the database does.
-type connecting struct {
+type connectingHandler struct {
 	level slog.Level
 	to    *entrapg.Connector
 
@@ -520,11 +520,13 @@ type connecting struct {
 	got    []string // how the connections ended, by record
 }
 
-func (h *connecting) Enabled(_ context.Context, level slog.Level) bool { return level >= h.level }
-func (h *connecting) WithAttrs([]slog.Attr) slog.Handler               { return h }
-func (h *connecting) WithGroup(string) slog.Handler                    { return h }
+func (h *connectingHandler) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= h.level
+}
+func (h *connectingHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
+func (h *connectingHandler) WithGroup(string) slog.Handler      { return h }
 
-func (h *connecting) Handle(_ context.Context, r slog.Record) error {
+func (h *connectingHandler) Handle(_ context.Context, r slog.Record) error {
 	if !h.inside.CompareAndSwap(false, true) {
 		return nil
 	}
@@ -543,7 +545,7 @@ func (h *connecting) Handle(_ context.Context, r slog.Record) error {
 }
 
 // check fails the test unless there were records, and a connection was opened at once for each.
-func (h *connecting) check(t *testing.T) {
+func (h *connectingHandler) check(t *testing.T) {
 	t.Helper()
 	synctest.Wait()
 	h.mu.Lock()
@@ -601,7 +603,7 @@ func TestToken_LogHandlerMayConnectThroughTheSameConnector(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				credential, s, handler := &numbered{life: time.Hour}, &pipeServer{}, &connecting{level: test.level}
+				credential, s, handler := &numbered{life: time.Hour}, &pipeServer{}, &connectingHandler{level: test.level}
 				c := entrapg.NewConnector(bubbleDSN, s.options(),
 					entrapg.WithCredential(credential), entrapg.WithLogger(slog.New(handler)))
 				defer c.Close()

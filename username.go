@@ -25,13 +25,13 @@ const (
 // Manager and remembers the name.
 type userCache struct {
 	management *token.Source
-	failed     func(scope string, err error) error // wraps an error of management
+	tokenError func(scope string, err error) error // wraps an error of management
 
 	last atomic.Pointer[resolvedUser]
 
-	mu       sync.Mutex // guards the following
-	identity string     // whose name was looked up
-	name     claims.Name
+	mu        sync.Mutex // guards the following
+	principal string     // whose name was looked up
+	name      claims.Name
 }
 
 // A resolvedUser is the user of one token, or why there is none.
@@ -83,7 +83,7 @@ func (u *userCache) resolve(ctx context.Context, r token.Request, t *token.Token
 	if name := c.RoleName(); name.Role != "" {
 		return u.store(&resolvedUser{token: t, name: name})
 	}
-	name, lookupErr := u.lookUp(ctx, r, c.Identity())
+	name, lookupErr := u.lookUp(ctx, r, c.Principal())
 	if lookupErr != nil && (ctx.Err() != nil || errors.Is(lookupErr, ErrClosed)) {
 		return claims.Name{}, lookupErr
 	}
@@ -109,27 +109,27 @@ func (u *userCache) store(r *resolvedUser) (claims.Name, error) {
 	return r.name, r.err
 }
 
-// lookUp returns the name that a token for Azure Resource Manager gives an
-// identity. It returns no name if the token has none or is for another identity.
-func (u *userCache) lookUp(ctx context.Context, r token.Request, identity string) (claims.Name, error) {
+// lookUp returns the name that a token for Azure Resource Manager gives a
+// principal. It returns no name if the token has none or is for another principal.
+func (u *userCache) lookUp(ctx context.Context, r token.Request, principal string) (claims.Name, error) {
 	u.mu.Lock()
-	known, name := identity != "" && identity == u.identity, u.name
+	known, name := principal != "" && principal == u.principal, u.name
 	u.mu.Unlock()
 	if known {
 		return name, nil
 	}
 	t, _, err := u.management.Get(ctx, r)
 	if err != nil {
-		return claims.Name{}, u.failed(u.management.Scope, err)
+		return claims.Name{}, u.tokenError(u.management.Scope, err)
 	}
 	name = claims.Name{}
-	if c, err := claims.Parse(t.Secret()); err == nil && identity != "" && c.Identity() == identity {
+	if c, err := claims.Parse(t.Secret()); err == nil && principal != "" && c.Principal() == principal {
 		if name = c.RoleName(); name.Role != "" {
 			name.Claim += " of a token for Azure Resource Manager"
 		}
 	}
 	u.mu.Lock()
-	u.identity, u.name = identity, name
+	u.principal, u.name = principal, name
 	u.mu.Unlock()
 	u.management.Forget() // do not keep a token that can manage Azure resources
 	return name, nil

@@ -42,7 +42,8 @@ func (r *Results) picture() ([]byte, error) {
 	var out bytes.Buffer
 	_, err := canvas.WriteTo(&out)
 	// Who looks at it seldom has gonum's fonts; Arial's letters are as wide.
-	return bytes.ReplaceAll(out.Bytes(), []byte("font-family:Liberation Sans;"), []byte("font-family:Liberation Sans,Arial,Helvetica,sans-serif;")), err
+	const sans, alternatives = "font-family:Liberation Sans;", "font-family:Liberation Sans,Arial,Helvetica,sans-serif;"
+	return bytes.ReplaceAll(out.Bytes(), []byte(sans), []byte(alternatives)), err
 }
 
 // paint draws a strip for each way, time from left to right.
@@ -56,7 +57,8 @@ func (r *Results) paint(canvas vg.CanvasSizer) error {
 	write(14, height-20, 14, ink, "Time to connect, through three lives of a token and an outage of Entra")
 	write(14, height-36, 10, ink, "milliseconds, logarithmic; a mark at the top of a strip is a connect that failed")
 	t := r.Timeline
-	write(14, 24, 9, ink, fmt.Sprintf("A connect every %.0f ms for each way. Tokens live %.0f s, a request for one takes %.0f ms, and for %.1f s (shaded) Entra is down.",
+	write(14, 24, 9, ink, fmt.Sprintf("A connect every %.0f ms for each way. Tokens live %.0f s, a request for one "+
+		"takes %.0f ms, and for %.1f s (shaded) Entra is down.",
 		1000*t.Every, t.Life, 1000*t.Latency, t.Down[1]-t.Down[0]))
 	write(14, 11, 9, ink, r.String())
 
@@ -85,14 +87,22 @@ func (t *Timeline) strip(w way) (*plot.Plot, error) {
 	p := plot.New()
 	p.BackgroundColor = nil // transparent
 	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 0, t.Until, lowest, highest
-	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.ConstantTicks{{Value: 1, Label: "1"}, {Value: 10, Label: "10"}, {Value: 100, Label: "100"}, {Value: 1000, Label: "1000"}, {Value: 10_000, Label: "10000"}}
+	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.ConstantTicks{
+		{Value: 1, Label: "1"},
+		{Value: 10, Label: "10"},
+		{Value: 100, Label: "100"},
+		{Value: 1000, Label: "1000"},
+		{Value: 10_000, Label: "10000"},
+	}
 	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
 		axis.Color, axis.Tick.Color, axis.Tick.Label.Color = ink, ink, ink
 		axis.Tick.Label.Font, axis.Padding = font.From(sans, 9), 0
 	}
 	p.X.Tick.Marker = t.seconds()
 
-	down, err := plotter.NewPolygon(plotter.XYs{{X: t.Down[0], Y: lowest}, {X: t.Down[1], Y: lowest}, {X: t.Down[1], Y: highest}, {X: t.Down[0], Y: highest}})
+	down, err := plotter.NewPolygon(plotter.XYs{
+		{X: t.Down[0], Y: lowest}, {X: t.Down[1], Y: lowest}, {X: t.Down[1], Y: highest}, {X: t.Down[0], Y: highest},
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -17,8 +17,10 @@ const coldLatency = 400 * time.Millisecond
 
 var coldPool = question{
 	name: "cold pool of 20, credential as the Azure CLI's",
-	how: "sql.OpenDB and 20 goroutines that each want a connection of their own; until all have one. A request takes 400 ms, nothing is cached, " +
-		"and one request is made at a time. The ratio is what is left of the time without those 400 ms, beside the same pool with a static password.",
+	how: "sql.OpenDB and 20 goroutines that each want a connection of their own; until all have one. A request " +
+		"takes 400 ms, nothing is cached, " +
+		"and one request is made at a time. The ratio is what is left of the time without those 400 ms, beside the " +
+		"same pool with a static password.",
 	ask: askColdPool,
 }
 
@@ -99,8 +101,10 @@ func fillPool(ctx context.Context, connector driver.Connector, size int, begin t
 
 var coldCrowd = question{
 	name: "1,000 cold connects at once, credential as a managed identity's",
-	how: "1,000 goroutines call Connect of one connector at the same moment. A request takes 400 ms, nothing is cached, and requests do not wait for each other. " +
-		"Of those with a token, 200 at a time get through to the server, which takes 300. Goroutines are counted halfway through the first request, beyond the callers' own. " +
+	how: "1,000 goroutines call Connect of one connector at the same moment. A request takes 400 ms, nothing is " +
+		"cached, and requests do not wait for each other. " +
+		"Of those with a token, 200 at a time get through to the server, which takes 300. Goroutines are counted " +
+		"halfway through the first request, beyond the callers' own. " +
 		"The ratio is p99 without those 400 ms beside that of the static password.",
 	ask: askColdCrowd,
 }

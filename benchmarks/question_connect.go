@@ -11,7 +11,8 @@ import (
 var warmConnect = question{
 	name: "Connect as a whole, with a fresh token",
 	how: "Connect of each way in turns with the static password's, first the one and then the other; the median of the pairs' ratios. " +
-		"The credential caches and answers at once. Allocations are the least of several batches, those of the server in the same process among them.",
+		"The credential caches and answers at once. Allocations are the least of several batches, those of the " +
+		"server in the same process among them.",
 	ask: askWarmConnect,
 }
 

@@ -12,8 +12,10 @@ const shortLife = 4 * time.Second
 
 var turnover = question{
 	name: "slowest connect while tokens turn over",
-	how: "Tokens live 4 s, and a request takes 500 ms; the credential caches as azidentity's do. entrapg and the static password connect in turns, without a pause, " +
-		"and of every window of 3.5 s, which has one turnover in it, the slowest of each are compared; the median of the windows' ratios. The other ways connect side by side afterwards, through two turnovers.",
+	how: "Tokens live 4 s, and a request takes 500 ms; the credential caches as azidentity's do. entrapg and the " +
+		"static password connect in turns, without a pause, " +
+		"and of every window of 3.5 s, which has one turnover in it, the slowest of each are compared; the median " +
+		"of the windows' ratios. The other ways connect side by side afterwards, through two turnovers.",
 	ask: askTurnover,
 }
 
@@ -62,7 +64,8 @@ func askTurnover(ctx context.Context, b *bench) ([]*Row, error) {
 		return nil, err
 	}
 	defer closeAll(connectors)
-	seen := observe(ctx, connectors, func(string) time.Time { return time.Now().Add(2 * window) }, pick(b, 10*time.Millisecond, 5*time.Millisecond))
+	end := func(string) time.Time { return time.Now().Add(2 * window) }
+	seen := observe(ctx, connectors, end, pick(b, 10*time.Millisecond, 5*time.Millisecond))
 	for _, w := range ways[2:] {
 		row.Figures[w.name] = seen[w.name].slowest()
 	}
@@ -71,7 +74,8 @@ func askTurnover(ctx context.Context, b *bench) ([]*Row, error) {
 
 var outage = question{
 	name: "Entra down while a token is valid",
-	how: "Every way has logged in with a token that lives 4 s; then Entra is down until that token expires, and a connect is tried every 20 ms. " +
+	how: "Every way has logged in with a token that lives 4 s; then Entra is down until that token expires, and a " +
+		"connect is tried every 20 ms. " +
 		"The credential caches nothing, as the Azure CLI's. Panics are caught, which a program would end by.",
 	ask: askOutage,
 }
@@ -149,7 +153,9 @@ func (o *observed) slowest() Figure {
 
 // observe has all connectors connect at the same time, each again and again with
 // a pause, until the moment that end names for it.
-func observe(ctx context.Context, connectors map[string]driver.Connector, end func(name string) time.Time, pause time.Duration) map[string]*observed {
+func observe(
+	ctx context.Context, connectors map[string]driver.Connector, end func(name string) time.Time, pause time.Duration,
+) map[string]*observed {
 	seen := map[string]*observed{}
 	var all sync.WaitGroup
 	for name, c := range connectors {

@@ -14,8 +14,10 @@ import (
 
 var manyConnectors = question{
 	name: "1,000 connectors with one credential",
-	how: "1,000 connectors, each with a DSN of its own (they differ in application_name), are made with one credential that caches nothing, and each logs in once. " +
-		"Memory is the heap after garbage collection, for each connector that has not connected, beyond the 1,000 pgx.ConnConfig of the same DSNs alone, the median of three rounds. The credential caches there. " +
+	how: "1,000 connectors, each with a DSN of its own (they differ in application_name), are made with one " +
+		"credential that caches nothing, and each logs in once. " +
+		"Memory is the heap after garbage collection, for each connector that has not connected, beyond the 1,000 " +
+		"pgx.ConnConfig of the same DSNs alone, the median of three rounds. The credential caches there. " +
 		"Goroutines are those left after the logins.",
 	ask: askManyConnectors,
 }

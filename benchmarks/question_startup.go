@@ -16,8 +16,9 @@ import (
 
 var startUp = question{
 	name: "from a DSN to the first query",
-	how:  "Making the connector, sql.OpenDB, one query and Close, in turns with the static password's; the credential has a token already. The median of the pairs' ratios; allocations as above.",
-	ask:  askStartUp,
+	how: "Making the connector, sql.OpenDB, one query and Close, in turns with the static password's; the " +
+		"credential has a token already. The median of the pairs' ratios; allocations as above.",
+	ask: askStartUp,
 }
 
 func askStartUp(ctx context.Context, b *bench) ([]*Row, error) {
@@ -76,7 +77,8 @@ func askStartUp(ctx context.Context, b *bench) ([]*Row, error) {
 
 var imports = question{
 	name: "package initialisation",
-	how: "Three programs that do nothing but import, under GODEBUG=inittrace=1: pgx's stdlib and azidentity (in the column hook, which needs them), " +
+	how: "Three programs that do nothing but import, under GODEBUG=inittrace=1: pgx's stdlib and azidentity (in " +
+		"the column hook, which needs them), " +
 		"entrapg besides, and go-pgmultiauth besides. The sums over all packages, medians of runs that take turns.",
 	ask: askImports,
 }

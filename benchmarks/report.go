@@ -72,7 +72,8 @@ func (r *Results) text() string {
 // markdown is the same with all that is known about it.
 func (r *Results) markdown() string {
 	var out strings.Builder
-	fmt.Fprintf(&out, "# Results\n\nWritten by `make bench`: %s. The run took %.0f s. What it means: [docs/performance.md](../docs/performance.md).\n\n", r.Settings, r.Took)
+	fmt.Fprintf(&out, "# Results\n\nWritten by `make bench`: %s. The run took %.0f s. What it means: "+
+		"[docs/performance.md](../docs/performance.md).\n\n", r.Settings, r.Took)
 	for i, line := range r.cells() {
 		fmt.Fprintf(&out, "| %s |\n", strings.Join(line, " | "))
 		if i == 0 {

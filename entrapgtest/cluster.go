@@ -240,7 +240,8 @@ func findPostgres() (string, error) {
 		return slices.MaxFunc(found, func(a, b string) int { return version(a) - version(b) }), nil
 	}
 	return "", errors.New("PostgreSQL's programs initdb and postgres are not installed: " +
-		"`apt-get install postgresql` (Debian, Ubuntu), `dnf install postgresql-server` (Fedora, Red Hat), `brew install postgresql` (macOS), " +
+		"`apt-get install postgresql` (Debian, Ubuntu), `dnf install postgresql-server` (Fedora, Red Hat), `brew " +
+		"install postgresql` (macOS), " +
 		"or https://www.postgresql.org/download/; where they are elsewhere than usual, set ENTRAPG_POSTGRES_BIN to their directory")
 }
 

@@ -32,7 +32,8 @@ func newOwner() (*owner, error) {
 			return &owner{&syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}, nil
 		}
 	}
-	return nil, fmt.Errorf("PostgreSQL refuses to run as root, and there is neither a user postgres nor nobody to run it as: run as another user")
+	return nil, fmt.Errorf("PostgreSQL refuses to run as root, and there is neither a user postgres nor nobody to " +
+		"run it as: run as another user")
 }
 
 // give makes the owner own what root has made.

@@ -198,7 +198,8 @@ func (s *Server) logIn(ctx context.Context, c *client, faults Faults) (net.Conn,
 		host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
 		return nil, s.refuse(c, &refusal{
 			code: invalidAuthorization, reason: "no TLS",
-			message: fmt.Sprintf("no pg_hba.conf entry for host %q, user %q, database %q, no encryption", host, c.login.User, c.login.Database),
+			message: fmt.Sprintf("no pg_hba.conf entry for host %q, user %q, database %q, no encryption",
+				host, c.login.User, c.login.Database),
 		})
 	}
 	m, mapped, err := s.mappingOf(ctx, c.login.User)
@@ -297,7 +298,9 @@ func (s *Server) openSession(ctx context.Context, c *client, m mapping) (net.Con
 	var said *pgconn.PgError
 	switch {
 	case errors.As(err, &said):
-		return nil, s.refuse(c, &refusal{code: said.Code, message: said.Message, hint: said.Hint, reason: "the token is good, but PostgreSQL refuses"})
+		return nil, s.refuse(c, &refusal{
+			code: said.Code, message: said.Message, hint: said.Hint, reason: "the token is good, but PostgreSQL refuses",
+		})
 	case err != nil:
 		return nil, s.refuse(c, unreachable(err))
 	}

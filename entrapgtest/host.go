@@ -75,12 +75,31 @@ func (i imds) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // What the endpoints of managed identities say for themselves.
 var (
-	wrongHeader        = entraError{status: http.StatusUnauthorized, name: "unauthorized", message: "The header that names the host is missing or wrong."}
-	noMetadataHeader   = entraError{status: http.StatusBadRequest, name: "bad_request_102", message: "Required metadata header not specified"}
-	noResource         = entraError{status: http.StatusBadRequest, name: "invalid_request", message: "Required query variable 'resource' is missing"}
-	identityNotFound   = entraError{status: http.StatusBadRequest, name: "invalid_request", message: "Identity not found"}
-	manyIdentities     = entraError{status: http.StatusBadRequest, name: "invalid_request", message: "Multiple user assigned identities exist, please specify the clientId / resourceId of the identity in the token request"}
-	noIdentityAssigned = entraError{status: http.StatusBadRequest, message: "No User Assigned or Delegated Managed Identity found for specified ClientId/ResourceId/PrincipalId."}
+	wrongHeader = entraError{
+		status: http.StatusUnauthorized, name: "unauthorized",
+		message: "The header that names the host is missing or wrong.",
+	}
+	noMetadataHeader = entraError{
+		status: http.StatusBadRequest, name: "bad_request_102",
+		message: "Required metadata header not specified",
+	}
+	noResource = entraError{
+		status: http.StatusBadRequest, name: "invalid_request",
+		message: "Required query variable 'resource' is missing",
+	}
+	identityNotFound = entraError{
+		status: http.StatusBadRequest, name: "invalid_request",
+		message: "Identity not found",
+	}
+	manyIdentities = entraError{
+		status: http.StatusBadRequest, name: "invalid_request",
+		message: "Multiple user assigned identities exist, please specify the clientId / resourceId of the " +
+			"identity in the token request",
+	}
+	noIdentityAssigned = entraError{
+		status:  http.StatusBadRequest,
+		message: "No User Assigned or Delegated Managed Identity found for specified ClientId/ResourceId/PrincipalId.",
+	}
 )
 
 // identityEndpoint is App Service's and the Instance Metadata Service in one.

@@ -55,7 +55,8 @@ func (s *Server) judge(role string, m mapping, password string) *refusal {
 	if claims["aud"] != s.config.Audience {
 		return &refusal{
 			code: invalidAuthorization, reason: fmt.Sprintf("the token is for %v", claims["aud"]),
-			message: fmt.Sprintf("The access token does not have a valid audience claim. Please acquire a new token for the resource %q.", s.config.Audience),
+			message: fmt.Sprintf("The access token does not have a valid audience claim. Please acquire a new "+
+				"token for the resource %q.", s.config.Audience),
 		}
 	}
 	// Which words Azure has for these is not publicly known.
@@ -89,7 +90,8 @@ func (s *Server) judge(role string, m mapping, password string) *refusal {
 	case m.objectType == "user" && isApp:
 		return &refusal{
 			code: invalidAuthorization, reason: "the token is of a program, the role of a person",
-			message: fmt.Sprintf("Azure AD user token for role[%s] is neither an AAD_AUTH_TOKENTYPE_APP_USER or an AAD_AUTH_TOKENTYPE_APP_OBO token.", role),
+			message: fmt.Sprintf("Azure AD user token for role[%s] is neither an AAD_AUTH_TOKENTYPE_APP_USER or an "+
+				"AAD_AUTH_TOKENTYPE_APP_OBO token.", role),
 		}
 	case m.objectType == "service" && !isApp:
 		return &refusal{
@@ -115,7 +117,8 @@ func invalid(reason string) *refusal {
 func malformed(reason string) *refusal {
 	return &refusal{
 		code: invalidAuthorization, reason: reason,
-		message: "The access token has invalid format. Please ensure the token is passed exactly as returned by the authentication endpoint and retry.",
+		message: "The access token has invalid format. Please ensure the token is passed exactly as returned by " +
+			"the authentication endpoint and retry.",
 	}
 }
 

@@ -90,7 +90,10 @@ func (t *Tenant) NewGroup(displayName string) *Principal {
 // NewUserAssignedIdentity adds a managed identity that is a resource of its own.
 // As on Azure, only its tokens for Azure Resource Manager tell its name.
 func (t *Tenant) NewUserAssignedIdentity(name string) *Principal {
-	return t.add(&Principal{Kind: UserAssignedIdentity, Name: name, ResourceID: resourceGroup + "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/" + name})
+	return t.add(&Principal{
+		Kind: UserAssignedIdentity, Name: name,
+		ResourceID: resourceGroup + "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/" + name,
+	})
 }
 
 // NewSystemAssignedIdentity adds the identity of a resource, given by what

@@ -162,7 +162,8 @@ func (t *Tenant) verify(token string) (jwt.MapClaims, error) {
 	key, keyID := &t.key.PublicKey, t.keyID
 	t.mu.Unlock()
 	claims := jwt.MapClaims{}
-	parser := jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodRS256.Alg()}), jwt.WithoutClaimsValidation(), jwt.WithStrictDecoding())
+	parser := jwt.NewParser(
+		jwt.WithValidMethods([]string{jwt.SigningMethodRS256.Alg()}), jwt.WithoutClaimsValidation(), jwt.WithStrictDecoding())
 	_, err := parser.ParseWithClaims(token, claims, func(token *jwt.Token) (any, error) {
 		if token.Header["kid"] != keyID {
 			return nil, errors.New("signed with an unknown key")

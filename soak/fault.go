@@ -118,8 +118,9 @@ var faults = append([]fault{
 		lasts: time.Second, allows: both(network), within: soon,
 	},
 	{
-		group: "cuts", name: "connections are cut after the startup message", faults: entrapgtest.Faults{CutLogin: entrapgtest.AfterStartup},
-		lasts: time.Second, allows: both(network), within: soon,
+		group: "cuts", name: "connections are cut after the startup message",
+		faults: entrapgtest.Faults{CutLogin: entrapgtest.AfterStartup},
+		lasts:  time.Second, allows: both(network), within: soon,
 	},
 	{
 		group: "cuts", name: "connections are cut after the password", faults: entrapgtest.Faults{CutLogin: entrapgtest.AfterPassword},
@@ -132,14 +133,21 @@ func refusals() []fault {
 	var all []fault
 	for _, r := range []entrapgtest.Refusal{
 		{Code: "28000", Message: "The access token has expired. Acquire a new token and try again."},
-		{Code: "28000", Message: `The access token does not have a valid audience claim. Please acquire a new token for the resource "https://ossrdbms-aad.database.windows.net".`},
-		{Code: "28000", Message: `The access token does not have a valid audience claim. Please acquire a new token for the resource "https://token.postgres.cosmos.azure.com".`},
-		{Code: "28000", Message: "The access token has invalid format. Please ensure the token is passed exactly as returned by the authentication endpoint and retry."},
+		{Code: "28000", Message: "The access token does not have a valid audience claim. Please acquire a new " +
+			`token for the resource "https://ossrdbms-aad.database.windows.net".`},
+		{Code: "28000", Message: "The access token does not have a valid audience claim. Please acquire a new " +
+			`token for the resource "https://token.postgres.cosmos.azure.com".`},
+		{Code: "28000", Message: "The access token has invalid format. Please ensure the token is passed exactly " +
+			"as returned by the authentication endpoint and retry."},
 		{Code: "28000", Message: "An error occurred while validating the access token. Please acquire a new token and retry"},
 		{Code: "28000", Message: "The access token doesn't have a valid oid claim. Acquire a new token and try again"},
 		{Code: "28000", Message: "Service Principals cannot generate AAD_AUTH_TOKENTYPE_APP_USER tokens for role[app]"},
-		{Code: "28000", Message: "Azure AD user token for role[app] is neither an AAD_AUTH_TOKENTYPE_APP_USER or an AAD_AUTH_TOKENTYPE_APP_OBO token."},
-		{Code: "28000", Message: "Azure AD access token not valid for role app (does not contain group ID 0)", Hint: "Did you specify the correct user name and access token?"},
+		{Code: "28000", Message: "Azure AD user token for role[app] is neither an AAD_AUTH_TOKENTYPE_APP_USER or " +
+			"an AAD_AUTH_TOKENTYPE_APP_OBO token."},
+		{
+			Code: "28000", Message: "Azure AD access token not valid for role app (does not contain group ID 0)",
+			Hint: "Did you specify the correct user name and access token?",
+		},
 		{Code: "28P01", Message: `password authentication failed for user "app"`},
 		{Code: "28000", Message: `no pg_hba.conf entry for host "192.0.2.1", user "app", database "postgres", no encryption`},
 		{Code: "08P01", Message: "password authentication failed"},

@@ -45,7 +45,9 @@ type load struct {
 }
 
 // startLoad starts the workers. AdminDSN is of the server that has the ledger.
-func startLoad(ctx context.Context, u *umpire, dsn, adminDSN, table string, credential azcore.TokenCredential, opts ...entrapg.Option) (_ *load, err error) {
+func startLoad(
+	ctx context.Context, u *umpire, dsn, adminDSN, table string, credential azcore.TokenCredential, opts ...entrapg.Option,
+) (_ *load, err error) {
 	l := &load{umpire: u, connects: &stopwatch{taken: map[string]int64{}}}
 	if l.ledger, err = newLedger(ctx, adminDSN, table, workers, sqlDB, pgxPool); err != nil {
 		return nil, err

@@ -138,7 +138,8 @@ func (p *page) print(to io.Writer) {
 	if p.middle.goroutines == 0 { // it ended before half-time
 		p.middle = p.end
 	}
-	row("goroutines", "%d at the start, %d in the middle, %d at the end; %d before the load, %d after", p.start.goroutines, p.middle.goroutines, p.end.goroutines, p.before, p.after)
+	row("goroutines", "%d at the start, %d in the middle, %d at the end; %d before the load, %d after",
+		p.start.goroutines, p.middle.goroutines, p.end.goroutines, p.before, p.after)
 	row("heap", "%s at the start, %s in the middle, %s at the end", mega(p.start.heap), mega(p.middle.heap), mega(p.end.heap))
 	fmt.Fprintf(w, "\nqueries that failed\t%s\t%s\n", sqlDB, pgxPool)
 	causes := maps.Clone(p.failures[sqlDB])

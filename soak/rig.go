@@ -22,7 +22,10 @@ type rig struct {
 }
 
 // startRig puts a load on server, as an application of this name.
-func startRig(ctx context.Context, server *entrapgtest.Server, dsn, name string, tokenLife time.Duration, overHTTP bool, opts ...entrapg.Option) (*rig, error) {
+func startRig(
+	ctx context.Context, server *entrapgtest.Server, dsn, name string, tokenLife time.Duration, overHTTP bool,
+	opts ...entrapg.Option,
+) (*rig, error) {
 	app := server.Tenant.NewServicePrincipal(name)
 	if err := server.CreateRole(ctx, "", app); err != nil {
 		return nil, err
@@ -36,7 +39,8 @@ func startRig(ctx context.Context, server *entrapgtest.Server, dsn, name string,
 			return nil, err
 		}
 	}
-	l, err := startLoad(ctx, u, fmt.Sprintf("%s&connect_timeout=%d", dsn, int(connectTimeout.Seconds())), server.AdminDSN(), "ledger of "+name, credential, opts...)
+	dsn = fmt.Sprintf("%s&connect_timeout=%d", dsn, int(connectTimeout.Seconds()))
+	l, err := startLoad(ctx, u, dsn, server.AdminDSN(), "ledger of "+name, credential, opts...)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +65,11 @@ func (r *rig) suffer(ctx context.Context, f *fault) (notice, error) {
 
 	r.umpire.begin(f, from)
 	seen := func() notice {
-		n := notice{failures: total(r.umpire.failures()) - failures, requests: r.server.Tenant.Requests() - requests, slowest: r.connects.slowestOfLap()}
+		n := notice{
+			failures: total(r.umpire.failures()) - failures,
+			requests: r.server.Tenant.Requests() - requests,
+			slowest:  r.connects.slowestOfLap(),
+		}
 		for _, login := range r.server.Logins() {
 			if login.Code != "" && login.Time.After(began) {
 				n.refusals++

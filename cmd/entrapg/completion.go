@@ -104,7 +104,8 @@ func zsh() string {
 	for _, c := range commands {
 		fmt.Fprintf(&b, "\t\t'%s:%s'\n", c.name, quote.Replace(c.summary))
 	}
-	b.WriteString("\t)\n\tif ((CURRENT == 2)); then\n\t\t_describe command commands\n\t\treturn\n\tfi\n\tlocal command=$words[2]\n\tshift words\n\t((CURRENT--))\n\tcase $command in\n")
+	b.WriteString("\t)\n\tif ((CURRENT == 2)); then\n\t\t_describe command commands\n\t\treturn\n\tfi\n" +
+		"\tlocal command=$words[2]\n\tshift words\n\t((CURRENT--))\n\tcase $command in\n")
 	for _, c := range commands {
 		fmt.Fprintf(&b, "\t%s)\n\t\t_arguments '--help[how to use it]'", c.name)
 		for _, f := range c.flags() {

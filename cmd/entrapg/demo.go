@@ -27,7 +27,9 @@ var demoCommand = &command{
 	name:    "demo",
 	summary: "watch a pool outlive many tokens, on this machine",
 	example: "entrapg demo\nentrapg demo --for 60s",
-	about: "Starts a PostgreSQL that checks Entra tokens as Azure's does, with tokens that live a few seconds, and has two pools do the same work: one made by entrapg, one with the token that was valid at the start. Ends with what was measured.\n" +
+	about: "Starts a PostgreSQL that checks Entra tokens as Azure's does, with tokens that live a few seconds, and " +
+		"has two pools do the same work: one made by entrapg, one with the token that was valid at the start. Ends " +
+		"with what was measured.\n" +
 		"It needs PostgreSQL's programs on this machine, and nothing of Azure.",
 	setup: func(flags *flag.FlagSet) runner {
 		length := flags.Duration("for", 20*time.Second, "how `LONG` the pools work, 6s at the least")
@@ -163,7 +165,8 @@ func (d *demonstration) summarize(out *terminal) {
 	row("tokens requested", d.requests.count(), 1)
 	out.printf("slowest connect while a token\n")
 	row("  was being replaced", milliseconds(d.fresh.slowest()), "–")
-	out.printf("\n%s\n", out.dim(fmt.Sprintf("Entra took %v for each token. One more request, for Azure Resource Manager,\nfound the user's name.", demoEntraDelay)))
+	out.printf("\n%s\n", out.dim(fmt.Sprintf("Entra took %v for each token. One more request, for Azure Resource "+
+		"Manager,\nfound the user's name.", demoEntraDelay)))
 }
 
 // verdict says whether the run showed what it is there to show.

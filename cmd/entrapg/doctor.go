@@ -19,7 +19,9 @@ var doctorCommand = &command{
 	name: "doctor", takes: "[DSN]",
 	summary: "find out why a login fails, and what mends it",
 	example: "entrapg doctor\nentrapg doctor host=shop.postgres.database.azure.com",
-	about: "Goes through a login step by step: the DSN, DNS, TCP, TLS, the credential, its token, the user, the login itself, the server, and its clock. Each step says what it found. At the first failure the doctor stops, with the server's or Entra's own words, what they mean, and the command or SQL that mends it.\n" +
+	about: "Goes through a login step by step: the DSN, DNS, TCP, TLS, the credential, its token, the user, the " +
+		"login itself, the server, and its clock. Each step says what it found. At the first failure the doctor " +
+		"stops, with the server's or Entra's own words, what they mean, and the command or SQL that mends it.\n" +
 		"No secret is shown: the output can go into a ticket. Ends with 0 when the login works, and with 1 when it does not.\n" +
 		aboutDSN,
 	setup: func(flags *flag.FlagSet) runner {

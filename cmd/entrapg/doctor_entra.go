@@ -148,8 +148,9 @@ func (d *diagnosis) nameUser(_ context.Context, f *finding) *trouble {
 	f.note("%s, from %s", d.token.User, rule(d.login, d.token))
 	if lookup := new(entrapg.TokenError); errors.As(d.token.Lookup, &lookup) {
 		f.warn(&trouble{
-			Said:  condense(lookup.Err.Error()),
-			Means: "the request for a token for Azure Resource Manager, which names a managed identity, failed; if the role has another name than this user, set user to it",
+			Said: condense(lookup.Err.Error()),
+			Means: "the request for a token for Azure Resource Manager, which names a managed identity, failed; " +
+				"if the role has another name than this user, set user to it",
 		})
 	}
 	return nil

@@ -125,7 +125,8 @@ func (d *diagnosis) unknownHost(e *endpoint, err error) *trouble {
 	case !errors.As(err, &dns) || !dns.IsNotFound:
 		t.Means = "the name server of this machine gave no answer about " + e.host + ": check the network, and a VPN if there is one"
 	case d.login.Azure:
-		t.Means = "there is no such name. It is misspelt, or the server was deleted, or it has a private endpoint whose DNS zone is not linked to this network"
+		t.Means = "there is no such name. It is misspelt, or the server was deleted, or it has a private endpoint " +
+			"whose DNS zone is not linked to this network"
 		t.Mend = []string{"az postgres flexible-server list --query '[].fullyQualifiedDomainName' --output tsv"}
 	default:
 		t.Means = "there is no such name: check how it is spelt in the DSN"
@@ -158,13 +159,15 @@ func (d *diagnosis) unreachable(e *endpoint, err error) *trouble {
 	case e.network == "unix":
 		t.Means = "no server listens on this socket: check host and port, and that the server runs"
 	case errors.Is(err, errRefused) && azure:
-		t.Means = fmt.Sprintf("nothing listens on port %d: Azure's servers have PostgreSQL on 5432 and PgBouncer, where it is on, on 6432. Or the server is stopped", e.port)
+		t.Means = fmt.Sprintf("nothing listens on port %d: Azure's servers have PostgreSQL on 5432 and PgBouncer, "+
+			"where it is on, on 6432. Or the server is stopped", e.port)
 		t.Mend = []string{"az postgres flexible-server start --name " + server + " --resource-group " + resourceGroup(server)}
 	case errors.Is(err, errRefused):
 		t.Means = fmt.Sprintf("nothing listens on port %d of %s: check the port, and that the server runs", e.port, e.host)
 		t.Mend = []string{fmt.Sprintf("pg_isready -h %s -p %d", shell(e.host), e.port)}
 	case isTimeout(err) && azure:
-		t.Means = "nothing came back: the server's firewall lets this machine's address not in, or, where the server has private access, this machine is outside its network. Or the server is stopped"
+		t.Means = "nothing came back: the server's firewall lets this machine's address not in, or, where the " +
+			"server has private access, this machine is outside its network. Or the server is stopped"
 		t.Mend = firewall(server)
 	case isTimeout(err):
 		t.Means = "nothing came back: a firewall drops the packets, or the address is nobody's"
@@ -248,20 +251,25 @@ func (d *diagnosis) requestTLS(e *endpoint) *trouble {
 	}
 	switch {
 	case isTimeout(err):
-		return &trouble{Said: err.Error(), Means: "something took the connection and says nothing: no PostgreSQL, a proxy whose server is gone, or a server that is overloaded"}
+		return &trouble{Said: err.Error(), Means: "something took the connection and says nothing: no PostgreSQL, " +
+			"a proxy whose server is gone, or a server that is overloaded"}
 	case err != nil:
-		return &trouble{Said: err.Error(), Means: "the connection was taken and cut at once: by a proxy or a firewall in between, or by something that is no PostgreSQL"}
+		return &trouble{Said: err.Error(), Means: "the connection was taken and cut at once: by a proxy or a " +
+			"firewall in between, or by something that is no PostgreSQL"}
 	case answer[0] == 'S':
 		return nil
 	case answer[0] == 'N' && d.login.Azure:
-		return &trouble{Said: "the server has no TLS", Means: "Azure's servers always have it: something in between answers in the server's place, or the name leads to another machine"}
+		return &trouble{Said: "the server has no TLS", Means: "Azure's servers always have it: something in " +
+			"between answers in the server's place, or the name leads to another machine"}
 	case answer[0] == 'N':
 		return &trouble{
-			Said: "the server has no TLS", Means: "a token goes over TLS, or stays on this machine: turn TLS on in the server, or, for a server on this machine alone, set sslmode=disable in the DSN",
+			Said: "the server has no TLS", Means: "a token goes over TLS, or stays on this machine: turn TLS on in " +
+				"the server, or, for a server on this machine alone, set sslmode=disable in the DSN",
 			Mend: []string{"alter system set ssl = on;  select pg_reload_conf();"},
 		}
 	default:
-		return &trouble{Said: fmt.Sprintf("the answer to a request for TLS begins with %q", answer), Means: "this is no PostgreSQL: check host and port"}
+		return &trouble{Said: fmt.Sprintf("the answer to a request for TLS begins with %q", answer), Means: "this " +
+			"is no PostgreSQL: check host and port"}
 	}
 }
 
@@ -299,24 +307,31 @@ func (d *diagnosis) noTLS(e *endpoint, err error, chain []*x509.Certificate) *tr
 		root := cmp.Or(last.Issuer.CommonName, last.Issuer.String())
 		switch given := d.login.Settings.Value("sslrootcert"); {
 		case given != "" && given != "system":
-			t.Means = "the server's certificate leads to the root " + root + ", which is not in " + given + ": name the file that has it, or leave sslrootcert out for the system's roots"
+			t.Means = "the server's certificate leads to the root " + root + ", which is not in " + given + ": " +
+				"name the file that has it, or leave sslrootcert out for the system's roots"
 		case d.login.Azure:
-			t.Means = "the root " + root + " is missing on this machine, as in slim container images, which have no roots at all: install the system's, in a Dockerfile for example"
+			t.Means = "the root " + root + " is missing on this machine, as in slim container images, which have " +
+				"no roots at all: install the system's, in a Dockerfile for example"
 			t.Mend = []string{"apt-get update && apt-get install -y ca-certificates", "# or, on Alpine", "apk add ca-certificates"}
 		default:
-			t.Means = "the server's certificate leads to the root " + root + ", which this machine does not trust: get its certificate as a file and name that in the DSN"
+			t.Means = "the server's certificate leads to the root " + root + ", which this machine does not trust: " +
+				"get its certificate as a file and name that in the DSN"
 			t.Mend = []string{"sslrootcert=" + shell(fileFor(root))}
 		}
 	case errors.As(err, &name) && len(chain) > 0:
-		t.Means = "the certificate is for " + namesOf(chain[0]) + ", and not for " + cmp.Or(e.tls.ServerName, e.host) + ": connect by a name that it has. Azure's servers keep theirs behind a private endpoint too, so an address, an alias or a tunnel's name will not do"
+		t.Means = "the certificate is for " + namesOf(chain[0]) + ", and not for " + cmp.Or(e.tls.ServerName, e.host) + ": " +
+			"connect by a name that it has. Azure's servers keep theirs behind a private endpoint too, so an " +
+			"address, an alias or a tunnel's name will not do"
 		if names := chain[0].DNSNames; len(names) > 0 && !strings.HasPrefix(names[0], "*") {
 			t.Mend = []string{"host=" + names[0]}
 		}
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && len(chain) > 0:
 		leaf := chain[0]
-		t.Means = fmt.Sprintf("the certificate is good from %s to %s, and this machine's clock says %s: the server needs a new one, or the clock is wrong",
+		t.Means = fmt.Sprintf("the certificate is good from %s to %s, and this machine's clock says %s: the server "+
+			"needs a new one, or the clock is wrong",
 			leaf.NotBefore.UTC().Format(time.DateOnly), leaf.NotAfter.UTC().Format(time.DateOnly), time.Now().UTC().Format(time.DateOnly))
-		t.Mend = []string{"date -u", "openssl s_client -starttls postgres -connect " + shell(e.String()) + " </dev/null | openssl x509 -noout -dates"}
+		t.Mend = []string{"date -u", "openssl s_client -starttls postgres -connect " + shell(e.String()) + " " +
+			"</dev/null | openssl x509 -noout -dates"}
 	case isTimeout(err):
 		t.Means = "the server began with TLS and fell silent: a firewall that looks into TLS does so, or a server that is overloaded"
 	default:

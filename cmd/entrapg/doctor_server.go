@@ -55,7 +55,8 @@ func (d *diagnosis) failed(err error) *trouble {
 		t.Said = strings.TrimPrefix(err.Error(), "entrapg: ")
 	}
 	if login == nil {
-		t.Means = "the connection broke in the middle of the login: by a firewall or a proxy in between, or because the server ended. Try again; should it stay, look at the server's log"
+		t.Means = "the connection broke in the middle of the login: by a firewall or a proxy in between, or because " +
+			"the server ended. Try again; should it stay, look at the server's log"
 		if isTimeout(err) {
 			t.Means = "the server did not finish the login in time: it is overloaded, or it cannot reach Entra itself"
 		}
@@ -118,7 +119,8 @@ func (d *diagnosis) mend(kind pgfail.Kind, message string) []string {
 		}
 		return []string{
 			"# the token's tenant is " + d.claims.Text("tid") + "; the server's is",
-			"az postgres flexible-server show --name " + server + " --resource-group " + resourceGroup(server) + " --query authConfig.tenantId --output tsv",
+			"az postgres flexible-server show --name " + server + " --resource-group " + resourceGroup(server) +
+				" --query authConfig.tenantId --output tsv",
 		}
 	case pgfail.NoObjectID:
 		return []string{"entrapg whoami"}
@@ -133,7 +135,10 @@ func (d *diagnosis) mend(kind pgfail.Kind, message string) []string {
 		if match := groupID.FindStringSubmatch(message); match != nil {
 			group = match[1]
 		}
-		return []string{"az ad group member check --group " + group + " --member-id " + oid, "# and where that says true, for a token that knows it", "az logout && az login"}
+		return []string{
+			"az ad group member check --group " + group + " --member-id " + oid,
+			"# and where that says true, for a token that knows it", "az logout && az login",
+		}
 	case pgfail.NoRole, pgfail.NotMapped:
 		lines := []string{asAdministrator, "select * from pgaadauth_create_principal(" + literal(user) + ", false, false);"}
 		if d.login.Config.User != "" && oid != "" {
@@ -199,7 +204,8 @@ func (d *diagnosis) mendScope(otherwise []string) []string {
 func (d *diagnosis) askServer(ctx context.Context, f *finding) *trouble {
 	var version, user string
 	var pid uint32
-	err := d.conn.QueryRow(ctx, "select current_setting('server_version'), session_user::text, pg_backend_pid()", pgx.QueryExecModeSimpleProtocol).Scan(&version, &user, &pid)
+	err := d.conn.QueryRow(ctx, "select current_setting('server_version'), session_user::text, pg_backend_pid()",
+		pgx.QueryExecModeSimpleProtocol).Scan(&version, &user, &pid)
 	if err != nil {
 		return &trouble{Said: err.Error(), Means: "the login worked, and the first query did not"}
 	}
@@ -216,7 +222,8 @@ func (d *diagnosis) askServer(ctx context.Context, f *finding) *trouble {
 	// Azure keeps the mapping in a security label, which everybody may read.
 	var label string
 	err = d.conn.QueryRow(ctx, `select label from pg_catalog.pg_shseclabel l join pg_catalog.pg_roles r on r.oid = l.objoid
-		where l.classoid = 'pg_catalog.pg_authid'::regclass and l.provider = 'pgaadauth' and r.rolname = session_user`, pgx.QueryExecModeSimpleProtocol).Scan(&label)
+		where l.classoid = 'pg_catalog.pg_authid'::regclass and l.provider = 'pgaadauth' and r.rolname = session_user`,
+		pgx.QueryExecModeSimpleProtocol).Scan(&label)
 	switch {
 	case err == nil:
 		f.note("%s is mapped to Entra: %s", user, label)
@@ -238,7 +245,10 @@ func (d *diagnosis) compareClocks(ctx context.Context, f *finding) *trouble {
 	ahead := ours.Sub(theirs).Round(time.Millisecond)
 	switch {
 	case ahead > bearable || ahead < -bearable:
-		f.warn(&trouble{Said: fmt.Sprintf("this machine's clock is %v off the server's", ahead.Abs()), Means: "tokens are judged by the clock: set it", Mend: []string{"sudo timedatectl set-ntp true"}})
+		f.warn(&trouble{
+			Said:  fmt.Sprintf("this machine's clock is %v off the server's", ahead.Abs()),
+			Means: "tokens are judged by the clock: set it", Mend: []string{"sudo timedatectl set-ntp true"},
+		})
 	case ahead.Abs() < time.Second:
 		f.note("less than a second off the server's")
 	default:

@@ -19,26 +19,37 @@ var emulatorCommand = &command{
 	name:    "emulator",
 	summary: "stand in for Azure on this machine, for programs in any language",
 	example: "entrapg emulator\nentrapg emulator --identity shop-api --env-file emulator.env",
-	about: "Starts a PostgreSQL that checks Entra tokens as Azure's does, an Entra tenant, and an endpoint of managed identities, on fixed ports, until Ctrl-C or SIGTERM. It prints what to paste into a shell for programs to find them, and then a line for each login, with the verdict and the reason. It needs PostgreSQL's programs on this machine, or another server by --upstream.\n" +
-		"Each principal gets a role of its own name. An administrator, db-admin unless --admin names others, can provision roles in the database postgres as on Azure, by pgaadauth_create_principal, pgaadauth_create_principal_with_oid and pgaadauth_list_principals: with --no-roles that is left to your own scripts.\n" +
-		"A principals file has a line for each: admin, user, guest, group, identity, system or service, a name, and for a group its members. Names with @ are people; system takes what follows /providers/ in a resource's ID, such as Microsoft.Web/sites/shop. Without any principal there is an identity shop-api.",
+	about: "Starts a PostgreSQL that checks Entra tokens as Azure's does, an Entra tenant, and an endpoint of " +
+		"managed identities, on fixed ports, until Ctrl-C or SIGTERM. It prints what to paste into a shell for " +
+		"programs to find them, and then a line for each login, with the verdict and the reason. It needs " +
+		"PostgreSQL's programs on this machine, or another server by --upstream.\n" +
+		"Each principal gets a role of its own name. An administrator, db-admin unless --admin names others, can " +
+		"provision roles in the database postgres as on Azure, by pgaadauth_create_principal, " +
+		"pgaadauth_create_principal_with_oid and pgaadauth_list_principals: with --no-roles that is left to " +
+		"your own scripts.\n" +
+		"A principals file has a line for each: admin, user, guest, group, identity, system or service, a name, " +
+		"and for a group its members. Names with @ are people; system takes what follows /providers/ in a " +
+		"resource's ID, such as Microsoft.Web/sites/shop. Without any principal there is an identity shop-api.",
 	setup: func(flags *flag.FlagSet) runner {
 		e := &emulator{}
 		var file string
 		flags.StringVar(&e.config.Addr, "addr", "127.0.0.1:15432", "`ADDRESS` of the server")
 		flags.StringVar(&e.config.TenantAddr, "tenant-addr", "127.0.0.1:15433", "`ADDRESS` of the tenant, over HTTPS")
-		flags.StringVar(&e.config.IdentityAddr, "identity-addr", "127.0.0.1:15434", "`ADDRESS` of the endpoint of managed identities, over HTTP")
+		flags.StringVar(&e.config.IdentityAddr, "identity-addr", "127.0.0.1:15434", "`ADDRESS` of the endpoint of "+
+			"managed identities, over HTTP")
 		flags.Func("hostname", "a further `NAME` that the certificate is for; may be repeated", func(s string) error {
 			e.config.Hostnames = append(e.config.Hostnames, s)
 			return nil
 		})
 		flags.StringVar(&e.config.Upstream, "upstream", "", "`DSN` of a superuser, with password, on a PostgreSQL that runs already")
 		flags.DurationVar(&e.config.TokenLife, "token-life", time.Hour, "how `LONG` tokens are good")
-		flags.StringVar(&e.envFile, "env-file", "", "write the settings into a new `FILE` too, in the form of a .env; it is removed at the end")
+		flags.StringVar(&e.envFile, "env-file", "", "write the settings into a new `FILE` too, in the form of a "+
+			".env; it is removed at the end")
 		flags.StringVar(&file, "principals", "", "read principals from this `FILE`")
 		flags.BoolVar(&e.noRoles, "no-roles", false, "create no roles but the administrators'")
 		for kind, about := range map[string]string{
-			"admin": "an Entra administrator's `NAME`", "user": "a person's `NAME`, a user principal name", "guest": "a guest's `MAIL` address",
+			"admin": "an Entra administrator's `NAME`", "user": "a person's `NAME`, a user principal name",
+			"guest": "a guest's `MAIL` address",
 			"group": "a group's `NAME`, and =MEMBER,MEMBER for its members", "identity": "a user-assigned identity's `NAME`",
 			"system": "the `RESOURCE` of a system-assigned identity", "service": "a service principal's display `NAME`",
 		} {
@@ -253,7 +264,8 @@ func settingsFor(ctx context.Context, server *entrapgtest.Server, residents []re
 			name, value, _ := strings.Cut(entry, "=")
 			settings = append(settings, variable{name, value})
 		}
-		settings = append(settings, variable{"AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential"}, variable{"SSL_CERT_FILE", server.CAFile()})
+		settings = append(settings,
+			variable{"AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential"}, variable{"SSL_CERT_FILE", server.CAFile()})
 	}
 	settings = append(settings, variable{"PGSSLROOTCERT", server.CAFile()}, variable{"NODE_EXTRA_CA_CERTS", server.CAFile()})
 	token, err := first.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{databaseScope}})
@@ -289,7 +301,8 @@ func writeEnv(path string, settings []variable) (remove func(), err error) {
 }
 
 func (e *emulator) introduce(out *terminal, server *entrapgtest.Server, residents []resident, settings []variable) {
-	out.printf("%s PostgreSQL on %s, tenant on %s,\n  tokens live %s\n\n", out.good("✓"), out.bold(server.Addr()), server.Tenant.URL(), e.config.TokenLife)
+	out.printf("%s PostgreSQL on %s, tenant on %s,\n  tokens live %s\n\n",
+		out.good("✓"), out.bold(server.Addr()), server.Tenant.URL(), e.config.TokenLife)
 	for _, r := range residents {
 		what := string(r.Kind)
 		switch {
@@ -300,7 +313,8 @@ func (e *emulator) introduce(out *terminal, server *entrapgtest.Server, resident
 		}
 		out.printf("  %-24s  %s\n", r.Name, what)
 		for _, entry := range r.Environ() {
-			if name, value, _ := strings.Cut(entry, "="); name == "AZURE_CLIENT_SECRET" || name == "AZURE_PASSWORD" || name == "AZURE_CLIENT_ID" && r.ClientID != "" {
+			name, value, _ := strings.Cut(entry, "=")
+			if name == "AZURE_CLIENT_SECRET" || name == "AZURE_PASSWORD" || name == "AZURE_CLIENT_ID" && r.ClientID != "" {
 				out.printf("  %-24s  %s\n", "", out.dim(name+"="+value))
 			}
 		}

@@ -17,8 +17,13 @@ var execCommand = &command{
 	name: "exec", takes: "[DSN] -- COMMAND [ARGUMENT ...]",
 	summary: "run psql, pg_dump or anything else that reads PG* variables",
 	example: "entrapg exec -- psql\nentrapg exec host=shop.postgres.database.azure.com -- pg_dump -s shop",
-	about: "Runs the command with PGHOST, PGUSER, PGDATABASE, PGSSLMODE and what else the DSN says in its environment, and a token as PGPASSWORD. A user that the DSN does not name is derived from the token. The server is verified as package entrapg does it; PGPASSFILE, PGSERVICE and PGHOSTADDR are taken away, so that they cannot interfere.\n" +
-		"The command takes this program's place: it gets the terminal, signals and standard input, and the exit code is its own. A token is good for an hour or so, and a server asks for it at login alone: sessions go on, but a command that opens connections later than that has to be run again.\n" +
+	about: "Runs the command with PGHOST, PGUSER, PGDATABASE, PGSSLMODE and what else the DSN says in its " +
+		"environment, and a token as PGPASSWORD. A user that the DSN does not name is derived from the token. The " +
+		"server is verified as package entrapg does it; PGPASSFILE, PGSERVICE and PGHOSTADDR are taken away, so " +
+		"that they cannot interfere.\n" +
+		"The command takes this program's place: it gets the terminal, signals and standard input, and the exit " +
+		"code is its own. A token is good for an hour or so, and a server asks for it at login alone: sessions " +
+		"go on, but a command that opens connections later than that has to be run again.\n" +
 		aboutDSN,
 	setup: func(flags *flag.FlagSet) runner {
 		var t target
@@ -64,9 +69,11 @@ func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 // variables are those of libpq's, by the keys of a DSN, that pass on as they are.
 // https://www.postgresql.org/docs/current/libpq-envars.html
 var variables = map[string]string{
-	"application_name": "PGAPPNAME", "channel_binding": "PGCHANNELBINDING", "client_encoding": "PGCLIENTENCODING", "connect_timeout": "PGCONNECT_TIMEOUT",
+	"application_name": "PGAPPNAME", "channel_binding": "PGCHANNELBINDING",
+	"client_encoding": "PGCLIENTENCODING", "connect_timeout": "PGCONNECT_TIMEOUT",
 	"max_protocol_version": "PGMAXPROTOCOLVERSION", "min_protocol_version": "PGMINPROTOCOLVERSION", "require_auth": "PGREQUIREAUTH",
-	"sslcert": "PGSSLCERT", "sslcertmode": "PGSSLCERTMODE", "sslkey": "PGSSLKEY", "sslnegotiation": "PGSSLNEGOTIATION", "sslsni": "PGSSLSNI",
+	"sslcert": "PGSSLCERT", "sslcertmode": "PGSSLCERTMODE", "sslkey": "PGSSLKEY",
+	"sslnegotiation": "PGSSLNEGOTIATION", "sslsni": "PGSSLSNI",
 	"target_session_attrs": "PGTARGETSESSIONATTRS", "timezone": "PGTZ",
 }
 
@@ -76,7 +83,7 @@ func libpq(login *inspect.Login, token *inspect.Token) map[string]string {
 	config := login.Config
 	env := map[string]string{
 		"PGUSER": token.User, "PGPASSWORD": token.Value, "PGDATABASE": config.Database,
-		"PGHOSTADDR": "", "PGPASSFILE": "", "PGSERVICE": "", "PGSERVICEFILE": "", "PGREQUIRESSL": "",
+		"PGHOSTADDR": login.Settings.Value("hostaddr"), "PGPASSFILE": "", "PGSERVICE": "", "PGSERVICEFILE": "", "PGREQUIRESSL": "",
 		// Encryption by GSSAPI would come before TLS, and verify nobody.
 		"PGGSSENCMODE": "disable",
 	}

@@ -44,6 +44,7 @@ func TestExec_SetsLibpqVariablesFromDSN(t *testing.T) {
 		{"postgres://a:1,b:2/d?target_session_attrs=any&connect_timeout=7", "PGHOST=a,b PGPORT=1,2 PGTARGETSESSIONATTRS=any PGCONNECT_TIMEOUT=7"},
 		{"host=h application_name=shop search_path='a, b' options='-c x.y=1'", `PGAPPNAME=shop PGOPTIONS=-c x.y=1 -c search_path=a,\ b`},
 		{"service=shop servicefile=" + services, "PGHOST=db.example PGUSER=svc PGTARGETSESSIONATTRS=read-write PGSERVICE= PGSERVICEFILE="},
+		{"host=h hostaddr=192.0.2.2", "PGHOST=h PGHOSTADDR=192.0.2.2"},
 		{"host=h", "PGPASSFILE= PGHOSTADDR= PGGSSENCMODE=disable PGPASSWORD=secret"},
 		{"postgres://bob:local@127.0.0.1/d?sslmode=disable&entra_credential=none&pool_max_conns=3", "PGUSER=derived PGSSLMODE=disable PGOPTIONS="},
 	} {

@@ -53,7 +53,9 @@ type streams struct {
 var commands []*command
 
 func init() {
-	commands = []*command{execCommand, doctorCommand, whoamiCommand, tokenCommand, emulatorCommand, demoCommand, completionCommand, helpCommand}
+	commands = []*command{
+		execCommand, doctorCommand, whoamiCommand, tokenCommand, emulatorCommand, demoCommand, completionCommand, helpCommand,
+	}
 }
 
 var (

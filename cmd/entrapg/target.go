@@ -15,12 +15,14 @@ import (
 type target struct{ dsn, envFile string }
 
 func (t *target) define(flags *flag.FlagSet) {
-	flags.StringVar(&t.dsn, "dsn", "", "where to log in, a postgres:// `URL` or key=value settings; instead of it, an argument, DATABASE_URL or PG* variables")
+	flags.StringVar(&t.dsn, "dsn", "", "where to log in, a postgres:// `URL` or key=value settings; instead of it, "+
+		"an argument, DATABASE_URL or PG* variables")
 	flags.StringVar(&t.envFile, "env-file", "", "read variables from this `FILE` of NAME=VALUE lines; they win over those that are set")
 }
 
 // aboutDSN is what every command that takes a target says about it.
-const aboutDSN = "The DSN is the argument or that of --dsn, else DATABASE_URL, else what PG* variables say. It is whatever pgx takes, and may choose the credential by entra_credential, entra_client_id and entra_tenant_id."
+const aboutDSN = "The DSN is the argument or that of --dsn, else DATABASE_URL, else what PG* variables say. It is " +
+	"whatever pgx takes, and may choose the credential by entra_credential, entra_client_id and entra_tenant_id."
 
 // find returns the DSN, which is empty where PG* variables say it all.
 func (t *target) find(args []string) (string, error) {

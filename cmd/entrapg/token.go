@@ -9,7 +9,8 @@ var tokenCommand = &command{
 	name: "token", takes: "[DSN]",
 	summary: "print a token, and nothing else",
 	example: "entrapg token\nPGPASSWORD=$(entrapg token) psql -U shop-api $DATABASE_URL",
-	about: "Prints the access token that a login would use. Whoever has it can log in as you until it expires: do not print it where it stays.\n" +
+	about: "Prints the access token that a login would use. Whoever has it can log in as you until it expires: do " +
+		"not print it where it stays.\n" +
 		aboutDSN + " Without any, the token is for the public cloud.",
 	setup: func(flags *flag.FlagSet) runner {
 		var t target

@@ -16,7 +16,9 @@ var whoamiCommand = &command{
 	name: "whoami", takes: "[DSN]",
 	summary: "show whose token it is, and the PostgreSQL user it leads to",
 	example: "entrapg whoami\nentrapg whoami --json | jq -r .user",
-	about: "Asks for a token and shows the identity behind it, the claims that matter, the credential that produced it, and the PostgreSQL user that a login would use, with the rule that found it. The token itself is not shown, and no server is asked.\n" +
+	about: "Asks for a token and shows the identity behind it, the claims that matter, the credential that " +
+		"produced it, and the PostgreSQL user that a login would use, with the rule that found it. The token " +
+		"itself is not shown, and no server is asked.\n" +
 		aboutDSN + " Without any, the token is for the public cloud.",
 	setup: func(flags *flag.FlagSet) runner {
 		var t target
@@ -77,9 +79,10 @@ var shown = []struct{ key, label string }{
 
 func identify(login *inspect.Login, token *inspect.Token, tried *attempts, now time.Time) *identity {
 	who := &identity{
-		Kind: "unknown: the token is no JSON Web Token", User: token.User, Rule: rule(login, token), Credential: tried.name(login.Credential),
-		Scope: login.Scope, Expires: token.Expires.UTC().Truncate(time.Second), Left: int(token.Expires.Sub(now).Seconds()), Size: len(token.Value),
-		Claims: map[string]string{},
+		Kind: "unknown: the token is no JSON Web Token", User: token.User, Rule: rule(login, token),
+		Credential: tried.name(login.Credential), Scope: login.Scope,
+		Expires: token.Expires.UTC().Truncate(time.Second), Left: int(token.Expires.Sub(now).Seconds()),
+		Size: len(token.Value), Claims: map[string]string{},
 	}
 	c, err := claims.Parse(token.Value)
 	if err != nil {
@@ -130,7 +133,8 @@ func (who *identity) write(out *terminal) {
 		row("user", out.bold(who.User)+", from "+who.Rule)
 	}
 	row("credential", who.Credential)
-	row("lifetime", fmt.Sprintf("%s left, until %s", round(time.Duration(who.Left)*time.Second), who.Expires.Format("2006-01-02 15:04:05 MST")))
+	row("lifetime", fmt.Sprintf("%s left, until %s",
+		round(time.Duration(who.Left)*time.Second), who.Expires.Format("2006-01-02 15:04:05 MST")))
 	for _, claim := range shown {
 		row(claim.label, who.Claims[claim.key])
 	}

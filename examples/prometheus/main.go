@@ -37,7 +37,10 @@ func register(registry *prometheus.Registry, db *sql.DB, stats func() entrapg.St
 		func(s entrapg.Stats) int64 { return s.TokenFailures })
 	registry.MustRegister(
 		prometheus.NewGaugeFunc(
-			prometheus.GaugeOpts{Name: "entrapg_token_expiry_seconds", Help: "When the token in use expires, in Unix time; 0 without one.", ConstLabels: labels},
+			prometheus.GaugeOpts{
+				Name: "entrapg_token_expiry_seconds", ConstLabels: labels,
+				Help: "When the token in use expires, in Unix time; 0 without one.",
+			},
 			func() float64 { return float64(max(0, stats().TokenExpiry.Unix())) }),
 		collectors.NewDBStatsCollector(db, "shop"))
 }

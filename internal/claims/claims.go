@@ -55,9 +55,9 @@ func (c Claims) first(keys ...string) Name {
 // Keys returns the names of all claims, sorted.
 func (c Claims) Keys() []string { return slices.Sorted(maps.Keys(c)) }
 
-// Identity returns the tenant and the object ID, by which the server maps tokens
+// Principal returns the tenant and the object ID, by which the server maps tokens
 // to roles. It returns "" if the token has no object ID.
-func (c Claims) Identity() string {
+func (c Claims) Principal() string {
 	oid, tid := c.Text("oid"), c.Text("tid")
 	if oid == "" {
 		return ""
@@ -75,7 +75,8 @@ const (
 // Kind returns the kind of principal that a token is for.
 func (c Claims) Kind() string {
 	switch {
-	case c.Text("xms_mirid") != "" || c.Text("xms_idrel") != "" || c.Text("idtyp") == "app" && c.Text("appidacr") == "2" && c.Text("app_displayname") == "":
+	case c.Text("xms_mirid") != "" || c.Text("xms_idrel") != "" ||
+		c.Text("idtyp") == "app" && c.Text("appidacr") == "2" && c.Text("app_displayname") == "":
 		return ManagedIdentity
 	case c.Text("idtyp") == "app" || c.Text("scp") == "" && c.Text("upn") == "" && c.Text("unique_name") == "" && c.Text("appid") != "":
 		return ServicePrincipal

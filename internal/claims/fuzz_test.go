@@ -24,6 +24,6 @@ func FuzzClaims(f *testing.F) {
 				t.Errorf("derived %q", name)
 			}
 		}
-		c.Identity()
+		c.Principal()
 	})
 }

@@ -1,6 +1,6 @@
 // Package connstring reads connection strings, PG* environment variables and
-// service files as pgx does, and tells which settings they contain and where
-// each one comes from. A configuration that pgx has parsed no longer tells
+// service files as pgx does, and reports which settings they contain and where
+// each one comes from. A configuration that pgx has parsed no longer shows
 // whether a value was set or is a default of pgx.
 //
 // It follows pgconn/config.go, parse_url.go and defaults*.go of pgx 5.12. It

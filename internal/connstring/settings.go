@@ -44,6 +44,18 @@ func WithDefault(dsn, key, value string) string {
 	return dsn[:query+1] + parameter + "&" + dsn[query+1:]
 }
 
+// Clean returns a DSN without what surrounds it by accident: a byte order mark,
+// and the white space around a URL, such as the newline at the end of a file. In
+// key=value settings, white space has no meaning at the start and the end, or is
+// escaped.
+func Clean(dsn string) string {
+	dsn = strings.TrimPrefix(dsn, "\ufeff")
+	if trimmed := strings.TrimSpace(dsn); isURL(trimmed) {
+		return trimmed
+	}
+	return dsn
+}
+
 // Value returns the value of key, or "" if it is not set.
 func (s Settings) Value(key string) string { return s[key].Value }
 

@@ -97,7 +97,7 @@ func TestInDSN_AcceptsMalformedInput(t *testing.T) {
 	}
 }
 
-func TestParse_NamesTheOrigin(t *testing.T) {
+func TestParse_ReportsOrigin(t *testing.T) {
 	clearEnvironment(t)
 	file := filepath.Join(t.TempDir(), "services")
 	content := "[full]\nuser=service\ndbname=service\nsslmode=require\nempty=\n[blank]\nuser=\n[alias]\ndatabase=service\n"
@@ -177,7 +177,7 @@ func TestParse_NamesTheOrigin(t *testing.T) {
 	}
 }
 
-func TestParse_ReadsTheDefaultServiceFile(t *testing.T) {
+func TestParse_ReadsDefaultServiceFile(t *testing.T) {
 	clearEnvironment(t)
 	file := filepath.Join(os.Getenv("HOME"), ".pg_service.conf")
 	if err := os.WriteFile(file, []byte("[s]\nuser=u\n"), 0o600); err != nil {

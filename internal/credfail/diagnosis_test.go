@@ -117,6 +117,18 @@ func noMetadata(cause error) transport {
 	return client.Do
 }
 
+// anotherCloud returns the error of a managed identity on a machine of a cloud
+// whose metadata service is not Azure's.
+func anotherCloud() error {
+	options := clientOptions(func(r *http.Request) (*http.Response, error) {
+		response := respond(r, http.StatusNotFound, "not found")
+		response.Header.Set("Content-Type", "text/plain")
+		return response, nil
+	})
+	new(imds.Monitor).Install(&options)
+	return get(azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{ClientOptions: options}))
+}
+
 func dialError(cause error) error { return &net.OpError{Op: "dial", Net: "tcp", Err: cause} }
 
 // tool puts a developer tool on the PATH that writes a message and fails.
@@ -221,6 +233,7 @@ func TestClassify_KnowsManagedIdentityEndpoints(t *testing.T) {
 		"several":                    {managedIdentity(nil, several), credfail.SeveralIdentities, "several"},
 		"throttled":                  {managedIdentity(other, answer(429, `{"error":"too many requests"}`)), credfail.Throttled, "wait"},
 		"failed":                     {managedIdentity(other, answer(500, `{"error":"unknown"}`)), credfail.ServiceFailed, "try again"},
+		"another cloud's endpoint":   {anotherCloud(), credfail.NoEndpoint, "no managed identity"},
 		"a slow endpoint": {
 			fmt.Errorf("%w; %s", token.NoAnswer(time.Second), imds.NoEndpoint), credfail.NoEndpoint, "no managed identity",
 		},

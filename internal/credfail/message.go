@@ -61,6 +61,11 @@ type message struct {
 	diagnosis Diagnosis
 }
 
+var noEndpoint = Diagnosis{
+	NoEndpoint,
+	"this machine has no managed identity; run the program on an Azure host that has one, or use another credential",
+}
+
 // messages are those of azidentity, of managed identity endpoints, of developer
 // tools and of Go. The first that matches wins. azidentity does not wrap its
 // causes, so text is all that there is.
@@ -72,10 +77,8 @@ var messages = []message{
 	{"No User Assigned or Delegated Managed Identity found", true, noSuchIdentity}, // App Service
 	{"Identity not found", true, noSuchIdentity},                                   // Instance Metadata Service
 	{"isn't assigned to this resource", true, noSuchIdentity},                      // azidentity
-	{imds.NoEndpoint, false, Diagnosis{
-		NoEndpoint,
-		"this machine has no managed identity; run the program on an Azure host that has one, or use another credential",
-	}},
+	{imds.NoEndpoint, false, noEndpoint},
+	{imds.NotAzure, false, noEndpoint},
 
 	{"certificate signed by unknown authority", false, untrustedCertificate},
 	{"certificate is not trusted", false, untrustedCertificate}, // macOS

@@ -56,7 +56,7 @@ func get(ctx context.Context, client *http.Client, url string) error {
 	return response.Body.Close()
 }
 
-func TestClient_StopsInTimeWithoutAnEndpoint(t *testing.T) {
+func TestClient_StopsInTimeWithoutEndpoint(t *testing.T) {
 	noEnvironment(t)
 	vanish := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		select {
@@ -107,7 +107,7 @@ func TestClient_StopsInTimeWithoutAnEndpoint(t *testing.T) {
 	}
 }
 
-func TestClient_DialsOtherHostsAsItIsTold(t *testing.T) {
+func TestClient_UsesGivenDialerForOtherHosts(t *testing.T) {
 	noEnvironment(t)
 	var deadline bool
 	client := imds.NewClient(func(ctx context.Context, _, address string) (net.Conn, error) {
@@ -120,7 +120,7 @@ func TestClient_DialsOtherHostsAsItIsTold(t *testing.T) {
 	}
 }
 
-func TestClient_SendsNoMetadataRequestThroughAProxy(t *testing.T) {
+func TestClient_SendsNoMetadataRequestThroughProxy(t *testing.T) {
 	const appService = "http://172.16.0.4:8081/msi/token"
 	for _, test := range []struct {
 		url, identityEndpoint, msiEndpoint string
@@ -157,7 +157,7 @@ func TestClient_SendsNoMetadataRequestThroughAProxy(t *testing.T) {
 }
 
 // Programs may set the variables after they have made the client.
-func TestClient_SendsNoIdentityHeaderThroughAProxy(t *testing.T) {
+func TestClient_SendsNoIdentityHeaderThroughProxy(t *testing.T) {
 	noEnvironment(t)
 	var dialed string
 	client := imds.NewClient(func(_ context.Context, _, address string) (net.Conn, error) {
@@ -177,5 +177,70 @@ func TestClient_SendsNoIdentityHeaderThroughAProxy(t *testing.T) {
 	}
 	if dialed != "172.16.0.4:8081" {
 		t.Errorf("dialed %q", dialed)
+	}
+}
+
+// Azure Arc and Service Fabric announce their endpoints in the same variable.
+func TestClient_ReachesEveryAnnouncedEndpointDirectly(t *testing.T) {
+	const endpoint = "http://172.16.0.4:2377/metadata/identity/oauth2/token"
+	for name, environment := range map[string]map[string]string{
+		"App Service":    {"IDENTITY_ENDPOINT": endpoint, "IDENTITY_HEADER": "secret"},
+		"Azure Arc":      {"IDENTITY_ENDPOINT": endpoint, "IMDS_ENDPOINT": "http://172.16.0.4:2377"},
+		"Azure ML":       {"MSI_ENDPOINT": endpoint, "MSI_SECRET": "secret"},
+		"Cloud Shell":    {"MSI_ENDPOINT": endpoint},
+		"Service Fabric": {"IDENTITY_ENDPOINT": endpoint, "IDENTITY_HEADER": "secret", "IDENTITY_SERVER_THUMBPRINT": strings.Repeat("ab", 20)},
+	} {
+		noEnvironment(t)
+		t.Setenv("IDENTITY_SERVER_THUMBPRINT", "")
+		for variable, value := range environment {
+			if name == "Service Fabric" {
+				value = strings.Replace(value, "http:", "https:", 1)
+			}
+			t.Setenv(variable, value)
+		}
+		var dialed string
+		options := azcore.ClientOptions{
+			Retry: policy.RetryOptions{MaxRetries: -1},
+			Transport: imds.NewClient(func(_ context.Context, _, address string) (net.Conn, error) {
+				dialed = address
+				return nil, errDialed
+			}),
+		}
+		new(imds.Monitor).Install(&options)
+		credential, err := azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{ClientOptions: options})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if _, err := credential.GetToken(t.Context(), scope); err == nil || dialed != "172.16.0.4:2377" {
+			t.Errorf("%s: dialed %q, error %v", name, dialed, err)
+		}
+	}
+}
+
+func TestCheckEnvironment_RejectsWhatIsNoURL(t *testing.T) {
+	for _, test := range []struct {
+		identity, header, msi, arc string
+		want                       string
+	}{
+		{"", "", "", "", ""},
+		{"http://172.16.0.4:8081/msi/token", "secret", "", "", ""},
+		{"https://localhost:2377/metadata", "secret", "", "", ""},
+		{"placeholder", "secret", "", "", "IDENTITY_ENDPOINT"},
+		{"localhost:8081/msi/token", "secret", "", "", "IDENTITY_ENDPOINT"},
+		{"placeholder", "", "", "http://localhost:40342", "IDENTITY_ENDPOINT"},
+		{"placeholder", "", "", "", ""},
+		{"", "", "placeholder", "", "MSI_ENDPOINT"},
+		{"placeholder", "", "http://localhost:50342", "", ""},
+	} {
+		noEnvironment(t)
+		t.Setenv("IDENTITY_ENDPOINT", test.identity)
+		t.Setenv("IDENTITY_HEADER", test.header)
+		t.Setenv("MSI_ENDPOINT", test.msi)
+		t.Setenv("IMDS_ENDPOINT", test.arc)
+		err := imds.CheckEnvironment()
+		if (err != nil) != (test.want != "") || err != nil && !strings.HasPrefix(err.Error(), test.want+" is ") {
+			t.Errorf("%+v: %v", test, err)
+		}
 	}
 }

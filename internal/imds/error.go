@@ -5,6 +5,10 @@ import "fmt"
 // NoEndpoint is the text of the error if no Instance Metadata Service can be reached.
 const NoEndpoint = "no managed-identity endpoint answers; managed identities exist only on Azure"
 
+// NotAzure is in the text of the error if something other than Azure answers at
+// the address of the Instance Metadata Service.
+const NotAzure = "is not Azure's metadata service"
+
 // A noEndpointError reports that no Instance Metadata Service can be reached.
 type noEndpointError struct{ err error }
 
@@ -13,3 +17,14 @@ func (e *noEndpointError) Unwrap() error { return e.err }
 
 // NonRetriable keeps azcore from retrying.
 func (*noEndpointError) NonRetriable() {}
+
+// A foreignAnswerError reports that the address of the Instance Metadata Service
+// answers, but not as the service does.
+type foreignAnswerError struct{ status int }
+
+func (e *foreignAnswerError) Error() string {
+	return fmt.Sprintf("%s answers %s and %s; managed identities exist only on Azure", host, statusText(e.status), NotAzure)
+}
+
+// NonRetriable keeps azcore from retrying.
+func (*foreignAnswerError) NonRetriable() {}

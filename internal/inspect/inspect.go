@@ -15,7 +15,7 @@ import (
 // Package entrapg sets it. Its errors are those of NewConnector.
 var Open func(dsn string) (*Login, error)
 
-// A Login is what a DSN means.
+// A Login describes the login that a DSN configures.
 type Login struct {
 	Config     *pgx.ConnConfig     // without password, and without user if that is derived from the token
 	Settings   connstring.Settings // in effect, without secrets

@@ -70,16 +70,16 @@ func bearer(attempt error) Diagnosis {
 	return Diagnosis{}
 }
 
-// method diagnoses an attempt in which the server asks for something other than
-// a token. Azure asks a role that is mapped to Entra for a cleartext password,
-// and every other role for SCRAM. pgx does not answer if require_auth excludes
+// method diagnoses an attempt in which the server requests something other than
+// a token. Azure requests a cleartext password for a role that is mapped to Entra,
+// and SCRAM for every other role. pgx does not answer if require_auth excludes
 // that; otherwise SCRAM fails.
 func method(attempt error) Diagnosis {
 	if len(ServerErrors(attempt)) > 0 || isTransport(attempt) {
 		return Diagnosis{} // the login got further, or broke off
 	}
 	switch text := attempt.Error(); {
-	case strings.Contains(text, "OAuth"): // asked for a token after all
+	case strings.Contains(text, "OAuth"): // the server requested a token after all
 		return Diagnosis{}
 	case strings.Contains(text, "failed SASL auth"), strings.Contains(text, "failed: server requested"):
 		return notMapped

@@ -43,7 +43,7 @@ func IsBearerRejection(err error) bool {
 	return slices.ContainsFunc(attempts(err), func(attempt error) bool { return bearer(attempt).Kind != Unknown })
 }
 
-// WrongMethod reports whether a server asks for another method of authentication
+// WrongMethod reports whether a server requests another method of authentication
 // than one that takes a token, or for none.
 func WrongMethod(err error) bool {
 	return slices.ContainsFunc(attempts(err), func(attempt error) bool { return method(attempt).Kind != Unknown })

@@ -19,8 +19,8 @@ const (
 	NoTLS                    // the server rejects plaintext
 	HostNotAllowed           // the server rejects this address, user or database
 	PgBouncer                // PgBouncer cannot handle the token
-	NotMapped                // the server asks for an ordinary password: the role is not mapped to Entra
-	NoAuthentication         // the server asks for nothing
+	NotMapped                // the server requests an ordinary password: the role is not mapped to Entra
+	NoAuthentication         // the server requests nothing
 	NoRole                   // the role does not exist or is not mapped to this identity
 	ServerSuffix             // the same; the user has the form user@server
 	GuestName                // the same; the token is a guest's, and the user is not the name of a guest's role

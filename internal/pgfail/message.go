@@ -168,16 +168,17 @@ var (
 	}
 	wrongPassword = Diagnosis{
 		WrongPassword,
-		"entra_credential=none uses the password in the DSN; check the password and the user",
+		"entra_credential=none logs in with the password of the DSN, PGPASSWORD or a password file; " +
+			"check the password and the user",
 	}
 	notMapped = Diagnosis{
 		NotMapped,
-		"the server asks for an ordinary password, so the role is not mapped to Entra; " +
+		"the server requests an ordinary password, so the role is not mapped to Entra; " +
 			"create it with pgaadauth_create_principal, or set user to a role that is mapped",
 	}
 	noAuthentication = Diagnosis{
 		NoAuthentication,
-		"the server asks for no token, and every server of Azure does; " +
+		"the server requests no token, and every server of Azure does; " +
 			"for a server that accepts every client, set entra_credential=none or require_auth=none,password",
 	}
 )

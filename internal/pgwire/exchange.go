@@ -55,14 +55,14 @@ type Exchange struct {
 	// Err, if not nil, ends the exchange before anything is sent.
 	Err error
 
-	// Outcome and Sent, which reports that the token was sent, may be read by the
-	// Observer and afterwards.
+	// Outcome is how the exchange ended. The Observer may read it, also afterwards.
 	Outcome Outcome
-	Sent    bool
+	// Sent reports that the token was sent. The Observer may read it, also afterwards.
+	Sent bool
 
 	received     int // bytes
 	authRequests int
-	message      []byte // the current message, cleaned
+	message      []byte // the current message, redacted
 	unread       []byte // the part of message that has not been read
 	buffer       [256]byte
 }
@@ -118,26 +118,26 @@ func (x *Exchange) next() error {
 		}
 		rest -= chunk
 	}
-	x.clean(kind, x.message[head:])
+	x.redact(kind, x.message[head:])
 	x.unread = x.message
 	x.judge(kind, x.message[head:])
 	return nil
 }
 
-// clean removes the token from a message's body.
-func (x *Exchange) clean(kind byte, body []byte) {
+// redact removes the token from a message's body.
+func (x *Exchange) redact(kind byte, body []byte) {
 	if x.Token == nil || len(body) == 0 {
 		return
 	}
-	var cleaned []byte
+	var clean []byte
 	if kind == typeAuthentication && x.Sent && authCode(body) == authSASLContinue {
-		cleaned = append(body[:4:4], cleanStatus(body[4:], x.Token())...)
-	} else if cleaned = Redact(body, x.Token()); &cleaned[0] == &body[0] {
+		clean = append(body[:4:4], redactStatus(body[4:], x.Token())...)
+	} else if clean = Redact(body, x.Token()); &clean[0] == &body[0] {
 		return
 	}
 	head := x.message[:len(x.message)-len(body)]
-	binary.BigEndian.PutUint32(head[1:], uint32(4+len(cleaned)))
-	x.message = append(head[:len(head):len(head)], cleaned...)
+	binary.BigEndian.PutUint32(head[1:], uint32(4+len(clean)))
+	x.message = append(head[:len(head):len(head)], clean...)
 	clear(body)
 }
 
@@ -166,7 +166,7 @@ func (x *Exchange) end(o Outcome) {
 }
 
 // Write puts the token in place of pgx's empty password or bearer token, which
-// pgx sends only if the server asked for it by a method that is allowed.
+// pgx sends only if the server requested it by a method that is allowed.
 func (x *Exchange) Write(b []byte) (int, error) {
 	switch {
 	case x.Err != nil:
@@ -192,6 +192,7 @@ func (x *Exchange) Write(b []byte) (int, error) {
 	n, err := x.Writer.Write(message)
 	clear(message)
 	if err != nil {
+		// Never report all of b as written together with an error.
 		return min(n, len(b)-1), err
 	}
 	return len(b), nil

@@ -73,9 +73,9 @@ func findRun(b []byte, i int, secret string) (start, end int) {
 	}
 }
 
-// cleanStatus redacts the error of OAUTHBEARER (RFC 7628, section 3.2.2), in
+// redactStatus redacts the error of OAUTHBEARER (RFC 7628, section 3.2.2), in
 // which JSON can spell the token in many ways. It returns invalid JSON as null.
-func cleanStatus(b []byte, secret string) []byte {
+func redactStatus(b []byte, secret string) []byte {
 	var status struct {
 		Status              string `json:"status"`
 		Scope               string `json:"scope,omitempty"`

@@ -332,7 +332,7 @@ func TestSource_CallerGetsErrorAndCauseOfItsContext(t *testing.T) {
 	})
 }
 
-func TestSource_RemembersABoundedNumberOfKeys(t *testing.T) {
+func TestSource_RemembersBoundedNumberOfKeys(t *testing.T) {
 	s, _ := numbered(time.Now)
 	first := mustGet(t, s, 0)
 	for key := range 10 * maxVerdicts {

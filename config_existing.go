@@ -1,0 +1,129 @@
+package entrapg
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/entrapg/entrapg/internal/connstring"
+)
+
+// adopt returns a function that adopts a configuration, for newConnector. check,
+// if not nil, validates the result.
+func adopt(existing *pgx.ConnConfig, check func(*pgx.ConnConfig) error) func() (*config, error) {
+	return func() (*config, error) {
+		c, err := adoptConfig(existing)
+		if err == nil && check != nil {
+			err = check(c.pgx)
+		}
+		return c, err
+	}
+}
+
+// adoptConfig returns the configuration for one that the program has parsed
+// with pgx already, and possibly changed. It compares it with what pgx makes of
+// the same DSN, because a value that was not changed may be a default of pgx:
+// the operating system's user, and a fallback to plaintext. It does not change
+// existing.
+func adoptConfig(existing *pgx.ConnConfig) (*config, error) {
+	if !isParsed(existing) {
+		return nil, &ConfigError{Setting: "config", Problem: "must be created by ParseConfig of pgx or pgxpool"}
+	}
+	dsn := existing.ConnString()
+	settings := connstring.Parse(dsn)
+	c, err := adoptSettings(existing, dsn, settings)
+	return c, located(err, settings)
+}
+
+func adoptSettings(existing *pgx.ConnConfig, dsn string, settings connstring.Settings) (*config, error) {
+	if connstring.Clean(dsn) != dsn {
+		return nil, &ConfigError{
+			Setting: "dsn",
+			Problem: "has white space around it, which pgx takes for a part of it; use strings.TrimSpace before ParseConfig",
+		}
+	}
+	if err := misread(dsn); err != nil {
+		return nil, err
+	}
+	parsed, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return nil, parseError(err, settings)
+	}
+	sslmode, chosen, err := effectiveSSLMode(dsn, settings)
+	if err != nil {
+		return nil, err
+	}
+	c := &config{
+		pgx: existing.Copy(), settings: settings,
+		unnamed: settings.Value("host") == "", empty: strings.TrimSpace(dsn) == "",
+	}
+	if c.unnamed && settings.Value("hostaddr") != "" {
+		return nil, hostaddrError("not used without host in a configuration that exists; set host too")
+	}
+	if c.hosts, _, err = parseAddresses(dsn, settings); err != nil {
+		return nil, err
+	}
+	userSet := settings.Value("user") != "" // before it can be forgotten
+	c.forgetReplaced(&parsed.Config)
+	if !userSet && c.pgx.User == parsed.User {
+		c.pgx.User = ""
+	}
+	dialer, err := c.readSettings(dsn, sslmode)
+	if err != nil {
+		return nil, err
+	}
+	if dialer != nil {
+		return nil, &ConfigError{Setting: "keepalives", Problem: "not used with a configuration that exists; set its DialFunc"}
+	}
+	c.tls.authority = hasRoots(&parsed.Config)
+	if !chosen {
+		withoutDefaults(&c.pgx.Config, &parsed.Config, settings)
+	}
+	for _, t := range endpoints(&c.pgx.Config) {
+		if t != nil && slices.Contains(hosts(&parsed.Config), t.ServerName) { // which pgx has set
+			t.ServerName = ""
+		}
+	}
+	return c, nil
+}
+
+// isParsed reports whether pgx accepts a configuration. It panics if one was not
+// created by ParseConfig, which cannot be told otherwise. Nothing is dialed.
+func isParsed(config *pgx.ConnConfig) (ok bool) {
+	if config == nil {
+		return false
+	}
+	defer func() { ok = recover() == nil }()
+	probe := config.Copy()
+	probe.Tracer = nil
+	probe.LookupFunc = func(context.Context, string) ([]string, error) { return nil, errProbe }
+	probe.DialFunc = func(context.Context, string, string) (net.Conn, error) { return nil, errProbe }
+	_, _ = pgx.ConnectConfig(context.Background(), probe)
+	return true
+}
+
+var errProbe = errors.New("nothing is dialed")
+
+// withoutDefaults removes from a configuration what pgx has put there because
+// sslmode is not set: fallbacks to plaintext, and the roots in the user's home
+// directory. parsed is the configuration before the program changed it.
+func withoutDefaults(config, parsed *pgconn.Config, settings connstring.Settings) {
+	config.Fallbacks = slices.DeleteFunc(slices.Clone(config.Fallbacks), func(f *pgconn.FallbackConfig) bool {
+		return f != nil && f.TLSConfig == nil && slices.ContainsFunc(parsed.Fallbacks, func(p *pgconn.FallbackConfig) bool {
+			return p.TLSConfig == nil && p.Host == f.Host && p.Port == f.Port
+		})
+	})
+	if settings.Value("sslrootcert") != "" || parsed.TLSConfig == nil || parsed.TLSConfig.RootCAs == nil {
+		return
+	}
+	for _, t := range endpoints(config) {
+		if t != nil && t.RootCAs.Equal(parsed.TLSConfig.RootCAs) {
+			t.RootCAs = nil
+		}
+	}
+}

@@ -1,0 +1,67 @@
+package entrapg
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/entrapg/entrapg/internal/connstring"
+)
+
+var (
+	errForeignDSN = &ConfigError{
+		Setting: "dsn",
+		Problem: "not a DSN of pgx but perhaps of JDBC, ADO.NET, ODBC or another library; " +
+			"use a postgres:// URL or key=value settings",
+	}
+	errQuotedDSN = &ConfigError{Setting: "dsn", Problem: "is in quotation marks; remove them"}
+	errUserAt    = &ConfigError{
+		Setting: "dsn",
+		Problem: "has more than one @ before the path; in a URL, write the @ of a user or password as %40, " +
+			"for example alice%40contoso.com",
+	}
+	errUserSlash = &ConfigError{
+		Setting: "dsn",
+		Problem: "has an @ in the path; in a URL, write the / of a user or password as %2F, " +
+			"and the @ of a database as %40",
+	}
+)
+
+// foreignPair matches a setting after a semicolon, as in Host=h;Password=p.
+var foreignPair = regexp.MustCompile(`(?i);\s*(host|server|data source|port|user ?(name|id)?|uid|` +
+	`database|initial catalog|password|pwd|ssl ?mode|trust server certificate|timeout)\s*=`)
+
+// foreignURL matches other schemes than those of pgx, such as jdbc:postgresql and
+// postgresql+psycopg.
+var foreignURL = regexp.MustCompile(`^\s*[A-Za-z][A-Za-z0-9+.:-]*://`)
+
+// misread returns an error for a DSN that pgx would take for another one than it
+// is meant to be. The errors do not quote the DSN: pgx would take a password for
+// a part of the host or the database.
+func misread(dsn string) error {
+	trimmed := strings.TrimSpace(dsn)
+	if len(trimmed) > 1 && strings.IndexByte("\"'`", trimmed[0]) >= 0 && trimmed[0] == trimmed[len(trimmed)-1] {
+		return errQuotedDSN
+	}
+	if scheme, rest, ok := strings.Cut(dsn, "://"); ok && (scheme == "postgres" || scheme == "postgresql") {
+		rest, _, _ = strings.Cut(rest, "?")
+		authority, path, _ := strings.Cut(rest, "/")
+		switch at := strings.Count(authority, "@"); {
+		case at > 1:
+			return errUserAt
+		case at == 0 && authority != "" && strings.Contains(path, "@"):
+			return errUserSlash
+		}
+		return nil
+	}
+	if foreignURL.MatchString(dsn) || !strings.Contains(dsn, "'") && foreignPair.MatchString(dsn) {
+		return errForeignDSN
+	}
+	for key, setting := range connstring.InDSN(dsn) {
+		// pgx reads Host=h;Password=p as one setting.
+		if slices.Contains(connectionKeys, strings.ToLower(key)) && foreignPair.MatchString(setting.Value) {
+			return errForeignDSN
+		}
+	}
+	return nil
+}

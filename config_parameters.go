@@ -1,0 +1,177 @@
+package entrapg
+
+import (
+	"crypto/tls"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// An unsupportedKey is a key of libpq or of another driver that pgx does not
+// know. pgx would send it to the server, which rejects the login.
+type unsupportedKey struct {
+	harmless []string // values that ask for what happens anyway; so does an empty one
+	problem  string
+}
+
+const (
+	noOAuth      = "not supported; omit it, the token comes from entra_credential"
+	noRevocation = "revocation lists are not supported; set TLSConfig.VerifyConnection by WithConnConfig"
+	noSCRAMKey   = "logging in with a SCRAM key is not supported; omit it"
+	notAKey      = "not a key of a DSN; "
+)
+
+var unsupportedKeys = map[string]unsupportedKey{
+	"gssencmode":          {[]string{"disable", "prefer"}, "encryption by GSSAPI is not supported; omit it, TLS is used"},
+	"gssdelegation":       {[]string{"0"}, "authentication by GSSAPI is not used; omit it"},
+	"gsslib":              {nil, "authentication by GSSAPI is not used; omit it"},
+	"load_balance_hosts":  {[]string{"disable"}, "not supported; use stdlib.RandomizeHostOrderFunc as a BeforeConnect hook"},
+	"oauth_ca_file":       {nil, noOAuth},
+	"oauth_client_id":     {nil, "not supported; use entra_client_id"},
+	"oauth_client_secret": {nil, "not supported; use entra_credential=environment"},
+	"oauth_issuer":        {nil, noOAuth},
+	"oauth_scope":         {nil, "not supported; use entra_scope"},
+	"requirepeer":         {nil, "not supported; omit it, or use TLS with sslmode=verify-full"},
+	"requiressl":          {nil, "obsolete; use sslmode"},
+	"scram_client_key":    {nil, noSCRAMKey},
+	"scram_server_key":    {nil, noSCRAMKey},
+	"sslcompression":      {[]string{"0"}, "compression by TLS is not supported; omit it"},
+	"sslcrl":              {nil, noRevocation},
+	"sslcrldir":           {nil, noRevocation},
+	"sslkeylogfile":       {nil, "not supported; set TLSConfig.KeyLogWriter by WithConnConfig"},
+	"tcp_user_timeout":    {[]string{"0"}, "not supported; use keepalives_idle, or a DialFunc set by WithConnConfig"},
+
+	// Obsolete keys of libpq.
+	"authtype": {nil, "obsolete; omit it"},
+	"tty":      {nil, "obsolete; omit it"},
+
+	// Keys of lib/pq.
+	"binary_parameters":              {[]string{"no"}, "a setting of lib/pq; use default_query_exec_mode"},
+	"disable_prepared_binary_result": {[]string{"no"}, "a setting of lib/pq; omit it"},
+	"sslinline":                      {[]string{"false"}, "a setting of lib/pq; name files in sslcert and sslkey"},
+
+	// Keys under the names that other drivers give them.
+	"db":       {nil, notAKey + "use dbname"},
+	"hostname": {nil, notAKey + "use host"},
+	"ssl":      {nil, notAKey + "use sslmode"},
+	"ssl_mode": {nil, notAKey + "use sslmode"},
+	"uid":      {nil, notAKey + "use user"},
+	"username": {nil, notAKey + "use user"},
+}
+
+// connectionKeys are keys that the server does not know in any case. It ignores
+// the case of its own, such as TimeZone.
+var connectionKeys = []string{
+	"connect_timeout", "database", "dbname", "host", "hostaddr", "passfile", "port", "service",
+	"sslcert", "sslkey", "sslmode", "sslrootcert", "user",
+}
+
+// takeParameters removes from the settings that pgx would send to the server
+// those that the server does not know. It applies those that have a counterpart
+// in Go, drops those that change nothing and returns an error for the others. It
+// returns the dialer that the settings ask for, or nil.
+func takeParameters(config *pgx.ConnConfig) (*net.Dialer, error) {
+	params := config.RuntimeParams
+	for _, key := range slices.Sorted(maps.Keys(params)) {
+		lower := strings.ToLower(key)
+		if lower != key && slices.Contains(connectionKeys, lower) {
+			return nil, &ConfigError{Setting: key, Problem: "unknown key; use " + lower + ", in lower case"}
+		}
+		known, ok := unsupportedKeys[lower]
+		if !ok {
+			continue
+		}
+		if value := params[key]; value != "" && !slices.Contains(known.harmless, value) {
+			return nil, &ConfigError{Setting: key, Problem: known.problem}
+		}
+		delete(params, key)
+	}
+	if fallback, ok := take(params, "fallback_application_name"); ok && params["application_name"] == "" {
+		params["application_name"] = fallback
+	}
+	if params["client_encoding"] == "auto" { // libpq takes it from the locale; Go's strings are UTF-8
+		params["client_encoding"] = "UTF8"
+	}
+	delete(params, "hostaddr") // see parseAddresses
+	if err := takeTLSVersions(config); err != nil {
+		return nil, err
+	}
+	return takeKeepalives(params)
+}
+
+// take removes a parameter and returns its value. ok is false if it is not set.
+func take(params map[string]string, key string) (value string, ok bool) {
+	value, ok = params[key]
+	delete(params, key)
+	return value, ok && value != ""
+}
+
+// takeKeepalives returns a dialer with libpq's settings for TCP keepalives, or nil
+// if none is set.
+func takeKeepalives(params map[string]string) (*net.Dialer, error) {
+	values := map[string]int{"keepalives": 1, "keepalives_idle": 0, "keepalives_interval": 0, "keepalives_count": 0}
+	set := false
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		text, ok := take(params, key)
+		if !ok {
+			continue
+		}
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 0 {
+			return nil, &ConfigError{Setting: key, Problem: fmt.Sprintf("%q is not a number of 0 or more", text)}
+		}
+		values[key] = n
+		set = set || key != "keepalives" || n == 0
+	}
+	if !set {
+		return nil, nil
+	}
+	// Zero means Go's defaults to Go, and the system's to libpq. Go's are shorter.
+	return &net.Dialer{KeepAlive: -1, KeepAliveConfig: net.KeepAliveConfig{
+		Enable:   values["keepalives"] != 0,
+		Idle:     time.Duration(values["keepalives_idle"]) * time.Second,
+		Interval: time.Duration(values["keepalives_interval"]) * time.Second,
+		Count:    values["keepalives_count"],
+	}}, nil
+}
+
+// tlsVersions are libpq's names. Go's client has no versions before 1.2 by
+// default, so that 0 stands for them.
+var tlsVersions = map[string]uint16{"tlsv1": 0, "tlsv1.1": 0, "tlsv1.2": tls.VersionTLS12, "tlsv1.3": tls.VersionTLS13}
+
+// takeTLSVersions applies libpq's settings for versions of TLS.
+func takeTLSVersions(config *pgx.ConnConfig) error {
+	const minKey, maxKey = "ssl_min_protocol_version", "ssl_max_protocol_version"
+	limits := map[string]uint16{}
+	for _, key := range []string{minKey, maxKey} {
+		text, ok := take(config.RuntimeParams, key)
+		if !ok {
+			continue
+		}
+		version, ok := tlsVersions[strings.ToLower(text)]
+		switch {
+		case !ok:
+			return &ConfigError{Setting: key, Problem: fmt.Sprintf("unknown version %q; use TLSv1.2 or TLSv1.3", text)}
+		case key == maxKey && version == 0:
+			return &ConfigError{Setting: key, Problem: fmt.Sprintf("%s is not safe; use TLSv1.2 or TLSv1.3", text)}
+		case key == maxKey && version < limits[minKey]:
+			return &ConfigError{Setting: key, Problem: fmt.Sprintf("%s is less than %s", text, minKey)}
+		}
+		limits[key] = version
+	}
+	for _, c := range endpoints(&config.Config) {
+		if c != nil && limits[minKey] != 0 {
+			c.MinVersion = limits[minKey]
+		}
+		if c != nil && limits[maxKey] != 0 {
+			c.MaxVersion = limits[maxKey]
+		}
+	}
+	return nil
+}
