@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 
 	"github.com/entrapg/entrapg/internal/imds"
@@ -78,4 +79,21 @@ func TestCredential_ManagedIdentityTimeoutNamesCause(t *testing.T) {
 		}
 		time.Sleep(imds.Timeout) // net/http finishes a dial after its request is canceled
 	})
+}
+
+func TestCredential_PersonHasTimeToFinish(t *testing.T) {
+	for _, test := range []struct {
+		credential azcore.TokenCredential
+		want       time.Duration
+	}{
+		{&azidentity.DeviceCodeCredential{}, 5 * time.Minute},
+		{&azidentity.InteractiveBrowserCredential{}, 5 * time.Minute},
+		{&azidentity.ClientSecretCredential{}, 30 * time.Second},
+		{&oneHour{}, 30 * time.Second},
+	} {
+		s := givenCredential(test.credential)
+		if s.timeout != test.want || s.wait() != test.want {
+			t.Errorf("%T: a request takes at most %v and Connect waits %v, want %v", test.credential, s.timeout, s.wait(), test.want)
+		}
+	}
 }
