@@ -161,6 +161,9 @@ func (c *config) chooseIdentity(o *options, shared bool) error {
 	if err != nil {
 		return err
 	}
+	if c.keys[keyScope] == "" && o.scope == "" {
+		c.tls.service = azure
+	}
 	c.identity = identityKey{scope: cmp.Or(c.keys[keyScope], o.scope, azure.scope), management: azure.management}
 	c.credential = choice.source(defaultDial)
 	switch {
@@ -207,11 +210,7 @@ func parseSettings(
 	}
 	c.unnamed = settings.Value("host") == ""
 	c.pgx, err = parse(dsn)
-	var invalid *ConfigError
-	switch {
-	case errors.As(err, &invalid):
-		return nil, err
-	case err != nil:
+	if err != nil {
 		return nil, parseError(err, settings)
 	}
 	c.pgx.User = settings.Value("user")
@@ -239,15 +238,6 @@ func hasRoots(parsed *pgconn.Config) bool {
 	return false
 }
 
-// parseConfig parses a DSN for database/sql.
-func parseConfig(dsn string) (*pgx.ConnConfig, error) {
-	config, err := pgx.ParseConfig(dsn)
-	if err != nil {
-		return nil, err
-	}
-	return config, rejectPoolSettings(config)
-}
-
 // parsePool returns a function that parses a DSN for pgxpool into pool.
 func parsePool(pool *pgxpool.Config) func(dsn string) (*pgx.ConnConfig, error) {
 	return func(dsn string) (*pgx.ConnConfig, error) {
@@ -258,16 +248,6 @@ func parsePool(pool *pgxpool.Config) func(dsn string) (*pgx.ConnConfig, error) {
 		*pool = *parsed
 		return pool.ConnConfig, nil
 	}
-}
-
-// rejectPoolSettings returns an error for settings that only pgxpool reads.
-func rejectPoolSettings(config *pgx.ConnConfig) error {
-	for key := range config.RuntimeParams {
-		if strings.HasPrefix(key, "pool_") {
-			return &ConfigError{Setting: key, Problem: "a setting of pgxpool; use PoolConfig, or the methods of sql.DB"}
-		}
-	}
-	return nil
 }
 
 var (
@@ -346,6 +326,9 @@ func takeKeys(config *pgx.ConnConfig) (map[string]string, error) {
 		case slices.Contains(ownKeys, key):
 			keys[key] = config.RuntimeParams[key]
 			delete(config.RuntimeParams, key)
+		case strings.HasPrefix(name, "pool_"): // pgxpool has removed those that it knows
+			return nil, &ConfigError{Setting: key, Problem: "unknown to pgxpool, or not a setting of database/sql; " +
+				"use PoolConfig, or the methods of sql.DB"}
 		case strings.HasPrefix(name, "entra_"):
 			return nil, &ConfigError{
 				Setting: key,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os/user"
 	"slices"
 	"strings"
 
@@ -12,18 +13,6 @@ import (
 
 	"github.com/entrapg/entrapg/internal/connstring"
 )
-
-// adopt returns a function that adopts a configuration, for newConnector. check,
-// if not nil, validates the result.
-func adopt(existing *pgx.ConnConfig, check func(*pgx.ConnConfig) error) func() (*config, error) {
-	return func() (*config, error) {
-		c, err := adoptConfig(existing)
-		if err == nil && check != nil {
-			err = check(c.pgx)
-		}
-		return c, err
-	}
-}
 
 // adoptConfig returns the configuration for one that the program has parsed
 // with pgx already, and possibly changed. It compares it with what pgx makes of
@@ -68,11 +57,10 @@ func adoptSettings(existing *pgx.ConnConfig, dsn string, settings connstring.Set
 	if c.hosts, _, err = parseAddresses(dsn, settings); err != nil {
 		return nil, err
 	}
-	userSet := settings.Value("user") != "" // before it can be forgotten
-	c.forgetReplaced(&parsed.Config)
-	if !userSet && c.pgx.User == parsed.User {
+	if isDefaultUser(existing.User, settings["user"]) {
 		c.pgx.User = ""
 	}
+	c.forgetReplaced(&parsed.Config)
 	dialer, err := c.readSettings(dsn, sslmode)
 	if err != nil {
 		return nil, err
@@ -92,8 +80,20 @@ func adoptSettings(existing *pgx.ConnConfig, dsn string, settings connstring.Set
 	return c, nil
 }
 
-// isParsed reports whether pgx accepts a configuration. It panics if one was not
-// created by ParseConfig, which cannot be told otherwise. Nothing is dialed.
+// isDefaultUser reports whether a user is the operating system's, which pgx uses
+// by default. set is the user that is set now; PGUSER may have been set or changed
+// since pgx read it.
+func isDefaultUser(name string, set connstring.Setting) bool {
+	if set.Value != "" && (set.Origin != "PGUSER" || set.Value == name) {
+		return false
+	}
+	current, err := user.Current()
+	return err == nil && name == current.Username[strings.LastIndexByte(current.Username, '\\')+1:] // without a domain of Windows
+}
+
+// isParsed reports whether a configuration was created by ParseConfig. pgx shows
+// that only by a panic when it connects, so isParsed connects with hooks that dial
+// nothing.
 func isParsed(config *pgx.ConnConfig) (ok bool) {
 	if config == nil {
 		return false
@@ -107,7 +107,7 @@ func isParsed(config *pgx.ConnConfig) (ok bool) {
 	return true
 }
 
-var errProbe = errors.New("nothing is dialed")
+var errProbe = errors.New("not dialed")
 
 // withoutDefaults removes from a configuration what pgx has put there because
 // sslmode is not set: fallbacks to plaintext, and the roots in the user's home

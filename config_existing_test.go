@@ -409,3 +409,80 @@ func TestConnector_CredentialsAreThoseOfLogin(t *testing.T) {
 		t.Errorf("got %v, want a TokenError", err)
 	}
 }
+
+func TestConfig_ExistingDefaultUserIsDroppedThoughPGUSERChanges(t *testing.T) {
+	for _, test := range []struct{ before, after, want string }{
+		{"", "later", "alice@contoso.example"},
+		{"first", "", "first"},
+		{"first", "later", "first"},
+	} {
+		t.Run(test.before+" to "+test.after, func(t *testing.T) {
+			t.Setenv("PGUSER", test.before)
+			config := parse(t, bubbleHost)
+			t.Setenv("PGUSER", test.after)
+			connector := entrapg.NewConnectorWithConfig(config, entrapg.WithCredential(alice))
+			defer connector.Close()
+			if got, _, err := connector.Credentials(t.Context()); got != test.want || err != nil {
+				t.Errorf("user %q, error %v, want %q", got, err, test.want)
+			}
+		})
+	}
+}
+
+// bubbleHost is bubbleDSN without a user.
+const bubbleHost = "host=127.0.0.1 sslmode=disable"
+
+func TestPool_HookCannotMoveTokenToAnotherCloud(t *testing.T) {
+	const china = "shop.postgres.database.chinacloudapi.cn"
+	s := start(t, entrapgtest.Config{Hostnames: []string{azureName, china}})
+	p := app(t, s)
+	_, port, _ := net.SplitHostPort(s.Addr())
+	n, _ := strconv.Atoi(port)
+	for _, test := range []struct {
+		more string
+		ok   bool
+	}{{"", false}, {" entra_scope=" + databaseScope, true}} {
+		config := parsePool(t, "host="+azureName+" dbname=postgres sslrootcert="+quote(s.CAFile())+test.more)
+		config.ConnConfig.LookupFunc = func(context.Context, string) ([]string, error) { return []string{"127.0.0.1"}, nil }
+		config.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
+			c.Host, c.Port = china, uint16(n)
+			return nil
+		}
+		if err := entrapg.ConfigurePool(config, entrapg.WithCredential(p)); err != nil {
+			t.Fatal(err)
+		}
+		attempts := len(s.Logins())
+		err := newPool(t, config).Ping(t.Context())
+		var invalid *entrapg.ConfigError
+		if test.ok && err != nil || !test.ok && (!errors.As(err, &invalid) || invalid.Setting != "host" || len(s.Logins()) != attempts) {
+			t.Errorf("%q: got %v", test.more, err)
+		}
+	}
+}
+
+func TestPool_IsConfiguredOnce(t *testing.T) {
+	configured := parsePool(t, bubbleDSN)
+	if err := entrapg.ConfigurePool(configured); err != nil {
+		t.Fatal(err)
+	}
+	var invalid *entrapg.ConfigError
+	for _, config := range []*pgxpool.Config{configured, configured.Copy(), poolConfig(t, bubbleDSN)} {
+		if err := entrapg.ConfigurePool(config, entrapg.WithCredential(alice)); !errors.As(err, &invalid) {
+			t.Errorf("got %v, want a ConfigError", err)
+		}
+	}
+	configured.BeforeConnect = nil
+	if _, err := newPool(t, configured).Acquire(t.Context()); err == nil || !strings.Contains(err.Error(), "BeforeConnect") {
+		t.Errorf("without the hook: got %v, want an error that names it", err)
+	}
+}
+
+func TestPool_UnknownPoolSettingIsReported(t *testing.T) {
+	var invalid *entrapg.ConfigError
+	if _, err := entrapg.PoolConfig(bubbleDSN + " pool_max_con=3"); !errors.As(err, &invalid) || invalid.Setting != "pool_max_con" {
+		t.Errorf("PoolConfig: got %v", err)
+	}
+	if err := entrapg.ConfigurePool(parsePool(t, bubbleDSN+" pool_max_con=3")); !errors.As(err, &invalid) || invalid.Setting != "pool_max_con" {
+		t.Errorf("ConfigurePool: got %v", err)
+	}
+}

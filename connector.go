@@ -56,7 +56,7 @@ type loginKey struct{ servers, user string }
 // tokens. Without that option, each connector creates its own credential.
 func NewConnector(dsn string, opts ...Option) *Connector {
 	return newConnector(&defaultDriver.identities, opts, false, func() (*config, error) {
-		return parseDSN(dsn, parseConfig)
+		return parseDSN(dsn, pgx.ParseConfig)
 	})
 }
 
@@ -66,15 +66,16 @@ func NewConnector(dsn string, opts ...Option) *Connector {
 // is made as safe as with a DSN:
 //
 //   - User is used only if the DSN, a service file or PGUSER sets it, or if the
-//     program has changed it. Otherwise it is derived from the token.
+//     program has changed it. The operating system's user must be in the DSN to be
+//     used. Otherwise the user is derived from the token.
 //   - Password is dropped. A password in the DSN is an error.
 //   - Fallbacks to plaintext that pgx adds by default are removed, and servers are
 //     verified as with verify-full unless sslmode is set.
 //   - The entra_ keys of the DSN have their meaning and are not sent.
 //
 // With entra_credential=none, Password is used.
-func NewConnectorWithConfig(config *pgx.ConnConfig, opts ...Option) *Connector {
-	return newConnector(&defaultDriver.identities, opts, false, adopt(config, rejectPoolSettings))
+func NewConnectorWithConfig(existing *pgx.ConnConfig, opts ...Option) *Connector {
+	return newConnector(&defaultDriver.identities, opts, false, func() (*config, error) { return adoptConfig(existing) })
 }
 
 // newConnector returns a connector that uses the identities of a registry. If
@@ -151,7 +152,8 @@ func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 //
 // The caller must send the token only to a server that it has verified:
 // sslmode=verify-full in libpq and lib/pq. The token is valid for minutes to
-// hours; call Credentials again for each connection.
+// hours; call Credentials again for each connection. Credentials does not learn
+// of a rejection; a Connect that is rejected replaces the token.
 func (c *Connector) Credentials(ctx context.Context) (user, token string, err error) {
 	if err := c.usable(); err != nil {
 		return "", "", err
@@ -202,12 +204,7 @@ func (c *Connector) credentials(
 func (c *Connector) another(ctx context.Context, rejected *token.Token, wait *time.Duration) (*token.Token, string, error) {
 	ctx, done := c.waiting(ctx, wait)
 	defer done()
-	t, err := c.identity.tokens.Another(ctx, c.request(c.key), rejected)
-	if err != nil {
-		return nil, "", c.identity.tokenError(c.identity.key.scope, err)
-	}
-	user, err := c.identity.user(ctx, c.request(c.key), c.config.pgx.User, t)
-	return t, user, err
+	return c.identity.another(ctx, c.request(c.key), rejected, c.config.pgx.User)
 }
 
 // waiting returns a context that ends when wait is used up, and a function that

@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+
+	"github.com/jackc/pgx/v5"
 )
 
 func init() { sql.Register("entrapg", defaultDriver) }
@@ -24,7 +26,7 @@ type entraDriver struct{ identities registry }
 // empty one: libraries that wrap drivers call sql.Open("entrapg", "") to get the
 // driver from [sql.DB.Driver].
 func (d *entraDriver) OpenConnector(dsn string) (driver.Connector, error) {
-	c := newConnector(&d.identities, nil, true, func() (*config, error) { return parseDSN(dsn, parseConfig) })
+	c := newConnector(&d.identities, nil, true, func() (*config, error) { return parseDSN(dsn, pgx.ParseConfig) })
 	if c.err != nil && dsn != "" {
 		return nil, c.err
 	}

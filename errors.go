@@ -11,7 +11,8 @@ import (
 	"github.com/entrapg/entrapg/internal/pgfail"
 )
 
-// ErrClosed is returned by Connect after Close.
+// ErrClosed is returned by Connect and Credentials, and by a wait for a token,
+// after Close.
 var ErrClosed = errors.New("entrapg: the connector is closed")
 
 // A ConfigError reports an invalid DSN or option. It is returned before anything
@@ -169,6 +170,8 @@ func Explain(err error) string {
 		return loginHint(e.Config, e, circumstancesOf(e.Config))
 	case *pgconn.PgError:
 		return pgfail.Classify(e, pgfail.Login{}).Hint
+	case interface{ SQLState() string }: // of another driver
+		return pgfail.Classify(&pgconn.PgError{Code: e.SQLState(), Message: err.Error()}, pgfail.Login{}).Hint
 	case interface{ Unwrap() error }:
 		return Explain(e.Unwrap())
 	case interface{ Unwrap() []error }:

@@ -256,3 +256,19 @@ func TestErrors_AnswersOfEntraHaveHints(t *testing.T) {
 		t.Errorf("%v: explained as %q", err, got)
 	}
 }
+
+// A foreignError is what another driver, such as lib/pq, returns.
+type foreignError struct{ state, text string }
+
+func (e foreignError) Error() string    { return "pq: " + e.text }
+func (e foreignError) SQLState() string { return e.state }
+
+func TestExplain_KnowsErrorsOfOtherDrivers(t *testing.T) {
+	err := fmt.Errorf("query: %w", foreignError{"28000", "The access token has expired. Acquire a new token and try again."})
+	if got := entrapg.Explain(err); !strings.Contains(got, "clock") {
+		t.Errorf("got %q", got)
+	}
+	if got := entrapg.Explain(foreignError{"23505", "duplicate key"}); got != "" {
+		t.Errorf("got %q for an error that is not about the login", got)
+	}
+}

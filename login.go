@@ -32,16 +32,17 @@ type login struct {
 
 	// The hooks that were there before.
 	nextDial            pgconn.DialFunc
-	nextAfterNetConnect func(context.Context, *pgconn.Config, net.Conn) (net.Conn, error)
+	nextAfterNetConnect afterNetConnect
 	nextBuildFrontend   pgconn.BuildFrontendFunc
 
-	// The current connection. checked is set between AfterNetConnect, which must not
-	// be skipped, and BuildFrontend.
-	config        *pgconn.Config
-	conn          net.Conn
-	checked       bool
+	// The current connection.
+	config  *pgconn.Config
+	conn    net.Conn
+	checked bool // by afterNetConnect, which must not be skipped; reset by buildFrontend
+
+	// All connections of the attempt.
 	built         bool // an Exchange exists
-	rejected      bool // by a server
+	rejected      bool // a server rejected the login
 	tokenRejected bool // a server that was sent the token rejected the login
 
 	// pgx reads these on other goroutines: when it dials cancel requests, and when
@@ -64,7 +65,7 @@ func (l *login) install(config *pgx.ConnConfig, user string) {
 	}
 }
 
-// dial refuses to dial a cancel request before the server is ready for queries.
+// dial does not dial for cancel requests before the server is ready for queries.
 // pgx makes one if a login breaks, and keeps its connection for 15 seconds,
 // although there is nothing to cancel.
 func (l *login) dial(ctx context.Context, network, address string) (net.Conn, error) {
@@ -218,13 +219,16 @@ type circumstancesKey struct{}
 // circumstancesOf returns the circumstances of the login whose configuration is
 // in pgx's error. An error of pgxpool does not pass this package on its way to
 // the program, and only the hooks lead from it to the login. The context is
-// canceled, so that a dialer of another package does nothing.
+// canceled, so that other dialers do nothing; a connection of one that ignores
+// the context is closed.
 func circumstancesOf(config *pgconn.Config) circumstances {
 	var known circumstances
 	ctx, cancel := context.WithCancel(context.WithValue(context.Background(), circumstancesKey{}, &known))
 	cancel()
 	if config.DialFunc != nil {
-		_, _ = config.DialFunc(ctx, "tcp", "")
+		if conn, err := config.DialFunc(ctx, "tcp", ""); err == nil && conn != nil {
+			conn.Close()
+		}
 	}
 	return known
 }

@@ -119,7 +119,7 @@ func logLater(log *slog.Logger, message string, args ...any) {
 // it. Setting Password is a [ConfigError]. TLSConfig.ServerName is empty; adjust
 // may set the name to verify. With several hosts, the TLSConfig of each of
 // Fallbacks needs the same change; to set roots, sslrootcert is simpler. The rules
-// for TLS are applied afterwards: see "TLS" in the package documentation.
+// for TLS are applied afterwards: see "Security" in the package documentation.
 func WithConnConfig(adjust func(*pgx.ConnConfig)) Option {
 	return func(o *options) error {
 		if adjust == nil {

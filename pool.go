@@ -3,6 +3,7 @@ package entrapg
 import (
 	"context"
 	"net"
+	"reflect"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -47,25 +48,29 @@ func PoolConfig(dsn string, opts ...Option) (*pgxpool.Config, error) {
 // ConfigurePool makes a pool configuration that the program has parsed already,
 // with [pgxpool.ParseConfig], log in as those of [PoolConfig] do. What applies to
 // ConnConfig is described at [NewConnectorWithConfig]. An existing BeforeConnect
-// hook keeps running, before the login; it may change the host and the user. A
-// Password that it sets is dropped, or with entra_credential=none, used.
+// hook keeps running, before the login. It may change the user, and the host to
+// another one in the same cloud: the scope of the token stays. A Password that it
+// sets is dropped, or with entra_credential=none, used.
 //
 // ConfigurePool returns the same errors as PoolConfig and then does not change
-// config. Call it once for a configuration, before the pool is created.
-func ConfigurePool(config *pgxpool.Config, opts ...Option) error {
-	if !isParsedPool(config) {
+// the configuration. Call it once, before the pool is created.
+func ConfigurePool(existing *pgxpool.Config, opts ...Option) error {
+	switch {
+	case !isParsedPool(existing):
 		return &ConfigError{Setting: "config", Problem: "must be created by pgxpool.ParseConfig"}
+	case isRequireLogin(existing.ConnConfig.AfterNetConnect):
+		return &ConfigError{Setting: "config", Problem: "is already configured by PoolConfig or ConfigurePool; parse the DSN again for other options"}
 	}
-	c := newConnector(&defaultDriver.identities, opts, false, adopt(config.ConnConfig, nil))
+	c := newConnector(&defaultDriver.identities, opts, false, func() (*config, error) { return adoptConfig(existing.ConnConfig) })
 	if err := poolError(c); err != nil {
 		return err
 	}
-	existing := config.BeforeConnect
-	config.ConnConfig = c.config.pgx
-	config.ConnConfig.AfterNetConnect = requireLogin(config.ConnConfig.AfterNetConnect)
-	config.BeforeConnect = func(ctx context.Context, config *pgx.ConnConfig) error {
-		if existing != nil {
-			if err := existing(ctx, config); err != nil {
+	before := existing.BeforeConnect
+	existing.ConnConfig = c.config.pgx
+	existing.ConnConfig.AfterNetConnect = requireLogin(existing.ConnConfig.AfterNetConnect)
+	existing.BeforeConnect = func(ctx context.Context, config *pgx.ConnConfig) error {
+		if before != nil {
+			if err := before(ctx, config); err != nil {
 				return err
 			}
 		}
@@ -90,8 +95,8 @@ func poolError(c *Connector) error {
 	return nil
 }
 
-// isParsedPool reports whether pgxpool accepts a configuration. It panics if one
-// was not created by ParseConfig, which cannot be detected otherwise.
+// isParsedPool reports whether a configuration was created by ParseConfig. pgxpool
+// shows that only by a panic when it creates a pool.
 func isParsedPool(config *pgxpool.Config) (ok bool) {
 	if config == nil || !isParsed(config.ConnConfig) {
 		return false
@@ -120,12 +125,15 @@ type afterNetConnect = func(context.Context, *pgconn.Config, net.Conn) (net.Conn
 // BeforeConnect hook has run. Otherwise a program that connects with the
 // configuration, and not through the pool, would get a server's error about a
 // missing user or password.
+//
+//go:noinline
 func requireLogin(next afterNetConnect) afterNetConnect {
 	return func(ctx context.Context, attempt *pgconn.Config, conn net.Conn) (net.Conn, error) {
 		if ctx.Value(loginContextKey{}) == nil {
 			return conn, &ConfigError{
 				Setting: "ConnConfig",
-				Problem: "has no token outside its pool; connect through the pgxpool.Pool, or use stdlib.OpenDBFromPool",
+				Problem: "has no token, because the pool's BeforeConnect hook has not run; " +
+					"connect through the pgxpool.Pool or stdlib.OpenDBFromPool, and if you replace BeforeConnect, call the one that is there",
 			}
 		}
 		if next == nil {
@@ -133,4 +141,10 @@ func requireLogin(next afterNetConnect) afterNetConnect {
 		}
 		return next(ctx, attempt, conn)
 	}
+}
+
+// isRequireLogin reports whether a hook is one of requireLogin's. Functions cannot
+// be compared, but their code can, because requireLogin is not inlined.
+func isRequireLogin(hook afterNetConnect) bool {
+	return reflect.ValueOf(hook).Pointer() == reflect.ValueOf(requireLogin(nil)).Pointer()
 }

@@ -22,8 +22,8 @@ import (
 // mapped to Entra.
 const tokenMethods = "password,oauth"
 
-// A tlsPolicy decides on what connections a token may travel. Package
-// documentation, under TLS, has the rules.
+// A tlsPolicy decides on which connections a token may travel. The package
+// documentation has the rules, under Security.
 type tlsPolicy struct {
 	sslmode  string // in effect
 	sni      bool   // sslsni
@@ -32,6 +32,9 @@ type tlsPolicy struct {
 	// authority reports that sslrootcert is set. Under require and verify-ca it then
 	// vouches for servers outside Azure without their names, as in libpq.
 	authority bool
+
+	// service, if not nil, is what the token's scope was chosen for.
+	service *azureService
 
 	// derived are the hosts whose ServerName the program has not set. Another host
 	// in their place, which a hook may set, is verified by its own name.
@@ -96,6 +99,8 @@ func (p tlsPolicy) secure(host string, c *tls.Config) (*tls.Config, error) {
 
 // verifyingConfig returns a TLS configuration that verifies host before a token is sent.
 // It honors RootCAs, and a ServerName that the program has set.
+//
+//go:noinline
 func (p tlsPolicy) verifyingConfig(host string, c *tls.Config) *tls.Config {
 	c = c.Clone()
 	if c.ServerName == "" || slices.Contains(p.derived, c.ServerName) || !mayVerifyAs(host, c.ServerName) {
@@ -220,7 +225,10 @@ func (p tlsPolicy) check(config *pgconn.Config, conn net.Conn, applied *pgconn.C
 		if err := checkHost(host); err != nil {
 			return err
 		}
-		switch {
+		switch azure := serviceOf(host); {
+		case azure != nil && p.service != nil && azure != p.service:
+			return &ConfigError{Setting: "host", Problem: fmt.Sprintf("a BeforeConnect hook has set host %q, "+
+				"which belongs to another Azure cloud or service than the token; use one connector for each", host)}
 		case c == nil:
 			plaintext = true
 			if err := p.checkPlaintext(host); err != nil {

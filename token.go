@@ -13,8 +13,8 @@ import (
 
 const (
 	// requestTimeout bounds one token request, and how long one Connect waits
-	// for tokens in all. A metadata service that is updated extends it to
-	// imds.Patience.
+	// for tokens in all. It is imds.Patience while a metadata endpoint answers
+	// that it is unavailable.
 	requestTimeout = token.DefaultTimeout
 
 	// interactiveTimeout is the same for credentials that a person completes.
@@ -58,6 +58,19 @@ func (i *identity) get(ctx context.Context, r token.Request, user string) (t *to
 	return t, user, fetched, err
 }
 
+// another is like get for a token other than one that was rejected.
+func (i *identity) another(ctx context.Context, r token.Request, rejected *token.Token, user string) (*token.Token, string, error) {
+	t, err := i.tokens.Another(ctx, r, rejected)
+	switch {
+	case errors.Is(err, token.ErrNoOther), errors.Is(err, token.ErrPaced):
+		return nil, "", err // the credential has not failed
+	case err != nil:
+		return nil, "", i.tokenError(i.key.scope, err)
+	}
+	user, err = i.user(ctx, r, user, t)
+	return t, user, err
+}
+
 // user returns the user to log in as: set, or if that is empty, the user that t
 // is for.
 func (i *identity) user(ctx context.Context, r token.Request, set string, t *token.Token) (string, error) {
@@ -92,7 +105,7 @@ func (i *identity) tokenError(scope string, err error) error {
 	return &TokenError{Credential: i.credential.name, Scope: scope, Hint: credfail.Classify(err).Hint, Err: err}
 }
 
-// report sets what Stats says of tokens.
+// report sets the fields of stats that are about tokens.
 func (i *identity) report(stats *Stats, open bool) {
 	requests, failures, current := i.tokens.Stats()
 	lookups, failedLookups, _ := i.users.management.Stats()

@@ -112,7 +112,7 @@ var codes = []message{
 	}},
 	{"53300", nil, true, serverFull},
 	{"3D000", nil, true, noDatabase},
-	{"42501", nil, true, Diagnosis{
+	{"42501", []string{"permission denied for database"}, true, Diagnosis{
 		NoConnectPrivilege,
 		"the login works, but the role may not connect to this database; grant it the privilege CONNECT",
 	}},

@@ -39,11 +39,11 @@ var (
 	// ErrClosed is returned after the source or the caller was closed.
 	ErrClosed = errors.New("token source closed")
 
-	// errNoOther is returned by Another if the credential keeps its token.
-	errNoOther = errors.New("the credential has no other token")
+	// ErrNoOther is returned by Another if the credential keeps its token.
+	ErrNoOther = errors.New("the credential has no other token")
 
-	// errPaced is returned by Another if too many tokens were rejected.
-	errPaced = errors.New("too many tokens were rejected")
+	// ErrPaced is returned by Another if too many tokens were rejected.
+	ErrPaced = errors.New("too many tokens were rejected")
 )
 
 // A Source caches one credential's current token for one scope. Its methods are
@@ -90,7 +90,7 @@ type Request struct {
 }
 
 // Fresh returns the current token if it needs no refresh and was not rejected
-// for key. Anotherwise it returns nil. It costs one clock reading and two atomic
+// for key. Otherwise it returns nil. It costs one clock reading and two atomic
 // loads.
 func (s *Source) Fresh(key any) *Token {
 	t := s.current.Load()
@@ -167,7 +167,7 @@ func (s *Source) Another(ctx context.Context, r Request, t *Token) (*Token, erro
 			return nil, err
 		case !c.other: // a refresh that may have begun before t was rejected
 		case current != nil && other.serial == current.serial:
-			return nil, fmt.Errorf("%w; it keeps this one, which expires at %s", errNoOther, other.Expires.UTC().Format(time.RFC3339))
+			return nil, fmt.Errorf("%w; it keeps this one, which expires at %s", ErrNoOther, other.Expires.UTC().Format(time.RFC3339))
 		default:
 			return other, nil
 		}
@@ -225,7 +225,7 @@ func (s *Source) renew(now time.Time, key any) error {
 		s.hour, s.renewals = wall(now), 0
 	}
 	if left := s.renewal.left(now); left > 0 && (!s.verdicts.revoked(key) || s.renewals >= maxRenewals) {
-		return fmt.Errorf("%w; next attempt in %v", errPaced, left.Round(time.Millisecond))
+		return fmt.Errorf("%w; next attempt in %v", ErrPaced, left.Round(time.Millisecond))
 	}
 	s.renewals++
 	length := renewalPause(s.renewal.attempts + 1)
@@ -251,7 +251,7 @@ func (s *Source) paused(now time.Time, current *Token, other bool) error {
 	case s.lastErr != nil:
 		return fmt.Errorf("%w; next attempt in %v", s.lastErr, left.Round(time.Millisecond))
 	}
-	return errNoOther // a refresh returned the same token; get ignores this error
+	return ErrNoOther // a refresh returned the same token; get ignores this error
 }
 
 func usable(t *Token, now time.Time) bool { return t != nil && now.Before(t.Expires) }
