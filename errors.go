@@ -93,7 +93,9 @@ func (e *UsernameError) Unwrap() error { return e.Err }
 // token or the user (SQLSTATE class 28), requested another authentication
 // method, or failed for another reason such as a database that does not exist
 // (3D000) or too many connections (53300). Its cause is pgx's error, in which
-// errors.As finds the *pgconn.PgError with the server's own message.
+// errors.As finds the *pgconn.PgError with the server's own message. There is none
+// if the connection breaks when the token is sent, which happens with old
+// versions of PgBouncer.
 type LoginError struct {
 	User string // PostgreSQL user of the attempt
 	Hint string // what the error means on Azure and what to do; empty if nothing is known
@@ -120,14 +122,15 @@ func (e *LoginError) Error() string {
 func (e *LoginError) Unwrap() error { return e.Err }
 
 // loginError returns pgx's error for a login with config as a LoginError if a
-// server answered.
+// server answered, or if it is known why it did not.
 func loginError(config *pgconn.Config, err error, c circumstances) error {
 	responses := pgfail.ServerErrors(err)
 	wrongMethod := pgfail.WrongMethod(err) || pgfail.IsBearerRejection(err)
-	if len(responses) == 0 && !wrongMethod {
+	hint := loginHint(config, err, c)
+	if len(responses) == 0 && !wrongMethod && hint == "" {
 		return fmt.Errorf("entrapg: %w", err)
 	}
-	e := &LoginError{User: config.User, Hint: loginHint(config, err, c), Err: err}
+	e := &LoginError{User: config.User, Hint: hint, Err: err}
 	if wrongMethod || slices.ContainsFunc(responses, pgfail.IsRejection) {
 		e.lookup = c.lookup
 	}
@@ -137,7 +140,7 @@ func loginError(config *pgconn.Config, err error, c circumstances) error {
 // loginHint returns what pgx's error for a login with config means.
 func loginHint(config *pgconn.Config, err error, c circumstances) string {
 	login := pgfail.Login{
-		User: config.User, Hosts: hosts(config), Guest: c.guest, Unnamed: c.lookup != nil, Password: c.password,
+		User: config.User, Hosts: hosts(config), Guest: c.guest, Unnamed: c.lookup != nil, Password: c.password, TokenCut: c.tokenCut,
 	}
 	for _, host := range login.Hosts {
 		if azure := serviceOf(host); azure != nil {

@@ -44,6 +44,7 @@ type login struct {
 	built         bool // an Exchange exists
 	rejected      bool // a server rejected the login
 	tokenRejected bool // a server that was sent the token rejected the login
+	tokenCut      bool // a connection broke when it was sent a token that PgBouncer may not read
 
 	// pgx reads these on other goroutines: when it dials cancel requests, and when
 	// the program reuses an open connection's configuration.
@@ -155,8 +156,19 @@ func (l *login) ExchangeEnded(x *pgwire.Exchange) {
 			l.tokenRejected = true
 			l.tokens.Reject(l.key, l.token)
 		}
+	case pgwire.Broken:
+		if x.Sent && (l.config.Port == pgBouncerPort || len(l.token.Secret()) > pgBouncerLimit) {
+			l.tokenCut = true
+		}
 	}
 }
+
+// Older versions of PgBouncer close the connection if a token is longer than
+// their buffer. Azure's listens on a port of its own.
+const (
+	pgBouncerPort  = 6432
+	pgBouncerLimit = 2048
+)
 
 // bearer makes pgx answer a request for OAUTHBEARER, with an empty token that
 // the Exchange replaces.
@@ -173,7 +185,7 @@ func (l *login) circumstances() circumstances {
 	if l.token == nil {
 		return circumstances{password: true}
 	}
-	var known circumstances
+	known := circumstances{tokenCut: l.tokenCut}
 	if c, err := claims.Parse(l.token.Secret()); err == nil {
 		known.guest = c.Guest()
 	}
@@ -209,6 +221,7 @@ func (l *login) clearPassword() {
 type circumstances struct {
 	guest    bool        // the token is a guest's
 	password bool        // there is no token
+	tokenCut bool        // a connection broke when it was sent a token that PgBouncer may not read
 	lookup   *TokenError // why the user is the application's and not the identity's; nil otherwise
 }
 

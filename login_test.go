@@ -6,7 +6,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"runtime"
 	"slices"
 	"strings"
@@ -147,6 +149,70 @@ func TestLogin_CutAtAnyStageIsErrorAndNextLoginSucceeds(t *testing.T) {
 	}
 	if stats := c.Stats(); stats.LoginRetries != 0 || stats.Logins != 4 {
 		t.Errorf("Stats: %+v", stats)
+	}
+}
+
+// Old versions of PgBouncer close the connection when they get a long token. It
+// is a race whether their error arrives before the connection is reset.
+func TestLogin_ConnectionThatBreaksWhenTheTokenIsSentHasPgBouncersHint(t *testing.T) {
+	const ordinary = 5432
+	for _, test := range []struct {
+		name  string
+		token int // length
+		port  uint16
+		flood bool
+		hint  bool
+	}{
+		{name: "a long token", token: 3000, port: ordinary, hint: true},
+		{name: "PgBouncer's port", token: 1000, port: 6432, hint: true},
+		{name: "a short token", token: 1000, port: ordinary},
+		{name: "a long token, and too many messages", token: 3000, port: ordinary, flood: true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			server := newScriptedServer(t, func(l *scriptedLogin) {
+				l.send(&pgproto3.AuthenticationCleartextPassword{})
+				if test.flood {
+					l.receive()
+					for range 10 {
+						l.send(&pgproto3.AuthenticationCleartextPassword{})
+					}
+					io.Copy(io.Discard, l)
+					return
+				}
+				io.ReadFull(l, make([]byte, 5)) // and leaves the rest, so that closing resets the connection
+				l.Conn.(*net.TCPConn).SetLinger(0)
+				l.Close()
+			})
+			dsn := fmt.Sprintf("host=127.0.0.1 port=%d user=app sslmode=disable", test.port)
+			dial := entrapg.WithConnConfig(func(config *pgx.ConnConfig) {
+				config.DialFunc = func(ctx context.Context, network, _ string) (net.Conn, error) {
+					return new(net.Dialer).DialContext(ctx, network, fmt.Sprintf("127.0.0.1:%d", server.port))
+				}
+			})
+			credential := entrapg.WithCredential(credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
+				return azcore.AccessToken{Token: strings.Repeat("x", test.token), ExpiresOn: time.Now().Add(time.Hour)}, nil
+			}))
+			connector := entrapg.NewConnector(dsn, dial, credential)
+			defer connector.Close()
+			_, err := connector.Connect(t.Context())
+			check := func(err error) {
+				t.Helper()
+				if hint := entrapg.Explain(err); err == nil || strings.Contains(hint, "PgBouncer") != test.hint || !test.hint && hint != "" {
+					t.Errorf("%v: explained as %q", err, hint)
+				}
+			}
+			check(err)
+			var login *entrapg.LoginError
+			if errors.As(err, &login) != test.hint {
+				t.Errorf("got %T, want a LoginError: %t", err, test.hint)
+			}
+			config, err := entrapg.PoolConfig(dsn, dial, credential)
+			if err != nil {
+				t.Fatal(err)
+			}
+			check(newPool(t, config).Ping(t.Context()))
+		})
 	}
 }
 

@@ -408,6 +408,12 @@ func TestDoctor_ReportsStageWhereLoginEnds(t *testing.T) {
 	}
 	defer s.Close()
 	_, env := identityWith(t, s, "broken-off", true)
+	long, longEnv := identityWith(t, s, "long-token", true)
+	long.Claims = map[string]any{"groups": strings.Repeat("x", 2000)}
+	s.SetFaults(entrapgtest.Faults{CutLogin: entrapgtest.AfterPassword})
+	if last, _ := visit(t, longEnv, failed); last.Step != "login" || !strings.Contains(last.Means, "PgBouncer") {
+		t.Errorf("a long token: %+v", last)
+	}
 	for name, test := range map[string]struct {
 		faults entrapgtest.Faults
 		step   string

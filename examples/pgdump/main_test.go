@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -19,10 +20,15 @@ import (
 	"github.com/entrapg/entrapg/examples/internal/azuretest"
 )
 
-// requirePgDump skips a test if pg_dump is missing, but not in CI.
+// requirePgDump skips a test if pg_dump is missing. In CI, the test fails, unless
+// pg_dump is missing from the server that ENTRAPG_POSTGRES_BIN names: another
+// one may be too old for that server.
 func requirePgDump(t *testing.T) {
 	t.Helper()
 	if dir := os.Getenv("ENTRAPG_POSTGRES_BIN"); dir != "" {
+		if _, err := exec.LookPath(filepath.Join(dir, "pg_dump")); err != nil {
+			t.Skip(err)
+		}
 		t.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
 	}
 	_, err := pgDump()
@@ -54,8 +60,11 @@ func TestPgDump_BacksUpWhileTokensExpire(t *testing.T) {
 				return err
 			}
 			files, err := filepath.Glob(filepath.Join(dir, "*"))
-			if err != nil || len(files) != 1 || filepath.Ext(files[0]) != ".sql" {
-				return fmt.Errorf("the directory contains %q, %v", files, err)
+			if err != nil {
+				return err
+			}
+			if len(files) != 1 || filepath.Ext(files[0]) != ".sql" {
+				return fmt.Errorf("the directory contains %q", files)
 			}
 			dump, err := os.ReadFile(files[0])
 			if err == nil && !strings.Contains(string(dump), "PostgreSQL database dump complete") {

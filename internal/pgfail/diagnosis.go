@@ -25,6 +25,9 @@ func Classify(err error, login Login) Diagnosis {
 		return Diagnosis{}
 	}
 	d := classify(err)
+	if d.Kind == Unknown && login.TokenCut && len(ServerErrors(err)) == 0 && slices.ContainsFunc(attempts(err), isTransport) {
+		d = pgBouncerBroke
+	}
 	if !login.Password {
 		return login.refine(d)
 	}

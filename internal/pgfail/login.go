@@ -14,6 +14,7 @@ type Login struct {
 	Guest    bool   // the token is that of a guest in the tenant
 	Unnamed  bool   // User is the application's name or ID, because looking up the identity's name failed
 	Password bool   // it uses a password and no token
+	TokenCut bool   // a connection broke when it was sent a token that is long, or was meant for PgBouncer
 }
 
 // refine returns d with what the login tells about it.

@@ -133,6 +133,11 @@ var (
 		"PgBouncer could not handle the token, and its older versions cannot handle long ones; " +
 			"connect to port 5432 instead of 6432",
 	}
+	pgBouncerBroke = Diagnosis{
+		PgBouncer,
+		"the connection broke when the token was sent, as with older versions of PgBouncer, which cannot handle long ones; " +
+			"connect to port 5432 instead of 6432",
+	}
 	serverFull = Diagnosis{
 		ServerFull,
 		"the server has no free connection; lower SetMaxOpenConns or pool_max_conns, or raise max_connections",

@@ -192,6 +192,9 @@ func (x *Exchange) Write(b []byte) (int, error) {
 	n, err := x.Writer.Write(message)
 	clear(message)
 	if err != nil {
+		if !isTimeout(err) {
+			x.end(Broken)
+		}
 		// Never report all of b as written together with an error.
 		return min(n, len(b)-1), err
 	}

@@ -115,6 +115,20 @@ func TestExchange_ContinuesAfterTimeout(t *testing.T) {
 	}
 }
 
+// A brokenWriter fails every Write.
+type brokenWriter struct{ err error }
+
+func (w brokenWriter) Write([]byte) (int, error) { return 0, w.err }
+
+func TestExchange_BreaksIfTokenCannotBeWritten(t *testing.T) {
+	for err, outcome := range map[error]pgwire.Outcome{io.ErrClosedPipe: pgwire.Broken, os.ErrDeadlineExceeded: pgwire.Pending} {
+		x := &pgwire.Exchange{Writer: brokenWriter{err}, Token: func() string { return "the token" }}
+		if _, got := x.Write(encode(t, &pgproto3.PasswordMessage{})); !errors.Is(got, err) || x.Outcome != outcome || !x.Sent {
+			t.Errorf("%v: error %v, outcome %v, sent %t", err, got, x.Outcome, x.Sent)
+		}
+	}
+}
+
 func TestExchange_SendsTokenOnce(t *testing.T) {
 	var out bytes.Buffer
 	x := &pgwire.Exchange{Writer: &out, Token: func() string { return "the token" }}
