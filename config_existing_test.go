@@ -461,8 +461,9 @@ func TestPool_HookCannotMoveTokenToAnotherCloud(t *testing.T) {
 }
 
 func TestPool_IsConfiguredOnce(t *testing.T) {
+	s := &pipeServer{}
 	configured := parsePool(t, bubbleDSN)
-	if err := entrapg.ConfigurePool(configured); err != nil {
+	if err := entrapg.ConfigurePool(configured, s.options(), entrapg.WithCredential(alice)); err != nil {
 		t.Fatal(err)
 	}
 	var invalid *entrapg.ConfigError

@@ -35,8 +35,7 @@ var foreignPair = regexp.MustCompile(`(?i);\s*(host|server|data source|port|user
 // postgresql+psycopg.
 var foreignURL = regexp.MustCompile(`^\s*[A-Za-z][A-Za-z0-9+.:-]*://`)
 
-// misread returns an error for a DSN that pgx would take for another one than it
-// is meant to be. The errors do not quote the DSN: pgx would take a password for
+// misread returns an error for a DSN that pgx would misread. The errors do not quote the DSN: pgx would take a password for
 // a part of the host or the database.
 func misread(dsn string) error {
 	trimmed := strings.TrimSpace(dsn)

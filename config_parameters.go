@@ -16,7 +16,7 @@ import (
 // An unsupportedKey is a key of libpq or of another driver that pgx does not
 // know. pgx would send it to the server, which rejects the login.
 type unsupportedKey struct {
-	harmless []string // values that ask for what happens anyway; so does an empty one
+	harmless []string // values that change nothing, as an empty one does
 	problem  string
 }
 
@@ -75,7 +75,7 @@ var connectionKeys = []string{
 // takeParameters removes from the settings that pgx would send to the server
 // those that the server does not know. It applies those that have a counterpart
 // in Go, drops those that change nothing and returns an error for the others. It
-// returns the dialer that the settings ask for, or nil.
+// returns the dialer for the keepalive settings, or nil.
 func takeParameters(config *pgx.ConnConfig) (*net.Dialer, error) {
 	params := config.RuntimeParams
 	for _, key := range slices.Sorted(maps.Keys(params)) {

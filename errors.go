@@ -68,7 +68,8 @@ func (e *TokenError) Unwrap() error { return e.Err }
 
 // A UsernameError reports that there is no PostgreSQL user to log in as: none is
 // set and the token does not identify one, or the name cannot be that of a role.
-// Setting user in the DSN fixes it. No server has been dialed.
+// Setting user in the DSN fixes it. No server has been dialed, unless a
+// BeforeConnect hook sets such a name.
 type UsernameError struct {
 	Problem string
 	Claims  []string // names of the token's claims, sorted; nil if the token was not read

@@ -249,7 +249,7 @@ func (p tlsPolicy) check(config *pgconn.Config, conn net.Conn, applied *pgconn.C
 
 // isApplied reports whether host is verified by c as by one of the endpoints of
 // applied. pgx clones TLS configurations, and functions cannot be compared, but
-// their code can: it is verifyingConfig's.
+// their code can: it is verifyingConfig's, which is not inlined.
 func isApplied(applied *pgconn.Config, host string, c *tls.Config) bool {
 	for h, a := range endpoints(applied) {
 		if h == host && a != nil && a.InsecureSkipVerify && a.ServerName == c.ServerName && a.RootCAs == c.RootCAs &&

@@ -57,7 +57,7 @@ func Classify(err error) Diagnosis {
 // chained is in the errors of DefaultAzureCredential and ChainedTokenCredential.
 const chained = "failed to acquire a token.\nAttempted credentials:"
 
-// lastMember returns what the last member says in the error of a chain, which
+// lastMember returns the last member's part of a chain's error, which
 // lists the members that were tried. Each begins a line with one tab, and its
 // further lines begin with more. A chain ends with the first member that has an
 // identity and fails.

@@ -1,4 +1,4 @@
-// Package imds makes the HTTP client for managed identity endpoints. It differs
+// Package imds creates the HTTP client for managed identity endpoints. It differs
 // from azidentity's own client in two ways: it fails in seconds on a machine that
 // has no Instance Metadata Service, where azidentity retries for minutes; and it
 // never sends a request for a metadata endpoint through a proxy. A Monitor tells

@@ -103,7 +103,7 @@ var messages = []message{
 	{"08P01", []string{"no such database"}, false, noDatabase},                    // PgBouncer
 }
 
-// codes are those of which the message says no more, or which is localized.
+// codes are SQLSTATEs whose messages add nothing or are localized.
 var codes = []message{
 	{"28P01", nil, false, Diagnosis{
 		NoRole,
