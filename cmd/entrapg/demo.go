@@ -300,7 +300,7 @@ func (p *pool) complaint() string {
 }
 
 // line tells of the time since the last line, filled up to a width.
-func (p *pool) line(out *terminal, width int) string {
+func (p *pool) line(out *terminal, width int) styled {
 	queries, refused := p.queries.Load(), p.refused.Load()
 	done, denied := queries-p.lineQueries, refused-p.lineRefused
 	p.lineQueries, p.lineRefused = queries, refused

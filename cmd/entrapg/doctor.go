@@ -147,7 +147,7 @@ func (d *diagnosis) progress(step string) (stop func()) {
 	if d.quiet || !d.out.live {
 		return func() {}
 	}
-	const clear = "\r\x1b[K"
+	const clear styled = "\r\x1b[K"
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -161,7 +161,7 @@ func (d *diagnosis) progress(step string) (stop func()) {
 				d.out.printf("%s%s", clear, d.out.dim(fmt.Sprintf("… %-*s%.0f s", labelWidth, step, time.Since(start).Seconds())))
 			case <-done:
 				if shown {
-					d.out.printf(clear)
+					d.out.printf("%s", clear)
 				}
 				return
 			}
@@ -171,26 +171,26 @@ func (d *diagnosis) progress(step string) (stop func()) {
 }
 
 func (f *finding) write(out *terminal) {
-	symbol := map[status]string{statusOK: out.good("✓"), statusWarning: out.warn("!"), statusFailed: out.bad("✗")}[f.Status]
-	head := fmt.Sprintf("%s %-*s", symbol, labelWidth, f.Step)
+	symbol := map[status]styled{statusOK: out.good("✓"), statusWarning: out.warn("!"), statusFailed: out.bad("✗")}[f.Status]
+	head := sprintf("%s %-*s", symbol, labelWidth, f.Step)
 	for _, text := range f.Found {
-		out.hang(head, text)
-		head = strings.Repeat(" ", 2+labelWidth)
+		out.hang(head, escape(text))
+		head = styled(strings.Repeat(" ", 2+labelWidth))
 	}
 	if f.Status == statusOK {
 		return
 	}
 	if f.Said != "" {
-		said := f.Said
+		said := escape(f.Said)
 		if f.Status == statusFailed {
-			said = out.bad(said)
+			said = out.bad(f.Said)
 		}
 		out.hang(head, said)
 	} else if len(f.Found) == 0 {
-		out.hang(head, f.Means)
+		out.hang(head, escape(f.Means))
 	}
 	if f.Said != "" && f.Means != "" {
-		out.hang(fmt.Sprintf("  %-*s", labelWidth, "means"), f.Means)
+		out.hang(sprintf("  %-*s", labelWidth, "means"), escape(f.Means))
 	}
 	if len(f.Mend) > 0 {
 		out.printf("  to mend it\n")

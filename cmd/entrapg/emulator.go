@@ -331,7 +331,7 @@ func (e *emulator) introduce(out *terminal, server *entrapgtest.Server, resident
 	if e.envFile != "" {
 		then = "or, as it is in " + e.envFile + " too: entrapg exec --env-file " + shell(e.envFile) + " -- psql"
 	}
-	out.hang("", then)
+	out.hang("", escape(then))
 	out.hang("", "Another identity is one AZURE_CLIENT_ID away. Ctrl-C stops it all.")
 	out.printf("\n%s\n", out.bold("Logins:"))
 }
@@ -349,5 +349,5 @@ func writeLogin(t *terminal, l entrapgtest.Login) {
 	if l.Application != "" {
 		who += ", " + l.Application
 	}
-	t.hang(fmt.Sprintf("%s %s ", l.Time.Format(time.TimeOnly), verdict), who+": "+why)
+	t.hang(sprintf("%s %s ", l.Time.Format(time.TimeOnly), verdict), escape(who+": "+why))
 }

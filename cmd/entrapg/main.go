@@ -78,7 +78,8 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr *os.File) int {
-	err := dispatch(ctx, args, stdout, stderr)
+	messages := escaper{stderr}
+	err := dispatch(ctx, args, stdout, messages)
 	var wrong wrongUse
 	var code exitCode
 	switch {
@@ -89,10 +90,10 @@ func run(ctx context.Context, args []string, stdout, stderr *os.File) int {
 	case errors.Is(err, errUsage):
 		return misuse
 	case errors.As(err, &wrong):
-		fmt.Fprintln(stderr, "entrapg:", err)
+		fmt.Fprintln(messages, "entrapg:", err)
 		return misuse
 	case ctx.Err() != nil:
-		fmt.Fprintln(stderr, "entrapg: interrupted")
+		fmt.Fprintln(messages, "entrapg: interrupted")
 		return failed
 	case errors.Is(err, errSaid):
 		return failed
@@ -101,15 +102,15 @@ func run(ctx context.Context, args []string, stdout, stderr *os.File) int {
 		if !strings.HasPrefix(text, "entrapg: ") {
 			text = "entrapg: " + text
 		}
-		fmt.Fprintln(stderr, text)
+		fmt.Fprintln(messages, text)
 		if noToken := new(entrapg.TokenError); errors.As(err, &noToken) {
-			fmt.Fprintln(stderr, "'entrapg doctor' says what it means and what mends it")
+			fmt.Fprintln(messages, "'entrapg doctor' says what it means and what mends it")
 		}
 		return failed
 	}
 }
 
-func dispatch(ctx context.Context, args []string, stdout, stderr *os.File) error {
+func dispatch(ctx context.Context, args []string, stdout *os.File, stderr io.Writer) error {
 	out := newTerminal(stdout)
 	if err := perform(ctx, args, out, stderr); err != nil {
 		return err
@@ -120,7 +121,7 @@ func dispatch(ctx context.Context, args []string, stdout, stderr *os.File) error
 	return nil
 }
 
-func perform(ctx context.Context, args []string, out *terminal, stderr *os.File) error {
+func perform(ctx context.Context, args []string, out *terminal, stderr io.Writer) error {
 	if len(args) == 0 {
 		fmt.Fprint(stderr, usage())
 		return errUsage

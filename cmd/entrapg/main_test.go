@@ -258,7 +258,7 @@ func TestTerminal_ColorOnlyIfSupported(t *testing.T) {
 		{&terminal{colour: true}, "\x1b[32mok\x1b[0m"},
 		{&terminal{}, "ok"},
 	} {
-		if got := test.terminal.good("ok"); got != test.want {
+		if got := string(test.terminal.good("ok")); got != test.want {
 			t.Errorf("got %q, want %q", got, test.want)
 		}
 	}

@@ -53,43 +53,45 @@ func width(columns int) int {
 	return min(max(columns, least), most)
 }
 
-func (t *terminal) printf(format string, args ...any) { fmt.Fprintf(t, format, args...) }
+func (t *terminal) printf(format string, args ...any) {
+	io.WriteString(t, string(sprintf(format, args...)))
+}
 
 func (t *terminal) json(v any) error {
-	e := json.NewEncoder(t)
+	e := json.NewEncoder(escaper{t})
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
 	return e.Encode(v)
 }
 
-func (t *terminal) good(s string) string { return t.in("32", s) }
-func (t *terminal) bad(s string) string  { return t.in("31", s) }
-func (t *terminal) warn(s string) string { return t.in("33", s) }
-func (t *terminal) dim(s string) string  { return t.in("2", s) }
-func (t *terminal) bold(s string) string { return t.in("1", s) }
+func (t *terminal) good(s string) styled { return t.in("32", s) }
+func (t *terminal) bad(s string) styled  { return t.in("31", s) }
+func (t *terminal) warn(s string) styled { return t.in("33", s) }
+func (t *terminal) dim(s string) styled  { return t.in("2", s) }
+func (t *terminal) bold(s string) styled { return t.in("1", s) }
 
-func (t *terminal) in(code, s string) string {
+func (t *terminal) in(code, s string) styled {
 	if !t.colour {
-		return s
+		return escape(s)
 	}
-	return "\x1b[" + code + "m" + s + "\x1b[0m"
+	return styled("\x1b["+code+"m") + escape(s) + "\x1b[0m"
 }
 
 // labelWidth is how far labels are filled up.
 const labelWidth = 12
 
 // field writes a label and what belongs to it.
-func (t *terminal) field(label, text string) { t.hang(fmt.Sprintf("%-*s", labelWidth, label), text) }
+func (t *terminal) field(label string, text styled) { t.hang(sprintf("%-*s", labelWidth, label), text) }
 
 // hang writes a head and a text beside it, wrapped at words where it does not
 // fit. A word that is longer than a line stays whole, so that it can be copied.
-func (t *terminal) hang(head, text string) {
-	indent := strings.Repeat(" ", visible(head))
-	for i, line := range wrap(text, t.width-len(indent)) {
+func (t *terminal) hang(head, text styled) {
+	indent := strings.Repeat(" ", visible(string(head)))
+	for i, line := range wrap(string(text), t.width-len(indent)) {
 		if i > 0 {
-			head = indent
+			head = styled(indent)
 		}
-		t.printf("%s\n", strings.TrimRight(head+line, " "))
+		t.printf("%s\n", styled(strings.TrimRight(string(head)+line, " ")))
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"time"
 
 	"github.com/entrapg/entrapg"
@@ -119,26 +118,26 @@ func rule(login *inspect.Login, token *inspect.Token) string {
 }
 
 func (who *identity) write(out *terminal) {
-	row := func(label, text string) {
+	row := func(label string, text styled) {
 		if text != "" {
 			out.field(label, text)
 		}
 	}
-	name := who.Kind
+	name := escape(who.Kind)
 	if who.Name != "" {
-		name = out.bold(who.Name) + ", " + who.Kind
+		name = out.bold(who.Name) + ", " + escape(who.Kind)
 	}
 	row("identity", name)
 	if who.User != "" {
-		row("user", out.bold(who.User)+", from "+who.Rule)
+		row("user", out.bold(who.User)+", from "+escape(who.Rule))
 	}
-	row("credential", who.Credential)
-	row("lifetime", fmt.Sprintf("%s left, until %s",
+	row("credential", escape(who.Credential))
+	row("lifetime", sprintf("%s left, until %s",
 		round(time.Duration(who.Left)*time.Second), who.Expires.Format("2006-01-02 15:04:05 MST")))
 	for _, claim := range shown {
-		row(claim.label, who.Claims[claim.key])
+		row(claim.label, escape(who.Claims[claim.key]))
 	}
 	if who.Groups > 0 {
-		row("groups", fmt.Sprint(who.Groups))
+		row("groups", sprintf("%d", who.Groups))
 	}
 }
