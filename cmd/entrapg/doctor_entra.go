@@ -66,7 +66,7 @@ func (d *diagnosis) mendCredential(kind credfail.Kind) []string {
 	case credfail.InvalidScope, credfail.UnknownResource:
 		return d.mendScope(nil)
 	case credfail.NeedsSecondFactor:
-		return []string{"az login --scope " + shell(d.login.Scope)}
+		return []string{"az login --scope " + cmp.Or(d.tableScope(), "SCOPE")}
 	case credfail.LoginExpired, credfail.NoEndpoint, credfail.NoIdentity:
 		return []string{logIn}
 	case credfail.NotLoggedIn:
@@ -138,7 +138,7 @@ func (d *diagnosis) readToken(_ context.Context, f *finding) *trouble {
 func (d *diagnosis) nameUser(_ context.Context, f *finding) *trouble {
 	if d.noUser != nil {
 		t := &trouble{Said: strings.TrimPrefix(d.noUser.Error(), "entrapg: "), Means: "the token does not tell the role: set it in the DSN"}
-		t.Mend = []string{"user=" + shell("ROLE")}
+		t.Mend = []string{"user=ROLE"}
 		return t
 	}
 	if !d.login.Entra() {

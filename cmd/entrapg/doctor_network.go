@@ -11,7 +11,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
 	"time"
 
@@ -187,10 +186,13 @@ func firewall(server string) []string {
 	}
 }
 
-// serverName is what Azure calls the server.
+// serverName is what Azure calls the server. It stands inside quotes too, so that
+// no other characters than those of a name will do.
 func serverName(host string) string {
-	name, _, _ := strings.Cut(host, ".")
-	return shell(name)
+	if name, _, _ := strings.Cut(host, "."); serverPart.MatchString(name) {
+		return name
+	}
+	return "SERVER"
 }
 
 // resourceGroup is a command that finds the one of a server.
@@ -315,15 +317,20 @@ func (d *diagnosis) noTLS(e *endpoint, err error, chain []*x509.Certificate) *tr
 			t.Mend = []string{"apt-get update && apt-get install -y ca-certificates", "# or, on Alpine", "apk add ca-certificates"}
 		default:
 			t.Means = "the server's certificate leads to the root " + root + ", which this machine does not trust: " +
-				"get its certificate as a file and name that in the DSN"
-			t.Mend = []string{"sslrootcert=" + shell(fileFor(root))}
+				"get the root's certificate as a file from the server's administrator, and set sslrootcert to that file"
+			t.Mend = []string{"sslrootcert=ROOT_FILE"}
 		}
 	case errors.As(err, &name) && len(chain) > 0:
-		t.Means = "the certificate is for " + namesOf(chain[0]) + ", and not for " + cmp.Or(e.tls.ServerName, e.host) + ": " +
-			"connect by a name that it has. Azure's servers keep theirs behind a private endpoint too, so an " +
-			"address, an alias or a tunnel's name will not do"
-		if names := chain[0].DNSNames; len(names) > 0 && !strings.HasPrefix(names[0], "*") {
-			t.Mend = []string{"host=" + names[0]}
+		t.Means = "the certificate is for " + namesOf(chain[0]) + ", and not for " + cmp.Or(e.tls.ServerName, e.host)
+		if !verifies(chain, e.tls.RootCAs) {
+			t.Means += ", and no trusted root vouches for it: another server may have taken the place of yours. " +
+				"Check host, port and the network, and do not use the names in this certificate"
+			break
+		}
+		t.Means += ": set host to the server's own name. Azure's servers keep theirs behind a private endpoint " +
+			"too, so an address, an alias or a tunnel's name will not do"
+		if host := hostToUse(chain[0], e.tls.RootCAs != nil); host != "" {
+			t.Mend = []string{"host=" + host}
 		}
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && len(chain) > 0:
 		leaf := chain[0]
@@ -339,12 +346,6 @@ func (d *diagnosis) noTLS(e *endpoint, err error, chain []*x509.Certificate) *tr
 		t.Mend = []string{"openssl s_client -starttls postgres -connect " + shell(e.String()) + " </dev/null"}
 	}
 	return t
-}
-
-// fileFor is a name for the file of a root's certificate.
-func fileFor(root string) string {
-	home, _ := os.UserHomeDir()
-	return home + "/.postgresql/" + strings.ReplaceAll(root, " ", "-") + ".pem"
 }
 
 // namesOf lists the names that a certificate is for, the first few of many.

@@ -91,7 +91,7 @@ func words(e *pgconn.PgError) string {
 }
 
 // groupID matches the group that a message of Azure's server names.
-var groupID = regexp.MustCompile(`(?i)group ID ([\w-]+)`)
+var groupID = regexp.MustCompile(`(?i)group ID ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b`)
 
 // asAdministrator goes before SQL that provisions roles.
 const asAdministrator = "-- as an Entra administrator of the server, in the database postgres"
@@ -105,7 +105,7 @@ func (d *diagnosis) mend(kind pgfail.Kind, message string) []string {
 	if d.claims != nil && d.claims.Kind() == claims.Person {
 		typ = "user"
 	}
-	label := fmt.Sprintf(`security label for "pgaadauth" on role %s is 'aadauth,oid=%s,type=%s';`, identifier(user), oid, typ)
+	label := fmt.Sprintf(`security label for "pgaadauth" on role %s is %s;`, identifier(user), literal("aadauth,oid="+oid+",type="+typ))
 	switch kind {
 	case pgfail.TokenExpired:
 		return []string{"date -u", "sudo timedatectl set-ntp true"}
@@ -118,7 +118,7 @@ func (d *diagnosis) mend(kind pgfail.Kind, message string) []string {
 			return []string{"# shows the token's tenant", "entrapg whoami"}
 		}
 		return []string{
-			"# the token's tenant is " + d.claims.Text("tid") + "; the server's is",
+			"# the token's tenant is " + shell(d.claims.Text("tid")) + "; the server's is",
 			"az postgres flexible-server show --name " + server + " --resource-group " + resourceGroup(server) +
 				" --query authConfig.tenantId --output tsv",
 		}
@@ -136,14 +136,14 @@ func (d *diagnosis) mend(kind pgfail.Kind, message string) []string {
 			group = match[1]
 		}
 		return []string{
-			"az ad group member check --group " + group + " --member-id " + oid,
+			"az ad group member check --group " + group + " --member-id " + shell(oid),
 			"# and where that says true, for a token that knows it", "az logout && az login",
 		}
 	case pgfail.NoRole, pgfail.NotMapped:
 		lines := []string{asAdministrator, "select * from pgaadauth_create_principal(" + literal(user) + ", false, false);"}
 		if d.login.Config.User != "" && oid != "" {
 			lines = append(lines, "-- or, where Entra has nobody of that name, for this token's identity",
-				fmt.Sprintf("select * from pgaadauth_create_principal_with_oid(%s, '%s', '%s', false, false);", literal(user), oid, typ))
+				fmt.Sprintf("select * from pgaadauth_create_principal_with_oid(%s, %s, '%s', false, false);", literal(user), literal(oid), typ))
 		}
 		if kind == pgfail.NotMapped {
 			lines = append(lines, "-- or, where the role exists already", label)
@@ -152,17 +152,17 @@ func (d *diagnosis) mend(kind pgfail.Kind, message string) []string {
 	case pgfail.OtherObjectID:
 		return []string{
 			asAdministrator + ", and only if this identity is to have the role. The first false is for a role that is no administrator",
-			fmt.Sprintf("select * from pgaadauth_update_principal_with_oid(%s, '%s', '%s', false, false);", literal(user), oid, typ),
+			fmt.Sprintf("select * from pgaadauth_update_principal_with_oid(%s, %s, '%s', false, false);", literal(user), literal(oid), typ),
 		}
 	case pgfail.ServerSuffix:
-		return []string{"# in the DSN", "user=" + shell(user[:strings.LastIndexByte(user, '@')])}
+		return []string{"# in the DSN", setting("user", user[:strings.LastIndexByte(user, '@')], "ROLE")}
 	case pgfail.GuestName:
 		return []string{
 			asAdministrator + ": shows the names of the roles",
 			"select * from pgaadauth_list_principals(false);",
 		}
 	case pgfail.UnnamedIdentity:
-		return []string{"# in the DSN", "user=" + shell("ROLE")}
+		return []string{"# in the DSN", "user=ROLE"}
 	case pgfail.NoDatabase:
 		return []string{"create database " + identifier(d.login.Config.Database) + " owner " + identifier(user) + ";"}
 	case pgfail.NoConnectPrivilege:
@@ -187,18 +187,29 @@ func (d *diagnosis) mend(kind pgfail.Kind, message string) []string {
 // that of the host's cloud. It never takes the scope of the server's message: a
 // server could name a scope whose tokens open something else.
 func (d *diagnosis) mendScope(otherwise []string) []string {
+	if scope := d.tableScope(); scope != "" && scope != d.login.Scope {
+		return []string{"# in the DSN", "entra_scope=" + scope}
+	}
+	return otherwise
+}
+
+// tableScope returns the scope of the hosts' cloud by package entrapg's table, or
+// "" if a service file sets another.
+func (d *diagnosis) tableScope() string {
 	var hosts []string
 	for _, e := range d.endpoints {
 		hosts = append(hosts, e.host)
 	}
 	dsn := connstring.WithDefault("sslmode=verify-full entra_credential=default", "host", strings.Join(hosts, ","))
-	if cloud, err := inspect.Open(dsn); err == nil {
-		defer cloud.Close()
-		if cloud.Scope != d.login.Scope {
-			return []string{"# in the DSN", "entra_scope=" + cloud.Scope}
-		}
+	cloud, err := inspect.Open(dsn)
+	if err != nil {
+		return ""
 	}
-	return otherwise
+	defer cloud.Close()
+	if cloud.Settings.Value("entra_scope") != "" {
+		return ""
+	}
+	return cloud.Scope
 }
 
 func (d *diagnosis) askServer(ctx context.Context, f *finding) *trouble {

@@ -1,0 +1,367 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"unicode"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/entrapg/entrapg"
+	"github.com/entrapg/entrapg/entrapgtest"
+	"github.com/entrapg/entrapg/internal/claims"
+	"github.com/entrapg/entrapg/internal/credfail"
+	"github.com/entrapg/entrapg/internal/inspect"
+	"github.com/entrapg/entrapg/internal/pgfail"
+)
+
+const (
+	touch   = "$(touch touched)"
+	control = "\x1b[2J\x1b]0;owned\a\r\u009b31m\u202eevil\u2066\u200b\x7f"
+)
+
+// requireHarmless fails if raw output contains a character that controls a terminal.
+func requireHarmless(t *testing.T, output string) {
+	t.Helper()
+	for _, r := range output {
+		if r != '\n' && !unicode.IsPrint(r) {
+			t.Errorf("%U in %q", r, output)
+			return
+		}
+	}
+}
+
+func TestDoctor_NamesHostOnlyFromVerifiedCertificate(t *testing.T) {
+	t.Parallel()
+	const azureHost = "shop.postgres.database.azure.com"
+	for name, test := range map[string]struct {
+		names    []string
+		unknown  bool // root
+		want     string
+		notMeans string
+	}{
+		"unknown root":                  {[]string{"evil.example"}, true, "", "own name"},
+		"unknown root with Azure name":  {[]string{azureHost}, true, "", "own name"},
+		"command":                       {[]string{touch}, false, "", ""},
+		"command before a name":         {[]string{touch, "db.corner.example"}, false, "host=db.corner.example", ""},
+		"setting":                       {[]string{"a host=evil.example"}, false, "", ""},
+		"leading hyphen":                {[]string{"-evil.example"}, false, "", ""},
+		"number":                        {[]string{"203.0.113.7", "2130706433"}, false, "", ""},
+		"long label":                    {[]string{strings.Repeat("a", 64) + ".example"}, false, "", ""},
+		"wildcard":                      {[]string{"*.corner.example"}, false, "", ""},
+		"Azure name after another":      {[]string{"db.corner.example", azureHost}, false, "host=" + azureHost, ""},
+		"name that only contains Azure": {[]string{azureHost + ".evil.example", azureHost}, false, "host=" + azureHost, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			port, ca := withCertificate(t, func(c *x509.Certificate) { c.DNSNames = test.names })
+			dsn := "host=localhost port=" + port
+			if !test.unknown {
+				dsn += " sslrootcert=" + ca
+			}
+			last, _ := visit(t, nil, failed, dsn)
+			if last.Step != "TLS" || strings.Join(last.Mend, "\n") != test.want {
+				t.Errorf("got %+v, want %q", last, test.want)
+			}
+			if test.notMeans != "" && strings.Contains(last.Means, test.notMeans) {
+				t.Errorf("means %q", last.Means)
+			}
+		})
+	}
+}
+
+// Anyone gets a certificate for a name of their own from a public authority.
+func TestDoctor_NamesOnlyAzureHostUnderSystemRoots(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]string{
+		"evil.example":                     "",
+		"shop.postgres.database.azure.com": "host=shop.postgres.database.azure.com",
+	} {
+		port, ca := withCertificate(t, func(c *x509.Certificate) { c.DNSNames = []string{name} })
+		env := []string{"SSL_CERT_FILE=" + ca}
+		needsCAVariable(t, env)
+		if last, _ := visit(t, env, failed, "sslmode=verify-full host=localhost port="+port); last.Step != "TLS" || strings.Join(last.Mend, "\n") != want {
+			t.Errorf("%s: got %+v", name, last)
+		}
+	}
+}
+
+func TestDoctor_EscapesCertificate(t *testing.T) {
+	t.Parallel()
+	port, ca := withCertificate(t, func(c *x509.Certificate) {
+		c.DNSNames = []string{"evil\x1b[2J\r.example"}
+		c.Subject = pkix.Name{CommonName: "evil" + control}
+	})
+	nameless, namelessCA := withCertificate(t, func(c *x509.Certificate) {
+		c.DNSNames, c.Subject = nil, pkix.Name{CommonName: "evil" + control}
+	})
+	for _, dsn := range []string{
+		"host=localhost port=" + port, "host=localhost port=" + port + " sslrootcert=" + ca,
+		"host=localhost port=" + nameless + " sslrootcert=" + namelessCA,
+	} {
+		for _, format := range []string{"", "--json"} {
+			args := append([]string{"doctor", dsn}, strings.Fields(format)...)
+			r := runAs(t, nil, args...)
+			requireHarmless(t, r.stdout+r.stderr)
+			if !strings.Contains(r.stdout, "evil") {
+				t.Errorf("%q: no certificate in %s", args, r.stdout)
+			}
+			if format != "" && !json.Valid([]byte(r.stdout)) {
+				t.Errorf("%q: not JSON: %s", args, r.stdout)
+			}
+		}
+	}
+}
+
+func TestDoctor_EscapesServerMessage(t *testing.T) {
+	t.Parallel()
+	s, err := entrapgtest.Start(t.Context(), entrapgtest.Config{Upstream: azureServer(t).AdminDSN()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	_, env := identityWith(t, s, "escaped-message", true)
+	s.SetFaults(entrapgtest.Faults{Refuse: &entrapgtest.Refusal{Code: "28000", Message: "no " + control, Hint: control}})
+	r := runAs(t, env, "doctor")
+	requireHarmless(t, r.stdout+r.stderr)
+	if !strings.Contains(r.stdout, `\u001b[2J\u001b]0;owned\u0007`) {
+		t.Errorf("got %s", r.stdout)
+	}
+	r = runAs(t, env, "doctor", "--json")
+	requireHarmless(t, r.stdout+r.stderr)
+	var all []finding
+	if err := json.Unmarshal([]byte(r.stdout), &all); err != nil || !strings.Contains(all[len(all)-1].Said, "no "+control) {
+		t.Errorf("%v: got %s", err, r.stdout)
+	}
+}
+
+func TestDoctor_EscapesTokenAndEnvironment(t *testing.T) {
+	t.Parallel()
+	tenant := azureServer(t).Tenant
+	p := tenant.NewServicePrincipal("hostile")
+	p.Claims = map[string]any{"app_displayname": "hostile" + control, "oid": control, "tid": control}
+	env := append(p.Environ(), "SSL_CERT_FILE="+azureServer(t).CAFile(), "AZURE_TOKEN_CREDENTIALS=EnvironmentCredential", "DATABASE_URL="+azureServer(t).DSN())
+	needsCAVariable(t, env)
+	for _, test := range []struct {
+		env  []string
+		args []string
+	}{
+		{env, []string{"doctor"}},
+		{env, []string{"doctor", "--json"}},
+		{env, []string{"whoami"}},
+		{env, []string{"whoami", "--json"}},
+		{[]string{"PGHOST=/nowhere" + control, "PGSSLMODE=disable"}, []string{"doctor"}},
+		{[]string{"PGHOST=h" + control, "PGSSLMODE=require"}, []string{"doctor"}},
+		{[]string{"PGHOST=h", "PGSSLROOTCERT=/" + control}, []string{"doctor"}},
+		{[]string{"PGHOST=h", "PGSSLROOTCERT=/" + control}, []string{"token"}},
+	} {
+		r := runAs(t, test.env, test.args...)
+		requireHarmless(t, r.stdout+r.stderr)
+		if r.stdout+r.stderr == "" {
+			t.Errorf("%q: no output", test.args)
+		}
+	}
+}
+
+// On a terminal, the only escape sequences are those for color.
+func TestDoctor_EscapesOnTerminal(t *testing.T) {
+	var b bytes.Buffer
+	out := &terminal{Writer: &b, colour: true, live: true, width: 80}
+	f := &finding{
+		Step: "TLS", Status: statusFailed, Found: []string{control},
+		trouble: trouble{Said: control, Means: control, Mend: []string{"# " + control, "x " + control}},
+	}
+	f.write(out)
+	(&identity{Kind: control, Name: control, User: control, Claims: map[string]string{"aud": control}}).write(out)
+	text := b.String()
+	for _, color := range []string{"\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m"} {
+		text = strings.ReplaceAll(text, color, "")
+	}
+	requireHarmless(t, text)
+}
+
+func TestDoctor_EscapesResolverAndEndpoint(t *testing.T) {
+	d := attacked(t, "host=shop.postgres.database.azure.com")
+	for _, trouble := range []*trouble{
+		d.unknownHost(d.endpoints[0], &net.DNSError{Err: control, Name: control, Server: control}),
+		d.noToken(&entrapg.TokenError{Err: errors.New(control)}),
+	} {
+		var b bytes.Buffer
+		out := &terminal{Writer: &b, width: 80}
+		f := &finding{Step: "x", Status: statusFailed, trouble: *trouble}
+		f.write(out)
+		if err := out.json(f); err != nil {
+			t.Fatal(err)
+		}
+		requireHarmless(t, b.String())
+	}
+}
+
+// attacked is a diagnosis in which everything from outside is hostile.
+func attacked(t *testing.T, dsn string) *diagnosis {
+	t.Helper()
+	login, err := inspect.Open(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(login.Close)
+	const injection = `x'; drop role postgres; --` + "\n" + touch + `"`
+	return &diagnosis{
+		login: login, endpoints: endpointsOf(login.Config), token: &inspect.Token{User: injection + "@shop"},
+		claims: claims.Claims{"oid": injection, "tid": injection, "idtyp": "app"},
+	}
+}
+
+func TestDoctor_FixesRunNoInjectedCommand(t *testing.T) {
+	bash, err := exec.LookPath("bash")
+	if err != nil {
+		t.Skip(err)
+	}
+	t.Setenv("AZURE_CLIENT_ID", touch+"\n"+touch+"'"+touch)
+	for _, test := range []struct{ host, hostile string }{
+		{"shop.postgres.database.azure.com", touch + ".postgres.database.azure.com"},
+		{"shop.postgres.database.azure.com", "a'\"" + touch + ".postgres.database.azure.com"},
+		{"localhost", touch},
+		{"localhost", "a'\n" + touch},
+	} {
+		d := attacked(t, "dbname=shop host="+test.host)
+		e := d.endpoints[0]
+		e.host, d.login.Config.Host = test.hostile, test.hostile // package entrapg rejects such a host
+		d.login.Config.Database = `d"; drop database postgres; --`
+		troubles := []*trouble{
+			d.unknownHost(e, &net.DNSError{}), d.unknownHost(e, &net.DNSError{IsNotFound: true}),
+			d.unreachable(e, context.DeadlineExceeded), d.unreachable(e, errRefused),
+			d.noTLS(e, x509.CertificateInvalidError{Reason: x509.Expired}, []*x509.Certificate{{}}), d.noTLS(e, errors.New("x"), nil),
+			d.noTLS(e, x509.UnknownAuthorityError{}, []*x509.Certificate{{Issuer: pkix.Name{CommonName: touch + "'" + touch}}}),
+		}
+		for kind := credfail.Kind(0); kind < 40; kind++ {
+			troubles = append(troubles, &trouble{Mend: d.mendCredential(kind)})
+		}
+		for kind := pgfail.Unknown; kind <= pgfail.TransactionPooling; kind++ {
+			mend := d.mend(kind, "does not contain group ID --x"+touch)
+			if !slices.ContainsFunc(mend, func(line string) bool { return strings.HasSuffix(line, ";") }) { // SQL
+				troubles = append(troubles, &trouble{Mend: mend})
+			}
+		}
+		for _, trouble := range troubles {
+			for _, line := range trouble.Mend {
+				requireHarmless(t, line)
+				if strings.Contains(line, "\n") {
+					t.Errorf("more than a line: %q", line)
+				}
+				requireInert(t, bash, line)
+			}
+		}
+	}
+}
+
+// requireInert runs a line where nothing but the shell itself exists.
+func requireInert(t *testing.T, bash, line string) {
+	t.Helper()
+	dir := t.TempDir()
+	touchPath, err := exec.LookPath("touch")
+	if err != nil {
+		t.Skip(err)
+	}
+	if err := os.Symlink(touchPath, filepath.Join(dir, "touch")); err != nil {
+		t.Skip(err)
+	}
+	cmd := exec.CommandContext(t.Context(), bash, "-c", line)
+	cmd.Dir, cmd.Env = dir, []string{"PATH=" + dir}
+	cmd.Run() // it fails, because no other command exists
+	if _, err := os.Stat(filepath.Join(dir, "touched")); err == nil {
+		t.Errorf("a command ran: %s", line)
+	}
+}
+
+func TestDoctor_QuotedTextArrivesUnchanged(t *testing.T) {
+	bash, err := exec.LookPath("bash")
+	if err != nil || runtime.GOOS == "windows" {
+		t.Skip("no bash")
+	}
+	admin, err := pgx.Connect(t.Context(), azureServer(t).AdminDSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close(context.Background())
+	for _, want := range []string{"plain", touch, "it's", `a"b`, `back\slash`, "a\nb", control, "ü " + touch + "'\n!\\", "\U000e0001'"} {
+		for _, quoted := range []string{literal(want), identifier(want), shell(want)} {
+			requireHarmless(t, strings.ReplaceAll(quoted, "\n", "\v")) // a newline too must be escaped
+		}
+		got, err := exec.CommandContext(t.Context(), bash, "-c", "printf %s "+shell(want)).Output()
+		if err != nil || string(got) != want {
+			t.Errorf("%s: bash reads %q, want %q (%v)", shell(want), got, want, err)
+		}
+		rows, err := admin.Query(t.Context(), "select "+literal(want)+" as "+identifier(want), pgx.QueryExecModeSimpleProtocol)
+		if err != nil {
+			t.Fatal(err)
+		}
+		column := rows.FieldDescriptions()
+		value, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[string])
+		if err != nil || value != want || column[0].Name != want {
+			t.Errorf("%s: PostgreSQL reads %q (%v)", literal(want), value, err)
+		}
+	}
+}
+
+// Every claim and name in SQL is one literal or identifier.
+func TestDoctor_SQLHasNoInjectedStatement(t *testing.T) {
+	d := attacked(t, `host=shop.postgres.database.azure.com user=u dbname='d"; drop database postgres; --'`)
+	for kind := pgfail.Unknown; kind <= pgfail.TransactionPooling; kind++ {
+		for _, line := range d.mend(kind, "") {
+			if strings.HasPrefix(line, "--") || strings.HasPrefix(line, "#") || !strings.HasSuffix(line, ";") {
+				continue
+			}
+			bare := line
+			for _, quoted := range []string{
+				literal(d.token.User), identifier(d.token.User), literal(d.claims.Text("oid")), identifier(d.login.Config.Database),
+				literal("aadauth,oid=" + d.claims.Text("oid") + ",type=service"),
+			} {
+				bare = strings.ReplaceAll(bare, quoted, "")
+			}
+			if strings.Contains(bare, "drop") || strings.Contains(line, "\n") {
+				t.Errorf("%v: %s", kind, line)
+			}
+		}
+	}
+}
+
+func TestDoctor_UserOfSingleServerIsOneSetting(t *testing.T) {
+	d := attacked(t, "host=shop.postgres.database.azure.com")
+	for user, want := range map[string]string{
+		"bob@shop": "user=bob", "bob smith@shop": "user='bob smith'", `x' host=evil.example y='@shop`: "user=ROLE", "x\ny@shop": "user=ROLE", `x\@shop`: "user=ROLE",
+	} {
+		d.token.User = user
+		if got := d.mend(pgfail.ServerSuffix, ""); got[len(got)-1] != want {
+			t.Errorf("%q: got %q", user, got)
+		}
+	}
+}
+
+func TestDoctor_ScopeIsNeverThatOfServiceFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "services")
+	if err := os.WriteFile(file, []byte("[shop]\nentra_scope=https://evil.example/.default\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PGSERVICEFILE", file)
+	t.Setenv("PGSERVICE", "shop")
+	d := attacked(t, "host=shop.postgres.database.azure.com entra_scope=https://vault.azure.net/.default")
+	rejected := &pgconn.PgError{Code: "28000", Message: "The access token does not have a valid audience claim."}
+	got := append(d.failed(&entrapg.LoginError{Err: rejected}).Mend, d.mendCredential(credfail.NeedsSecondFactor)...)
+	if text := strings.Join(got, "\n"); strings.Contains(text, "evil") || strings.Contains(text, "vault") {
+		t.Errorf("got %q", got)
+	}
+}
