@@ -3,6 +3,7 @@ package entrapg
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
@@ -30,13 +31,14 @@ const connectTimeout = 30 * time.Second
 
 // A config is what a login needs: a DSN and options, validated.
 type config struct {
-	pgx      *pgx.ConnConfig // without password, and without user if it is derived from the token
-	settings connstring.Settings
-	keys     map[string]string // of the DSN, those that entrapg handles itself
-	tls      tlsPolicy
-	hosts    addresses     // of hostaddr
-	password func() string // with entra_credential=none, otherwise nil; a function so that no dump shows the password
-	stdlib   []stdlib.OptionOpenDB
+	pgx           *pgx.ConnConfig // without password, and without user if it is derived from the token
+	settings      connstring.Settings
+	keys          map[string]string // of the DSN, those that entrapg handles itself
+	tls           tlsPolicy
+	verifications verifications // by the policy
+	hosts         addresses     // of hostaddr
+	password      func() string // with entra_credential=none, otherwise nil; a function so that no dump shows the password
+	stdlib        []stdlib.OptionOpenDB
 
 	// unnamed reports that no host is set, so that the host is pgx's default, and
 	// empty that the whole DSN is empty.
@@ -84,6 +86,7 @@ func newConfig(o *options, shared bool, read func() (*config, error)) (*config, 
 	if err := c.applyTLS(); err != nil {
 		return nil, located(err, c.settings)
 	}
+	c.verifications = verificationsOf(&c.pgx.Config)
 	c.pgx.LookupFunc = boundedLookup(c.hosts.lookup(c.pgx.LookupFunc), c.pgx.ConnectTimeout)
 	if c.tls.password {
 		c.password = func() string { return password }
@@ -221,21 +224,22 @@ func parseSettings(
 	if dialer != nil {
 		c.pgx.DialFunc = dialer.DialContext
 	}
-	c.tls.authority = hasRoots(&c.pgx.Config)
+	c.tls.authority = rootsOf(&c.pgx.Config)
 	if !c.tls.password {
 		c.tls.reset(&c.pgx.Config)
 	}
 	return c, nil
 }
 
-// hasRoots reports whether pgx has read roots from sslrootcert or its default.
-func hasRoots(parsed *pgconn.Config) bool {
+// rootsOf returns the roots that pgx has read from sslrootcert or its default, or
+// nil.
+func rootsOf(parsed *pgconn.Config) *x509.CertPool {
 	for _, t := range endpoints(parsed) {
 		if t != nil && t.RootCAs != nil {
-			return true
+			return t.RootCAs
 		}
 	}
-	return false
+	return nil
 }
 
 // parsePool returns a function that parses a DSN for pgxpool into pool.

@@ -68,7 +68,12 @@ func adoptSettings(existing *pgx.ConnConfig, dsn string, settings connstring.Set
 	if dialer != nil {
 		return nil, &ConfigError{Setting: "keepalives", Problem: "not used with a configuration that exists; set its DialFunc"}
 	}
-	c.tls.authority = hasRoots(&parsed.Config)
+	c.tls.authority = rootsOf(&parsed.Config)
+	for host, t := range endpoints(&c.pgx.Config) {
+		if chosen && t != nil && !t.InsecureSkipVerify && t.ServerName != "" {
+			c.tls.strict = append(c.tls.strict, host) // pgx leaves names unverified under require and verify-ca
+		}
+	}
 	if !chosen {
 		withoutDefaults(&c.pgx.Config, &parsed.Config, settings)
 	}
@@ -95,7 +100,7 @@ func isDefaultUser(name string, set connstring.Setting) bool {
 // that only by a panic when it connects, so isParsed connects with hooks that dial
 // nothing.
 func isParsed(config *pgx.ConnConfig) (ok bool) {
-	if config == nil {
+	if config == nil || slices.Contains(config.Fallbacks, nil) {
 		return false
 	}
 	defer func() { ok = recover() == nil }()

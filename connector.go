@@ -91,7 +91,7 @@ func newConnector(identities *registry, opts []Option, shared bool, read func() 
 		return &Connector{err: err}
 	}
 	c := &Connector{config: config, logger: o.logger, closed: make(chan struct{})}
-	c.key = c.keyFor(config.pgx.User)
+	c.key = keyFor(config.pgx, config.pgx.User)
 	c.close = sync.OnceFunc(func() { close(c.closed) })
 	if config.password != nil {
 		return c
@@ -231,9 +231,8 @@ func (c *Connector) request(key any) token.Request {
 	return token.Request{Key: key, Closed: c.closed, Log: c.logger}
 }
 
-// keyFor returns the key of logins as user.
-func (c *Connector) keyFor(user string) any {
-	config := c.config.pgx
+// keyFor returns the key of logins as user to the hosts of a configuration.
+func keyFor(config *pgx.ConnConfig, user string) any {
 	servers := net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port)))
 	for _, f := range config.Fallbacks {
 		servers += "," + net.JoinHostPort(f.Host, strconv.Itoa(int(f.Port)))
@@ -259,7 +258,7 @@ func (c *Connector) login(t *token.Token, key any, derived bool, password func()
 func (c *Connector) attempt(ctx context.Context, user string, t *token.Token) (conn driver.Conn, rejected bool, err error) {
 	config := *c.config.pgx
 	l := c.login(t, c.key, config.User == "", c.config.password)
-	l.applied = &c.config.pgx.Config
+	l.applied = c.config.verifications
 	l.install(&config, user)
 	conn, err = stdlib.GetConnector(config, c.config.stdlib...).Connect(ctx)
 	if err == nil {
@@ -299,10 +298,8 @@ func (c *Connector) beforeConnect(ctx context.Context, config *pgx.ConnConfig, p
 	if err := c.config.tls.apply(&config.Config); err != nil {
 		return err
 	}
-	key, user, derived := c.key, config.User, config.User == ""
-	if user != c.config.pgx.User {
-		key = c.keyFor(user)
-	}
+	user, derived := config.User, config.User == ""
+	key := keyFor(config, user) // a hook may have changed the hosts
 	var t *token.Token
 	if c.identity != nil {
 		wait := c.identity.credential.wait()
@@ -312,8 +309,7 @@ func (c *Connector) beforeConnect(ctx context.Context, config *pgx.ConnConfig, p
 		}
 	}
 	l := c.login(t, key, derived, password)
-	applied := config.Config
-	l.applied = &applied
+	l.applied = verificationsOf(&config.Config)
 	l.install(config, user)
 	afterConnect := config.AfterConnect
 	config.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {

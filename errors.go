@@ -3,6 +3,7 @@ package entrapg
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -165,12 +166,18 @@ func loginHint(config *pgconn.Config, err error, c circumstances) string {
 // pgxpool do not. The text contains nothing that a server sent, so it can be shown
 // to users.
 func Explain(err error) string {
+	if v := reflect.ValueOf(err); v.Kind() == reflect.Pointer && v.IsNil() {
+		return ""
+	}
 	switch e := err.(type) { //nolint:errorlint // walks the tree as errors.As does
 	case *LoginError:
 		return e.Hint
 	case *TokenError:
 		return e.Hint
 	case *pgconn.ConnectError:
+		if e.Config == nil {
+			return Explain(e.Unwrap())
+		}
 		return loginHint(e.Config, e, circumstancesOf(e.Config))
 	case *pgconn.PgError:
 		return pgfail.Classify(e, pgfail.Login{}).Hint

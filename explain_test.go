@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -270,5 +271,29 @@ func TestExplain_KnowsErrorsOfOtherDrivers(t *testing.T) {
 	}
 	if got := entrapg.Explain(foreignError{"23505", "duplicate key"}); got != "" {
 		t.Errorf("got %q for an error that is not about the login", got)
+	}
+}
+
+func TestExplain_AcceptsOddErrors(t *testing.T) {
+	for _, err := range []error{
+		nil, (*entrapg.LoginError)(nil), (*entrapg.TokenError)(nil), (*pgconn.PgError)(nil), (*pgconn.ConnectError)(nil), &pgconn.ConnectError{},
+		errors.Join(nil, (*pgconn.PgError)(nil)), fmt.Errorf("%w", (*pgconn.ConnectError)(nil)),
+	} {
+		if got := entrapg.Explain(err); got != "" {
+			t.Errorf("%T: got %q", err, got)
+		}
+	}
+}
+
+func TestExplain_CallsNoDialerOfTheProgram(t *testing.T) {
+	config := parse(t, bubbleDSN)
+	dials := 0
+	config.DialFunc = func(context.Context, string, string) (net.Conn, error) {
+		dials++
+		return nil, errors.New("no network")
+	}
+	_, err := pgx.ConnectConfig(t.Context(), config)
+	if before := dials; err == nil || entrapg.Explain(err) != "" || dials != before {
+		t.Errorf("%v: %d more dials", err, dials-before)
 	}
 }

@@ -24,11 +24,11 @@ import (
 type login struct {
 	policy   tlsPolicy
 	token    *token.Token
-	tokens   *token.Source  // where verdicts are recorded
-	key      any            // of the server and the user
-	users    *userCache     // that derived the user; nil if it was set
-	password func() string  // instead of token, with entra_credential=none
-	applied  *pgconn.Config // as the policy left it
+	tokens   *token.Source // where verdicts are recorded
+	key      any           // of the server and the user
+	users    *userCache    // that derived the user; nil if it was set
+	password func() string // instead of token, with entra_credential=none
+	applied  verifications // by the policy
 
 	// The hooks that were there before.
 	nextDial            pgconn.DialFunc
@@ -51,6 +51,7 @@ type login struct {
 	started  atomic.Bool // a connection exists
 	accepted atomic.Bool // by the current server
 	ended    atomic.Bool // the login; from then on, the hooks do nothing
+	failed   atomic.Bool // the login has ended without a connection
 }
 
 // install makes config log in as user with the token. config may be a shallow
@@ -74,7 +75,7 @@ func (l *login) dial(ctx context.Context, network, address string) (net.Conn, er
 		*known = l.circumstances()
 		return nil, context.Canceled
 	}
-	if l.started.Load() && !l.accepted.Load() && !l.ended.Load() && isCancelRequest() {
+	if (l.failed.Load() || l.started.Load() && !l.accepted.Load() && !l.ended.Load()) && isCancelRequest() {
 		return nil, errors.New("the login broke off, and there is no query to cancel")
 	}
 	return l.nextDial(ctx, network, address)
@@ -98,7 +99,11 @@ func isCancelRequest() bool {
 }
 
 func (l *login) afterNetConnect(ctx context.Context, config *pgconn.Config, conn net.Conn) (net.Conn, error) {
-	ended := l.ended.Load() // the program reuses an open connection's configuration
+	ended := l.ended.Load() // the program reuses the configuration of a login that has ended
+	if ended && l.token != nil && config.Password == "" {
+		return conn, &ConfigError{Setting: "ConnConfig", Problem: "the configuration of a connection has no token; " +
+			"connect through the connector or the pool"}
+	}
 	if !ended {
 		l.clearPassword() // of the previous connection
 		if err := l.policy.check(config, conn, l.applied); err != nil {
@@ -179,11 +184,10 @@ func (l *login) bearer(context.Context) (string, error) {
 	return "", nil
 }
 
-// circumstances returns what the login knows for an error. It must be called
-// before abort.
+// circumstances returns what the login knows for an error.
 func (l *login) circumstances() circumstances {
 	if l.token == nil {
-		return circumstances{password: true}
+		return circumstances{password: true} // of entra_credential=none
 	}
 	known := circumstances{tokenCut: l.tokenCut}
 	if c, err := claims.Parse(l.token.Secret()); err == nil {
@@ -200,13 +204,14 @@ func (l *login) succeed() { l.ended.Store(true) }
 
 // abort cleans up after a failed attempt. pgx leaves the connection open if a
 // hook of its database/sql driver fails. Errors and tracers can keep the hooks,
-// and with them l.
+// which do nothing from then on.
 func (l *login) abort() {
 	if l.conn != nil {
 		l.conn.Close()
 	}
 	l.clearPassword()
-	l.token, l.password = nil, nil
+	l.failed.Store(true)
+	l.ended.Store(true)
 }
 
 // clearPassword removes the password of entra_credential=none from pgx's
@@ -231,17 +236,13 @@ type circumstancesKey struct{}
 
 // circumstancesOf returns the circumstances of the login whose configuration is
 // in pgx's error. An error of pgxpool does not pass this package on its way to
-// the program, and only the hooks lead from it to the login. The context is
-// canceled, so that other dialers do nothing; a connection of one that ignores
-// the context is closed.
+// the program, and only the hooks lead from it to the login. Functions cannot be
+// compared, but their code can.
 func circumstancesOf(config *pgconn.Config) circumstances {
 	var known circumstances
-	ctx, cancel := context.WithCancel(context.WithValue(context.Background(), circumstancesKey{}, &known))
-	cancel()
-	if config.DialFunc != nil {
-		if conn, err := config.DialFunc(ctx, "tcp", ""); err == nil && conn != nil {
-			conn.Close()
-		}
+	if config == nil || codeOf(config.DialFunc) != codeOf((*login)(nil).dial) {
+		return known
 	}
+	_, _ = config.DialFunc(context.WithValue(context.Background(), circumstancesKey{}, &known), "", "")
 	return known
 }

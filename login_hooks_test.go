@@ -174,6 +174,10 @@ func TestLogin_HookThatReplacesHooksIsConfigError(t *testing.T) {
 			c.TLSConfig = c.TLSConfig.Clone()
 			c.TLSConfig.InsecureSkipVerify = true
 		}},
+		"InsecureSkipVerify in place": {azure + " sslmode=require", "TLSConfig", func(c *pgx.ConnConfig) { c.TLSConfig.InsecureSkipVerify = true }},
+		"InsecureSkipVerify in place, verify-ca": {azure + " sslmode=verify-ca", "TLSConfig", func(c *pgx.ConnConfig) {
+			c.TLSConfig.InsecureSkipVerify, c.TLSConfig.VerifyConnection = true, nil
+		}},
 		"a connection that is TLS": {local, "host", func(c *pgx.ConnConfig) {
 			dial := c.DialFunc
 			c.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {

@@ -3,7 +3,6 @@ package entrapg
 import (
 	"context"
 	"net"
-	"reflect"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -129,7 +128,7 @@ type afterNetConnect = func(context.Context, *pgconn.Config, net.Conn) (net.Conn
 //go:noinline
 func requireLogin(next afterNetConnect) afterNetConnect {
 	return func(ctx context.Context, attempt *pgconn.Config, conn net.Conn) (net.Conn, error) {
-		if ctx.Value(loginContextKey{}) == nil {
+		if ctx.Value(loginContextKey{}) == nil && attempt.Password == "" {
 			return conn, &ConfigError{
 				Setting: "ConnConfig",
 				Problem: "has no token, because the pool's BeforeConnect hook has not run; " +
@@ -146,5 +145,5 @@ func requireLogin(next afterNetConnect) afterNetConnect {
 // isRequireLogin reports whether a hook is one of requireLogin's. Functions cannot
 // be compared, but their code can, because requireLogin is not inlined.
 func isRequireLogin(hook afterNetConnect) bool {
-	return reflect.ValueOf(hook).Pointer() == reflect.ValueOf(requireLogin(nil)).Pointer()
+	return codeOf(hook) == codeOf(requireLogin(nil))
 }

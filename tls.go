@@ -29,9 +29,14 @@ type tlsPolicy struct {
 	sni      bool   // sslsni
 	password bool   // entra_credential=none: pgx's rules, except for Azure hosts
 
-	// authority reports that sslrootcert is set. Under require and verify-ca it then
-	// vouches for servers outside Azure without their names, as in libpq.
-	authority bool
+	// authority has the roots of sslrootcert, or is nil if it is not set. Under
+	// require and verify-ca, they vouch for servers outside Azure without their
+	// names, as in libpq.
+	authority *x509.CertPool
+
+	// strict are the hosts for which the program has set a TLS configuration that
+	// verifies the name.
+	strict []string
 
 	// service, if not nil, is what the token's scope was chosen for.
 	service *azureService
@@ -72,6 +77,9 @@ func (p tlsPolicy) apply(config *pgconn.Config) error {
 	}
 	fallbacks := make([]*pgconn.FallbackConfig, len(config.Fallbacks))
 	for i, f := range config.Fallbacks {
+		if f == nil {
+			return &ConfigError{Setting: "Fallbacks", Problem: "must not contain nil"}
+		}
 		secured := *f
 		if secured.TLSConfig, err = p.secure(f.Host, f.TLSConfig); err != nil {
 			return err
@@ -106,7 +114,7 @@ func (p tlsPolicy) verifyingConfig(host string, c *tls.Config) *tls.Config {
 	if c.ServerName == "" || slices.Contains(p.derived, c.ServerName) || !mayVerifyAs(host, c.ServerName) {
 		c.ServerName = host
 	}
-	accepts := p.otherNames(host, c.ServerName)
+	accepts := p.otherNames(host, c)
 	c.InsecureSkipVerify = accepts != nil // otherwise Go verifies the chain and ServerName
 	if accepts == nil {
 		return c
@@ -128,17 +136,17 @@ func (p tlsPolicy) verifyingConfig(host string, c *tls.Config) *tls.Config {
 }
 
 // otherNames returns which certificates a host may present that are not for
-// name, or nil if there are none.
-func (p tlsPolicy) otherNames(host, name string) func(*x509.Certificate) bool {
+// ServerName, or nil if there are none.
+func (p tlsPolicy) otherNames(host string, c *tls.Config) func(*x509.Certificate) bool {
 	azure := serviceOf(host)
 	switch {
 	case p.sslmode == "verify-ca" && azure != nil:
 		return azure.certifies
 	case azure != nil, p.sslmode == "verify-full":
 		return nil
-	case name != host: // the program has set it
+	case c.ServerName != host, slices.Contains(p.strict, host): // the program has set it
 		return nil
-	case p.authority:
+	case c.RootCAs != nil && c.RootCAs.Equal(p.authority):
 		return func(*x509.Certificate) bool { return true }
 	}
 	return certifiesAzure
@@ -211,7 +219,7 @@ func (p tlsPolicy) checkPlaintext(host string) error {
 // check returns a ConfigError if a connection is not as safe as the policy
 // demands, because a hook or name resolution has undone what apply did. config is
 // what the connection was made with, applied what apply left.
-func (p tlsPolicy) check(config *pgconn.Config, conn net.Conn, applied *pgconn.Config) error {
+func (p tlsPolicy) check(config *pgconn.Config, conn net.Conn, applied verifications) error {
 	if config.Password != "" {
 		return &ConfigError{Setting: "Password", Problem: "must not be set by a BeforeConnect hook"}
 	}
@@ -235,7 +243,7 @@ func (p tlsPolicy) check(config *pgconn.Config, conn net.Conn, applied *pgconn.C
 				return err
 			}
 		case p.password && serviceOf(host) == nil: // as in pgx
-		case c.InsecureSkipVerify && !isApplied(applied, host, c), !c.InsecureSkipVerify && !mayVerifyAs(host, c.ServerName):
+		case c.InsecureSkipVerify && !applied.contain(host, c), !c.InsecureSkipVerify && !mayVerifyAs(host, c.ServerName):
 			return &ConfigError{Setting: "TLSConfig", Problem: fmt.Sprintf("a BeforeConnect hook must not change how host %q is verified; "+
 				"use WithConnConfig", host)}
 		}
@@ -247,18 +255,38 @@ func (p tlsPolicy) check(config *pgconn.Config, conn net.Conn, applied *pgconn.C
 	return nil
 }
 
-// isApplied reports whether host is verified by c as by one of the endpoints of
-// applied. pgx clones TLS configurations, and functions cannot be compared, but
-// their code can: it is verifyingConfig's, which is not inlined.
-func isApplied(applied *pgconn.Config, host string, c *tls.Config) bool {
-	for h, a := range endpoints(applied) {
-		if h == host && a != nil && a.InsecureSkipVerify && a.ServerName == c.ServerName && a.RootCAs == c.RootCAs &&
-			reflect.ValueOf(a.VerifyConnection).Pointer() == reflect.ValueOf(c.VerifyConnection).Pointer() {
-			return true
+// A verification is how the policy verifies a host in its own way, with Go's
+// verification switched off. It does not point to a TLS configuration, which a
+// hook could change.
+type verification struct {
+	host, serverName string
+	roots            *x509.CertPool
+}
+
+type verifications []verification
+
+// verificationsOf returns how a configuration that apply has made verifies hosts.
+func verificationsOf(config *pgconn.Config) verifications {
+	var all verifications
+	for host, c := range endpoints(config) {
+		if c != nil && c.InsecureSkipVerify {
+			all = append(all, verification{host, c.ServerName, c.RootCAs})
 		}
 	}
-	return false
+	return all
 }
+
+// contain reports whether c verifies host in one of these ways. Functions cannot
+// be compared, but their code can.
+func (v verifications) contain(host string, c *tls.Config) bool {
+	return codeOf(c.VerifyConnection) == policyCode && slices.Contains(v, verification{host, c.ServerName, c.RootCAs})
+}
+
+// policyCode is the code of the VerifyConnection that verifyingConfig sets. It is
+// not inlined, so there is only one.
+var policyCode = codeOf(tlsPolicy{sslmode: "require"}.verifyingConfig("localhost", new(tls.Config)).VerifyConnection)
+
+func codeOf(f any) uintptr { return reflect.ValueOf(f).Pointer() }
 
 // requireTokenMethods limits pgx to the methods that send tokens, and returns an
 // error for settings that forbid them.

@@ -100,6 +100,12 @@ func (a *authority) sign(template *x509.Certificate) tls.Certificate {
 }
 
 // file writes the authority's own certificate to a file for sslrootcert.
+func (a *authority) pool() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCert(a.certificate)
+	return pool
+}
+
 func (a *authority) file(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "ca.pem")

@@ -3,6 +3,7 @@ package token
 import (
 	"errors"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -11,11 +12,25 @@ var jwt = regexp.MustCompile(`eyJ[\w-]{16,}`)
 
 var errRedacted = errors.New("the credential failed with an error that contains a token and is not repeated here")
 
-// redact replaces an error whose text contains secret or anything that looks
-// like an Entra token. MSAL, for example, quotes responses that it cannot parse.
-func redact(err error, secret string) error {
-	if err == nil || !jwt.MatchString(err.Error()) && (secret == "" || !strings.Contains(err.Error(), secret)) {
-		return err
+// redact returns an error of the credential for all callers that share it. It
+// replaces one whose text contains a secret or anything that looks like an Entra
+// token: MSAL, for example, quotes responses that it cannot parse.
+func redact(err error, secrets ...string) error {
+	text := err.Error()
+	if jwt.MatchString(text) || slices.ContainsFunc(secrets, func(s string) bool { return s != "" && strings.Contains(text, s) }) {
+		return errRedacted
 	}
-	return errRedacted
+	return &sharedError{text, err}
 }
+
+// A sharedError is an error whose text several goroutines can read at once.
+// azidentity's read their response anew for it, which is a data race.
+type sharedError struct {
+	text string
+	err  error
+}
+
+func (e *sharedError) Error() string { return e.text }
+
+// Unwrap returns the credential's own error.
+func (e *sharedError) Unwrap() error { return e.err }

@@ -207,7 +207,7 @@ func (s *Source) start(ctx context.Context, r Request, seen *Token, other bool) 
 		t, err := (*Token)(nil), errors.New("the credential called runtime.Goexit")
 		defer func() {
 			if p := recover(); p != nil {
-				t, err = nil, redact(fmt.Errorf("the credential panicked: %v", p), "")
+				t, err = nil, redact(fmt.Errorf("the credential panicked: %v", p))
 			}
 			stop()
 			s.finish(c, t, err)
@@ -268,7 +268,7 @@ func NoAnswer(timeout time.Duration) error {
 func (s *Source) fetch(ctx context.Context, other bool) (*Token, error) {
 	credential, err := s.Credential()
 	if err != nil {
-		return nil, redact(err, "")
+		return nil, redact(err)
 	}
 	options := policy.TokenRequestOptions{Scopes: []string{s.Scope}}
 	if other {
@@ -286,10 +286,11 @@ func (s *Source) request(ctx context.Context, credential azcore.TokenCredential,
 	s.requests.Add(1)
 	access, err := credential.GetToken(ctx, options)
 	if err != nil {
+		secrets := []string{access.Token}
 		if current := s.current.Load(); current != nil {
-			err = redact(err, current.Secret())
+			secrets = append(secrets, current.Secret())
 		}
-		return nil, redact(err, access.Token)
+		return nil, redact(err, secrets...)
 	}
 	return newToken(access, s.now())
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -396,6 +397,35 @@ func TestSource_HonorsRetryAfter(t *testing.T) {
 				t.Errorf("%d calls after %v", calls, want)
 			}
 		})
+	}
+}
+
+// A countingError fails the race detector if its text is read by two goroutines
+// at once, as that of azidentity.AuthenticationFailedError does.
+type countingError struct{ reads int }
+
+func (e *countingError) Error() string {
+	e.reads++
+	return "failed"
+}
+
+func TestSource_SharedErrorCanBeReadByAllCallers(t *testing.T) {
+	failed := &countingError{}
+	s := sourceOf(func(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
+		return azcore.AccessToken{}, failed
+	}, nil)
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			_, _, err := s.Get(t.Context(), from(1))
+			if !errors.Is(err, failed) || !strings.Contains(err.Error(), "failed") {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	all.Wait()
+	if failed.reads > 2 {
+		t.Errorf("the error was read %d times", failed.reads)
 	}
 }
 
