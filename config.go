@@ -75,6 +75,9 @@ func newConfig(o *options, shared bool, read func() (*config, error)) (*config, 
 	}
 	c.pgx.Password = ""
 	c.forgetReplaced(&parsed)
+	if err := c.checkSpace(); err != nil {
+		return nil, located(err, c.settings)
+	}
 	if err := c.checkUser(); err != nil {
 		return nil, err
 	}
@@ -111,6 +114,22 @@ func (c *config) forgetReplaced(parsed *pgconn.Config) {
 			c.unnamed = c.unnamed && key != "host"
 		}
 	}
+}
+
+// checkSpace returns an error if the user or the database begins or ends with
+// white space, as values that come from a file often do. A space in the DSN is
+// escaped there, and so is meant.
+func (c *config) checkSpace() error {
+	for _, setting := range []struct{ key, value string }{{"user", c.pgx.User}, {"dbname", c.pgx.Database}} {
+		space := "\t\r\n"
+		if foreignOrigin(c.settings, setting.key) != "" {
+			space += " "
+		}
+		if strings.Trim(setting.value, space) != setting.value {
+			return &ConfigError{Setting: setting.key, Problem: fmt.Sprintf("%q begins or ends with white space; remove it", setting.value)}
+		}
+	}
+	return nil
 }
 
 // checkUser returns an error if no role can have the user's name, or if there is

@@ -480,3 +480,21 @@ func TestConfig_ExistingConfigurationIsReadAlike(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestSettings_WhiteSpaceAroundANameIsReported(t *testing.T) {
+	for _, test := range []struct{ dsn, variable, value, setting, origin string }{
+		{"host=db.example.com", "PGUSER", "shop-api\n", "user", "PGUSER"},
+		{"host=db.example.com", "PGDATABASE", " shop", "dbname", "PGDATABASE"},
+		{"host=db.example.com user='shop-api\n'", "PGUSER", "", "user", ""},
+		{"postgres://db.example.com/shop%0A", "PGUSER", "", "dbname", ""},
+	} {
+		t.Run(test.setting+test.origin, func(t *testing.T) {
+			t.Setenv(test.variable, test.value)
+			var invalid *entrapg.ConfigError
+			err := connect(t, entrapg.NewConnector(test.dsn, entrapg.WithCredential(&numbered{life: time.Hour})))
+			if !errors.As(err, &invalid) || invalid.Setting != test.setting || invalid.Origin != test.origin {
+				t.Errorf("got %v, want a ConfigError for %s from %q", err, test.setting, test.origin)
+			}
+		})
+	}
+}

@@ -203,6 +203,9 @@ func (p tlsPolicy) checkPlaintext(host string) error {
 	case p.password:
 		return &ConfigError{Setting: "sslmode", Problem: fmt.Sprintf("the password would be sent to Azure host %q in plaintext; "+
 			"use verify-full or omit sslmode", host)}
+	case !isLocal(host) && p.sslmode != "disable":
+		return &ConfigError{Setting: "sslmode", Problem: fmt.Sprintf("host %q has no TLS configuration, and the token is not sent in "+
+			"plaintext; put the host in the DSN, or set TLSConfig", host)}
 	case !isLocal(host):
 		return &ConfigError{Setting: "sslmode", Problem: fmt.Sprintf("the token would be sent to host %q in plaintext; "+
 			"disable is for loopback and Unix sockets, use verify-full or omit sslmode", host)}
