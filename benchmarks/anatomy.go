@@ -21,13 +21,13 @@ type Part struct {
 // anatomy takes a warm Connect of entrapg's apart by pgx's hooks. The token step
 // itself comes from the first question, because it is too short to be seen here.
 func anatomy(ctx context.Context, b *bench, tokenStep time.Duration) ([]Part, error) {
-	var dialling, dialled, secured, accepted time.Time
+	var dialing, dialed, secured, accepted time.Time
 	adjust := func(config *pgx.ConnConfig) {
 		dial := config.DialFunc
 		config.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
-			dialling = time.Now()
+			dialing = time.Now()
 			conn, err := dial(ctx, network, addr)
-			dialled = time.Now()
+			dialed = time.Now()
 			return conn, err
 		}
 		config.AfterNetConnect = func(ctx context.Context, _ *pgconn.Config, conn net.Conn) (net.Conn, error) {
@@ -66,9 +66,9 @@ func anatomy(ctx context.Context, b *bench, tokenStep time.Duration) ([]Part, er
 			continue
 		}
 		whole = append(whole, milliseconds(took))
-		before = append(before, milliseconds(dialling.Sub(begin)))
-		tcp = append(tcp, milliseconds(dialled.Sub(dialling)))
-		handshake = append(handshake, milliseconds(secured.Sub(dialled)))
+		before = append(before, milliseconds(dialing.Sub(begin)))
+		tcp = append(tcp, milliseconds(dialed.Sub(dialing)))
+		handshake = append(handshake, milliseconds(secured.Sub(dialed)))
 		login = append(login, milliseconds(accepted.Sub(secured)))
 		after = append(after, milliseconds(begin.Add(took).Sub(accepted)))
 		server = append(server, milliseconds(forked))

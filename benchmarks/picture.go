@@ -15,7 +15,7 @@ import (
 	"gonum.org/v1/plot/vg/vgsvg"
 )
 
-// All colours stand out from white and from black.
+// All colors stand out from white and from black.
 var (
 	ink     = color.NRGBA{0x80, 0x88, 0x94, 0xff}
 	faint   = color.NRGBA{0x80, 0x88, 0x94, 0x48}

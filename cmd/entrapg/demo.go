@@ -182,7 +182,7 @@ func (d *demonstration) verdict() error {
 	return nil
 }
 
-// requests is a credential that takes down when the one behind it was asked for
+// requests is a credential that records when the one behind it was asked for
 // a token for the database.
 type requests struct {
 	credential azcore.TokenCredential
@@ -286,7 +286,7 @@ func (p *pool) work(ctx context.Context) {
 	}
 }
 
-// complaint is what the server, or whoever else, said to the last failure.
+// complaint is the last failure, in the words of the server or of Entra.
 func (p *pool) complaint() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()

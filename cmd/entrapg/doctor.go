@@ -17,11 +17,11 @@ import (
 
 var doctorCommand = &command{
 	name: "doctor", takes: "[DSN]",
-	summary: "find out why a login fails, and what mends it",
+	summary: "find out why a login fails, and what fixes it",
 	example: "entrapg doctor\nentrapg doctor host=shop.postgres.database.azure.com",
 	about: "Goes through a login step by step: the DSN, DNS, TCP, TLS, the credential, its token, the user, the " +
 		"login itself, the server, and its clock. Each step says what it found. At the first failure the doctor " +
-		"stops, with the server's or Entra's own words, what they mean, and the command or SQL that mends it.\n" +
+		"stops, with the server's or Entra's own words, what they mean, and the command or SQL that fixes it.\n" +
 		"No secret is shown: the output can go into a ticket. Ends with 0 when the login works, and with 1 when it does not.\n" +
 		aboutDSN,
 	setup: func(flags *flag.FlagSet) runner {
@@ -75,7 +75,7 @@ type finding struct {
 type trouble struct {
 	Said  string   `json:"said,omitempty"`  // their own words
 	Means string   `json:"means,omitempty"` // and what they come to
-	Mend  []string `json:"mend,omitempty"`  // lines to type
+	Fix   []string `json:"fix,omitempty"`   // lines to type
 }
 
 type status string
@@ -192,10 +192,10 @@ func (f *finding) write(out *terminal) {
 	if f.Said != "" && f.Means != "" {
 		out.hang(sprintf("  %-*s", labelWidth, "means"), escape(f.Means))
 	}
-	if len(f.Mend) > 0 {
-		out.printf("  to mend it\n")
+	if len(f.Fix) > 0 {
+		out.printf("  to fix it\n")
 	}
-	for _, line := range f.Mend { // whole, so that they can be copied
+	for _, line := range f.Fix { // whole, so that they can be copied
 		if strings.HasPrefix(line, "--") || strings.HasPrefix(line, "#") {
 			for _, part := range wrap(strings.TrimSpace(line[strings.IndexByte(line, ' '):]), out.width-4-len("-- ")) {
 				out.printf("    %s\n", out.dim(line[:strings.IndexByte(line, ' ')]+" "+part))

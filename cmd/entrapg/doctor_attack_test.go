@@ -73,7 +73,7 @@ func TestDoctor_NamesHostOnlyFromVerifiedCertificate(t *testing.T) {
 				dsn += " sslrootcert=" + ca
 			}
 			last, _ := visit(t, nil, failed, dsn)
-			if last.Step != "TLS" || strings.Join(last.Mend, "\n") != test.want {
+			if last.Step != "TLS" || strings.Join(last.Fix, "\n") != test.want {
 				t.Errorf("got %+v, want %q", last, test.want)
 			}
 			if test.notMeans != "" && strings.Contains(last.Means, test.notMeans) {
@@ -93,7 +93,7 @@ func TestDoctor_NamesOnlyAzureHostUnderSystemRoots(t *testing.T) {
 		port, ca := withCertificate(t, func(c *x509.Certificate) { c.DNSNames = []string{name} })
 		env := []string{"SSL_CERT_FILE=" + ca}
 		needsCAVariable(t, env)
-		if last, _ := visit(t, env, failed, "sslmode=verify-full host=localhost port="+port); last.Step != "TLS" || strings.Join(last.Mend, "\n") != want {
+		if last, _ := visit(t, env, failed, "sslmode=verify-full host=localhost port="+port); last.Step != "TLS" || strings.Join(last.Fix, "\n") != want {
 			t.Errorf("%s: got %+v", name, last)
 		}
 	}
@@ -180,10 +180,10 @@ func TestDoctor_EscapesTokenAndEnvironment(t *testing.T) {
 // On a terminal, the only escape sequences are those for color.
 func TestDoctor_EscapesOnTerminal(t *testing.T) {
 	var b bytes.Buffer
-	out := &terminal{Writer: &b, colour: true, live: true, width: 80}
+	out := &terminal{Writer: &b, color: true, live: true, width: 80}
 	f := &finding{
 		Step: "TLS", Status: statusFailed, Found: []string{control},
-		trouble: trouble{Said: control, Means: control, Mend: []string{"# " + control, "x " + control}},
+		trouble: trouble{Said: control, Means: control, Fix: []string{"# " + control, "x " + control}},
 	}
 	f.write(out)
 	(&identity{Kind: control, Name: control, User: control, Claims: map[string]string{"aud": control}}).write(out)
@@ -249,16 +249,16 @@ func TestDoctor_FixesRunNoInjectedCommand(t *testing.T) {
 			d.noTLS(e, x509.UnknownAuthorityError{}, []*x509.Certificate{{Issuer: pkix.Name{CommonName: touch + "'" + touch}}}),
 		}
 		for kind := credfail.Kind(0); kind < 40; kind++ {
-			troubles = append(troubles, &trouble{Mend: d.mendCredential(kind)})
+			troubles = append(troubles, &trouble{Fix: d.fixCredential(kind)})
 		}
 		for kind := pgfail.Unknown; kind <= pgfail.TransactionPooling; kind++ {
-			mend := d.mend(kind, "does not contain group ID --x"+touch)
-			if !slices.ContainsFunc(mend, func(line string) bool { return strings.HasSuffix(line, ";") }) { // SQL
-				troubles = append(troubles, &trouble{Mend: mend})
+			fix := d.fix(kind, "does not contain group ID --x"+touch)
+			if !slices.ContainsFunc(fix, func(line string) bool { return strings.HasSuffix(line, ";") }) { // SQL
+				troubles = append(troubles, &trouble{Fix: fix})
 			}
 		}
 		for _, trouble := range troubles {
-			for _, line := range trouble.Mend {
+			for _, line := range trouble.Fix {
 				requireHarmless(t, line)
 				if strings.Contains(line, "\n") {
 					t.Errorf("more than a line: %q", line)
@@ -322,7 +322,7 @@ func TestDoctor_QuotedTextArrivesUnchanged(t *testing.T) {
 func TestDoctor_SQLHasNoInjectedStatement(t *testing.T) {
 	d := attacked(t, `host=shop.postgres.database.azure.com user=u dbname='d"; drop database postgres; --'`)
 	for kind := pgfail.Unknown; kind <= pgfail.TransactionPooling; kind++ {
-		for _, line := range d.mend(kind, "") {
+		for _, line := range d.fix(kind, "") {
 			if strings.HasPrefix(line, "--") || strings.HasPrefix(line, "#") || !strings.HasSuffix(line, ";") {
 				continue
 			}
@@ -346,7 +346,7 @@ func TestDoctor_UserOfSingleServerIsOneSetting(t *testing.T) {
 		"bob@shop": "user=bob", "bob smith@shop": "user='bob smith'", `x' host=evil.example y='@shop`: "user=ROLE", "x\ny@shop": "user=ROLE", `x\@shop`: "user=ROLE",
 	} {
 		d.token.User = user
-		if got := d.mend(pgfail.ServerSuffix, ""); got[len(got)-1] != want {
+		if got := d.fix(pgfail.ServerSuffix, ""); got[len(got)-1] != want {
 			t.Errorf("%q: got %q", user, got)
 		}
 	}
@@ -361,7 +361,7 @@ func TestDoctor_ScopeIsNeverThatOfServiceFile(t *testing.T) {
 	t.Setenv("PGSERVICE", "shop")
 	d := attacked(t, "host=shop.postgres.database.azure.com entra_scope=https://vault.azure.net/.default")
 	rejected := &pgconn.PgError{Code: "28000", Message: "The access token does not have a valid audience claim."}
-	got := append(d.failed(&entrapg.LoginError{Err: rejected}).Mend, d.mendCredential(credfail.NeedsSecondFactor)...)
+	got := append(d.failed(&entrapg.LoginError{Err: rejected}).Fix, d.fixCredential(credfail.NeedsSecondFactor)...)
 	if text := strings.Join(got, "\n"); strings.Contains(text, "evil") || strings.Contains(text, "vault") {
 		t.Errorf("got %q", got)
 	}

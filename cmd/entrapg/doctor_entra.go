@@ -43,11 +43,11 @@ func (d *diagnosis) askToken(ctx context.Context, f *finding) *trouble {
 
 func (d *diagnosis) noToken(err *entrapg.TokenError) *trouble {
 	found := credfail.Classify(err.Err)
-	return &trouble{Said: condense(err.Err.Error()), Means: found.Hint, Mend: d.mendCredential(found.Kind)}
+	return &trouble{Said: condense(err.Err.Error()), Means: found.Hint, Fix: d.fixCredential(found.Kind)}
 }
 
-// mendCredential returns what to type to get a token from the credential.
-func (d *diagnosis) mendCredential(kind credfail.Kind) []string {
+// fixCredential returns what to type to get a token from the credential.
+func (d *diagnosis) fixCredential(kind credfail.Kind) []string {
 	const tenants, logIn = "az account show --query tenantId --output tsv", "az login"
 	client := shell(cmp.Or(os.Getenv("AZURE_CLIENT_ID"), "CLIENT_ID"))
 	switch kind {
@@ -64,7 +64,7 @@ func (d *diagnosis) mendCredential(kind credfail.Kind) []string {
 	case credfail.UnknownTenant:
 		return []string{tenants}
 	case credfail.InvalidScope, credfail.UnknownResource:
-		return d.mendScope(nil)
+		return d.fixScope(nil)
 	case credfail.NeedsSecondFactor:
 		return []string{"az login --scope " + cmp.Or(d.tableScope(), "SCOPE")}
 	case credfail.LoginExpired, credfail.NoEndpoint, credfail.NoIdentity:
@@ -138,7 +138,7 @@ func (d *diagnosis) readToken(_ context.Context, f *finding) *trouble {
 func (d *diagnosis) nameUser(_ context.Context, f *finding) *trouble {
 	if d.noUser != nil {
 		t := &trouble{Said: strings.TrimPrefix(d.noUser.Error(), "entrapg: "), Means: "the token does not tell the role: set it in the DSN"}
-		t.Mend = []string{"user=ROLE"}
+		t.Fix = []string{"user=ROLE"}
 		return t
 	}
 	if !d.login.Entra() {

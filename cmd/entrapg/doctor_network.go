@@ -118,7 +118,7 @@ func describe(addresses []string, azure bool) string {
 }
 
 func (d *diagnosis) unknownHost(e *endpoint, err error) *trouble {
-	t := &trouble{Said: err.Error(), Mend: []string{"nslookup " + shell(e.host)}}
+	t := &trouble{Said: err.Error(), Fix: []string{"nslookup " + shell(e.host)}}
 	var dns *net.DNSError
 	switch {
 	case !errors.As(err, &dns) || !dns.IsNotFound:
@@ -126,7 +126,7 @@ func (d *diagnosis) unknownHost(e *endpoint, err error) *trouble {
 	case d.login.Azure:
 		t.Means = "there is no such name. It is misspelt, or the server was deleted, or it has a private endpoint " +
 			"whose DNS zone is not linked to this network"
-		t.Mend = []string{"az postgres flexible-server list --query '[].fullyQualifiedDomainName' --output tsv"}
+		t.Fix = []string{"az postgres flexible-server list --query '[].fullyQualifiedDomainName' --output tsv"}
 	default:
 		t.Means = "there is no such name: check how it is spelt in the DSN"
 	}
@@ -160,17 +160,17 @@ func (d *diagnosis) unreachable(e *endpoint, err error) *trouble {
 	case errors.Is(err, errRefused) && azure:
 		t.Means = fmt.Sprintf("nothing listens on port %d: Azure's servers have PostgreSQL on 5432 and PgBouncer, "+
 			"where it is on, on 6432. Or the server is stopped", e.port)
-		t.Mend = []string{"az postgres flexible-server start --name " + server + " --resource-group " + resourceGroup(server)}
+		t.Fix = []string{"az postgres flexible-server start --name " + server + " --resource-group " + resourceGroup(server)}
 	case errors.Is(err, errRefused):
 		t.Means = fmt.Sprintf("nothing listens on port %d of %s: check the port, and that the server runs", e.port, e.host)
-		t.Mend = []string{fmt.Sprintf("pg_isready -h %s -p %d", shell(e.host), e.port)}
+		t.Fix = []string{fmt.Sprintf("pg_isready -h %s -p %d", shell(e.host), e.port)}
 	case isTimeout(err) && azure:
 		t.Means = "nothing came back: the server's firewall lets this machine's address not in, or, where the " +
 			"server has private access, this machine is outside its network. Or the server is stopped"
-		t.Mend = firewall(server)
+		t.Fix = firewall(server)
 	case isTimeout(err):
 		t.Means = "nothing came back: a firewall drops the packets, or the address is nobody's"
-		t.Mend = []string{fmt.Sprintf("pg_isready -h %s -p %d", shell(e.host), e.port)}
+		t.Fix = []string{fmt.Sprintf("pg_isready -h %s -p %d", shell(e.host), e.port)}
 	default:
 		t.Means = "the network does not lead there: check it, and a VPN if there is one"
 	}
@@ -267,7 +267,7 @@ func (d *diagnosis) requestTLS(e *endpoint) *trouble {
 		return &trouble{
 			Said: "the server has no TLS", Means: "a token goes over TLS, or stays on this machine: turn TLS on in " +
 				"the server, or, for a server on this machine alone, set sslmode=disable in the DSN",
-			Mend: []string{"alter system set ssl = on;  select pg_reload_conf();"},
+			Fix: []string{"alter system set ssl = on;  select pg_reload_conf();"},
 		}
 	default:
 		return &trouble{Said: fmt.Sprintf("the answer to a request for TLS begins with %q", answer), Means: "this " +
@@ -314,11 +314,11 @@ func (d *diagnosis) noTLS(e *endpoint, err error, chain []*x509.Certificate) *tr
 		case d.login.Azure:
 			t.Means = "the root " + root + " is missing on this machine, as in slim container images, which have " +
 				"no roots at all: install the system's, in a Dockerfile for example"
-			t.Mend = []string{"apt-get update && apt-get install -y ca-certificates", "# or, on Alpine", "apk add ca-certificates"}
+			t.Fix = []string{"apt-get update && apt-get install -y ca-certificates", "# or, on Alpine", "apk add ca-certificates"}
 		default:
 			t.Means = "the server's certificate leads to the root " + root + ", which this machine does not trust: " +
 				"get the root's certificate as a file from the server's administrator, and set sslrootcert to that file"
-			t.Mend = []string{"sslrootcert=ROOT_FILE"}
+			t.Fix = []string{"sslrootcert=ROOT_FILE"}
 		}
 	case errors.As(err, &name) && len(chain) > 0:
 		t.Means = "the certificate is for " + namesOf(chain[0]) + ", and not for " + cmp.Or(e.tls.ServerName, e.host)
@@ -330,20 +330,20 @@ func (d *diagnosis) noTLS(e *endpoint, err error, chain []*x509.Certificate) *tr
 		t.Means += ": set host to the server's own name. Azure's servers keep theirs behind a private endpoint " +
 			"too, so an address, an alias or a tunnel's name will not do"
 		if host := hostToUse(chain[0], e.tls.RootCAs != nil); host != "" {
-			t.Mend = []string{"host=" + host}
+			t.Fix = []string{"host=" + host}
 		}
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && len(chain) > 0:
 		leaf := chain[0]
 		t.Means = fmt.Sprintf("the certificate is good from %s to %s, and this machine's clock says %s: the server "+
 			"needs a new one, or the clock is wrong",
 			leaf.NotBefore.UTC().Format(time.DateOnly), leaf.NotAfter.UTC().Format(time.DateOnly), time.Now().UTC().Format(time.DateOnly))
-		t.Mend = []string{"date -u", "openssl s_client -starttls postgres -connect " + shell(e.String()) + " " +
+		t.Fix = []string{"date -u", "openssl s_client -starttls postgres -connect " + shell(e.String()) + " " +
 			"</dev/null | openssl x509 -noout -dates"}
 	case isTimeout(err):
 		t.Means = "the server began with TLS and fell silent: a firewall that looks into TLS does so, or a server that is overloaded"
 	default:
 		t.Means = "the two do not agree on TLS: a proxy in between that looks into it does so, or a server that is very old"
-		t.Mend = []string{"openssl s_client -starttls postgres -connect " + shell(e.String()) + " </dev/null"}
+		t.Fix = []string{"openssl s_client -starttls postgres -connect " + shell(e.String()) + " </dev/null"}
 	}
 	return t
 }

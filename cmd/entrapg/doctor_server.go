@@ -63,7 +63,7 @@ func (d *diagnosis) failed(err error) *trouble {
 		return t
 	}
 	t.Means = login.Hint
-	t.Mend = d.mend(d.classify(err).Kind, t.Said)
+	t.Fix = d.fix(d.classify(err).Kind, t.Said)
 	return t
 }
 
@@ -96,9 +96,9 @@ var groupID = regexp.MustCompile(`(?i)group ID ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[
 // asAdministrator goes before SQL that provisions roles.
 const asAdministrator = "-- as an Entra administrator of the server, in the database postgres"
 
-// mend returns what to type to fix a failed login. The lines contain the names of
+// fix returns what to type to fix a failed login. The lines contain the names of
 // this login. Of the server's message, they contain at most the ID of a group.
-func (d *diagnosis) mend(kind pgfail.Kind, message string) []string {
+func (d *diagnosis) fix(kind pgfail.Kind, message string) []string {
 	user, oid := d.token.User, d.claims.Text("oid")
 	server := serverName(d.login.Config.Host)
 	typ := "service"
@@ -110,7 +110,7 @@ func (d *diagnosis) mend(kind pgfail.Kind, message string) []string {
 	case pgfail.TokenExpired:
 		return []string{"date -u", "sudo timedatectl set-ntp true"}
 	case pgfail.WrongAudience:
-		return d.mendScope([]string{"# shows the audience of the token", "entrapg whoami"})
+		return d.fixScope([]string{"# shows the audience of the token", "entrapg whoami"})
 	case pgfail.MalformedToken:
 		return []string{"# past a proxy or PgBouncer, if there is one", "port=5432"}
 	case pgfail.NotAToken:
@@ -183,10 +183,10 @@ func (d *diagnosis) mend(kind pgfail.Kind, message string) []string {
 	}
 }
 
-// mendScope returns what to type if the scope is wrong, or otherwise if it is
+// fixScope returns what to type if the scope is wrong, or otherwise if it is
 // that of the host's cloud. It never takes the scope of the server's message: a
 // server could name a scope whose tokens open something else.
-func (d *diagnosis) mendScope(otherwise []string) []string {
+func (d *diagnosis) fixScope(otherwise []string) []string {
 	if scope := d.tableScope(); scope != "" && scope != d.login.Scope {
 		return []string{"# in the DSN", "entra_scope=" + scope}
 	}
@@ -258,7 +258,7 @@ func (d *diagnosis) compareClocks(ctx context.Context, f *finding) *trouble {
 	case ahead > bearable || ahead < -bearable:
 		f.warn(&trouble{
 			Said:  fmt.Sprintf("this machine's clock is %v off the server's", ahead.Abs()),
-			Means: "tokens are judged by the clock: set it", Mend: []string{"sudo timedatectl set-ntp true"},
+			Means: "tokens are judged by the clock: set it", Fix: []string{"sudo timedatectl set-ntp true"},
 		})
 	case ahead.Abs() < time.Second:
 		f.note("less than a second off the server's")

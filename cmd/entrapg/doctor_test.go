@@ -55,7 +55,7 @@ func visit(t *testing.T, env []string, wantCode int, args ...string) (last findi
 			t.Errorf("step %s is not shown to people:\n%s", f.Step, text)
 		}
 	}
-	for _, line := range last.Mend {
+	for _, line := range last.Fix {
 		if !strings.HasPrefix(line, "--") && !strings.HasPrefix(line, "#") && !strings.Contains(text, "    "+line+"\n") {
 			t.Errorf("%q does not stand on a line of its own:\n%s", line, text)
 		}
@@ -73,7 +73,7 @@ func visit(t *testing.T, env []string, wantCode int, args ...string) (last findi
 	for line := range strings.Lines(text) {
 		line = strings.TrimSuffix(line, "\n")
 		words := strings.Fields(line)
-		if n := len([]rune(line)); n > 80 && !slices.Contains(last.Mend, strings.TrimSpace(line)) && len(words) > 3 || strings.HasSuffix(line, " ") {
+		if n := len([]rune(line)); n > 80 && !slices.Contains(last.Fix, strings.TrimSpace(line)) && len(words) > 3 || strings.HasSuffix(line, " ") {
 			t.Errorf("%d columns: %q", n, line)
 		}
 	}
@@ -144,7 +144,7 @@ func TestDoctor_ExplainsAzureErrorAndFix(t *testing.T) {
 	app, env := identityWith(t, s, "shop-api", true)
 	label := `security label for "pgaadauth" on role "shop-api" is 'aadauth,oid=` + app.ObjectID + `,type=service';`
 
-	for _, test := range []struct{ code, message, hint, means, mend string }{
+	for _, test := range []struct{ code, message, hint, means, fix string }{
 		{"28000", "The access token has expired. Acquire a new token and try again.", "", "clock", "date -u"},
 		{"28000", `The access token does not have a valid audience claim. Please acquire a new token for the resource "https://ossrdbms-aad.database.usgovcloudapi.net".`, "", "another service or cloud", "entrapg whoami"},
 		{"28000", `The access token doesn't have a valid audience claim. Acquire a new token for the resource "https://token.postgres.cosmos.azure.com" and try again`, "", "another service or cloud", "entrapg whoami"},
@@ -179,8 +179,8 @@ func TestDoctor_ExplainsAzureErrorAndFix(t *testing.T) {
 		if !strings.Contains(last.Means, test.means) {
 			t.Errorf("%s means %q, want %q in it", test.message, last.Means, test.means)
 		}
-		if test.mend != "" && !slices.Contains(last.Mend, test.mend) {
-			t.Errorf("%s is mended by %q, want %q", test.message, last.Mend, test.mend)
+		if test.fix != "" && !slices.Contains(last.Fix, test.fix) {
+			t.Errorf("%s is fixed by %q, want %q", test.message, last.Fix, test.fix)
 		}
 	}
 }
@@ -207,7 +207,7 @@ func TestDoctor_FindsFaultInDSNCredentialAndRole(t *testing.T) {
 		args        []string
 		step        string
 		said, means string
-		mend        string
+		fix         string
 	}{
 		"sslmode=prefer":              {env, []string{s.DSN() + "&sslmode=prefer"}, "DSN", "sslmode: prefer can fall back", "", ""},
 		"a password":                  {env, []string{"postgres://bob:hunter2@h/d"}, "DSN", "password", "", ""},
@@ -233,8 +233,8 @@ func TestDoctor_FindsFaultInDSNCredentialAndRole(t *testing.T) {
 			if last.Step != test.step || last.Status != statusFailed || !strings.Contains(last.Said, test.said) || !strings.Contains(last.Means, test.means) {
 				t.Errorf("got %+v\nwant %s: %q, %q", last, test.step, test.said, test.means)
 			}
-			if test.mend != "" && !slices.Contains(last.Mend, test.mend) {
-				t.Errorf("mended by %q, want %q", last.Mend, test.mend)
+			if test.fix != "" && !slices.Contains(last.Fix, test.fix) {
+				t.Errorf("fixed by %q, want %q", last.Fix, test.fix)
 			}
 			if strings.Contains(last.Said, "-----") || strings.Contains(last.Said, "{") {
 				t.Errorf("a response is shown as it came:\n%s", last.Said)
@@ -325,7 +325,7 @@ func TestDoctor_FindsFaultInNetworkAndTLS(t *testing.T) {
 	for name, test := range map[string]struct {
 		dsn, step   string
 		said, means string
-		mend        string
+		fix         string
 	}{
 		"no such host":      {"host=no-such-host.invalid connect_timeout=5", "DNS", "no-such-host.invalid", "name", "nslookup no-such-host.invalid"},
 		"refused":           {"host=localhost port=" + closed, "TCP", "refused", "nothing listens on port " + closed, "pg_isready -h localhost -p " + closed},
@@ -348,8 +348,8 @@ func TestDoctor_FindsFaultInNetworkAndTLS(t *testing.T) {
 			if last.Step != test.step || last.Status != statusFailed || !strings.Contains(last.Said, test.said) || !strings.Contains(last.Means, test.means) {
 				t.Errorf("got %+v\nwant %s: %q, %q", last, test.step, test.said, test.means)
 			}
-			if test.mend != "" && !slices.Contains(last.Mend, test.mend) {
-				t.Errorf("mended by %q, want %q", last.Mend, test.mend)
+			if test.fix != "" && !slices.Contains(last.Fix, test.fix) {
+				t.Errorf("fixed by %q, want %q", last.Fix, test.fix)
 			}
 		})
 	}
@@ -395,7 +395,7 @@ func TestDoctor_ShowsMappingAndClockSkew(t *testing.T) {
 	if server := strings.Join(all[len(all)-2].Found, "\n"); !strings.Contains(server, "mapped is mapped to Entra: "+label) {
 		t.Errorf("server: %s", server)
 	}
-	if last.Step != "clock" || last.Status != statusWarning || !strings.Contains(last.Said, "clock is 1h0m") || !slices.Contains(last.Mend, "sudo timedatectl set-ntp true") {
+	if last.Step != "clock" || last.Status != statusWarning || !strings.Contains(last.Said, "clock is 1h0m") || !slices.Contains(last.Fix, "sudo timedatectl set-ntp true") {
 		t.Errorf("%+v", last)
 	}
 }
@@ -446,8 +446,8 @@ func TestDoctor_PutsServerNameInAzureCommands(t *testing.T) {
 	}
 	const group = `--resource-group "$(az postgres flexible-server list --query "[?name=='shop'].resourceGroup" --output tsv)"`
 	for name, test := range map[string]struct {
-		trouble     *trouble
-		means, mend string
+		trouble    *trouble
+		means, fix string
 	}{
 		"no such host":      {d.unknownHost(e, &net.DNSError{IsNotFound: true}), "private endpoint whose DNS zone is not linked", "az postgres flexible-server list --query '[].fullyQualifiedDomainName' --output tsv"},
 		"no answer":         {d.unreachable(e, context.DeadlineExceeded), "firewall lets this machine's address not in", "az postgres flexible-server firewall-rule create --name shop " + group + " --rule-name doctor --start-ip-address MY_ADDRESS --end-ip-address MY_ADDRESS"},
@@ -458,8 +458,8 @@ func TestDoctor_PutsServerNameInAzureCommands(t *testing.T) {
 		"a private address": {&trouble{Means: describe([]string{"10.1.0.4"}, true)}, "a private endpoint or a virtual network", ""},
 		"a public address":  {&trouble{Means: describe([]string{"20.61.0.9"}, true)}, "public", ""},
 	} {
-		if !strings.Contains(test.trouble.Means, test.means) || test.mend != "" && !slices.Contains(test.trouble.Mend, test.mend) {
-			t.Errorf("%s: got %+v\nwant %q and %q", name, *test.trouble, test.means, test.mend)
+		if !strings.Contains(test.trouble.Means, test.means) || test.fix != "" && !slices.Contains(test.trouble.Fix, test.fix) {
+			t.Errorf("%s: got %+v\nwant %q and %q", name, *test.trouble, test.means, test.fix)
 		}
 	}
 }
@@ -470,7 +470,7 @@ func TestDoctor_ScopeComesFromHostAndNotFromServer(t *testing.T) {
 		government = "https://ossrdbms-aad.database.usgovcloudapi.net/.default"
 		cosmos     = "https://token.postgres.cosmos.azure.com/.default"
 	)
-	for _, test := range []struct{ dsn, named, mend string }{
+	for _, test := range []struct{ dsn, named, fix string }{
 		{"host=shop.postgres.database.azure.com entra_scope=" + government, "https://vault.azure.net", "entra_scope=" + public},
 		{"host=shop.postgres.database.usgovcloudapi.net entra_scope=" + public, "https://ossrdbms-aad.database.windows.net", "entra_scope=" + government},
 		{"host=127.0.0.1,c.shop.postgres.cosmos.azure.com entra_scope=" + public, "https://token.postgres.cosmos.azure.com", "entra_scope=" + cosmos},
@@ -484,8 +484,8 @@ func TestDoctor_ScopeComesFromHostAndNotFromServer(t *testing.T) {
 		defer login.Close()
 		d := &diagnosis{login: login, endpoints: endpointsOf(login.Config), token: &inspect.Token{User: "shop-api"}}
 		err = &pgconn.PgError{Code: "28000", Message: `The access token does not have a valid audience claim. Please acquire a new token for the resource "` + test.named + `".`}
-		if got := d.failed(&entrapg.LoginError{Err: err}).Mend; len(got) != 2 || got[1] != test.mend {
-			t.Errorf("%s: got %q, want %q", test.dsn, got, test.mend)
+		if got := d.failed(&entrapg.LoginError{Err: err}).Fix; len(got) != 2 || got[1] != test.fix {
+			t.Errorf("%s: got %q, want %q", test.dsn, got, test.fix)
 		}
 	}
 }
@@ -502,7 +502,7 @@ func TestDoctor_ExplainsMissingManagedIdentityEndpoint(t *testing.T) {
 	d := &diagnosis{login: &inspect.Login{}}
 	for _, text := range []string{imds.NoEndpoint, "no answer within 30s: context deadline exceeded; " + imds.NoEndpoint} {
 		got := d.noToken(&entrapg.TokenError{Err: errors.New(text)})
-		if !strings.Contains(got.Means, "no managed identity") || !slices.Equal(got.Mend, []string{"az login"}) {
+		if !strings.Contains(got.Means, "no managed identity") || !slices.Equal(got.Fix, []string{"az login"}) {
 			t.Errorf("%s: got %+v", text, got)
 		}
 	}
@@ -521,13 +521,13 @@ func TestDoctor_ReportsFailedLookupOfUser(t *testing.T) {
 		t.Errorf("got %+v and %+v", got, f)
 	}
 	rejected := &pgconn.PgError{Severity: "FATAL", Code: "28P01", Message: `password authentication failed for user "7d"`}
-	if got := d.failed(&entrapg.LoginError{Err: rejected}); !slices.Contains(got.Mend, "user=ROLE") {
+	if got := d.failed(&entrapg.LoginError{Err: rejected}); !slices.Contains(got.Fix, "user=ROLE") {
 		t.Errorf("got %+v", got)
 	}
 }
 
 func TestDoctor_ShowsCommandsForCredentials(t *testing.T) {
-	for _, test := range []struct{ dsn, text, mend string }{
+	for _, test := range []struct{ dsn, text, fix string }{
 		{"entra_credential=azurecli", "AzureCLICredential: executable not found on path", "curl -sL https://aka.ms/InstallAzureCLIDeb | sudo bash && az login"},
 		{"entra_credential=azurecli", "AzureCLICredential: ERROR: Please run 'az login' to setup account.", "az login"},
 		{"entra_credential=azuredevelopercli", "AzureDeveloperCLICredential: not logged in, run `azd auth login` to login", "azd auth login"},
@@ -550,8 +550,8 @@ func TestDoctor_ShowsCommandsForCredentials(t *testing.T) {
 		defer login.Close()
 		d := &diagnosis{login: login, endpoints: endpointsOf(login.Config)}
 		got := d.noToken(&entrapg.TokenError{Err: errors.New(test.text)})
-		if test.mend == "" && len(got.Mend) > 0 || test.mend != "" && !slices.Contains(got.Mend, test.mend) {
-			t.Errorf("%s: %s\ngot %+v, want %q", test.dsn, test.text, got, test.mend)
+		if test.fix == "" && len(got.Fix) > 0 || test.fix != "" && !slices.Contains(got.Fix, test.fix) {
+			t.Errorf("%s: %s\ngot %+v, want %q", test.dsn, test.text, got, test.fix)
 		}
 	}
 }

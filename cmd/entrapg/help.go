@@ -121,7 +121,7 @@ func reference() string {
 		fmt.Fprintf(&b, "| [`%s`](#entrapg-%s) | %s |\n", c.name, c.name, c.summary)
 	}
 	b.WriteString("\nExit codes: 0, 1 for a failure, 2 for wrong use. `exec` ends with the code of the command " +
-		"that it runs. Colour is for terminals, and not where `NO_COLOR` is set.\n")
+		"that it runs. Color is for terminals, and not where `NO_COLOR` is set.\n")
 	for _, c := range commands {
 		fmt.Fprintf(&b, "\n## entrapg %s\n\n", c.name)
 		for line := range strings.SplitSeq(c.example, "\n") {

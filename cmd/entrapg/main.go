@@ -104,7 +104,7 @@ func run(ctx context.Context, args []string, stdout, stderr *os.File) int {
 		}
 		fmt.Fprintln(messages, text)
 		if noToken := new(entrapg.TokenError); errors.As(err, &noToken) {
-			fmt.Fprintln(messages, "'entrapg doctor' says what it means and what mends it")
+			fmt.Fprintln(messages, "'entrapg doctor' says what it means and what fixes it")
 		}
 		return failed
 	}

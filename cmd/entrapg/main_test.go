@@ -145,7 +145,7 @@ func TestDemo_FixedTokenFailsAndEntrapgSucceeds(t *testing.T) {
 		}
 	}
 	if strings.Contains(text, "\x1b") {
-		t.Error("there are colours in output that is no terminal's")
+		t.Error("there are colors in output that is no terminal's")
 	}
 	for line := range strings.Lines(text) {
 		line = strings.TrimSuffix(line, "\n")
@@ -255,7 +255,7 @@ func TestTerminal_ColorOnlyIfSupported(t *testing.T) {
 		terminal *terminal
 		want     string
 	}{
-		{&terminal{colour: true}, "\x1b[32mok\x1b[0m"},
+		{&terminal{color: true}, "\x1b[32mok\x1b[0m"},
 		{&terminal{}, "ok"},
 	} {
 		if got := string(test.terminal.good("ok")); got != test.want {
@@ -293,8 +293,8 @@ func TestTerminal_ColorOnlyIfSupported(t *testing.T) {
 	} {
 		t.Setenv("NO_COLOR", test.noColor)
 		t.Setenv("TERM", test.term)
-		if got := newTerminal(test.out).colour; got != test.want {
-			t.Errorf("%+v: colour %t", test, got)
+		if got := newTerminal(test.out).color; got != test.want {
+			t.Errorf("%+v: color %t", test, got)
 		}
 	}
 }

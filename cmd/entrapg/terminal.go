@@ -12,19 +12,19 @@ import (
 	"unicode/utf8"
 )
 
-// A terminal writes for people: with colour where there is a terminal that can
+// A terminal writes for people: with color where there is a terminal that can
 // show it and NO_COLOR (https://no-color.org) does not forbid it, and in lines
 // that fit.
 type terminal struct {
 	io.Writer
-	colour bool
-	live   bool // a line can be written over
-	width  int
+	color bool
+	live  bool // a line can be written over
+	width int
 
 	failure atomic.Pointer[error] // of the first write that failed
 }
 
-// Write takes down a failure for the exit code: a full disk must not make an empty
+// Write records a failure for the exit code: a full disk must not make an empty
 // token look like success.
 func (t *terminal) Write(b []byte) (int, error) {
 	n, err := t.Writer.Write(b)
@@ -37,7 +37,7 @@ func (t *terminal) Write(b []byte) (int, error) {
 func newTerminal(f *os.File) *terminal {
 	columns, isTerminal := window(f)
 	able := isTerminal && os.Getenv("TERM") != "dumb"
-	return &terminal{Writer: f, colour: able && os.Getenv("NO_COLOR") == "", live: able, width: width(columns)}
+	return &terminal{Writer: f, color: able && os.Getenv("NO_COLOR") == "", live: able, width: width(columns)}
 }
 
 // width is how many columns there are, 80 where nobody knows. Very wide lines are
@@ -71,7 +71,7 @@ func (t *terminal) dim(s string) styled  { return t.in("2", s) }
 func (t *terminal) bold(s string) styled { return t.in("1", s) }
 
 func (t *terminal) in(code, s string) styled {
-	if !t.colour {
+	if !t.color {
 		return escape(s)
 	}
 	return styled("\x1b["+code+"m") + escape(s) + "\x1b[0m"
@@ -116,7 +116,7 @@ func wrap(text string, columns int) []string {
 	return lines
 }
 
-// visible counts the columns of a text, in which colours have none.
+// visible counts the columns of a text, in which colors have none.
 func visible(s string) int {
 	n := utf8.RuneCountInString(s)
 	for {

@@ -9,7 +9,7 @@ import (
 func TestTerminal_TextFitsNarrowWindow(t *testing.T) {
 	for _, columns := range []int{40, 60, 80} {
 		var b bytes.Buffer
-		out := &terminal{Writer: &b, colour: true, width: columns}
+		out := &terminal{Writer: &b, color: true, width: columns}
 		out.hang(out.good("✓")+" a label   ", styled(strings.Repeat("some words ", 30))+out.bold("at last"))
 		lines := strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
 		for i, line := range lines {
