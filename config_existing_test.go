@@ -194,7 +194,8 @@ func TestConfig_ExistingSettingThatIsUnsafeIsReported(t *testing.T) {
 			t.Errorf("ConfigurePool(%v): got %v, want a ConfigError", pool, err)
 		}
 	}
-	if err := connect(t, entrapg.NewConnectorWithConfig(parse(t, "host=db.example.com pool_max_conns=3"))); !errors.As(err, &invalid) || invalid.Setting != "pool_max_conns" {
+	if err := connect(t, entrapg.NewConnectorWithConfig(parse(t, "host=db.example.com pool_max_conns=3"))); !errors.As(err, &invalid) ||
+		invalid.Setting != "pool_max_conns" {
 		t.Errorf("got %v, want a ConfigError for pool_max_conns", err)
 	}
 }
@@ -289,7 +290,8 @@ func TestPool_ExistingBeforeConnectKeepsRunning(t *testing.T) {
 			t.Fatal(err)
 		}
 		err := newPool(t, config.Copy()).Ping(t.Context())
-		if calls != 1 || test.problem == "" && err != nil || test.problem != "" && (err == nil || !strings.Contains(err.Error(), test.problem)) {
+		if calls != 1 || test.problem == "" && err != nil ||
+			test.problem != "" && (err == nil || !strings.Contains(err.Error(), test.problem)) {
 			t.Errorf("%s: %d calls, error %v, want %q", test.host, calls, err, test.problem)
 		}
 	}
@@ -310,7 +312,9 @@ func TestConfig_ExistingIsCopied(t *testing.T) {
 	}
 	defer conn.Close()
 	got := conn.(*stdlib.Conn).Conn().Config()
-	if _, sent := got.RuntimeParams["entra_scope"]; got.Host != "127.0.0.1" || got.User != "app" || got.RuntimeParams["application_name"] != "shop" || sent {
+	if _, sent := got.RuntimeParams["entra_scope"]; got.Host != "127.0.0.1" || got.User != "app" ||
+		got.RuntimeParams["application_name"] != "shop" ||
+		sent {
 		t.Errorf("connected with host %s, user %s and %v", got.Host, got.User, got.RuntimeParams)
 	}
 }
@@ -356,12 +360,14 @@ func TestPool_ConfigurationOutsideItsPoolIsExplained(t *testing.T) {
 	} {
 		pool := newPool(t, config)
 		var invalid *entrapg.ConfigError
-		if _, err := pgx.ConnectConfig(t.Context(), pool.Config().ConnConfig); !errors.As(err, &invalid) || !strings.Contains(err.Error(), "OpenDBFromPool") {
+		if _, err := pgx.ConnectConfig(t.Context(), pool.Config().ConnConfig); !errors.As(err, &invalid) ||
+			!strings.Contains(err.Error(), "OpenDBFromPool") {
 			t.Errorf("%s: pgx: got %v", name, err)
 		}
 		for what, db := range map[string]*sql.DB{"stdlib.OpenDB": stdlib.OpenDB(*pool.Config().ConnConfig), "OpenDBFromPool": stdlib.OpenDBFromPool(pool)} {
 			err := db.PingContext(t.Context())
-			if works := what == "OpenDBFromPool"; works && err != nil || !works && (!errors.As(err, &invalid) || !strings.Contains(err.Error(), "OpenDBFromPool")) {
+			if works := what == "OpenDBFromPool"; works && err != nil ||
+				!works && (!errors.As(err, &invalid) || !strings.Contains(err.Error(), "OpenDBFromPool")) {
 				t.Errorf("%s: %s: got %v", name, what, err)
 			}
 			db.Close()
@@ -397,15 +403,20 @@ func TestConnector_CredentialsAreThoseOfLogin(t *testing.T) {
 	}
 	var invalid *entrapg.ConfigError
 	for _, dsn := range []string{"host=db.example.com sslmode=disable", "host=db.example.com sslmode=prefer", "host=db.example.com password=p"} {
-		if user, token, err := entrapg.NewConnector(dsn, entrapg.WithCredential(p)).Credentials(t.Context()); !errors.As(err, &invalid) || user != "" || token != "" {
+		if user, token, err := entrapg.NewConnector(dsn, entrapg.WithCredential(p)).Credentials(t.Context()); !errors.As(err, &invalid) ||
+			user != "" ||
+			token != "" {
 			t.Errorf("%s: got %q, a token of %d bytes, %v", dsn, user, len(token), err)
 		}
 	}
 	failed := errors.New("failed")
 	var tokenErr *entrapg.TokenError
-	broken := entrapg.NewConnector(bubbleDSN, entrapg.WithCredential(credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
-		return azcore.AccessToken{}, failed
-	})))
+	broken := entrapg.NewConnector(
+		bubbleDSN,
+		entrapg.WithCredential(credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
+			return azcore.AccessToken{}, failed
+		})),
+	)
 	if _, _, err := broken.Credentials(t.Context()); !errors.As(err, &tokenErr) || !errors.Is(err, failed) {
 		t.Errorf("got %v, want a TokenError", err)
 	}
@@ -484,7 +495,8 @@ func TestPool_UnknownPoolSettingIsReported(t *testing.T) {
 	if _, err := entrapg.PoolConfig(bubbleDSN + " pool_max_con=3"); !errors.As(err, &invalid) || invalid.Setting != "pool_max_con" {
 		t.Errorf("PoolConfig: got %v", err)
 	}
-	if err := entrapg.ConfigurePool(parsePool(t, bubbleDSN+" pool_max_con=3")); !errors.As(err, &invalid) || invalid.Setting != "pool_max_con" {
+	if err := entrapg.ConfigurePool(parsePool(t, bubbleDSN+" pool_max_con=3")); !errors.As(err, &invalid) ||
+		invalid.Setting != "pool_max_con" {
 		t.Errorf("ConfigurePool: got %v", err)
 	}
 }

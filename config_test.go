@@ -286,7 +286,9 @@ func TestConfig_RequireAuthThatAllowsTokenIsAccepted(t *testing.T) {
 }
 
 func TestConfig_EntraKeysAreNotSentToServer(t *testing.T) {
-	config, err := entrapg.PoolConfig("postgres://db.example.com/?entra_credential=workloadidentity&entra_client_id=" + guid + "&entra_tenant_id=contoso.example&entra_scope=x&application_name=app")
+	config, err := entrapg.PoolConfig(
+		"postgres://db.example.com/?entra_credential=workloadidentity&entra_client_id=" + guid + "&entra_tenant_id=contoso.example&entra_scope=x&application_name=app",
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

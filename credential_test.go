@@ -59,7 +59,8 @@ func TestCredential_DefaultFailureNamesCredentialAndCause(t *testing.T) {
 	t.Setenv("AZURE_TOKEN_CREDENTIALS", "AzureCLICredential")
 	azureCLI(t, `echo "ERROR: Please run 'az login' to setup account." >&2; exit 1`)
 	var token *entrapg.TokenError
-	if err := connect(t, entrapg.NewConnector(server().DSN())); !errors.As(err, &token) || !strings.Contains(err.Error(), "az login") || !strings.Contains(err.Error(), "AzureCLICredential") {
+	if err := connect(t, entrapg.NewConnector(server().DSN())); !errors.As(err, &token) || !strings.Contains(err.Error(), "az login") ||
+		!strings.Contains(err.Error(), "AzureCLICredential") {
 		t.Errorf("got %v, want a TokenError with the message of az", err)
 	}
 }
@@ -74,7 +75,8 @@ func TestCredential_FailedCreationIsTokenErrorAndRetried(t *testing.T) {
 	c := entrapg.NewConnector(server().DSN())
 	t.Setenv("AZURE_TOKEN_CREDENTIALS", "nonsense")
 	var tokenErr *entrapg.TokenError
-	if err := connect(t, c); !errors.As(err, &tokenErr) || tokenErr.Credential != "DefaultAzureCredential" || !strings.Contains(err.Error(), "AZURE_TOKEN_CREDENTIALS") {
+	if err := connect(t, c); !errors.As(err, &tokenErr) || tokenErr.Credential != "DefaultAzureCredential" ||
+		!strings.Contains(err.Error(), "AZURE_TOKEN_CREDENTIALS") {
 		t.Errorf("got %v, want a TokenError that names the variable", err)
 	}
 	t.Setenv("AZURE_TOKEN_CREDENTIALS", "AzureCLICredential")
@@ -458,7 +460,8 @@ func TestNone_WrongPasswordHasHintAndIsNotRetried(t *testing.T) {
 	defer c.Close()
 	err := connect(t, c)
 	var login *entrapg.LoginError
-	if !errors.As(err, &login) || login.User != "forgetful" || !strings.Contains(login.Hint, "password") || strings.Contains(login.Hint, "principal") {
+	if !errors.As(err, &login) || login.User != "forgetful" || !strings.Contains(login.Hint, "password") ||
+		strings.Contains(login.Hint, "principal") {
 		t.Errorf("got %v, want a LoginError with a hint about the password", err)
 	}
 	out := &rendered{}
@@ -491,7 +494,8 @@ func TestNone_PasswordComesFromPassfileOrPGPASSWORD(t *testing.T) {
 
 func TestNone_UserMustBeSet(t *testing.T) {
 	var username *entrapg.UsernameError
-	if err := connect(t, entrapg.NewConnector("host=127.0.0.1 entra_credential=none password=p")); !errors.As(err, &username) || !strings.Contains(err.Error(), "user=") {
+	if err := connect(t, entrapg.NewConnector("host=127.0.0.1 entra_credential=none password=p")); !errors.As(err, &username) ||
+		!strings.Contains(err.Error(), "user=") {
 		t.Errorf("got %v, want a UsernameError", err)
 	}
 }
@@ -514,7 +518,8 @@ func TestNone_TLSIsOptionalExceptForAzure(t *testing.T) {
 		}
 	}
 	config, err := entrapg.PoolConfig("host=db.example.com user=u password=p entra_credential=none")
-	if err != nil || config.ConnConfig.TLSConfig == nil || config.ConnConfig.TLSConfig.InsecureSkipVerify || len(config.ConnConfig.Fallbacks) > 0 {
+	if err != nil || config.ConnConfig.TLSConfig == nil || config.ConnConfig.TLSConfig.InsecureSkipVerify ||
+		len(config.ConnConfig.Fallbacks) > 0 {
 		t.Errorf("without sslmode the server is not verified; error %v", err)
 	}
 }

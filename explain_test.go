@@ -112,7 +112,10 @@ func TestExplain_SaysNothingOfOtherErrors(t *testing.T) {
 }
 
 func TestExplain_KnowsStatementsThatAPoolerBreaks(t *testing.T) {
-	err := fmt.Errorf("load orders: %w", &pgconn.PgError{Severity: "ERROR", Code: "26000", Message: `prepared statement "stmtcache_7" does not exist`})
+	err := fmt.Errorf(
+		"load orders: %w",
+		&pgconn.PgError{Severity: "ERROR", Code: "26000", Message: `prepared statement "stmtcache_7" does not exist`},
+	)
 	if got := entrapg.Explain(err); !strings.Contains(got, "default_query_exec_mode=exec") {
 		t.Errorf("got %q", got)
 	}
@@ -160,7 +163,10 @@ func TestExplain_NamesTheScopeOfTheHostAndNotOfTheServer(t *testing.T) {
 		{"db.contoso.com", "https://token.postgres.cosmos.azure.com", ""},
 	} {
 		s := &tlsServer{identity: systemAuthority().issue(test.host)}
-		s.reject = rejecting("28000", `The access token does not have a valid audience claim. Please acquire a new token for the resource "`+test.named+`".`).reject
+		s.reject = rejecting(
+			"28000",
+			`The access token does not have a valid audience claim. Please acquire a new token for the resource "`+test.named+`".`,
+		).reject
 		opts := []entrapg.Option{s.options(), entrapg.WithCredential(&numbered{life: time.Hour}), entrapg.WithLogger(nil)}
 		for name, err := range failedLogins(t, "user=app host="+test.host, opts...) {
 			got := entrapg.Explain(err)

@@ -47,7 +47,8 @@ func FuzzDSN(f *testing.F) {
 		var configErr *ConfigError
 		if errors.As(err, &configErr) {
 			_, parameter := want.RuntimeParams[configErr.Setting] // a key that servers do not know, or a password under another name
-			if configErr.Setting == "dsn" || parameter || configErr.Setting == "password" && want.Password != "" || configErr.Setting == "sslmode" {
+			if configErr.Setting == "dsn" || parameter || configErr.Setting == "password" && want.Password != "" ||
+				configErr.Setting == "sslmode" {
 				return
 			}
 		}
@@ -208,7 +209,10 @@ func FuzzUsername(f *testing.F) {
 	for _, seed := range []string{"token", "a.b.c", "..", "e30.e30.", nobody} {
 		f.Add(seed, seed)
 	}
-	f.Add(nobody, "e30."+encode([]byte(`{"oid":"o","tid":"t","xms_mirid":"/providers/Microsoft.ManagedIdentity/userAssignedIdentities/id"}`))+".")
+	f.Add(
+		nobody,
+		"e30."+encode([]byte(`{"oid":"o","tid":"t","xms_mirid":"/providers/Microsoft.ManagedIdentity/userAssignedIdentities/id"}`))+".",
+	)
 	f.Add("e30."+encode([]byte(`{"upn":"`+strings.Repeat("é", 40)+`","appid":"\u0000"}`))+".sig", nobody)
 	f.Fuzz(func(t *testing.T, value, management string) {
 		i := newIdentity(identityKey{scope: "database", management: "management"}, givenCredential(credentialFunc(

@@ -57,7 +57,9 @@ func newImpostor(t *testing.T, attack attack) *impostor {
 		t.Fatal(err)
 	}
 	certificate := &x509.Certificate{
-		SerialNumber: big.NewInt(1), DNSNames: attack.names, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+		SerialNumber: big.NewInt(
+			1,
+		), DNSNames: attack.names, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 	}
 	if len(attack.names) == 1 {
@@ -140,9 +142,15 @@ func (i *impostor) count(n int) {
 
 // Messages of a server.
 var (
-	loginOK          = encode(&pgproto3.AuthenticationOk{}, &pgproto3.BackendKeyData{ProcessID: 1, SecretKey: []byte{0, 0, 0, 1}}, &pgproto3.ReadyForQuery{TxStatus: 'I'})
+	loginOK = encode(
+		&pgproto3.AuthenticationOk{},
+		&pgproto3.BackendKeyData{ProcessID: 1, SecretKey: []byte{0, 0, 0, 1}},
+		&pgproto3.ReadyForQuery{TxStatus: 'I'},
+	)
 	cleartextRequest = encode(&pgproto3.AuthenticationCleartextPassword{})
-	noHBAEntry       = encode(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "no pg_hba.conf entry for host, SSL encryption"})
+	noHBAEntry       = encode(
+		&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "no pg_hba.conf entry for host, SSL encryption"},
+	)
 )
 
 var md5Hash = regexp.MustCompile("md5[0-9a-f]{32}")

@@ -70,7 +70,11 @@ func (r *replica) serve(conn net.Conn) {
 			if strings.Contains(query.String, "pg_is_in_recovery") {
 				value = map[bool][]byte{true: []byte("t"), false: []byte("f")}[r.standby]
 			}
-			backend.Send(&pgproto3.RowDescription{Fields: []pgproto3.FieldDescription{{Name: []byte("x"), DataTypeOID: 25, DataTypeSize: -1, TypeModifier: -1}}})
+			backend.Send(
+				&pgproto3.RowDescription{
+					Fields: []pgproto3.FieldDescription{{Name: []byte("x"), DataTypeOID: 25, DataTypeSize: -1, TypeModifier: -1}},
+				},
+			)
 			backend.Send(&pgproto3.DataRow{Values: [][]byte{value}})
 			backend.Send(&pgproto3.CommandComplete{CommandTag: []byte("SHOW")})
 			backend.Send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
@@ -203,7 +207,8 @@ func TestLogin_HookThatReplacesHooksIsConfigError(t *testing.T) {
 				t.Helper()
 				var invalid *entrapg.ConfigError
 				var username *entrapg.UsernameError
-				if test.setting == "" && !errors.As(err, &username) || test.setting != "" && (!errors.As(err, &invalid) || invalid.Setting != test.setting) {
+				if test.setting == "" && !errors.As(err, &username) ||
+					test.setting != "" && (!errors.As(err, &invalid) || invalid.Setting != test.setting) {
 					t.Errorf("%s: got %v, want a ConfigError for %q", way, err, test.setting)
 				}
 				if got := s.passwords(); len(got) > 0 {

@@ -117,7 +117,10 @@ func TestLogin_OtherAuthMethodHasHint(t *testing.T) {
 	}
 	// require_auth can allow such a server.
 	i := newImpostor(t, attack{reply: loginOK})
-	mustConnect(t, entrapg.NewConnector(bubbleDSN+" require_auth=none,password", entrapg.WithCredential(&numbered{life: time.Hour}), i.option()))
+	mustConnect(
+		t,
+		entrapg.NewConnector(bubbleDSN+" require_auth=none,password", entrapg.WithCredential(&numbered{life: time.Hour}), i.option()),
+	)
 }
 
 func TestLogin_SizeLimitDoesNotApplyToSession(t *testing.T) {
@@ -198,7 +201,8 @@ func TestLogin_ConnectionThatBreaksWhenTheTokenIsSentHasPgBouncersHint(t *testin
 			_, err := connector.Connect(t.Context())
 			check := func(err error) {
 				t.Helper()
-				if hint := entrapg.Explain(err); err == nil || strings.Contains(hint, "PgBouncer") != test.hint || !test.hint && hint != "" {
+				if hint := entrapg.Explain(err); err == nil || strings.Contains(hint, "PgBouncer") != test.hint ||
+					!test.hint && hint != "" {
 					t.Errorf("%v: explained as %q", err, hint)
 				}
 			}
@@ -374,7 +378,11 @@ func TestLogin_CredentialFailureOmitsTokenAndSecret(t *testing.T) {
 		})},
 	} {
 		s.SetFaults(failure.faults)
-		c := entrapg.NewConnector(s.DSN(), entrapg.WithCredential(failure.credential), entrapg.WithLogger(slog.New(slog.NewTextHandler(out, nil))))
+		c := entrapg.NewConnector(
+			s.DSN(),
+			entrapg.WithCredential(failure.credential),
+			entrapg.WithLogger(slog.New(slog.NewTextHandler(out, nil))),
+		)
 		err := connect(t, c)
 		if err == nil {
 			t.Errorf("%s: no error", name)
@@ -394,7 +402,14 @@ func TestLogin_TokenRepeatedByServerIsRedacted(t *testing.T) {
 	for name, repeated := range map[string]string{"whole": value, "cut off": value[:4095], "the end": value[100:]} {
 		for _, severity := range []string{"FATAL", "ERROR"} {
 			s := &pipeServer{reject: func(string) *pgproto3.ErrorResponse {
-				return &pgproto3.ErrorResponse{Severity: severity, Code: "28000", Message: "cannot parse " + repeated, Detail: repeated, Hint: repeated, Where: repeated}
+				return &pgproto3.ErrorResponse{
+					Severity: severity,
+					Code:     "28000",
+					Message:  "cannot parse " + repeated,
+					Detail:   repeated,
+					Hint:     repeated,
+					Where:    repeated,
+				}
 			}}
 			out := &rendered{}
 			err := connect(t, entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(credential)))
@@ -443,7 +458,8 @@ func TestLogin_TokenInCredentialErrorIsRedacted(t *testing.T) {
 		return azcore.AccessToken{Token: "canary"}, errors.New("cannot keep canary")
 	})
 	var token *entrapg.TokenError
-	if err := connect(t, entrapg.NewConnector(bubbleDSN, entrapg.WithCredential(credential))); !errors.As(err, &token) || strings.Contains(err.Error(), "canary") {
+	if err := connect(t, entrapg.NewConnector(bubbleDSN, entrapg.WithCredential(credential))); !errors.As(err, &token) ||
+		strings.Contains(err.Error(), "canary") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -536,7 +552,8 @@ func TestLogin_SilentServerTimesOutAfter30Seconds(t *testing.T) {
 			start := time.Now()
 			_, err := c.Connect(context.Background())
 			var connect *pgconn.ConnectError
-			if took := time.Since(start) - tokenWait; took != test.want || !errors.As(err, &connect) || !errors.Is(err, context.DeadlineExceeded) {
+			if took := time.Since(start) - tokenWait; took != test.want || !errors.As(err, &connect) ||
+				!errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("%s: %v after %v, want pgx's timeout after %v", test.dsn, err, took, test.want)
 			}
 		})

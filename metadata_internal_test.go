@@ -121,7 +121,8 @@ func TestCredential_UnavailableMetadataServiceIsRetried(t *testing.T) {
 				e := &endpoint{answer: always(test.status, test.header, test.body)}
 				took, err := e.request(t.Context(), "https://example.com/.default")
 				var failed *azidentity.AuthenticationFailedError
-				if !errors.As(err, &failed) || failed.RawResponse.StatusCode != test.status || took < 70*time.Second || took > imds.Patience {
+				if !errors.As(err, &failed) || failed.RawResponse.StatusCode != test.status || took < 70*time.Second ||
+					took > imds.Patience {
 					t.Errorf("error %v after %v", err, took)
 				}
 				checkStatus(t, err, test.status)
@@ -146,7 +147,8 @@ func TestCredential_UnavailableMetadataServiceIsRetried(t *testing.T) {
 // outside Azure.
 func checkStatus(t *testing.T, err error, status int) {
 	t.Helper()
-	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%d %s", status, http.StatusText(status))) || strings.Contains(err.Error(), imds.NoEndpoint) {
+	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%d %s", status, http.StatusText(status))) ||
+		strings.Contains(err.Error(), imds.NoEndpoint) {
 		t.Errorf("got %v, want status %d", err, status)
 	}
 }
@@ -220,7 +222,10 @@ func TestCredential_DefaultReportsUnavailableMetadataService(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		e := &endpoint{answer: always(http.StatusGone, asJSON, `{"error":"gone"}`)}
-		i := newIdentity(identityKey{scope: "https://example.com/.default"}, credentialChoice{kind: defaultKind, service: publicService}.source(e.dial))
+		i := newIdentity(
+			identityKey{scope: "https://example.com/.default"},
+			credentialChoice{kind: defaultKind, service: publicService}.source(e.dial),
+		)
 		defer i.close()
 		ctx, cancel := context.WithTimeout(t.Context(), 45*time.Second)
 		defer cancel()
@@ -275,9 +280,12 @@ func TestCredential_WorkloadIdentityUsesTheClustersProxy(t *testing.T) {
 		t.Setenv(name, value)
 	}
 	choice := credentialChoice{kind: mustKind("workloadidentity"), service: publicService}
-	i := newIdentity(identityKey{scope: "https://example.com/.default"}, choice.source(func(context.Context, string, string) (net.Conn, error) {
-		return nil, errors.New("Entra is not reachable directly")
-	}))
+	i := newIdentity(
+		identityKey{scope: "https://example.com/.default"},
+		choice.source(func(context.Context, string, string) (net.Conn, error) {
+			return nil, errors.New("Entra is not reachable directly")
+		}),
+	)
 	defer i.close()
 	if _, _, _, err := i.get(t.Context(), token.Request{Log: quiet}, "app"); err == nil || !asked.Load() {
 		t.Errorf("the proxy was asked: %t, error %v", asked.Load(), err)

@@ -58,7 +58,10 @@ func ConfigurePool(existing *pgxpool.Config, opts ...Option) error {
 	case !isParsedPool(existing):
 		return &ConfigError{Setting: "config", Problem: "must be created by pgxpool.ParseConfig"}
 	case isRequireLogin(existing.ConnConfig.AfterNetConnect):
-		return &ConfigError{Setting: "config", Problem: "is already configured by PoolConfig or ConfigurePool; parse the DSN again for other options"}
+		return &ConfigError{
+			Setting: "config",
+			Problem: "is already configured by PoolConfig or ConfigurePool; parse the DSN again for other options",
+		}
 	}
 	c := newConnector(&defaultDriver.identities, opts, false, func() (*config, error) { return adoptConfig(existing.ConnConfig) })
 	if err := poolError(c); err != nil {

@@ -92,7 +92,10 @@ func TestPool_RejectedUserDoesNotExhaustTokensOfOthers(t *testing.T) {
 
 func TestPool_SilentServerTimesOutAfter30Seconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		pool, err := pgxpool.NewWithConfig(context.Background(), poolConfig(t, bubbleDSN, silent(), entrapg.WithCredential(&numbered{life: time.Hour})))
+		pool, err := pgxpool.NewWithConfig(
+			context.Background(),
+			poolConfig(t, bubbleDSN, silent(), entrapg.WithCredential(&numbered{life: time.Hour})),
+		)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -85,7 +85,15 @@ func TestConfig_ErrorNamesOriginOfSetting(t *testing.T) {
 				t.Fatalf("got %v, want a ConfigError", err)
 			}
 			if config.Setting != test.setting || config.Origin != test.origin || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("got %q for setting %q of %q, want %q for %q of %q", err, config.Setting, config.Origin, test.want, test.setting, test.origin)
+				t.Errorf(
+					"got %q for setting %q of %q, want %q for %q of %q",
+					err,
+					config.Setting,
+					config.Origin,
+					test.want,
+					test.setting,
+					test.origin,
+				)
 			}
 			prefix := "entrapg: " + test.setting + ": "
 			if test.origin != "" {
@@ -421,7 +429,14 @@ func TestConfig_HostaddrOfLocalhostIsCheckedForPlaintext(t *testing.T) {
 			return addressed{client, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 5432}}, nil
 		}
 	})
-	err := connect(t, entrapg.NewConnector("host=localhost hostaddr=192.0.2.1 user=app sslmode=disable", entrapg.WithCredential(&numbered{life: time.Hour}), peer))
+	err := connect(
+		t,
+		entrapg.NewConnector(
+			"host=localhost hostaddr=192.0.2.1 user=app sslmode=disable",
+			entrapg.WithCredential(&numbered{life: time.Hour}),
+			peer,
+		),
+	)
 	var config *entrapg.ConfigError
 	if !errors.As(err, &config) || config.Setting != "host" {
 		t.Errorf("got %v, want a ConfigError for host", err)
@@ -462,7 +477,9 @@ func TestConfig_ExistingConfigurationIsReadAlike(t *testing.T) {
 			t.Errorf("%q: got %v, want %s: %s", test.dsn, err, test.setting, test.want)
 		}
 	}
-	config, err := adopted("host=db.example.com hostaddr=192.0.2.1 keepalives=1 ssl_max_protocol_version=TLSv1.3 fallback_application_name=shop")
+	config, err := adopted(
+		"host=db.example.com hostaddr=192.0.2.1 keepalives=1 ssl_max_protocol_version=TLSv1.3 fallback_application_name=shop",
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -75,7 +75,12 @@ func TestTLS_RootsAndServerNameCanBeSetByCode(t *testing.T) {
 		"roots":               {RootCAs: roots},
 		"a name for a tunnel": {RootCAs: roots, ServerName: azureName},
 	} {
-		db, _ := open(t, dsn, entrapg.WithCredential(app(t, server())), entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.TLSConfig = config }))
+		db, _ := open(
+			t,
+			dsn,
+			entrapg.WithCredential(app(t, server())),
+			entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.TLSConfig = config }),
+		)
 		if err := db.PingContext(t.Context()); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -166,8 +171,16 @@ var attacks = []namedAttack{
 	{"wrong name", attack{tls: "S", names: []string{"elsewhere.example"}, reply: cleartextRequest}, true},
 	{"error inside TLS", attack{tls: "S", names: ownNames, reply: noHBAEntry}, false},
 	{"MD5", attack{tls: "S", names: ownNames, reply: encode(&pgproto3.AuthenticationMD5Password{Salt: [4]byte{1, 2, 3, 4}})}, false},
-	{"SCRAM", attack{tls: "S", names: ownNames, reply: encode(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}})}, false},
-	{"OAUTHBEARER", attack{tls: "S", names: ownNames, reply: encode(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"OAUTHBEARER"}})}, false},
+	{
+		"SCRAM",
+		attack{tls: "S", names: ownNames, reply: encode(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}})},
+		false,
+	},
+	{
+		"OAUTHBEARER",
+		attack{tls: "S", names: ownNames, reply: encode(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"OAUTHBEARER"}})},
+		false,
+	},
 	{"GSS", attack{tls: "S", names: ownNames, reply: encode(&pgproto3.AuthenticationGSS{})}, false},
 	{"trust", attack{tls: "S", names: ownNames, reply: loginOK}, false},
 }

@@ -68,7 +68,11 @@ func TestToken_IsRefreshedAtRefreshOnIfSet(t *testing.T) {
 	credential := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
 		calls++
 		now := time.Now()
-		return azcore.AccessToken{Token: strings.Repeat("x", calls), ExpiresOn: now.Add(24 * time.Hour), RefreshOn: now.Add(12 * time.Hour)}, nil
+		return azcore.AccessToken{
+			Token:     strings.Repeat("x", calls),
+			ExpiresOn: now.Add(24 * time.Hour),
+			RefreshOn: now.Add(12 * time.Hour),
+		}, nil
 	})
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, _ *pipeServer) {
 		mustConnect(t, c)
@@ -261,7 +265,8 @@ func TestToken_FailedRefreshIsLoggedOnceWithoutToken(t *testing.T) {
 		time.Sleep(55 * time.Minute)
 		mustConnect(t, c)
 		synctest.Wait()
-		if n := strings.Count(log.String(), "\n"); n != 1 || !strings.Contains(log.String(), "Entra is down") || strings.Contains(log.String(), "token-1") {
+		if n := strings.Count(log.String(), "\n"); n != 1 || !strings.Contains(log.String(), "Entra is down") ||
+			strings.Contains(log.String(), "token-1") {
 			t.Errorf("want one record with the cause, got:\n%s", log.String())
 		}
 	})
@@ -814,7 +819,8 @@ func TestToken_ConnectorsWithAndWithoutUserShareIt(t *testing.T) {
 			t.Errorf("logged in as %q, want %q", user, want)
 		}
 	}
-	if n, m := s.Tenant.RequestsFor("https://ossrdbms-aad.database.windows.net"), s.Tenant.RequestsFor("https://management.azure.com"); n != 1 || m != 1 {
+	if n, m := s.Tenant.RequestsFor("https://ossrdbms-aad.database.windows.net"), s.Tenant.RequestsFor("https://management.azure.com"); n != 1 ||
+		m != 1 {
 		t.Errorf("%d requests for the database and %d for Azure Resource Manager, want 1 and 1", n, m)
 	}
 }

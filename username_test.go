@@ -27,7 +27,12 @@ func TestUsername_HungLookupFallsBackToDisplayName(t *testing.T) {
 	})
 	synctest.Test(t, func(t *testing.T) {
 		s := &pipeServer{}
-		c := entrapg.NewConnector("host=127.0.0.1 sslmode=disable", s.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
+		c := entrapg.NewConnector(
+			"host=127.0.0.1 sslmode=disable",
+			s.options(),
+			entrapg.WithCredential(credential),
+			entrapg.WithLogger(nil),
+		)
 		mustConnect(t, c)
 		if user := c.Stats().User; user != "Shop" {
 			t.Errorf("user %q", user)
@@ -103,7 +108,12 @@ func TestUsername_IsDerivedFromClaims(t *testing.T) {
 			})
 			var user string
 			s := &pipeServer{}
-			c := entrapg.NewConnector("host=127.0.0.1 sslmode=disable", s.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
+			c := entrapg.NewConnector(
+				"host=127.0.0.1 sslmode=disable",
+				s.options(),
+				entrapg.WithCredential(credential),
+				entrapg.WithLogger(nil),
+			)
 			defer c.Close()
 			err := connect(t, c)
 			if test.want == "" {
@@ -157,7 +167,12 @@ func TestUsername_EveryKindOfPrincipalLogsInAsItsRole(t *testing.T) {
 			if role == guest {
 				user = role.Name // a guest's token does not contain the name of the role
 			}
-			db, _ := open(t, server().DSN(), entrapg.WithCredential(test.principal), entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.User = user }))
+			db, _ := open(
+				t,
+				server().DSN(),
+				entrapg.WithCredential(test.principal),
+				entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.User = user }),
+			)
 			if got := sessionUser(t, db); got != test.role {
 				t.Errorf("logged in as %q, want %q", got, test.role)
 			}

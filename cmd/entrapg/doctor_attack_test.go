@@ -93,7 +93,8 @@ func TestDoctor_NamesOnlyAzureHostUnderSystemRoots(t *testing.T) {
 		port, ca := withCertificate(t, func(c *x509.Certificate) { c.DNSNames = []string{name} })
 		env := []string{"SSL_CERT_FILE=" + ca}
 		needsCAVariable(t, env)
-		if last, _ := visit(t, env, failed, "sslmode=verify-full host=localhost port="+port); last.Step != "TLS" || strings.Join(last.Fix, "\n") != want {
+		if last, _ := visit(t, env, failed, "sslmode=verify-full host=localhost port="+port); last.Step != "TLS" ||
+			strings.Join(last.Fix, "\n") != want {
 			t.Errorf("%s: got %+v", name, last)
 		}
 	}
@@ -154,7 +155,12 @@ func TestDoctor_EscapesTokenAndEnvironment(t *testing.T) {
 	p := tenant.NewServicePrincipal("hostile")
 	p.Claims = map[string]any{"app_displayname": "hostile" + control, "oid": control, "tid": control}
 	tenant.NewServicePrincipal("after hostile") // the tenant's lock orders the claims before what it issues
-	env := append(p.Environ(), "SSL_CERT_FILE="+azureServer(t).CAFile(), "AZURE_TOKEN_CREDENTIALS=EnvironmentCredential", "DATABASE_URL="+azureServer(t).DSN())
+	env := append(
+		p.Environ(),
+		"SSL_CERT_FILE="+azureServer(t).CAFile(),
+		"AZURE_TOKEN_CREDENTIALS=EnvironmentCredential",
+		"DATABASE_URL="+azureServer(t).DSN(),
+	)
 	needsCAVariable(t, env)
 	for _, test := range []struct {
 		env  []string

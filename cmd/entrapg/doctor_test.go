@@ -61,7 +61,8 @@ func visit(t *testing.T, env []string, wantCode int, args ...string) (last findi
 		}
 	}
 	for _, secret := range append(env, "eyJ") {
-		if name, value, ok := strings.Cut(secret, "="); ok && (name == "IDENTITY_HEADER" || name == "AZURE_CLIENT_SECRET" || name == "AZURE_PASSWORD") {
+		if name, value, ok := strings.Cut(secret, "="); ok &&
+			(name == "IDENTITY_HEADER" || name == "AZURE_CLIENT_SECRET" || name == "AZURE_PASSWORD") {
 			secret = value
 		} else if ok {
 			continue
@@ -73,7 +74,8 @@ func visit(t *testing.T, env []string, wantCode int, args ...string) (last findi
 	for line := range strings.Lines(text) {
 		line = strings.TrimSuffix(line, "\n")
 		words := strings.Fields(line)
-		if n := len([]rune(line)); n > 80 && !slices.Contains(last.Fix, strings.TrimSpace(line)) && len(words) > 3 || strings.HasSuffix(line, " ") {
+		if n := len([]rune(line)); n > 80 && !slices.Contains(last.Fix, strings.TrimSpace(line)) && len(words) > 3 ||
+			strings.HasSuffix(line, " ") {
 			t.Errorf("%d columns: %q", n, line)
 		}
 	}
@@ -124,7 +126,8 @@ func TestDoctor_ReportsWhatCredentialLacks(t *testing.T) {
 	_, all := visit(t, append(env, "AZURE_TOKEN_CREDENTIALS=prod"), done)
 	for _, f := range all {
 		if f.Step == "credential" {
-			if text := strings.Join(f.Found, "\n"); !strings.Contains(text, "not set up is EnvironmentCredential: ") || !strings.Contains(text, "not set up is WorkloadIdentityCredential: ") {
+			if text := strings.Join(f.Found, "\n"); !strings.Contains(text, "not set up is EnvironmentCredential: ") ||
+				!strings.Contains(text, "not set up is WorkloadIdentityCredential: ") {
 				t.Error(text)
 			}
 			return
@@ -173,7 +176,8 @@ func TestDoctor_ExplainsAzureErrorAndFix(t *testing.T) {
 		if last.Step != "login" || last.Status != statusFailed {
 			t.Errorf("%s: failed at %s", test.message, last.Step)
 		}
-		if !strings.Contains(last.Said, test.message) || !strings.Contains(last.Said, test.code) || !strings.Contains(last.Said, test.hint) {
+		if !strings.Contains(last.Said, test.message) || !strings.Contains(last.Said, test.code) ||
+			!strings.Contains(last.Said, test.hint) {
 			t.Errorf("%s: the server's own words are %q", test.message, last.Said)
 		}
 		if !strings.Contains(last.Means, test.means) {
@@ -230,7 +234,8 @@ func TestDoctor_FindsFaultInDSNCredentialAndRole(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			needsCAVariable(t, test.env)
 			last, _ := visit(t, test.env, failed, test.args...)
-			if last.Step != test.step || last.Status != statusFailed || !strings.Contains(last.Said, test.said) || !strings.Contains(last.Means, test.means) {
+			if last.Step != test.step || last.Status != statusFailed || !strings.Contains(last.Said, test.said) ||
+				!strings.Contains(last.Means, test.means) {
 				t.Errorf("got %+v\nwant %s: %q, %q", last, test.step, test.said, test.means)
 			}
 			if test.fix != "" && !slices.Contains(last.Fix, test.fix) {
@@ -345,7 +350,8 @@ func TestDoctor_FindsFaultInNetworkAndTLS(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			last, _ := visit(t, nil, failed, test.dsn)
-			if last.Step != test.step || last.Status != statusFailed || !strings.Contains(last.Said, test.said) || !strings.Contains(last.Means, test.means) {
+			if last.Step != test.step || last.Status != statusFailed || !strings.Contains(last.Said, test.said) ||
+				!strings.Contains(last.Means, test.means) {
 				t.Errorf("got %+v\nwant %s: %q, %q", last, test.step, test.said, test.means)
 			}
 			if test.fix != "" && !slices.Contains(last.Fix, test.fix) {
@@ -395,7 +401,8 @@ func TestDoctor_ShowsMappingAndClockSkew(t *testing.T) {
 	if server := strings.Join(all[len(all)-2].Found, "\n"); !strings.Contains(server, "mapped is mapped to Entra: "+label) {
 		t.Errorf("server: %s", server)
 	}
-	if last.Step != "clock" || last.Status != statusWarning || !strings.Contains(last.Said, "clock is 1h0m") || !slices.Contains(last.Fix, "sudo timedatectl set-ntp true") {
+	if last.Step != "clock" || last.Status != statusWarning || !strings.Contains(last.Said, "clock is 1h0m") ||
+		!slices.Contains(last.Fix, "sudo timedatectl set-ntp true") {
 		t.Errorf("%+v", last)
 	}
 }
@@ -438,7 +445,12 @@ func TestDoctor_PutsServerNameInAzureCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer login.Close()
-	d := &diagnosis{login: login, endpoints: endpointsOf(login.Config), token: &inspect.Token{User: "shop-api"}, claims: claims.Claims{"oid": "1", "tid": "2", "idtyp": "app"}}
+	d := &diagnosis{
+		login:     login,
+		endpoints: endpointsOf(login.Config),
+		token:     &inspect.Token{User: "shop-api"},
+		claims:    claims.Claims{"oid": "1", "tid": "2", "idtyp": "app"},
+	}
 	e := d.endpoints[0]
 	rejected := func(message string) error {
 		err := &pgconn.PgError{Severity: "FATAL", Code: "28000", Message: message}
@@ -483,7 +495,10 @@ func TestDoctor_ScopeComesFromHostAndNotFromServer(t *testing.T) {
 		}
 		defer login.Close()
 		d := &diagnosis{login: login, endpoints: endpointsOf(login.Config), token: &inspect.Token{User: "shop-api"}}
-		err = &pgconn.PgError{Code: "28000", Message: `The access token does not have a valid audience claim. Please acquire a new token for the resource "` + test.named + `".`}
+		err = &pgconn.PgError{
+			Code:    "28000",
+			Message: `The access token does not have a valid audience claim. Please acquire a new token for the resource "` + test.named + `".`,
+		}
 		if got := d.failed(&entrapg.LoginError{Err: err}).Fix; len(got) != 2 || got[1] != test.fix {
 			t.Errorf("%s: got %q, want %q", test.dsn, got, test.fix)
 		}

@@ -115,7 +115,12 @@ auth_file = %s
 	ended := make(chan struct{})
 	go func() { pooler.Wait(); close(ended) }()
 	t.Cleanup(func() { <-ended })
-	dsn = fmt.Sprintf("host=%s port=6432 sslmode=disable dbname=postgres user=%s password=%s entra_credential=none", dir, upstream.User, upstream.Password)
+	dsn = fmt.Sprintf(
+		"host=%s port=6432 sslmode=disable dbname=postgres user=%s password=%s entra_credential=none",
+		dir,
+		upstream.User,
+		upstream.Password,
+	)
 	for begin := time.Now(); ; time.Sleep(20 * time.Millisecond) {
 		conn, err := connect(t.Context(), dsn)
 		if err == nil {

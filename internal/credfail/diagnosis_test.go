@@ -218,7 +218,9 @@ func TestClassify_KnowsManagedIdentityEndpoints(t *testing.T) {
 	metadata := func(message string) transport {
 		return answer(http.StatusBadRequest, `{"error":"invalid_request","error_description":"`+message+`"}`)
 	}
-	several := metadata("Multiple user assigned identities exist, please specify the clientId / resourceId of the identity in the token request")
+	several := metadata(
+		"Multiple user assigned identities exist, please specify the clientId / resourceId of the identity in the token request",
+	)
 	for name, test := range map[string]struct {
 		err  error
 		kind credfail.Kind
@@ -243,7 +245,8 @@ func TestClassify_KnowsManagedIdentityEndpoints(t *testing.T) {
 
 	t.Setenv("IDENTITY_ENDPOINT", "http://127.0.0.1:1/msi/token")
 	t.Setenv("IDENTITY_HEADER", "x")
-	check(t, managedIdentity(other, answer(http.StatusBadRequest,
+	check(t, managedIdentity(other, answer(
+		http.StatusBadRequest,
 		`{"statusCode":400,"message":"No User Assigned or Delegated Managed Identity found for specified ClientId/ResourceId/PrincipalId."}`,
 	)), credfail.NoSuchIdentity, "assign it")
 	check(t, managedIdentity(other, noMetadata(dialError(syscall.ECONNREFUSED))), credfail.Unreachable, "IDENTITY_ENDPOINT")
@@ -370,7 +373,9 @@ func TestClassify_KnowsTheMemberThatEndsAChain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			none, err := azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{
-				ClientOptions: clientOptions(answer(http.StatusBadRequest, `{"error":"invalid_request","error_description":"Identity not found"}`)),
+				ClientOptions: clientOptions(
+					answer(http.StatusBadRequest, `{"error":"invalid_request","error_description":"Identity not found"}`),
+				),
 			})
 			if err != nil {
 				t.Fatal(err)

@@ -93,7 +93,12 @@ func TestExchange_ReportsOutcomeOnce(t *testing.T) {
 			in.Write(encode(t, m))
 		}
 		calls := 0
-		x := &pgwire.Exchange{Reader: &in, Writer: io.Discard, Token: func() string { return "the token" }, Observer: observer(func() { calls++ })}
+		x := &pgwire.Exchange{
+			Reader:   &in,
+			Writer:   io.Discard,
+			Token:    func() string { return "the token" },
+			Observer: observer(func() { calls++ }),
+		}
 		if test.bearer {
 			if _, err := x.Write(encode(t, &pgproto3.SASLInitialResponse{AuthMechanism: "OAUTHBEARER", Data: []byte("n,,\x01auth=Bearer \x01\x01")})); err != nil {
 				t.Fatal(err)
