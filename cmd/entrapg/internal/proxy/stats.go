@@ -1,0 +1,61 @@
+package proxy
+
+import "time"
+
+// Stats are the counters of a Server since it was created, and its gauges.
+type Stats struct {
+	Open     int64 // client connections open now, including those that log in
+	Accepted int64 // client connections accepted
+	Sessions int64 // logins that succeeded
+	Cancels  int64 // cancel requests forwarded
+
+	// Login has the durations of the logins that succeeded, from the client's
+	// startup message to the answer that the session is ready.
+	Login Histogram
+
+	// Rejected counts the connections that got no session.
+	Rejected map[Rejection]int64
+
+	FromClients int64 // bytes that clients sent in sessions, without TLS
+	ToClients   int64 // bytes that were sent to clients in sessions, without TLS
+}
+
+// A Rejection is why a connection got no session.
+type Rejection string
+
+// The kinds of rejections, which are the values of a label of a metric.
+const (
+	RejectedStartup  Rejection = "startup"     // no valid startup in time
+	RejectedPassword Rejection = "password"    // not the proxy's password
+	RejectedLimit    Rejection = "limit"       // too many connections
+	RejectedShutdown Rejection = "shutdown"    // the proxy is shutting down
+	RejectedToken    Rejection = "token"       // no token, or no user in it
+	RejectedServer   Rejection = "server"      // the server rejected the login or had another error
+	RejectedNetwork  Rejection = "unreachable" // the server cannot be reached or verified
+)
+
+// Rejections lists all kinds.
+var Rejections = []Rejection{
+	RejectedStartup, RejectedPassword, RejectedLimit, RejectedShutdown, RejectedToken, RejectedServer, RejectedNetwork,
+}
+
+// LoginBuckets are the upper bounds of a Histogram's buckets.
+var LoginBuckets = []time.Duration{
+	5 * time.Millisecond, 10 * time.Millisecond, 25 * time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond,
+	250 * time.Millisecond, 500 * time.Millisecond, time.Second, 2500 * time.Millisecond, 5 * time.Second, 10 * time.Second, 30 * time.Second,
+}
+
+// A Histogram counts durations.
+type Histogram struct {
+	Counts []int64 // of each of LoginBuckets, not cumulative, and one for longer ones
+	Sum    time.Duration
+}
+
+// Count returns the number of durations.
+func (h Histogram) Count() int64 {
+	var n int64
+	for _, c := range h.Counts {
+		n += c
+	}
+	return n
+}
