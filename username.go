@@ -87,11 +87,15 @@ func (u *userCache) resolve(ctx context.Context, r token.Request, t *token.Token
 	if lookupErr != nil && (ctx.Err() != nil || errors.Is(lookupErr, ErrClosed)) {
 		return claims.Name{}, lookupErr
 	}
-	if name.Role == "" {
-		name = c.ApplicationName()
-	}
-	if name.Role == "" {
-		err = &UsernameError{Problem: "no claim of the token names one", Claims: c.Keys(), Err: lookupErr}
+	switch {
+	case name.Role != "":
+	case c.Guest():
+		const problem = "the token is a guest's, and does not contain the name of the guest's role, which has #EXT# in it"
+		err = &UsernameError{Problem: problem, Claims: c.Keys(), Err: lookupErr}
+	default:
+		if name = c.ApplicationName(); name.Role == "" {
+			err = &UsernameError{Problem: "no claim of the token names one", Claims: c.Keys(), Err: lookupErr}
+		}
 	}
 	switch {
 	case lookupErr == nil:

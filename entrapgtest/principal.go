@@ -63,7 +63,8 @@ type Principal struct {
 	// those that the kind has; a nil value takes one away.
 	Claims map[string]any
 
-	tenant *Tenant
+	tenant  *Tenant
+	account string // of guests, elsewhere
 }
 
 var _ azcore.TokenCredential = (*Principal)(nil)
@@ -74,11 +75,24 @@ func (t *Tenant) NewUser(upn string, groups ...*Principal) *Principal {
 	return t.add(&Principal{Kind: User, Name: upn, Groups: groups, Password: rand.Text()})
 }
 
-// NewGuest adds a person of another tenant by mail address. Name is what Azure
-// makes of it, as in "bob_fabrikam.example#EXT#@contoso.example".
-func (t *Tenant) NewGuest(mail string, groups ...*Principal) *Principal {
+// NewGuest adds a guest with an account elsewhere: the mail address of a person in
+// another tenant, or an identity provider, # and an address, as in
+// "live.com#bob@outlook.example". Name becomes the user principal name that Entra
+// gives to such a guest, as in "bob_outlook.example#EXT#@contoso.example". As on
+// Azure, the guest's tokens contain the account but not that name.
+func (t *Tenant) NewGuest(account string, groups ...*Principal) *Principal {
+	_, mail := splitAccount(account)
 	name := strings.ReplaceAll(mail, "@", "_") + "#EXT#@" + tenantDomain
-	return t.add(&Principal{Kind: Guest, Name: name, Groups: groups, Claims: map[string]any{"unique_name": mail}})
+	return t.add(&Principal{Kind: Guest, Name: name, Groups: groups, account: account})
+}
+
+// splitAccount returns the identity provider of a guest's account, empty for
+// another tenant, and the mail address.
+func splitAccount(account string) (provider, mail string) {
+	if provider, mail, ok := strings.Cut(account, "#"); ok {
+		return provider, mail
+	}
+	return "", account
 }
 
 // NewGroup adds a group. Its members log in with tokens of their own as the
@@ -206,7 +220,7 @@ func (p *Principal) claims(application, resource string, issued, expires time.Ti
 			"scp": "user_impersonation", "unique_name": p.Name, "upn": p.Name,
 		})
 		if p.Kind == Guest {
-			delete(c, "upn")
+			p.fromElsewhere(c)
 		}
 	case UserAssignedIdentity, SystemAssignedIdentity:
 		maps.Copy(c, jwt.MapClaims{"appid": application, "appidacr": "2", "idtyp": "app", "xms_idrel": "7 32"})
@@ -231,6 +245,19 @@ func (p *Principal) claims(application, resource string, issued, expires time.Ti
 		}
 	}
 	return c
+}
+
+// fromElsewhere turns a member's claims into those of a guest: idp names the
+// provider, unique_name the account there, and there is no upn.
+func (p *Principal) fromElsewhere(c jwt.MapClaims) {
+	provider, mail := splitAccount(p.account)
+	if provider == "" {
+		_, domain, _ := strings.Cut(mail, "@")
+		provider = "https://sts.windows.net/" + uuid.NewSHA1(uuid.NameSpaceDNS, []byte(domain)).String() + "/"
+	}
+	given, _, _ := strings.Cut(mail, "@")
+	delete(c, "upn")
+	maps.Copy(c, jwt.MapClaims{"idp": provider, "email": mail, "unique_name": p.account, "given_name": given, "name": given})
 }
 
 // numericDate is whole seconds, as Entra has it, for all but the short lives

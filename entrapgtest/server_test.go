@@ -368,6 +368,32 @@ func TestServer_RevokedTokensAreRejectedAndSessionsContinue(t *testing.T) {
 	}
 }
 
+func TestPrincipal_TokenOfGuestNamesAccountElsewhere(t *testing.T) {
+	s := share(t)
+	for account, test := range map[string]struct{ name, idp string }{
+		"bob@fabrikam.example":             {"bob_fabrikam.example#EXT#@contoso.example", "https://sts.windows.net/"},
+		"live.com#carol@outlook.example":   {"carol_outlook.example#EXT#@contoso.example", "live.com"},
+		"mail#dan@shop.example":            {"dan_shop.example#EXT#@contoso.example", "mail"},
+		"google.com#erin@mailbox.example":  {"erin_mailbox.example#EXT#@contoso.example", "google.com"},
+		"live.com#O'Neil+x@second.example": {"O'Neil+x_second.example#EXT#@contoso.example", "live.com"},
+	} {
+		guest := s.Tenant.NewGuest(account)
+		createRole(t, s, "", guest)
+		secret := token(t, guest, audience).Token
+		idp, _ := claim(t, secret, "idp").(string)
+		if guest.Name != test.name || !strings.HasPrefix(idp, test.idp) || strings.Contains(idp, s.Tenant.ID) ||
+			claim(t, secret, "unique_name") != account || claim(t, secret, "upn") != nil || claim(t, secret, "tid") != s.Tenant.ID {
+			t.Errorf("%s: %q with idp %v, unique_name %v, upn %v", account, guest.Name, idp, claim(t, secret, "unique_name"), claim(t, secret, "upn"))
+		}
+		if err := logIn(t, s, guest.Name, secret); err != nil {
+			t.Error(err)
+		}
+		if err := logIn(t, s, account, secret); err == nil || !strings.Contains(err.Error(), "failed SASL auth") {
+			t.Errorf("as %s: %v", account, err)
+		}
+	}
+}
+
 func TestTenant_FaultsFailTokenRequests(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	app := s.Tenant.NewUserAssignedIdentity("app")
