@@ -93,6 +93,8 @@ func TestDocs_RequirementsMatchList(t *testing.T) {
 		"github.com/google/uuid",
 		"github.com/jackc/pgservicefile",
 		"github.com/jackc/pgx/v5",
+		"github.com/joho/godotenv",
+		"github.com/urfave/cli/v3",
 	}
 	var direct []string
 	for line := range strings.Lines(string(mod)) {

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"sync"
@@ -17,32 +16,30 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/urfave/cli/v3"
 
 	"github.com/entrapg/entrapg"
 	"github.com/entrapg/entrapg/entrapgtest"
 	"github.com/entrapg/entrapg/internal/pgfail"
 )
 
-var demoCommand = &command{
-	name:    "demo",
-	summary: "watch a pool outlive many tokens, on this machine",
-	example: "entrapg demo\nentrapg demo --for 60s",
-	about: "Starts a PostgreSQL that checks Entra tokens as Azure's does, with tokens that live a few seconds, and " +
-		"has two pools do the same work: one made by entrapg, one with the token that was valid at the start. Ends " +
-		"with what was measured.\n" +
-		"It needs PostgreSQL's programs on this machine, and nothing of Azure.",
-	setup: func(flags *flag.FlagSet) runner {
-		length := flags.Duration("for", 20*time.Second, "how `LONG` the pools work, 6s at the least")
-		return func(ctx context.Context, args []string, std streams) error {
-			switch {
-			case len(args) > 0:
-				return wrongUse(fmt.Sprintf("demo: unexpected argument %q", args[0]))
-			case *length < 6*time.Second:
-				return wrongUse("demo: --for has to be 6s at the least, for the first token to expire")
-			}
-			return demo(ctx, *length, std.out)
-		}
-	},
+func demoCommand(std streams) *cli.Command {
+	length := 20 * time.Second
+	return &cli.Command{
+		Name:      "demo",
+		Usage:     "watch a pool outlive many tokens, on this machine",
+		UsageText: "entrapg demo\nentrapg demo --for 60s",
+		Description: "Starts a PostgreSQL that checks tokens as Azure does, with tokens that expire after a few seconds. " +
+			"Two pools do the same work: one with entrapg, one with the token that was valid at the start. At the end, the " +
+			"demo shows measurements of both.\n" +
+			"The demo requires the programs of PostgreSQL on this machine. It does not use Azure.",
+		Flags: []cli.Flag{&cli.DurationFlag{
+			Name: "for", Value: length, Destination: &length, Validator: atLeast(6 * time.Second),
+			Usage: "how long the pools work, a `DURATION` of at least 6s",
+		}},
+		ArgValidator: noArguments,
+		Action:       func(ctx context.Context, _ *cli.Command) error { return demo(ctx, length, std.out) },
+	}
 }
 
 // What the demo is set to. Entra takes its time to answer, so that a pool that

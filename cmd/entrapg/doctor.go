@@ -3,45 +3,49 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/urfave/cli/v3"
 
 	"github.com/entrapg/entrapg"
 	"github.com/entrapg/entrapg/internal/claims"
 	"github.com/entrapg/entrapg/internal/inspect"
 )
 
-var doctorCommand = &command{
-	name: "doctor", takes: "[DSN]",
-	summary: "find out why a login fails, and what fixes it",
-	example: "entrapg doctor\nentrapg doctor host=shop.postgres.database.azure.com",
-	about: "Goes through a login step by step: the DSN, DNS, TCP, TLS, the credential, its token, the user, the " +
-		"login itself, the server, and its clock. Each step says what it found. At the first failure the doctor " +
-		"stops, with the server's or Entra's own words, what they mean, and the command or SQL that fixes it.\n" +
-		"No secret is shown: the output can go into a ticket. Ends with 0 when the login works, and with 1 when it does not.\n" +
-		aboutDSN,
-	setup: func(flags *flag.FlagSet) runner {
-		var t target
-		t.define(flags)
-		asJSON := flags.Bool("json", false, "write JSON, an array with a finding for each step")
-		return func(ctx context.Context, args []string, std streams) error {
-			dsn, err := t.find(args)
+func doctorCommand(std streams) *cli.Command {
+	var t target
+	var asJSON bool
+	return &cli.Command{
+		Name: "doctor", ArgsUsage: "[DSN]",
+		Usage:     "find out why a login fails, and how to fix it",
+		UsageText: "entrapg doctor\nentrapg doctor host=shop.postgres.database.azure.com",
+		Description: "Performs a login step by step: the DSN, DNS, TCP, TLS, the credential, its token, the user, the " +
+			"login itself, the server, and its clock. Each step shows its result. At the first failure the doctor " +
+			"stops and shows the error of the server or of Entra, its explanation, and the command or SQL that fixes it.\n" +
+			"The output contains no secrets: you can paste it into a ticket. The exit code is 0 if the login works, and 1 " +
+			"if it fails.\n" +
+			aboutDSN,
+		Flags: append(t.flags(), &cli.BoolFlag{
+			Name: "json", Destination: &asJSON,
+			Usage: "write JSON: an array with the finding of each step",
+		}),
+		Action: func(ctx context.Context, c *cli.Command) error {
+			dsn, err := t.find(c.Args().Slice())
 			if err != nil {
 				return err
 			}
-			d := &diagnosis{dsn: dsn, out: std.out, quiet: *asJSON, tried: listen()}
+			d := &diagnosis{dsn: dsn, out: std.out, quiet: asJSON, tried: listen()}
 			defer d.close()
 			err = d.run(ctx)
-			if *asJSON {
+			if asJSON {
 				return errors.Join(d.out.json(d.findings), err)
 			}
 			return err
-		}
-	},
+		},
+	}
 }
 
 // A diagnosis is one visit to the doctor.

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"strings"
@@ -11,69 +10,92 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/urfave/cli/v3"
 
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-var emulatorCommand = &command{
-	name:    "emulator",
-	summary: "stand in for Azure on this machine, for programs in any language",
-	example: "entrapg emulator\nentrapg emulator --identity shop-api --env-file emulator.env",
-	about: "Starts a PostgreSQL that checks Entra tokens as Azure's does, an Entra tenant, and an endpoint of " +
-		"managed identities, on fixed ports, until Ctrl-C or SIGTERM. It prints what to paste into a shell for " +
-		"programs to find them, and then a line for each login, with the verdict and the reason. It needs " +
-		"PostgreSQL's programs on this machine, or another server by --upstream.\n" +
-		"Each principal gets a role of its own name. An administrator, db-admin unless --admin names others, can " +
-		"provision roles in the database postgres as on Azure, by pgaadauth_create_principal, " +
-		"pgaadauth_create_principal_with_oid and pgaadauth_list_principals: with --no-roles that is left to " +
-		"your own scripts.\n" +
-		"A principals file has a line for each: admin, user, guest, group, identity, system or service, a name, " +
-		"and for a group its members. Names with @ are people; system takes what follows /providers/ in a " +
-		"resource's ID, such as Microsoft.Web/sites/shop. Without any principal there is an identity shop-api.",
-	setup: func(flags *flag.FlagSet) runner {
-		e := &emulator{}
-		var file string
-		flags.StringVar(&e.config.Addr, "addr", "127.0.0.1:15432", "`ADDRESS` of the server")
-		flags.StringVar(&e.config.TenantAddr, "tenant-addr", "127.0.0.1:15433", "`ADDRESS` of the tenant, over HTTPS")
-		flags.StringVar(&e.config.IdentityAddr, "identity-addr", "127.0.0.1:15434", "`ADDRESS` of the endpoint of "+
-			"managed identities, over HTTP")
-		flags.Func("hostname", "a further `NAME` that the certificate is for; may be repeated", func(s string) error {
-			e.config.Hostnames = append(e.config.Hostnames, s)
+func emulatorCommand(std streams) *cli.Command {
+	e := &emulator{}
+	var file string
+	principal := func(kind, usage string) cli.Flag {
+		return eachFlag(kind, usage+"; can be repeated", func(s string) error {
+			name, members, _ := strings.Cut(s, "=")
+			e.add(kind, name, strings.FieldsFunc(members, func(r rune) bool { return r == ',' }))
 			return nil
 		})
-		flags.StringVar(&e.config.Upstream, "upstream", "", "`DSN` of a superuser, with password, on a PostgreSQL that runs already")
-		flags.DurationVar(&e.config.TokenLife, "token-life", time.Hour, "how `LONG` tokens are good")
-		flags.StringVar(&e.envFile, "env-file", "", "write the settings into a new `FILE` too, in the form of a "+
-			".env; it is removed at the end")
-		flags.StringVar(&file, "principals", "", "read principals from this `FILE`")
-		flags.BoolVar(&e.noRoles, "no-roles", false, "create no roles but the administrators'")
-		for kind, about := range map[string]string{
-			"admin": "an Entra administrator's `NAME`", "user": "a person's `NAME`, a user principal name",
-			"guest": "a guest's `MAIL` address",
-			"group": "a group's `NAME`, and =MEMBER,MEMBER for its members", "identity": "a user-assigned identity's `NAME`",
-			"system": "the `RESOURCE` of a system-assigned identity", "service": "a service principal's display `NAME`",
-		} {
-			flags.Func(kind, about+"; may be repeated", func(s string) error {
-				name, members, _ := strings.Cut(s, "=")
-				e.add(kind, name, strings.FieldsFunc(members, func(r rune) bool { return r == ',' }))
+	}
+	return &cli.Command{
+		Name:      "emulator",
+		Usage:     "emulate Azure on this machine, for programs in any language",
+		UsageText: "entrapg emulator\nentrapg emulator --identity shop-api --env-file emulator.env",
+		Description: "Starts a PostgreSQL that checks Entra tokens as Azure does, an Entra tenant, and an endpoint of " +
+			"managed identities, on fixed ports, until Ctrl-C or SIGTERM. It prints the settings of programs to paste into a " +
+			"shell, and then a line for each login with the result and the reason. It requires the programs of PostgreSQL " +
+			"on this machine, or another server set by --upstream.\n" +
+			"Each principal gets a role of the same name. An administrator, db-admin unless --admin names others, can " +
+			"create roles in the database postgres as on Azure, with pgaadauth_create_principal, " +
+			"pgaadauth_create_principal_with_oid and pgaadauth_list_principals. With --no-roles, your own scripts create " +
+			"the roles.\n" +
+			"A principals file has a line for each principal: its kind (admin, user, guest, group, identity, system or " +
+			"service), its name, and the members of a group. Names with @ are people. The name of a system identity is the " +
+			"part of its resource ID after /providers/, such as Microsoft.Web/sites/shop. Without any principal, there is " +
+			"an identity shop-api.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{
+				Name: "addr", Value: "127.0.0.1:15432", Destination: &e.config.Addr,
+				Usage: "`ADDRESS` of the server",
+			},
+			&cli.StringFlag{
+				Name: "tenant-addr", Value: "127.0.0.1:15433", Destination: &e.config.TenantAddr,
+				Usage: "`ADDRESS` of the tenant, over HTTPS",
+			},
+			&cli.StringFlag{
+				Name: "identity-addr", Value: "127.0.0.1:15434", Destination: &e.config.IdentityAddr,
+				Usage: "`ADDRESS` of the endpoint of managed identities, over HTTP",
+			},
+			eachFlag("hostname", "another `NAME` that the certificate is valid for; can be repeated", func(s string) error {
+				e.config.Hostnames = append(e.config.Hostnames, s)
 				return nil
-			})
-		}
-		return func(ctx context.Context, args []string, std streams) error {
-			if len(args) > 0 {
-				return wrongUse(fmt.Sprintf("emulator: unexpected argument %q", args[0]))
-			}
-			if e.config.TokenLife < time.Second {
-				return wrongUse("emulator: --token-life has to be 1s at the least")
-			}
+			}),
+			&cli.StringFlag{
+				Name: "upstream", Destination: &e.config.Upstream,
+				Usage: "`DSN` of a superuser, with password, on an existing PostgreSQL",
+			},
+			&cli.DurationFlag{
+				Name: "token-life", Value: time.Hour, Destination: &e.config.TokenLife, Validator: atLeast(time.Second),
+				Usage: "how long tokens are valid, a `DURATION` of at least 1s",
+			},
+			&cli.StringFlag{
+				Name: "env-file", TakesFile: true, Destination: &e.envFile,
+				Usage: "also write the settings into a new `FILE` in the format of .env files; it is removed at the end",
+			},
+			&cli.StringFlag{
+				Name: "principals", TakesFile: true, Destination: &file,
+				Usage: "read principals from this `FILE`",
+			},
+			&cli.BoolFlag{
+				Name: "no-roles", Destination: &e.noRoles,
+				Usage: "create no roles except those of administrators",
+			},
+			principal("admin", "`NAME` of an Entra administrator"),
+			principal("user", "user principal `NAME` of a user"),
+			principal("guest", "`EMAIL` address of a guest"),
+			principal("group", "`NAME` of a group, and =MEMBER,MEMBER for its members"),
+			principal("identity", "`NAME` of a user-assigned identity"),
+			principal("system", "`RESOURCE` of a system-assigned identity"),
+			principal("service", "display `NAME` of a service principal"),
+		},
+		ArgValidator: noArguments,
+		Action: func(ctx context.Context, _ *cli.Command) error {
 			if file != "" {
 				if err := e.read(file); err != nil {
 					return err
 				}
 			}
 			return e.run(ctx, std.out)
-		}
-	},
+		},
+	}
 }
 
 // An emulator is what to start.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"maps"
 	"os"
@@ -10,28 +9,30 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/urfave/cli/v3"
+
 	"github.com/entrapg/entrapg/internal/inspect"
 )
 
-var execCommand = &command{
-	name: "exec", takes: "[DSN] -- COMMAND [ARGUMENT ...]",
-	summary: "run psql, pg_dump or anything else that reads PG* variables",
-	example: "entrapg exec -- psql\nentrapg exec host=shop.postgres.database.azure.com -- pg_dump -s shop",
-	about: "Runs the command with PGHOST, PGUSER, PGDATABASE, PGSSLMODE and what else the DSN says in its " +
-		"environment, and a token as PGPASSWORD. A user that the DSN does not name is derived from the token. The " +
-		"server is verified as package entrapg does it; PGPASSFILE, PGSERVICE and PGHOSTADDR are taken away, so " +
-		"that they cannot interfere.\n" +
-		"The command takes this program's place: it gets the terminal, signals and standard input, and the exit " +
-		"code is its own. A token is good for an hour or so, and a server asks for it at login alone: sessions " +
-		"go on, but a command that opens connections later than that has to be run again.\n" +
-		aboutDSN,
-	setup: func(flags *flag.FlagSet) runner {
-		var t target
-		t.define(flags)
-		return func(ctx context.Context, args []string, std streams) error {
-			before, argv := cut(args)
+func execCommand(streams) *cli.Command {
+	var t target
+	return &cli.Command{
+		Name: "exec", ArgsUsage: "[DSN] -- COMMAND [ARGUMENT ...]",
+		Usage:     "run psql, pg_dump or another program that reads PG* variables",
+		UsageText: "entrapg exec -- psql\nentrapg exec host=shop.postgres.database.azure.com -- pg_dump -s shop",
+		Description: "Runs the command with the settings of the DSN in its environment, as PGHOST, PGUSER, PGDATABASE, " +
+			"PGSSLMODE and so on, and with a token as PGPASSWORD. If the DSN sets no user, the user is derived from the " +
+			"token. The server is verified as in package entrapg. PGPASSFILE, PGSERVICE and PGHOSTADDR are removed, " +
+			"because they would override these settings.\n" +
+			"The command replaces entrapg: it gets the terminal, signals and standard input, and its exit code is the " +
+			"result. A token is valid for about an hour, and a server checks it only at login: open sessions continue, " +
+			"but a command that opens connections after that must be run again.\n" +
+			aboutDSN,
+		Flags: t.flags(),
+		Action: func(ctx context.Context, c *cli.Command) error {
+			before, argv := cut(c.Args().Slice())
 			if len(argv) == 0 {
-				return wrongUse("exec: there is no command to run: entrapg exec -- psql")
+				return wrongUse("exec: missing command; for example: entrapg exec -- psql")
 			}
 			login, err := t.open(before, "")
 			if err != nil {
@@ -47,8 +48,8 @@ var execCommand = &command{
 				return err
 			}
 			return become(path, argv, environ(os.Environ(), libpq(login, token)))
-		}
-	},
+		},
+	}
 }
 
 // cut parts the DSN, if any, from the command. The -- between them may be left out

@@ -1,33 +1,119 @@
 package main
 
 import (
+	"bytes"
+	"io"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"runtime"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/urfave/cli/v3"
 )
 
-func TestHelp_ShowsExampleFirstAndFits(t *testing.T) {
-	if !strings.Contains(usage(), "\n  entrapg exec -- psql\n") {
-		t.Error("the usage shows no example")
+// commands are the names of all commands that help lists.
+var commands = []string{"exec", "doctor", "whoami", "token", "emulator", "demo", "completion"}
+
+func TestHelp_ListsCommandsAfterExamples(t *testing.T) {
+	t.Parallel()
+	r := runAs(t, nil, "help")
+	if r.code != done || !strings.Contains(r.stdout, "\n  entrapg exec -- psql\n") {
+		t.Errorf("%+v", r)
 	}
-	fits(t, usage())
-	for _, c := range commands {
-		help := c.help()
-		if !strings.HasPrefix(help, "Examples:\n  ") || !strings.Contains(help, "entrapg "+c.name) || !strings.Contains(help, "\nUsage: entrapg "+c.name) {
-			t.Errorf("%s:\n%s", c.name, help)
+	for _, name := range commands {
+		if !strings.Contains(r.stdout, "\n  "+name+" ") {
+			t.Errorf("%s is missing:\n%s", name, r.stdout)
 		}
-		for _, f := range c.flags() {
-			if !strings.Contains(help, "--"+f.name) || f.usage == "" {
-				t.Errorf("%s: --%s is not explained", c.name, f.name)
-			}
+	}
+	if strings.Index(r.stdout, "entrapg exec -- psql") > strings.Index(r.stdout, "Usage:") {
+		t.Errorf("the examples are not first:\n%s", r.stdout)
+	}
+	fits(t, r.stdout)
+	for _, args := range [][]string{{"-h"}, {"--help"}} {
+		if other := runAs(t, nil, args...); other != r {
+			t.Errorf("%q: %+v", args, other)
 		}
-		if !strings.Contains(usage(), "  "+c.name+" ") || strings.Contains(help, "`") {
-			t.Errorf("%s is missing in the usage, or has a stray quote:\n%s", c.name, help)
+	}
+	if bare := runAs(t, nil); bare.code != misuse || bare.stderr != r.stdout || bare.stdout != "" {
+		t.Errorf("without arguments: %+v", bare)
+	}
+}
+
+func TestHelp_OfCommandShowsExamplesThenUsageThenFlags(t *testing.T) {
+	t.Parallel()
+	for _, name := range commands {
+		r := runAs(t, nil, name, "--help")
+		help := r.stdout
+		usage, flags := strings.Index(help, "\nUsage: entrapg "+name), strings.Index(help, "\nFlags:\n  --")
+		if r.code != done || !strings.HasPrefix(help, "Examples:\n  ") || usage < 0 || flags < usage || strings.Contains(help, "`") {
+			t.Errorf("%s: %+v", name, r)
 		}
 		fits(t, help)
+		for _, args := range [][]string{{"help", name}, {name, "-h"}} {
+			if other := runAs(t, nil, args...); other != r {
+				t.Errorf("%q: %+v", args, other)
+			}
+		}
+	}
+	if r := runAs(t, nil, "help", "completion", "bash"); r.code != done || !strings.Contains(r.stdout, "Usage: entrapg completion bash") {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestHelp_EveryFlagHasPlaceholderAndMeaning(t *testing.T) {
+	root := rootCommand(streams{newTerminal(os.Stdout), io.Discard})
+	root.Walk(func(c *cli.Command) error {
+		for _, f := range c.VisibleFlags() {
+			o := optionOf(f)
+			if o.usage == "" || strings.Contains(o.term, "VALUE") || strings.HasSuffix(o.usage, ".") {
+				t.Errorf("%s %s: %q", c.Name, o.term, o.usage)
+			}
+			if _, isDuration := f.(*cli.DurationFlag); isDuration && !strings.HasSuffix(o.term, " DURATION") {
+				t.Errorf("%s %s takes a duration", c.Name, o.term)
+			}
+		}
+		return nil
+	})
+}
+
+func TestHelp_DefaultsAreWrittenAsTyped(t *testing.T) {
+	t.Parallel()
+	emulator := runAs(t, nil, "emulator", "--help").stdout
+	for _, want := range []string{"--token-life DURATION", "(default 1h)", "(default 127.0.0.1:15432)"} {
+		if !strings.Contains(emulator, want) {
+			t.Errorf("%q is missing:\n%s", want, emulator)
+		}
+	}
+	if demo := runAs(t, nil, "demo", "--help").stdout; !strings.Contains(demo, "--for DURATION") || !strings.Contains(demo, "(default 20s)") {
+		t.Errorf("%s", demo)
+	}
+	if demo := runAs(t, nil, "demo", "--for", "9s", "--help").stdout; !strings.Contains(demo, "(default 20s)") {
+		t.Errorf("the default is the value of the command line:\n%s", demo)
+	}
+}
+
+func TestHelp_ShowsEnvironmentVariablesOfFlags(t *testing.T) {
+	t.Setenv("ENTRAPG_TEST_LISTEN", "127.0.0.9:1")
+	c := &cli.Command{Name: "relay", Usage: "relay", Description: "Relays.", Flags: []cli.Flag{
+		&cli.StringFlag{
+			Name: "listen", Usage: "`ADDRESS` to listen on", Value: "127.0.0.1:6432",
+			Sources: cli.EnvVars("ENTRAPG_TEST_LISTEN"),
+		},
+		&cli.DurationFlag{Name: "wait", Usage: "how long to wait, a `DURATION`"},
+	}}
+	var help bytes.Buffer
+	cli.HelpPrinter(&help, cli.CommandHelpTemplate, c)
+	if text := help.String(); !strings.Contains(text, `
+  --listen ADDRESS      ADDRESS to listen on (default 127.0.0.1:6432)
+                        [$ENTRAPG_TEST_LISTEN]
+  --wait DURATION       how long to wait, a DURATION
+`) {
+		t.Errorf("%s", text)
+	}
+	if table := flagTable(c); table != "| flag | variable | meaning | default |\n|---|---|---|---|\n"+
+		"| `--listen ADDRESS` | `ENTRAPG_TEST_LISTEN` | ADDRESS to listen on | `127.0.0.1:6432` |\n"+
+		"| `--wait DURATION` |  | how long to wait, a DURATION |  |\n" {
+		t.Errorf("%s", table)
 	}
 }
 
@@ -37,53 +123,91 @@ func TestHelp_ReferenceMatchesCommandOutput(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if strings.ReplaceAll(string(written), "\r\n", "\n") != reference() {
-		t.Errorf("%s is old: go generate ./cmd/entrapg", path)
+	if strings.ReplaceAll(string(written), "\r\n", "\n") != runAs(t, nil, "help", "--markdown").stdout {
+		t.Errorf("%s is out of date: go generate ./cmd/entrapg", path)
 	}
 }
 
-func TestCompletion_ShellsParseTheirScripts(t *testing.T) {
-	for shell, check := range map[string]string{"bash": "-n", "zsh": "-n", "fish": "--no-execute"} {
-		t.Run(shell, func(t *testing.T) {
-			r := runAs(t, nil, "completion", shell)
-			for _, c := range commands {
-				if !strings.Contains(r.stdout, c.name) {
-					t.Errorf("the script does not complete %s", c.name)
-				}
-				for _, f := range c.flags() {
-					if !strings.Contains(r.stdout, f.name) {
-						t.Errorf("the script does not complete %s --%s", c.name, f.name)
-					}
-				}
-			}
-			if runtime.GOOS == "windows" && shell != "bash" {
-				t.Skip("Windows does not have this shell")
-			}
-			path := lookPath(t, shell)
-			file := filepath.Join(t.TempDir(), "completion")
-			if err := os.WriteFile(file, []byte(r.stdout), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			if out, err := exec.Command(path, check, file).CombinedOutput(); err != nil {
-				t.Errorf("%v: %s", err, out)
-			}
-		})
+func TestHelp_NamesOfCommandsAreArguments(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"whoami", "help"}, {"token", "h"}, {"demo", "help"}} {
+		if r := runAs(t, nil, args...); r.code != misuse || r.stdout != "" {
+			t.Errorf("%q: %+v", args, r)
+		}
 	}
 }
 
-func TestCompletion_BashCompletesCommandsFlagsAndExecArguments(t *testing.T) {
-	path := lookPath(t, "bash")
-	script := bash() + `
-complete_line() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _entrapg; echo "${COMPREPLY[*]}"; }
-complete_line entrapg em
-complete_line entrapg whoami --j
-complete_line entrapg completion z
-complete_line entrapg exec host=h -- bas
-complete_line entrapg emulator --principals help_t
-`
-	out, err := exec.Command(path, "-c", script).CombinedOutput()
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	if err != nil || len(lines) != 5 || lines[4] != "help_test.go" || lines[0] != "emulator" || lines[1] != "--json" || lines[2] != "zsh" || !strings.Contains(" "+lines[3]+" ", " bash ") {
-		t.Errorf("%v: %q", err, lines)
+func TestVersion_IsPrintedByFlagAndCommand(t *testing.T) {
+	t.Parallel()
+	for _, arg := range []string{"--version", "-v", "version"} {
+		if r := runAs(t, nil, arg); r.code != done || !strings.HasPrefix(r.stdout, "entrapg version ") || len(strings.Fields(r.stdout)) != 3 {
+			t.Errorf("%s: %+v", arg, r)
+		}
+	}
+}
+
+func TestMisuse_NamesCommandFlagAndCorrection(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		args string
+		want string
+	}{
+		{"dcotor", `unknown command "dcotor"; did you mean "doctor"?`},
+		{"dcotor host=h --json", `unknown command "dcotor"; did you mean "doctor"?`},
+		{"who", `unknown command "who"; did you mean "whoami"?`},
+		{"odctor", `unknown command "odctor"; did you mean "doctor"?`},
+		{"migrate", `unknown command "migrate"; 'entrapg help' lists the commands`},
+		{"help emulater", `unknown command "emulater"; did you mean "emulator"?`},
+		{"--help emulater", `unknown command "emulater"; 'entrapg help' lists the commands`},
+		{"--versin", `unknown flag "--versin"; did you mean "--version"?`},
+		{"whoami --jsn", `whoami: unknown flag "--jsn"; did you mean "--json"?`},
+		{"whoami host=h -json --color", `whoami: unknown flag "--color"; see 'entrapg whoami --help'`},
+		{"token --dsn", `token: --dsn: missing value`},
+		{"demo --for 5", `demo: --for: invalid value "5"; must be a number with a unit, such as 90s, 5m or 1h`},
+		{"demo --for 2s", `demo: --for: invalid value "2s"; must be at least 6s`},
+		{"demo now", `demo: unexpected argument "now"`},
+		{"doctor --json=maybe", `doctor: --json: invalid value "maybe"; must be true or false`},
+		{"completion", `completion: missing shell; name bash, zsh, fish or pwsh`},
+		{"completion tcsh", `completion: unknown shell "tcsh"; name bash, zsh, fish or pwsh`},
+		{"exec --dns host=h -- psql --help", `exec: unknown flag "--dns"; did you mean "--dsn"?`},
+		{"\x1b[2Jdoctor", `unknown command "\x1b[2Jdoctor"; 'entrapg help' lists the commands`},
+		{"doctor --\x1b[2J", `doctor: unknown flag "--\x1b[2J"; see 'entrapg doctor --help'`},
+	} {
+		if r := runAs(t, nil, strings.Fields(test.args)...); r.code != misuse || r.stderr != "entrapg: "+test.want+"\n" || r.stdout != "" {
+			t.Errorf("%s: %+v", test.args, r)
+		}
+	}
+}
+
+func TestMisuse_InvalidVariableIsNamed(t *testing.T) {
+	t.Setenv("ENTRAPG_TEST_WAIT", "5")
+	c := &cli.Command{
+		Name: "relay", ExitErrHandler: rootCommand(streams{}).ExitErrHandler,
+		Flags: []cli.Flag{&cli.DurationFlag{Name: "wait", Sources: cli.EnvVars("ENTRAPG_TEST_WAIT")}},
+	}
+	err := c.Run(t.Context(), []string{"relay"})
+	if got := misuseOf(err).Error(); got != `ENTRAPG_TEST_WAIT: invalid value "5"; must be a number with a unit, such as 90s, 5m or 1h` {
+		t.Error(got)
+	}
+}
+
+func TestArguments_SeparatorOfExecIsKept(t *testing.T) {
+	root := rootCommand(streams{})
+	for _, test := range []struct{ args, want string }{
+		{"exec -- psql -X", "exec -- -- psql -X"},
+		{"exec host=h -- psql --help", "exec host=h -- -- psql --help"},
+		{"exec host=h --env-file f -- psql -- x", "exec host=h --env-file f -- -- psql -- x"},
+		{"exec --env-file f psql --dsn x", "exec --env-file f -- psql --dsn x"},
+		{"exec --env-file=f psql -- x", "exec --env-file=f -- psql -- x"},
+		{"exec --dsn -- psql", "exec --dsn -- -- psql"},
+		{"exec --help", "exec --help"},
+		{"exec host=h", "exec host=h"},
+		{"doctor -- host=h", "doctor -- host=h"},
+		{"help exec", "help exec"},
+		{"", ""},
+	} {
+		if got := keepSeparator(root, strings.Fields(test.args)); !slices.Equal(got, strings.Fields(test.want)) {
+			t.Errorf("%s: got %q, want %s", test.args, got, test.want)
+		}
 	}
 }

@@ -1,5 +1,5 @@
-// Command entrapg brings Microsoft Entra logins to PostgreSQL's own programs,
-// finds what keeps a login from working, and stands in for Azure on this machine:
+// Command entrapg runs programs with a Microsoft Entra login to PostgreSQL,
+// diagnoses logins that fail, and emulates Azure on this machine:
 //
 //	entrapg exec -- psql
 //	entrapg doctor
@@ -9,66 +9,34 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
+
+	"github.com/urfave/cli/v3"
 
 	"github.com/entrapg/entrapg"
 )
 
-// Exit codes. Exec ends with that of the program it runs.
+// Exit codes. Exec ends with the exit code of the program that it runs.
 const (
 	done   = 0
 	failed = 1
 	misuse = 2
 )
 
-// A command is one thing that entrapg does. All that help, the reference and
-// shell completion say of it comes from here.
-type command struct {
-	name    string
-	takes   string // besides flags, as the usage line has it
-	summary string // a line
-	example string // lines to type
-	about   string // paragraphs, a line each
-
-	// setup defines the flags and returns what runs once they are parsed.
-	setup func(*flag.FlagSet) runner
-}
-
-// A runner does a command's work with what is left of the arguments.
-type runner func(ctx context.Context, args []string, std streams) error
-
-// streams are where a command writes: what was asked for, and what is said about it.
+// streams are where a command writes its results, and everything else.
 type streams struct {
 	out *terminal
 	err io.Writer
 }
 
-// commands in the order of help, which is one of them.
-var commands []*command
-
-func init() {
-	commands = []*command{
-		execCommand, doctorCommand, whoamiCommand, tokenCommand, emulatorCommand, demoCommand, completionCommand, helpCommand,
-	}
-}
-
-var (
-	// errUsage ends with exit code 2; what is wrong has been said.
-	errUsage = errors.New("usage")
-	// errSaid ends with exit code 1; what is wrong has been said.
-	errSaid = errors.New("failed")
-)
-
-// wrongUse is an error in how a command is used. It ends with exit code 2.
-type wrongUse string
-
-func (w wrongUse) Error() string { return string(w) }
+// errSaid ends with exit code 1; the failure has been reported.
+var errSaid = errors.New("failed")
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -79,7 +47,7 @@ func main() {
 
 func run(ctx context.Context, args []string, stdout, stderr *os.File) int {
 	messages := escaper{stderr}
-	err := dispatch(ctx, args, stdout, messages)
+	err := perform(ctx, args, streams{newTerminal(stdout), messages})
 	var wrong wrongUse
 	var code exitCode
 	switch {
@@ -87,8 +55,6 @@ func run(ctx context.Context, args []string, stdout, stderr *os.File) int {
 		return done
 	case errors.As(err, &code):
 		return int(code)
-	case errors.Is(err, errUsage):
-		return misuse
 	case errors.As(err, &wrong):
 		fmt.Fprintln(messages, "entrapg:", err)
 		return misuse
@@ -104,83 +70,78 @@ func run(ctx context.Context, args []string, stdout, stderr *os.File) int {
 		}
 		fmt.Fprintln(messages, text)
 		if noToken := new(entrapg.TokenError); errors.As(err, &noToken) {
-			fmt.Fprintln(messages, "'entrapg doctor' says what it means and what fixes it")
+			fmt.Fprintln(messages, "'entrapg doctor' explains the error and how to fix it")
 		}
 		return failed
 	}
 }
 
-func dispatch(ctx context.Context, args []string, stdout *os.File, stderr io.Writer) error {
-	out := newTerminal(stdout)
-	if err := perform(ctx, args, out, stderr); err != nil {
-		return err
+// perform runs the command that the arguments name. An output that cannot be
+// written is a failure, so that an empty token does not look like success.
+func perform(ctx context.Context, args []string, std streams) error {
+	root := rootCommand(std)
+	parsed := false
+	root.Before = func(ctx context.Context, _ *cli.Command) (context.Context, error) {
+		parsed = true
+		return ctx, nil
 	}
-	if failure := out.failure.Load(); failure != nil {
+	err := root.Run(ctx, append([]string{root.Name}, keepSeparator(root, args)...))
+	if err != nil && !parsed {
+		return misuseOf(err)
+	}
+	if failure := std.out.failure.Load(); err == nil && failure != nil {
 		return *failure
 	}
-	return nil
+	return err
 }
 
-func perform(ctx context.Context, args []string, out *terminal, stderr io.Writer) error {
-	if len(args) == 0 {
-		fmt.Fprint(stderr, usage())
-		return errUsage
-	}
-	name := args[0]
-	switch name {
-	case "-h", "-help", "--help":
-		name = "help"
-	case "-version", "--version", "version":
-		out.printf("entrapg %s\n", buildVersion())
-		return nil
-	}
-	c := find(name)
-	if c == nil {
-		fmt.Fprintf(stderr, "entrapg: there is no command %q\n\n%s", name, usage())
-		return errUsage
-	}
-	flags := flag.NewFlagSet(c.name, flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	run := c.setup(flags)
-	rest, err := parse(c, flags, args[1:])
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		out.printf("%s", c.help())
-		return nil
-	case err != nil:
-		fmt.Fprintf(stderr, "entrapg %s: %v\n'entrapg %s --help' shows how to use it\n", c.name, err, c.name)
-		return errUsage
-	}
-	return run(ctx, rest, streams{out: out, err: stderr})
-}
-
-func find(name string) *command {
-	for _, c := range commands {
-		if c.name == name {
-			return c
-		}
-	}
-	return nil
-}
-
-// parse reads flags wherever they stand among the arguments, up to --. What
-// stands after that, or in exec after the first argument too, is left alone.
-func parse(c *command, flags *flag.FlagSet, args []string) (rest []string, err error) {
-	for {
-		if err := flags.Parse(args); err != nil {
-			return nil, err
-		}
-		ended := len(args) > flags.NArg() && args[len(args)-flags.NArg()-1] == "--"
-		args = flags.Args()
-		switch {
-		case c == execCommand && (ended || len(args) == 0 || !isDSN(args[0])):
-			if ended {
-				rest = append(rest, "--")
+func rootCommand(std streams) *cli.Command {
+	root := &cli.Command{
+		Name:      "entrapg",
+		Usage:     "log in to Azure Database for PostgreSQL with Microsoft Entra ID",
+		UsageText: "entrapg exec -- psql\nentrapg doctor host=shop.postgres.database.azure.com\nentrapg demo",
+		Version:   buildVersion(),
+		Commands: []*cli.Command{
+			execCommand(std), doctorCommand(std), whoamiCommand(std), tokenCommand(std), emulatorCommand(std), demoCommand(std),
+			helpCommand(std), versionCommand(),
+		},
+		EnableShellCompletion:           true,
+		ConfigureShellCompletionCommand: describeCompletion,
+		Action: func(_ context.Context, c *cli.Command) error {
+			if c.Args().Present() {
+				return unknownCommand(c, c.Args().First())
 			}
-			return append(rest, args...), nil
-		case ended || len(args) == 0:
-			return append(rest, args...), nil
-		}
-		rest, args = append(rest, args[0]), args[1:]
+			cli.HelpPrinter(std.err, cli.RootCommandHelpTemplate, c)
+			return exitCode(misuse)
+		},
+		Writer: std.out, ErrWriter: std.err,
+		ExitErrHandler: func(context.Context, *cli.Command, error) {}, // run chooses the exit code
 	}
+	root.Walk(func(c *cli.Command) error {
+		c.OnUsageError = func(_ context.Context, c *cli.Command, err error, _ bool) error { return usageError(c, err) }
+		if c != root {
+			c.HideHelpCommand = true // an argument may be the word help
+			c.CommandNotFound = func(_ context.Context, c *cli.Command, _ string) { showHelp(c) }
+		}
+		return nil
+	})
+	return root
+}
+
+// versionCommand does what --version does.
+func versionCommand() *cli.Command {
+	return &cli.Command{
+		Name: "version", Usage: "print the version", Hidden: true,
+		Action: func(_ context.Context, c *cli.Command) error {
+			cli.ShowVersion(c.Root())
+			return nil
+		},
+	}
+}
+
+func buildVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
 }

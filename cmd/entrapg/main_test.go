@@ -145,7 +145,7 @@ func TestDemo_FixedTokenFailsAndEntrapgSucceeds(t *testing.T) {
 		}
 	}
 	if strings.Contains(text, "\x1b") {
-		t.Error("there are colors in output that is no terminal's")
+		t.Error("the output is colored, but it is not a terminal")
 	}
 	for line := range strings.Lines(text) {
 		line = strings.TrimSuffix(line, "\n")
@@ -218,6 +218,12 @@ func TestCommand_WrongUseExitsWithCode2AndUsage(t *testing.T) {
 		{"dmeo"},
 		{"demo", "-nosuch"},
 		{"demo", "extra"},
+		{"--nosuch"},
+		{"help", "exec", "psql"},
+		{"completion"},
+		{"completion", "tcsh"},
+		{"doctor", "--dsn"},
+		{"doctor", "host=h", "--jsno"},
 		{"demo", "-for", "1s"},
 		{"demo", "-for", "long"},
 		{"help", "dmeo"},

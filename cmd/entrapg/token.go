@@ -2,27 +2,28 @@ package main
 
 import (
 	"context"
-	"flag"
+
+	"github.com/urfave/cli/v3"
 )
 
-var tokenCommand = &command{
-	name: "token", takes: "[DSN]",
-	summary: "print a token, and nothing else",
-	example: "entrapg token\nPGPASSWORD=$(entrapg token) psql -U shop-api $DATABASE_URL",
-	about: "Prints the access token that a login would use. Whoever has it can log in as you until it expires: do " +
-		"not print it where it stays.\n" +
-		aboutDSN + " Without any, the token is for the public cloud.",
-	setup: func(flags *flag.FlagSet) runner {
-		var t target
-		t.define(flags)
-		return func(ctx context.Context, args []string, std streams) error {
-			login, err := t.open(args, anywhere)
+func tokenCommand(std streams) *cli.Command {
+	var t target
+	return &cli.Command{
+		Name: "token", ArgsUsage: "[DSN]",
+		Usage:     "print an access token",
+		UsageText: "entrapg token\nPGPASSWORD=$(entrapg token) psql -U shop-api $DATABASE_URL",
+		Description: "Prints the access token that a login would use. Anyone who has the token can log in as you until it " +
+			"expires: do not write it to logs or files.\n" +
+			aboutDSN + " Without a DSN, the token is for the Azure public cloud.",
+		Flags: t.flags(),
+		Action: func(ctx context.Context, c *cli.Command) error {
+			login, err := t.open(c.Args().Slice(), anywhere)
 			if err != nil {
 				return err
 			}
 			defer login.Close()
 			if !login.Entra() {
-				return wrongUse("entra_credential=none asks for no token")
+				return wrongUse("token: entra_credential=none uses no token")
 			}
 			token, err := login.Token(ctx, false)
 			if err != nil {
@@ -30,10 +31,10 @@ var tokenCommand = &command{
 			}
 			std.out.printf("%s\n", token.Value)
 			return nil
-		}
-	},
+		},
+	}
 }
 
-// anywhere is a host outside Azure's names, which belongs to whatever cloud the
-// environment says.
+// anywhere is a host that is not part of a cloud: the environment chooses the
+// cloud of its tokens.
 const anywhere = "localhost"

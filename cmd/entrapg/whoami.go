@@ -3,34 +3,35 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"time"
+
+	"github.com/urfave/cli/v3"
 
 	"github.com/entrapg/entrapg"
 	"github.com/entrapg/entrapg/internal/claims"
 	"github.com/entrapg/entrapg/internal/inspect"
 )
 
-var whoamiCommand = &command{
-	name: "whoami", takes: "[DSN]",
-	summary: "show whose token it is, and the PostgreSQL user it leads to",
-	example: "entrapg whoami\nentrapg whoami --json | jq -r .user",
-	about: "Asks for a token and shows the identity behind it, the claims that matter, the credential that " +
-		"produced it, and the PostgreSQL user that a login would use, with the rule that found it. The token " +
-		"itself is not shown, and no server is asked.\n" +
-		aboutDSN + " Without any, the token is for the public cloud.",
-	setup: func(flags *flag.FlagSet) runner {
-		var t target
-		t.define(flags)
-		asJSON := flags.Bool("json", false, "write JSON")
-		return func(ctx context.Context, args []string, std streams) error {
-			login, err := t.open(args, anywhere)
+func whoamiCommand(std streams) *cli.Command {
+	var t target
+	var asJSON bool
+	return &cli.Command{
+		Name: "whoami", ArgsUsage: "[DSN]",
+		Usage:     "show the identity of the token and its PostgreSQL user",
+		UsageText: "entrapg whoami\nentrapg whoami --json | jq -r .user",
+		Description: "Requests a token and shows its identity, its most important claims, the credential that returned it, " +
+			"and the PostgreSQL user of a login with the rule that chose it. The token itself is not shown, and no server " +
+			"is contacted.\n" +
+			aboutDSN + " Without a DSN, the token is for the Azure public cloud.",
+		Flags: append(t.flags(), &cli.BoolFlag{Name: "json", Usage: "write JSON", Destination: &asJSON}),
+		Action: func(ctx context.Context, c *cli.Command) error {
+			login, err := t.open(c.Args().Slice(), anywhere)
 			if err != nil {
 				return err
 			}
 			defer login.Close()
 			if !login.Entra() {
-				return wrongUse("entra_credential=none has no identity but the DSN's user")
+				return wrongUse("whoami: entra_credential=none has no identity except the user of the DSN")
 			}
 			tried := listen()
 			token, err := login.Token(ctx, true)
@@ -39,13 +40,13 @@ var whoamiCommand = &command{
 				return err
 			}
 			who := identify(login, token, tried, time.Now())
-			if *asJSON {
+			if asJSON {
 				return errors.Join(std.out.json(who), err)
 			}
 			who.write(std.out)
 			return err
-		}
-	},
+		},
+	}
 }
 
 // An identity is what a token tells.
