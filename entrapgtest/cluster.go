@@ -106,7 +106,15 @@ func copyFrom(ctx context.Context, owner *owner, bin, dir, data string, primary 
 	backup := owner.command(ctx, dir, path,
 		"--pgdata="+data, "--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--no-password",
 		"--host="+primary.dir, "--port=5432", "--username=postgres")
-	backup.Env = append(backup.Env, "PGPASSWORD="+primary.password) // not where every user of the machine sees it
+	// In a file, because sessions can see what the replica's settings contain.
+	passwordFile := filepath.Join(dir, "primary.pgpass")
+	if err := os.WriteFile(passwordFile, []byte("*:*:*:*:"+primary.password), 0o600); err != nil {
+		return err
+	}
+	if err := owner.give(passwordFile); err != nil {
+		return err
+	}
+	backup.Env = append(backup.Env, "PGPASSFILE="+passwordFile)
 	if out, err := backup.CombinedOutput(); err != nil {
 		return fmt.Errorf("pg_basebackup of %s: %w: %s", bin, err, bytes.TrimSpace(out))
 	}

@@ -374,7 +374,12 @@ func (s *Server) dialUpstream(ctx context.Context) (net.Conn, error) {
 	return s.upstream.DialFunc(ctx, network, address)
 }
 
+// unreachable rejects a login because the server behind the front is: in that
+// server's own words if it has too many clients, or is starting or shutting down.
 func unreachable(err error) *refusal {
+	if said := new(pgconn.PgError); errors.As(err, &said) && (strings.HasPrefix(said.Code, "53") || strings.HasPrefix(said.Code, "57")) {
+		return &refusal{code: said.Code, message: said.Message, hint: said.Hint, reason: "PostgreSQL accepts no connection"}
+	}
 	return &refusal{code: "08006", message: "the server behind this one cannot be reached", reason: err.Error()}
 }
 
