@@ -146,7 +146,7 @@ func (x *Exchange) judge(kind byte, body []byte) {
 	switch {
 	case kind == typeReadyForQuery && len(body) == 1:
 		x.end(Accepted)
-	case kind == typeErrorResponse && strings.HasPrefix(sqlState(body), "28"):
+	case kind == typeErrorResponse && strings.HasPrefix(field(body, 'C'), "28"):
 		x.end(Rejected)
 	case kind == typeErrorResponse:
 		x.end(Failed)
@@ -219,18 +219,6 @@ func authCode(body []byte) uint32 {
 		return 0
 	}
 	return binary.BigEndian.Uint32(body)
-}
-
-// sqlState returns field C of an ErrorResponse.
-func sqlState(body []byte) string {
-	for len(body) > 1 {
-		value, rest, _ := bytes.Cut(body[1:], []byte{0})
-		if body[0] == 'C' {
-			return string(value)
-		}
-		body = rest
-	}
-	return ""
 }
 
 func isTimeout(err error) bool {

@@ -6,7 +6,11 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/entrapg/entrapg/internal/pgwire"
 )
 
 // ErrServerClosed is returned by [Server.Serve] after Shutdown or Close.
@@ -14,6 +18,17 @@ var ErrServerClosed = errors.New("proxy: server closed")
 
 // DefaultStartupTimeout is the default of [Server.StartupTimeout].
 const DefaultStartupTimeout = 10 * time.Second
+
+const (
+	// maxTurnedAway bounds the connections beyond the Limit that are told so, or
+	// that cancel a query.
+	maxTurnedAway = 64
+
+	// maxCancels bounds the cancel requests that are forwarded at once, and
+	// cancelTimeout bounds each.
+	maxCancels    = 64
+	cancelTimeout = 10 * time.Second
+)
 
 // A Server logs clients in to an upstream and relays their sessions. Only
 // Upstream must be set. The fields must not be changed once Serve has been called.
@@ -36,6 +51,7 @@ type Server struct {
 	ClientUser bool
 
 	// Limit bounds the client connections. It may be shared. nil is no limit.
+	// Cancel requests are accepted beyond it.
 	Limit *Limit
 
 	// StartupTimeout bounds the time until a client has completed its startup and
@@ -46,22 +62,221 @@ type Server struct {
 	// Logger gets one record for each session at its end and for each failure. No
 	// record contains a secret. nil discards them.
 	Logger *slog.Logger
+
+	prepare  sync.Once
+	terms    pgwire.Terms
+	verifier *pgwire.Verifier // nil without a password
+	log      *slog.Logger
+	ctx      context.Context // of all logins; ends when sessions are closed
+	cancel   context.CancelFunc
+
+	keys       keys
+	cancels    chan struct{} // slots
+	turnedAway chan struct{} // slots
+	running    sync.WaitGroup
+
+	mu        sync.Mutex // guards what follows
+	closing   bool       // no longer listening
+	ended     bool       // sessions are closed
+	listeners map[net.Listener]struct{}
+	conns     map[*conn]struct{}
+
+	accepted, sessions, forwarded atomic.Int64
+	received, sent                atomic.Int64 // by sessions that have ended
+	logins                        histogram
+	rejected                      rejections
+}
+
+// init prepares what the fields determine.
+func (s *Server) init() {
+	s.prepare.Do(func() {
+		s.terms = pgwire.Terms{TLS: pgwire.ServerTLS(s.TLS), Newest: pgwire.Version32}
+		if s.Password != "" {
+			s.verifier = pgwire.NewVerifier(s.Password)
+		}
+		s.log = s.Logger
+		if s.log == nil {
+			s.log = slog.New(slog.DiscardHandler)
+		}
+		s.ctx, s.cancel = context.WithCancel(context.Background())
+		s.cancels, s.turnedAway = make(chan struct{}, maxCancels), make(chan struct{}, maxTurnedAway)
+		s.listeners, s.conns = map[net.Listener]struct{}{}, map[*conn]struct{}{}
+	})
 }
 
 // Serve accepts clients until Shutdown or Close, and then returns
 // ErrServerClosed. It closes the listener. It may be called for several listeners.
 func (s *Server) Serve(l net.Listener) error {
-	l.Close()
-	return ErrServerClosed
+	s.init()
+	defer l.Close()
+	s.mu.Lock()
+	if s.closing {
+		s.mu.Unlock()
+		return ErrServerClosed
+	}
+	s.listeners[l] = struct{}{}
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.listeners, l)
+	}()
+	for pause := time.Duration(0); ; {
+		network, err := l.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+			s.accept(network)
+		case s.isClosing():
+			return ErrServerClosed
+		case errors.Is(err, net.ErrClosed):
+			return err
+		default: // out of file descriptors, for example
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			s.log.Warn("proxy: accept failed", "error", err, "pause", pause)
+			select {
+			case <-time.After(pause):
+			case <-s.ctx.Done():
+			}
+		}
+	}
+}
+
+// accept starts to serve a connection.
+func (s *Server) accept(network net.Conn) {
+	s.accepted.Add(1)
+	c := &conn{server: s, network: network, begun: time.Now()}
+	c.full = !s.Limit.acquire()
+	if c.full {
+		select {
+		case s.turnedAway <- struct{}{}:
+		default:
+			network.Close()
+			s.rejected.add(RejectedLimit)
+			return
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		network.Close()
+		s.free(c)
+		return
+	}
+	s.conns[c] = struct{}{}
+	s.running.Go(c.serve)
+}
+
+// done forgets a connection that has ended.
+func (s *Server) done(c *conn) {
+	s.mu.Lock()
+	delete(s.conns, c)
+	received, sent := c.bytes()
+	s.received.Add(received)
+	s.sent.Add(sent)
+	s.mu.Unlock()
+	s.free(c)
+}
+
+// free gives a connection's slot back.
+func (s *Server) free(c *conn) {
+	if c.full {
+		<-s.turnedAway
+	} else {
+		s.Limit.release()
+	}
+}
+
+func (s *Server) isClosing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closing
+}
+
+// forward forwards a cancel request to the server of the session that has its
+// key. Others are dropped.
+func (s *Server) forward(request pgwire.CancelRequest) {
+	k := s.keys.lookUp(request)
+	if k == nil {
+		return
+	}
+	select {
+	case s.cancels <- struct{}{}:
+		defer func() { <-s.cancels }()
+	default:
+		s.log.Warn("proxy: too many cancel requests, one is dropped")
+		return
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, cancelTimeout)
+	defer cancel()
+	if err := k.server.Cancel(ctx, k.real); err != nil {
+		s.log.Warn("proxy: cancel request failed", "server", k.server.Address, "error", err)
+		return
+	}
+	s.forwarded.Add(1)
 }
 
 // Shutdown closes the listeners and waits for the sessions to end. When ctx is
-// done, it closes them with the error 57P01 and returns the context's error.
-func (s *Server) Shutdown(ctx context.Context) error { return ctx.Err() }
+// done, it closes them as Close does and returns the context's error.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.stopListening()
+	done := make(chan struct{})
+	go func() {
+		s.running.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		s.endSessions()
+		<-done
+		return ctx.Err()
+	}
+}
 
-// Close closes the listeners and the sessions, which get the error 57P01, and
-// waits until their goroutines have ended.
-func (s *Server) Close() error { return nil }
+// Close closes the listeners and the sessions, and waits until their goroutines
+// have ended. Clients that are not in the middle of a result get the error 57P01.
+func (s *Server) Close() error {
+	s.stopListening()
+	s.endSessions()
+	s.running.Wait()
+	return nil
+}
+
+func (s *Server) stopListening() {
+	s.init()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closing = true
+	for l := range s.listeners {
+		l.Close()
+	}
+}
+
+func (s *Server) endSessions() {
+	s.cancel()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
+	for c := range s.conns {
+		c.end()
+	}
+}
 
 // Stats returns the current counters. They may be of slightly different moments.
-func (s *Server) Stats() Stats { return Stats{} }
+func (s *Server) Stats() Stats {
+	s.mu.Lock()
+	received, sent := s.received.Load(), s.sent.Load()
+	open := int64(len(s.conns))
+	for c := range s.conns {
+		r, w := c.bytes()
+		received, sent = received+r, sent+w
+	}
+	s.mu.Unlock()
+	return Stats{
+		Open: open, Accepted: s.accepted.Load(), Sessions: s.sessions.Load(), Cancels: s.forwarded.Load(),
+		Login: s.logins.snapshot(), Rejected: s.rejected.snapshot(),
+		FromClients: received, ToClients: sent,
+	}
+}

@@ -1,6 +1,11 @@
 package proxy
 
-import "time"
+import (
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
+)
 
 // Stats are the counters of a Server since it was created, and its gauges.
 type Stats struct {
@@ -49,6 +54,55 @@ var LoginBuckets = []time.Duration{
 type Histogram struct {
 	Counts []int64 // of each of LoginBuckets, not cumulative, and one for longer ones
 	Sum    time.Duration
+}
+
+// A histogram is a Histogram that is being filled.
+type histogram struct {
+	counts [13]atomic.Int64 // of LoginBuckets, and of longer ones
+	sum    atomic.Int64
+}
+
+func (h *histogram) observe(d time.Duration) {
+	i := 0
+	for i < len(LoginBuckets) && d > LoginBuckets[i] {
+		i++
+	}
+	h.counts[i].Add(1)
+	h.sum.Add(int64(d))
+}
+
+func (h *histogram) snapshot() Histogram {
+	s := Histogram{Counts: make([]int64, len(h.counts)), Sum: time.Duration(h.sum.Load())}
+	for i := range h.counts {
+		s.Counts[i] = h.counts[i].Load()
+	}
+	return s
+}
+
+// rejections counts by kind.
+type rejections struct {
+	mu     sync.Mutex
+	counts map[Rejection]int64
+}
+
+func (r *rejections) add(kind Rejection) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.counts == nil {
+		r.counts = map[Rejection]int64{}
+	}
+	r.counts[kind]++
+}
+
+func (r *rejections) snapshot() map[Rejection]int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := map[Rejection]int64{}
+	for _, kind := range Rejections {
+		all[kind] = 0
+	}
+	maps.Copy(all, r.counts)
+	return all
 }
 
 // Count returns the number of durations.

@@ -2,12 +2,18 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/entrapg/entrapg"
 	"github.com/entrapg/entrapg/internal/inspect"
+	"github.com/entrapg/entrapg/internal/pgwire"
 )
 
 // An Upstream is where clients are logged in. It is created by [NewUpstream],
@@ -15,17 +21,93 @@ import (
 type Upstream struct {
 	connector *entrapg.Connector
 	config    *pgx.ConnConfig
+	dial      pgconn.DialFunc
 }
 
 // NewUpstream returns the upstream of a DSN. It dials nothing and requests no
-// token. An invalid DSN or option is an [*entrapg.ConfigError].
+// token. An invalid DSN is an [*entrapg.ConfigError].
 func NewUpstream(dsn string, opts ...entrapg.Option) (*Upstream, error) {
 	login, err := inspect.Open(dsn)
 	if err != nil {
 		return nil, err
 	}
 	defer login.Close()
-	return &Upstream{config: login.Config, connector: entrapg.NewConnector(dsn, opts...)}, nil
+	u := &Upstream{config: login.Config, dial: login.Config.DialFunc}
+	u.connector = entrapg.NewConnector(dsn, append(slices.Clip(opts),
+		entrapg.WithConnConfig(u.adjust), entrapg.WithStdlib(stdlib.OptionBeforeConnect(beforeConnect)))...)
+	return u, nil
+}
+
+// adjust makes TLS records as long as they can be. By default, Go begins with
+// short ones for the sake of browsers.
+func (u *Upstream) adjust(config *pgx.ConnConfig) {
+	u.dial = config.DialFunc
+	if config.TLSConfig != nil {
+		config.TLSConfig.DynamicRecordSizingDisabled = true
+	}
+	for _, f := range config.Fallbacks {
+		if f.TLSConfig != nil {
+			f.TLSConfig.DynamicRecordSizingDisabled = true
+		}
+	}
+}
+
+// A login is what a client asks for. It travels in the context of a Connect.
+type login struct {
+	startup    *pgwire.Startup
+	clientUser bool // log in as the user of startup
+
+	takeover pgwire.Takeover
+	user     string // that was logged in as
+}
+
+type loginKey struct{}
+
+func beforeConnect(ctx context.Context, config *pgx.ConnConfig) error {
+	l, ok := ctx.Value(loginKey{}).(*login)
+	if !ok {
+		return nil
+	}
+	if l.clientUser {
+		config.User = l.startup.Get("user")
+	}
+	l.user = config.User
+	l.takeover.Startup = func(user string) *pgwire.Startup { return l.merge(user, config.Database, config.RuntimeParams) }
+	l.takeover.Install(&config.Config)
+	return nil
+}
+
+// merge returns the client's startup message with another user, completed with
+// what the DSN sets and the client does not.
+func (l *login) merge(user, database string, params map[string]string) *pgwire.Startup {
+	s := l.startup.Without(func(p pgwire.Parameter) bool { return p.Name == "user" })
+	s.Set("user", user)
+	if s.Get("database") == "" && database != "" {
+		s.Set("database", database)
+	}
+	for _, name := range slices.Sorted(maps.Keys(params)) {
+		switch value, ok := s.Lookup(name); {
+		case !ok:
+			s.Set(name, params[name])
+		case name == "options": // of which the last applies
+			s.Set(name, params[name]+" "+value)
+		}
+	}
+	return s
+}
+
+// logIn logs a client in.
+func (u *Upstream) logIn(ctx context.Context, l *login) (*pgwire.Session, error) {
+	conn, err := u.connector.Connect(context.WithValue(ctx, loginKey{}, l))
+	if err != nil {
+		return nil, err
+	}
+	pgxConn, ok := conn.(*stdlib.Conn)
+	if !ok {
+		conn.Close()
+		return nil, errors.New("the connection is not pgx's")
+	}
+	return l.takeover.Session(pgxConn.Conn().PgConn(), u.dial)
 }
 
 // Check logs in once and closes the connection.

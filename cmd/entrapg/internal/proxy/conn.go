@@ -1,0 +1,191 @@
+package proxy
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/entrapg/entrapg/internal/pgwire"
+)
+
+// A conn is a client's connection.
+type conn struct {
+	server  *Server
+	network net.Conn
+	full    bool // beyond the limit
+	begun   time.Time
+	about   []any // for the log
+
+	key   *key
+	relay atomic.Pointer[pgwire.Relay] // nil before the session begins
+}
+
+// serve serves a client from its first byte. The session runs in a goroutine of
+// its own, because the handshakes have made this one's stack large.
+func (c *conn) serve() {
+	if relay := c.open(); relay != nil {
+		c.server.running.Go(func() { c.run(relay) })
+		return
+	}
+	c.network.Close()
+	c.server.done(c)
+}
+
+// open takes a client from its first byte to a session. It returns nil if there
+// is none.
+func (c *conn) open() *pgwire.Relay {
+	s := c.server
+	c.network.SetDeadline(c.begun.Add(cmp.Or(s.StartupTimeout, DefaultStartupTimeout)))
+	c.about = []any{"client", clientOf(c.network)}
+	request, err := s.terms.Accept(s.ctx, c.network)
+	switch {
+	case errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
+		return nil // a health check, or a client that wanted encryption
+	case err != nil:
+		c.failed(&failure{kind: RejectedStartup, err: err})
+		return nil
+	case request.Cancel != nil:
+		s.forward(*request.Cancel)
+		return nil
+	}
+	startup := request.Startup
+	for _, name := range []string{"user", "database", "application_name"} {
+		if value := startup.Get(name); value != "" {
+			c.about = append(c.about, name, value)
+		}
+	}
+	if f := c.admit(request); f != nil {
+		c.refuse(request, f)
+		return nil
+	}
+	c.network.SetDeadline(time.Time{})
+	session, early, f := c.logIn(request)
+	if f != nil {
+		c.refuse(request, f)
+		return nil
+	}
+	c.key = s.keys.add(session)
+	c.key.show(session.Answer)
+	s.logins.observe(time.Since(c.begun))
+	s.sessions.Add(1)
+	session.Answer = append(session.Answer, session.Early...)
+	return &pgwire.Relay{Client: request.Conn, Server: session.Conn, FromClient: early, FromServer: session.Answer}
+}
+
+// admit returns a failure if a client may not log in.
+func (c *conn) admit(request *pgwire.Request) *failure {
+	s := c.server
+	switch {
+	case c.full:
+		return fatal(RejectedLimit, errTooMany)
+	case s.isClosing():
+		return fatal(RejectedShutdown, errShuttingDown)
+	case s.TLS != nil && !request.Encrypted && c.network.RemoteAddr().Network() != "unix":
+		return fatal(RejectedStartup, errNoTLS)
+	case s.verifier == nil:
+		return nil
+	}
+	err := s.verifier.Authenticate(request.Conn)
+	var invalid *pgwire.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, pgwire.ErrWrongPassword):
+		return fatal(RejectedPassword, wrongPassword(request.Startup.Get("user")))
+	case errors.As(err, &invalid):
+		return fatal(RejectedPassword, invalid)
+	default: // psql disconnects to ask for a password
+		return &failure{kind: RejectedPassword, err: fmt.Errorf("the client did not send the proxy's password: %w", err)}
+	}
+}
+
+// logIn logs the client in upstream. It also returns what the client has sent in
+// the meantime.
+func (c *conn) logIn(request *pgwire.Request) (*pgwire.Session, []byte, *failure) {
+	ctx, cancel := context.WithCancel(c.server.ctx)
+	defer cancel()
+	watch := pgwire.NewWatch(request.Conn, cancel)
+	l := &login{startup: request.Startup, clientUser: c.server.ClientUser}
+	session, err := c.server.Upstream.logIn(ctx, l)
+	early, gone := watch.Stop()
+	switch {
+	case gone != nil:
+		if err == nil {
+			session.Conn.Close()
+		}
+		return nil, nil, &failure{kind: RejectedStartup, err: fmt.Errorf("the client disconnected during its login: %w", gone)}
+	case err != nil && c.server.ctx.Err() != nil:
+		return nil, nil, fatal(RejectedShutdown, errShuttingDown)
+	case err != nil:
+		return nil, nil, explain(err, l)
+	}
+	c.about = append(c.about, "role", l.user)
+	return session, early, nil
+}
+
+// refuse tells the client why it gets no session.
+func (c *conn) refuse(request *pgwire.Request, f *failure) {
+	c.failed(f)
+	if f.response == nil {
+		return
+	}
+	request.Conn.SetDeadline(time.Now().Add(time.Second))
+	if _, err := request.Conn.Write(f.response); err != nil {
+		return
+	}
+	pgwire.Linger(request.Conn)
+}
+
+// failed counts and logs a failure.
+func (c *conn) failed(f *failure) {
+	c.server.rejected.add(f.kind)
+	c.server.log.Warn("proxy: connection rejected", append(c.about, "reason", string(f.kind), "error", f.err)...)
+}
+
+// run relays the session.
+func (c *conn) run(relay *pgwire.Relay) {
+	s := c.server
+	c.relay.Store(relay)
+	s.mu.Lock()
+	ended := s.ended
+	s.mu.Unlock()
+	if ended { // while the session began
+		c.end()
+	}
+	relay.Run()
+	s.keys.remove(c.key)
+	received, sent := relay.Bytes()
+	s.log.Info("proxy: session ended", append(c.about,
+		"duration", time.Since(c.begun).Round(time.Millisecond), "received", received, "sent", sent)...)
+	s.done(c)
+}
+
+// end ends the connection because the server is closed.
+func (c *conn) end() {
+	if relay := c.relay.Load(); relay != nil {
+		relay.Stop(errEnded)
+		return
+	}
+	c.network.SetReadDeadline(time.Unix(1, 0))
+}
+
+func (c *conn) bytes() (received, sent int64) {
+	if relay := c.relay.Load(); relay != nil {
+		return relay.Bytes()
+	}
+	return 0, 0
+}
+
+// clientOf returns a client's address, or "unix".
+func clientOf(network net.Conn) slog.Value {
+	if addr := network.RemoteAddr(); addr.Network() != "unix" {
+		return slog.StringValue(addr.String())
+	}
+	return slog.StringValue("unix")
+}

@@ -1,0 +1,154 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/entrapg/entrapg"
+	"github.com/entrapg/entrapg/internal/pgwire"
+)
+
+// SQLSTATEs of the proxy's own errors.
+const (
+	cannotConnect       = "08001"
+	connectionFailure   = "08006"
+	invalidLogin        = "28000"
+	invalidPassword     = "28P01"
+	tooManyConnections  = "53300"
+	adminShutdown       = "57P01"
+	cannotConnectNow    = "57P03"
+	configError         = "F0000"
+	internalError       = "XX000"
+	maxMessage          = 1000 // bytes of a message of the proxy's own
+	adviceToRunTheCheck = "Run entrapg doctor with the proxy's DSN on the proxy's machine to see which step fails."
+)
+
+// A failure is why a client got no session.
+type failure struct {
+	kind     Rejection
+	response []byte // what the client is told
+	err      error  // what is logged
+}
+
+// fatal returns a failure with an error of the proxy's own.
+func fatal(kind Rejection, e *pgwire.Error) *failure {
+	return &failure{kind: kind, response: e.Encode(), err: e}
+}
+
+var (
+	errShuttingDown = &pgwire.Error{
+		Code: cannotConnectNow, Message: "the proxy is shutting down",
+	}
+	errEnded = &pgwire.Error{
+		Code: adminShutdown, Message: "terminating connection because the proxy is shutting down",
+	}
+	errTooMany = &pgwire.Error{
+		Code: tooManyConnections, Message: "too many connections to the proxy",
+		Hint: "Close connections that are not used, or raise the proxy's --max-connections.",
+	}
+	errNoTLS = &pgwire.Error{
+		Code: invalidLogin, Message: "the proxy accepts connections with TLS only",
+		Hint: "Set sslmode=require or a stricter mode.",
+	}
+)
+
+func wrongPassword(user string) *pgwire.Error {
+	return &pgwire.Error{
+		Code: invalidPassword, Message: fmt.Sprintf("password authentication failed for user %q", tidy(user)),
+		Hint: "The password is that of the proxy, which it printed when it started unless it was set.",
+	}
+}
+
+// explain returns the failure of a login upstream. A server's error is passed on
+// as it was sent; if it has no hint, it gets ours.
+func explain(err error, l *login) *failure {
+	var (
+		login    *entrapg.LoginError
+		token    *entrapg.TokenError
+		username *entrapg.UsernameError
+		config   *entrapg.ConfigError
+		server   *pgconn.PgError
+		unknown  *net.DNSError
+		refused  *net.OpError
+		untrusty *tls.CertificateVerificationError
+	)
+	response := l.takeover.ErrorResponse()
+	if response != nil && errors.As(err, &server) {
+		hint := entrapg.Explain(err)
+		if server.Code == "3D000" && l.startup.Get("database") == l.startup.Get("user") {
+			hint = "Set the name of the database: without one, psql and libpq use the name of the user."
+		}
+		return &failure{kind: RejectedServer, response: pgwire.WithHint(response, sentence(hint)), err: err}
+	}
+	e := &pgwire.Error{Code: connectionFailure, Hint: sentence(entrapg.Explain(err))}
+	kind := RejectedNetwork
+	switch {
+	case errors.As(err, &token):
+		e.Code, e.Message, kind = invalidLogin, fmt.Sprintf("no token from %s for %s: %v", token.Credential, token.Scope, token.Err), RejectedToken
+	case errors.As(err, &username):
+		e.Code, e.Message, kind = invalidLogin, err.Error(), RejectedToken
+	case errors.As(err, &login):
+		e.Code, e.Message, kind = invalidLogin, fmt.Sprintf("login as %q failed: %v", login.User, login.Err), RejectedServer
+	case errors.As(err, &config):
+		e.Code, e.Message, kind = configError, err.Error(), RejectedNetwork
+	case errors.Is(err, entrapg.ErrClosed):
+		return fatal(RejectedShutdown, errShuttingDown)
+	case errors.As(err, &unknown):
+		e.Code, e.Message = cannotConnect, fmt.Sprintf("cannot resolve host %q: %v", unknown.Name, unknown)
+	case errors.As(err, &untrusty):
+		e.Code, e.Message = cannotConnect, fmt.Sprintf("cannot verify the server: %v", untrusty.Err)
+	case errors.As(err, &refused) && refused.Op == "dial":
+		e.Code, e.Message = cannotConnect, fmt.Sprintf("cannot connect to the server: %v", refused)
+	case errors.Is(err, context.DeadlineExceeded):
+		e.Code, e.Message = cannotConnect, "cannot connect to the server in time"
+	default:
+		e.Message = err.Error()
+	}
+	e.Message = tidy(strings.TrimPrefix(e.Message, "entrapg: "))
+	if e.Hint == "" {
+		e.Hint = adviceToRunTheCheck
+	}
+	return fatal(kind, e)
+}
+
+// tidy makes a text fit for a message: in one line, without characters that do
+// not print, and not too long.
+func tidy(s string) string {
+	s = strings.Join(strings.FieldsFunc(strings.ToValidUTF8(s, "?"), unicode.IsSpace), " ")
+	s = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
+	if len(s) <= maxMessage {
+		return s
+	}
+	cut := maxMessage
+	for !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut] + "…"
+}
+
+// sentence makes a hint look as PostgreSQL's do.
+func sentence(hint string) string {
+	if hint == "" {
+		return ""
+	}
+	hint = tidy(hint)
+	first, size := utf8.DecodeRuneInString(hint)
+	word, _, _ := strings.Cut(hint, " ")
+	if strings.ToLower(word) == word && !strings.ContainsAny(word, "_=") {
+		hint = string(unicode.ToUpper(first)) + hint[size:]
+	}
+	return strings.TrimSuffix(hint, ".") + "."
+}

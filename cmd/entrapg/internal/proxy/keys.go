@@ -1,0 +1,93 @@
+package proxy
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/binary"
+	"slices"
+	"sync"
+
+	"github.com/entrapg/entrapg/internal/pgwire"
+)
+
+// keys are the cancel keys of the sessions of a Server. A client has the key of
+// its server, so that programs that look at process IDs see the real ones. If
+// two servers have given out the same key, the second client has another secret.
+type keys struct {
+	mu    sync.Mutex
+	byPID map[uint32][]*key
+}
+
+// A key is what a client sends to cancel a query of its session, and what
+// to do with it.
+type key struct {
+	shown  pgwire.CancelRequest // to the client
+	real   pgwire.CancelRequest // of the server
+	server pgwire.Canceler
+}
+
+// add registers the key of a session. It returns nil if the session has none.
+func (k *keys) add(s *pgwire.Session) *key {
+	if len(s.Cancel.Key) == 0 {
+		return nil
+	}
+	added := &key{shown: s.Cancel, real: s.Cancel, server: s.Canceler}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for k.find(added.shown) != nil {
+		added.shown.Key = make([]byte, len(s.Cancel.Key))
+		rand.Read(added.shown.Key)
+	}
+	if k.byPID == nil {
+		k.byPID = map[uint32][]*key{}
+	}
+	k.byPID[added.shown.PID] = append(k.byPID[added.shown.PID], added)
+	return added
+}
+
+// lookUp returns the key that a request has, or nil.
+func (k *keys) lookUp(request pgwire.CancelRequest) *key {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.find(request)
+}
+
+// find compares in constant time, so that nobody can guess a secret byte by byte.
+func (k *keys) find(request pgwire.CancelRequest) *key {
+	var found *key
+	for _, candidate := range k.byPID[request.PID] {
+		if subtle.ConstantTimeCompare(candidate.shown.Key, request.Key) == 1 {
+			found = candidate
+		}
+	}
+	return found
+}
+
+func (k *keys) remove(gone *key) {
+	if gone == nil {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	left := slices.DeleteFunc(k.byPID[gone.shown.PID], func(candidate *key) bool { return candidate == gone })
+	if len(left) == 0 {
+		delete(k.byPID, gone.shown.PID)
+	} else {
+		k.byPID[gone.shown.PID] = left
+	}
+}
+
+// show puts the key that the client gets into the server's answer.
+func (k *key) show(answer []byte) {
+	if k == nil || bytes.Equal(k.shown.Key, k.real.Key) {
+		return
+	}
+	encode := func(request pgwire.CancelRequest) []byte {
+		b := binary.BigEndian.AppendUint32([]byte{'K'}, uint32(8+len(request.Key)))
+		return append(binary.BigEndian.AppendUint32(b, request.PID), request.Key...)
+	}
+	if at := bytes.Index(answer, encode(k.real)); at >= 0 {
+		copy(answer[at:], encode(k.shown))
+	}
+}
