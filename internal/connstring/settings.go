@@ -44,6 +44,23 @@ func WithDefault(dsn, key, value string) string {
 	return dsn[:query+1] + parameter + "&" + dsn[query+1:]
 }
 
+// WithOverride returns the DSN with a setting after the others, so that it
+// overrides every other occurrence of key in the DSN, the service file and the
+// environment.
+func WithOverride(dsn, key, value string) string {
+	if !isURL(dsn) {
+		return dsn + " " + key + "='" + keywordEscaper.Replace(value) + "'"
+	}
+	separator := "&"
+	switch _, query := scanURL(dsn); {
+	case query < 0:
+		separator = "?"
+	case strings.HasSuffix(dsn, "?") || strings.HasSuffix(dsn, "&"):
+		separator = ""
+	}
+	return dsn + separator + escapeURL(key) + "=" + escapeURL(value)
+}
+
 // Clean returns a DSN without what surrounds it by accident: a byte order mark,
 // and the white space around a URL, such as the newline at the end of a file. In
 // key=value settings, white space has no meaning at the start and the end, or is

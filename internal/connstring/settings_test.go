@@ -242,3 +242,33 @@ func TestWithDefault_IsOverriddenByTheDSNOnly(t *testing.T) {
 		}
 	}
 }
+
+func TestWithOverride_OverridesEverything(t *testing.T) {
+	clearEnvironment(t)
+	t.Setenv("PGAPPNAME", "variable")
+	services := filepath.Join(t.TempDir(), "services")
+	if err := os.WriteFile(services, []byte("[s]\napplication_name=service\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PGSERVICEFILE", services)
+	for _, base := range []string{
+		"", "host=h", "application_name=own", "host=h application_name=own", "host=h service=s", `host=h\ `,
+		"postgres://", "postgres://h", "postgres://h?", "postgres://h/d", "postgres://h/d?a=b", "postgres://h/d?a=b&",
+		"postgres://u@h?application_name=own", "postgres://u@[::1?]/d?application_name=own&x=y", "postgres://h?service=s",
+	} {
+		for _, value := range []string{"", "other", `it's \ & = @ / + % ? # "` + "\n"} {
+			dsn := connstring.WithOverride(base, "application_name", value)
+			config, err := pgx.ParseConfig(dsn)
+			if err != nil {
+				t.Errorf("%s: %v", dsn, err)
+				continue
+			}
+			if got := config.RuntimeParams["application_name"]; got != value {
+				t.Errorf("%s: pgx has %q, want %q", dsn, got, value)
+			}
+			if got := connstring.Parse(dsn).Value("application_name"); got != value {
+				t.Errorf("%s: got %q, want %q", dsn, got, value)
+			}
+		}
+	}
+}
