@@ -10,64 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/entrapg/entrapg/internal/inspect"
 )
-
-func TestExec_SetsLibpqVariablesFromDSN(t *testing.T) {
-	for _, name := range []string{"PGHOST", "PGUSER", "PGSSLMODE", "PGSSLROOTCERT", "PGSERVICE", "PGDATABASE", "PGAPPNAME", "PGOPTIONS"} {
-		t.Setenv(name, "")
-	}
-	home := t.TempDir() // without a root.crt
-	t.Setenv("HOME", home)
-	bundle := filepath.Join(home, "bundle.pem")
-	ca := azureServer(t).CAFile()
-	if err := os.WriteFile(bundle, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("SSL_CERT_FILE", bundle)
-	services := filepath.Join(home, "services")
-	if err := os.WriteFile(services, []byte("[shop]\nhost=db.example\nuser=svc\ntarget_session_attrs=read-write\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-
-	for _, test := range []struct{ dsn, want string }{
-		{"postgres://shop.postgres.database.azure.com/shop", "PGHOST=shop.postgres.database.azure.com PGPORT=5432 PGDATABASE=shop PGUSER=derived PGSSLMODE=verify-full PGSSLROOTCERT=" + bundle},
-		{"postgres://shop.postgres.database.azure.com/shop?sslmode=require", "PGSSLMODE=verify-full PGSSLROOTCERT=" + bundle},
-		{"host=h user=bob port=6543 sslmode=require", "PGHOST=h PGPORT=6543 PGUSER=bob PGSSLMODE=verify-full PGSSLROOTCERT=" + bundle},
-		{"host=h sslmode=verify-ca", "PGSSLMODE=verify-full PGSSLROOTCERT=" + bundle},
-		{"host=h sslmode=require sslrootcert=" + ca, "PGSSLMODE=require PGSSLROOTCERT=" + ca},
-		{"host=h sslmode=require user=bob password=local entra_credential=none", "PGSSLMODE=require PGSSLROOTCERT="},
-		{"host=h sslmode=verify-full sslrootcert=" + ca, "PGSSLMODE=verify-full PGSSLROOTCERT=" + ca},
-		{"host=h sslrootcert=system", "PGSSLMODE=verify-full PGSSLROOTCERT=system"},
-		{"postgres://127.0.0.1/d?sslmode=disable", "PGSSLMODE=disable PGSSLROOTCERT="},
-		{"postgres://a:1,b:2/d?target_session_attrs=any&connect_timeout=7", "PGHOST=a,b PGPORT=1,2 PGTARGETSESSIONATTRS=any PGCONNECT_TIMEOUT=7"},
-		{"host=h application_name=shop search_path='a, b' options='-c x.y=1'", `PGAPPNAME=shop PGOPTIONS=-c x.y=1 -c search_path=a,\ b`},
-		{"service=shop servicefile=" + services, "PGHOST=db.example PGUSER=svc PGTARGETSESSIONATTRS=read-write PGSERVICE= PGSERVICEFILE="},
-		{"host=h hostaddr=192.0.2.2", "PGHOST=h PGHOSTADDR=192.0.2.2"},
-		{"host=h", "PGPASSFILE= PGHOSTADDR= PGGSSENCMODE=disable PGPASSWORD=secret"},
-		{"postgres://bob:local@127.0.0.1/d?sslmode=disable&entra_credential=none&pool_max_conns=3", "PGUSER=derived PGSSLMODE=disable PGOPTIONS="},
-	} {
-		login, err := inspect.Open(test.dsn)
-		if err != nil {
-			t.Errorf("%s: %v", test.dsn, err)
-			continue
-		}
-		user := login.Config.User
-		if user == "" || !login.Entra() {
-			user = "derived"
-		}
-		env := libpq(login, &inspect.Token{Value: "secret", User: user})
-		text := strings.Join(environ(nil, env), "\n") + "\n"
-		login.Close()
-		for _, want := range strings.Split(strings.ReplaceAll(test.want, " PG", "\nPG"), "\n") {
-			name, value, _ := strings.Cut(want, "=")
-			if has := strings.Contains("\n"+text, "\n"+want+"\n"); value != "" && !has || value == "" && strings.Contains(text, name+"=") {
-				t.Errorf("%s: want %s in\n%s", test.dsn, want, text)
-			}
-		}
-	}
-}
 
 func TestExec_TokenIsOnlyInEnvironment(t *testing.T) {
 	t.Parallel()
@@ -95,21 +38,43 @@ func TestExec_ExitsAsItsCommandDoes(t *testing.T) {
 		if want < 0 && runtime.GOOS == "windows" {
 			continue // it has no signals to end by
 		}
-		if r := runAs(t, env, "exec", "sh", "-c", script); r.code != want {
+		if r := runAs(t, env, "exec", "--", "sh", "-c", script); r.code != want {
 			t.Errorf("%s: exit code %d, want %d", script, r.code, want)
 		}
 	}
 	for name, test := range map[string]struct {
 		env  []string
 		args []string
-		says string
+		want string
 	}{
-		"no such command":  {env, []string{"exec", "--", "no-such-command"}, "no-such-command"},
 		"no token":         {append(env, "AZURE_CLIENT_ID=00000000-0000-0000-0000-000000000000"), []string{"exec", "--", "true"}, "no token from DefaultAzureCredential"},
 		"no configuration": {env, []string{"exec", "host=h sslmode=prefer", "--", "true"}, "sslmode"},
 	} {
-		if r := runAs(t, test.env, test.args...); r.code != failed || !strings.Contains(r.stderr, test.says) || r.stdout != "" {
+		if r := runAs(t, test.env, test.args...); r.code != failed || !strings.Contains(r.stderr, test.want) || r.stdout != "" {
 			t.Errorf("%s: %+v", name, r)
+		}
+	}
+}
+
+func TestExec_RejectsCommandWithoutSeparator(t *testing.T) {
+	t.Parallel()
+	env := []string{"DATABASE_URL=host=h user=u password=p entra_credential=none"}
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"psql"}, "exec: missing -- before the command; run entrapg exec [DSN] -- psql"},
+		{[]string{"psql", "-c", "select 1"}, "exec: missing -- before the command; run entrapg exec [DSN] -- psql"},
+		{[]string{"host=h password=secret", "my program"}, "exec: missing -- before the command; run entrapg exec [DSN] -- 'my program'"},
+		{[]string{"psql", "--", "-c"}, `exec: unexpected argument "psql" before --`},
+		{nil, "exec: missing command"},
+		{[]string{"--"}, "exec: missing command"},
+		{[]string{"host=h"}, "exec: missing command"},
+		{[]string{"host=h", "--"}, "exec: missing command"},
+	} {
+		r := runAs(t, env, append([]string{"exec"}, test.args...)...)
+		if r.code != misuse || !strings.Contains(r.stderr, test.want) || strings.Contains(r.stderr, "secret") || r.stdout != "" {
+			t.Errorf("%q: %+v, want %s", test.args, r, test.want)
 		}
 	}
 }

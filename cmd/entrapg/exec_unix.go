@@ -2,9 +2,25 @@
 
 package main
 
-import "syscall"
+import (
+	"os"
+	"syscall"
+)
 
-// become has a program take this process's place, so that signals, job control
-// and the exit code are its own without anybody's help. It returns only where
-// that fails.
-func become(path string, argv, env []string) error { return syscall.Exec(path, argv, env) }
+// become replaces this process by a command, which then handles signals and job
+// control and sets the exit code. It returns only if that fails.
+func become(path string, argv, env []string) error {
+	if err := syscall.Exec(path, argv, env); err != nil {
+		return &os.PathError{Op: "exec", Path: path, Err: err}
+	}
+	return nil
+}
+
+// codeOf returns the exit code of a process that failed. As in shells, it is 128
+// and the signal's number if a signal ended the process.
+func codeOf(state *os.ProcessState) exitCode {
+	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return exitCode(128 + int(status.Signal()))
+	}
+	return exitCode(state.ExitCode())
+}

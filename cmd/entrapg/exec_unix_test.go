@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"io"
 	"os"
+	"os/exec"
 	"syscall"
 	"testing"
 )
@@ -36,5 +37,44 @@ func TestExec_ForwardsSignals(t *testing.T) {
 		if code := cmd.ProcessState.ExitCode(); code != 9 || string(said) != "got it\n" {
 			t.Errorf("%s: exit code %d, %q", name, code, said)
 		}
+	}
+}
+
+func TestRunChild_PassesSignalsOn(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command(os.Args[0], "/bin/sh", "-c",
+		`trap 'echo hangup' HUP; trap 'echo terminated; exit 9' TERM; echo ready; while :; do sleep 0.05; done`)
+	cmd.Env = []string{"ENTRAPG_TEST_AS_PARENT=1"}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	cmd.Stdout, cmd.Stderr = w, w
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	out := bufio.NewReader(r)
+	for _, step := range []struct {
+		line    string
+		signals []os.Signal
+	}{
+		{"ready\n", []os.Signal{os.Interrupt, syscall.SIGQUIT, syscall.SIGHUP}}, // a terminal sends the first two to the child
+		{"hangup\n", []os.Signal{syscall.SIGTERM}},
+		{"terminated\n", nil},
+	} {
+		if line, err := out.ReadString('\n'); line != step.line {
+			t.Fatalf("%q, %v, want %q", line, err, step.line)
+		}
+		for _, s := range step.signals {
+			if err := cmd.Process.Signal(s); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 9 {
+		t.Errorf("exit code %d", code)
 	}
 }

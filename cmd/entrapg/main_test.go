@@ -20,10 +20,16 @@ import (
 )
 
 // TestMain lets this test binary stand in for the command: the tests run it as
-// a process of its own, with its signals and exit codes.
+// a process of its own, with its signals and exit codes. It can also be the parent
+// of a child that runChild runs.
 func TestMain(m *testing.M) {
 	if os.Getenv("ENTRAPG_TEST_AS_COMMAND") != "" {
 		main()
+	}
+	if os.Getenv("ENTRAPG_TEST_AS_PARENT") != "" {
+		code := exitCode(0)
+		errors.As(runChild(os.Args[1], os.Args[1:], os.Environ()), &code)
+		os.Exit(int(code))
 	}
 	code := m.Run()
 	closeAzure()
