@@ -59,6 +59,8 @@ func TestAdministrator_ReachesNeitherProgramsFilesNorSuperuser(t *testing.T) {
 			`alter role "` + role + `" login password 'x'`, `set role "` + role + `"`, `set session authorization "` + role + `"`,
 			`reassign owned by "` + role + `" to "db-admin"`, `alter role "` + role + `" rename to "db-x"`,
 			`select pgaadauth_create_principal_with_oid('` + role + `', '7d', 'user', true, false)`,
+			`select pgaadauth_update_principal_with_oid('` + role + `', '7d', 'user', true, false)`,
+			`security label for "pgaadauth" on role "` + role + `" is 'aadauth,oid=7d,type=user,admin'`,
 		} {
 			if tag, err := conn.Exec(t.Context(), sql); err == nil {
 				t.Errorf("%s: %s", sql, tag)
@@ -80,7 +82,8 @@ func TestAdministrator_ReachesNeitherProgramsFilesNorSuperuser(t *testing.T) {
 		"create foreign data wrapper w", "create subscription s connection 'host=x' publication p",
 		"update pg_authid set rolsuper = true", "select rolpassword from pg_authid", "select * from pg_hba_file_rules",
 		"insert into pg_auth_members select * from pg_auth_members", "set allow_system_table_mods = on",
-		"select * from pg_aadauth.roles", "create table pg_aadauth.t ()", "drop schema pg_aadauth cascade",
+		"select * from pg_aadauth.principals", "insert into pg_aadauth.tenants values ('x', false, true)",
+		"insert into pg_shseclabel select * from pg_shseclabel", "create table pg_aadauth.t ()", "drop schema pg_aadauth cascade",
 		"create or replace function pg_catalog.pgaadauth_list_principals(isAdminValue boolean) returns int language sql as 'select 1'",
 	} {
 		if tag, err := conn.Exec(t.Context(), sql, pgx.QueryExecModeSimpleProtocol); err == nil {
@@ -149,12 +152,6 @@ func TestAdministrator_PasswordsOfRolesStayHidden(t *testing.T) {
 	}
 	if strings.Contains(said.String(), "password '") || !strings.Contains(said.String(), `role "db-admin" already exists`) {
 		t.Errorf("the server said: %s", said.String())
-	}
-	passwords := admin(t, s, `select string_agg(password, ' ') from pg_aadauth.roles`)
-	for password := range strings.FieldsSeq(passwords) {
-		if strings.Contains(said.String(), password) {
-			t.Errorf("the server said a password: %s", said.String())
-		}
 	}
 }
 

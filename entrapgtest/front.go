@@ -276,14 +276,17 @@ func (c *client) ask(request pgproto3.BackendMessage) (kind byte, body []byte, e
 // client that it is in.
 func (s *Server) openSession(ctx context.Context, c *client, m mapping) (net.Conn, error) {
 	config := s.upstream.Config.Copy()
-	config.User, config.Password, config.Database = c.login.User, m.password, c.login.Database
+	config.User, config.Database = c.login.User, c.login.Database
 	maps.Copy(config.RuntimeParams, c.startup.Parameters)
 	maps.DeleteFunc(config.RuntimeParams, func(name, _ string) bool {
 		return name == "user" || name == "database" || strings.HasPrefix(name, "_pq_.")
 	})
+	if s.config.GroupSync {
+		config.RuntimeParams[groupSyncSetting] = "on"
+	}
 	if m.admin {
 		config.RuntimeParams[tenantSetting] = s.Tenant.ID
-		if err := s.introduce(ctx); err != nil {
+		if err := s.administer(ctx, c.login.Database); err != nil {
 			return nil, s.refuse(c, unreachable(err))
 		}
 	}
@@ -294,7 +297,7 @@ func (s *Server) openSession(ctx context.Context, c *client, m mapping) (net.Con
 		reader = r
 		return pgproto3.NewFrontend(r, w)
 	}
-	conn, err := pgconn.ConnectConfig(ctx, config)
+	conn, err := s.connectAs(ctx, config)
 	var said *pgconn.PgError
 	switch {
 	case errors.As(err, &said):
@@ -321,7 +324,11 @@ func (s *Server) openSession(ctx context.Context, c *client, m mapping) (net.Con
 		session.Conn.Close()
 		return nil, err
 	}
-	return &hijacked{Conn: session.Conn, reader: reader}, nil
+	upstream := &hijacked{Conn: session.Conn, reader: reader}
+	if m.admin {
+		return newAdminConn(s.ctx, s, upstream, c.login.Database), nil
+	}
+	return upstream, nil
 }
 
 // hijacked is a connection taken over from pgconn, read through pgconn's reader.

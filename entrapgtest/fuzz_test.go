@@ -31,7 +31,7 @@ func newFront(tb testing.TB) *Server {
 	tenant.url, tenant.identityURL = "https://localhost", "http://localhost"
 	s := &Server{
 		Tenant: tenant, config: Config{Audience: "https://ossrdbms-aad.database.windows.net"}, ctx: tb.Context(),
-		roles: &roles{mapped: map[string]mapping{}}, conns: map[net.Conn]struct{}{},
+		roles: newRoles(), conns: map[net.Conn]struct{}{},
 	}
 	if s.certificate, err = newCertificate(tb.TempDir(), nil); err != nil {
 		tb.Fatal(err)

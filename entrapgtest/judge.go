@@ -77,8 +77,12 @@ func (s *Server) judge(role string, m mapping, password string) *refusal {
 	}
 
 	isApp := claims["idtyp"] == "app"
+	appid, _ := claims["appid"].(string)
 	groups, _ := claims["groups"].([]any)
+	methods, _ := claims["amr"].([]any)
 	switch {
+	case m.mfa && !slices.Contains(methods, any("mfa")):
+		return invalid("the token has no claim mfa, which the role's isMfa requires") // in which words is not publicly known
 	case m.objectType == "group" && !slices.Contains(groups, any(m.objectID)):
 		return &refusal{
 			code: invalidAuthorization, reason: "the token is of nobody in the group",
@@ -98,7 +102,14 @@ func (s *Server) judge(role string, m mapping, password string) *refusal {
 			code: invalidAuthorization, reason: "the token is of a person, the role of a program",
 			message: fmt.Sprintf("Service Principals cannot generate AAD_AUTH_TOKENTYPE_APP_USER tokens for role[%s]", role),
 		}
-	case oid != m.objectID:
+	case m.objectType == "service" && !strings.EqualFold(oid, m.objectID) && !strings.EqualFold(appid, m.objectID):
+		// The label of a service has its object ID or its application ID.
+		return &refusal{
+			code: invalidAuthorization, reason: "the role is mapped to another program",
+			message: fmt.Sprintf("Service principal oid mismatch for role %q. The oid in the security label [%s] does not "+
+				"match the appid [%s] or oid [%s] in the token.", role, m.objectID, appid, oid),
+		}
+	case m.objectType == "user" && !strings.EqualFold(oid, m.objectID):
 		return &refusal{
 			code: invalidPassword, reason: "the role is mapped to somebody else",
 			message: fmt.Sprintf("password authentication failed for user %q", role),

@@ -4,16 +4,35 @@ import (
 	"context"
 	_ "embed"
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
-//go:embed pgaadauth.sql
-var pgaadauth string
+//go:embed label.sql
+var labelSQL string
 
-// tenantSetting tells the functions of pgaadauth.sql which tenant's server a
-// session goes through.
-const tenantSetting = "entrapgtest.tenant"
+//go:embed pgaadauth.sql
+var pgaadauthSQL string
+
+const (
+	// tenantSetting tells the functions of label.sql and pgaadauth.sql which tenant's
+	// server a session goes through.
+	tenantSetting = "entrapgtest.tenant"
+
+	// groupSyncSetting is Azure's server parameter.
+	groupSyncSetting = "pgaadauth.enable_group_sync"
+
+	// groupSyncInterval is how often Azure syncs the members of groups.
+	groupSyncInterval = 30 * time.Minute
+
+	// advisoryLock makes servers that share a PostgreSQL take turns.
+	advisoryLock = "select pg_catalog.pg_advisory_xact_lock(727263);"
+)
 
 // dropPowers removes the roles whose members act as the user who runs PostgreSQL,
 // or read and write all tables. From PostgreSQL 16 on, only members with the admin
@@ -24,12 +43,13 @@ const dropPowers = `
 	where pg_catalog.current_setting('server_version_num')::int < 160000 and rolname in (
 		'pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files', 'pg_read_all_data', 'pg_write_all_data')`
 
-// CreateAdmin maps a role as [Server.CreateRole] does, as an Entra administrator:
-// in the database postgres, it may call pgaadauth_create_principal,
-// pgaadauth_create_principal_with_oid and pgaadauth_list_principals, which are
-// installed there with the first administrator. Names are those of the principals
-// that the tenant has when the administrator's session begins. SECURITY LABEL is
-// not known.
+// CreateAdmin maps a role as [Server.CreateRole] does, and makes it an Entra
+// administrator. The first one installs Azure's functions in the database postgres:
+// pgaadauth_create_principal, pgaadauth_create_principal_with_oid,
+// pgaadauth_update_principal_with_oid, pgaadauth_list_principals and
+// pgaadauth_sync_roles_for_group_members (see Config.GroupSync). Administrators can
+// also map existing roles in every database, with SECURITY LABEL for "pgaadauth".
+// The functions see the principals that the tenant has when they are called.
 //
 // Administrators can create roles and databases. They cannot run programs or read
 // and write files as the user who runs PostgreSQL: on PostgreSQL 14 and 15, where
@@ -44,17 +64,42 @@ func (s *Server) CreateAdmin(ctx context.Context, role string, p *Principal) err
 	return s.createRole(ctx, role, p, true)
 }
 
-// provision installs Azure's functions. From then on, the database tells which
-// roles are mapped: those that had been before are taken along.
+// SyncGroups does at once what Azure does every 30 minutes, and administrators with
+// pgaadauth_sync_roles_for_group_members: it gives the members of groups that have a
+// role their own roles. It needs Config.GroupSync.
+func (s *Server) SyncGroups(ctx context.Context) error {
+	if err := s.provision(ctx); err != nil {
+		return err
+	}
+	return s.inDatabase(ctx, "postgres", func(conn *pgx.Conn) error {
+		if err := s.introduce(ctx, conn); err != nil {
+			return err
+		}
+		_, err := conn.Exec(ctx, "select pgaadauth_sync_roles_for_group_members()")
+		return err
+	})
+}
+
+// syncGroups syncs groups from time to time until the server closes.
+func (s *Server) syncGroups() {
+	for sleep(s.ctx, groupSyncInterval) == nil {
+		_ = s.SyncGroups(s.ctx) // as on Azure, nobody is told
+	}
+}
+
+// provision installs Azure's functions. From then on, the labels in the database
+// are the mappings. Those that exist already become labels.
 func (s *Server) provision(ctx context.Context) error {
 	s.roles.mu.Lock()
 	defer s.roles.mu.Unlock()
 	if s.roles.provisioned {
 		return nil
 	}
-	err := s.inPostgres(ctx, func(conn *pgx.Conn) error {
-		const lock = "select pg_catalog.pg_advisory_lock(727263)" // servers that share a PostgreSQL take turns
-		if _, err := conn.Exec(ctx, lock+";"+pgaadauth, pgx.QueryExecModeSimpleProtocol); err != nil {
+	err := s.inDatabase(ctx, "postgres", func(conn *pgx.Conn) error {
+		if err := s.installLabels(ctx, conn); err != nil {
+			return err
+		}
+		if _, err := conn.Exec(ctx, advisoryLock+pgaadauthSQL, pgx.QueryExecModeSimpleProtocol); err != nil {
 			return err
 		}
 		if s.cluster != nil {
@@ -63,7 +108,7 @@ func (s *Server) provision(ctx context.Context) error {
 			}
 		}
 		for role, m := range s.roles.mapped {
-			if err := s.remember(ctx, conn, role, m); err != nil {
+			if err := s.label(ctx, conn, role, m); err != nil {
 				return err
 			}
 		}
@@ -73,12 +118,29 @@ func (s *Server) provision(ctx context.Context) error {
 	return err
 }
 
-// inPostgres does something as superuser in the database postgres, where
-// administrators can create functions.
-func (s *Server) inPostgres(ctx context.Context, do func(*pgx.Conn) error) error {
+// installLabels installs what SECURITY LABEL needs in a database, and introduces
+// the tenant's principals.
+func (s *Server) installLabels(ctx context.Context, conn *pgx.Conn) error {
+	var installed bool
+	const known = "select pg_catalog.to_regprocedure('pg_aadauth.security_label(text, text)') is not null"
+	if err := conn.QueryRow(ctx, known).Scan(&installed); err != nil {
+		return err
+	}
+	if !installed {
+		if _, err := conn.Exec(ctx, advisoryLock+labelSQL, pgx.QueryExecModeSimpleProtocol); err != nil {
+			return err
+		}
+	}
+	return s.introduce(ctx, conn)
+}
+
+// inDatabase connects to a database as superuser. Administrators can create functions
+// there, so that the search path has none of theirs.
+func (s *Server) inDatabase(ctx context.Context, database string, do func(*pgx.Conn) error) error {
 	config := s.upstream.Copy()
-	config.Database = "postgres"
+	config.Database = database
 	config.RuntimeParams["search_path"] = "pg_catalog"
+	config.RuntimeParams[tenantSetting] = s.Tenant.ID
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return err
@@ -87,12 +149,13 @@ func (s *Server) inPostgres(ctx context.Context, do func(*pgx.Conn) error) error
 	return do(conn)
 }
 
-// remember has the database know a mapping.
-func (s *Server) remember(ctx context.Context, conn *pgx.Conn, role string, m mapping) error {
-	_, err := conn.Exec(ctx, `
-		insert into pg_aadauth.roles select $1, oid, $3, $4, $5, false, $6 from pg_catalog.pg_roles where rolname = $2
-		on conflict (tenant, role) do update set object_id = $3, object_type = $4, is_admin = $5, password = $6`,
-		s.Tenant.ID, role, m.objectID, m.objectType, m.admin, m.password)
+// label writes a mapping into the database.
+func (s *Server) label(ctx context.Context, conn *pgx.Conn, role string, m mapping) error {
+	label := "aadauth,oid=" + m.objectID + ",type=" + m.objectType
+	if m.admin {
+		label += ",admin"
+	}
+	_, err := conn.Exec(ctx, "call pg_aadauth.security_label($1, $2)", role, label)
 	return err
 }
 
@@ -102,12 +165,11 @@ func (s *Server) mappingOf(ctx context.Context, role string) (m mapping, mapped 
 	if !provisioned {
 		return m, mapped, nil
 	}
-	err = s.inPostgres(ctx, func(conn *pgx.Conn) error {
+	err = s.inDatabase(ctx, "postgres", func(conn *pgx.Conn) error {
 		return conn.QueryRow(ctx, `
-			select object_id, object_type, is_admin, password
-			from pg_aadauth.roles m join pg_catalog.pg_roles r on r.oid = m.role
-			where m.tenant = $1 and r.rolname = $2`,
-			s.Tenant.ID, role).Scan(&m.objectID, &m.objectType, &m.admin, &m.password)
+			select object_id, object_type, pg_has_role(role, 'azure_pg_admin', 'member'), is_mfa
+			from pg_aadauth.roles($1) where name = $2`,
+			s.Tenant.ID, role).Scan(&m.objectID, &m.objectType, &m.admin, &m.mfa)
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return mapping{}, false, nil
@@ -115,19 +177,79 @@ func (s *Server) mappingOf(ctx context.Context, role string) (m mapping, mapped 
 	return m, err == nil, err
 }
 
-// introduce has the database know the tenant's principals.
-func (s *Server) introduce(ctx context.Context) error {
-	var names, ids, types []string
+// introduce writes the tenant's principals into a database.
+func (s *Server) introduce(ctx context.Context, conn *pgx.Conn) error {
+	var names, ids, types, groups, members []string
 	s.Tenant.mu.Lock()
 	for _, p := range s.Tenant.principals {
 		names, ids, types = append(names, p.Name), append(ids, p.ObjectID), append(types, p.Kind.objectType())
+		for _, g := range p.Groups {
+			groups, members = append(groups, g.ObjectID), append(members, p.ObjectID)
+		}
 	}
 	s.Tenant.mu.Unlock()
-	return s.inPostgres(ctx, func(conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, `
-			with gone as (delete from pg_aadauth.principals where tenant = $1)
-			insert into pg_aadauth.principals select $1, * from unnest($2::text[], $3::text[], $4::text[])`,
-			s.Tenant.ID, names, ids, types)
-		return err
-	})
+	batch := &pgx.Batch{}
+	batch.Queue("select pg_advisory_xact_lock(727263)")
+	batch.Queue(`insert into pg_aadauth.tenants values ($1, $2, $3)
+		on conflict (tenant) do update set is_shared = excluded.is_shared, group_sync = excluded.group_sync`,
+		s.Tenant.ID, s.cluster == nil, s.config.GroupSync)
+	batch.Queue("delete from pg_aadauth.principals where tenant = $1", s.Tenant.ID)
+	batch.Queue("insert into pg_aadauth.principals select $1, * from unnest($2::text[], $3::text[], $4::text[])",
+		s.Tenant.ID, names, ids, types)
+	batch.Queue("delete from pg_aadauth.members where tenant = $1", s.Tenant.ID)
+	batch.Queue("insert into pg_aadauth.members select $1, * from unnest($2::text[], $3::text[])", s.Tenant.ID, groups, members)
+	err := conn.SendBatch(ctx, batch).Close()
+	if hasCode(err, readOnly) { // the replica has what its primary has
+		return nil
+	}
+	return err
+}
+
+// SQLSTATEs of PostgreSQL.
+const (
+	readOnly        = "25006"
+	duplicateObject = "42710"
+)
+
+func hasCode(err error, codes ...string) bool {
+	var response *pgconn.PgError
+	return errors.As(err, &response) && slices.Contains(codes, response.Code)
+}
+
+// connectAs logs in to the real server as a mapped role. A role that an
+// administrator has mapped has no password there yet, or another one.
+func (s *Server) connectAs(ctx context.Context, config *pgconn.Config) (*pgconn.PgConn, error) {
+	config.Password = s.roles.password(config.User)
+	conn, err := pgconn.ConnectConfig(ctx, config)
+	if !hasCode(err, invalidPassword) {
+		return conn, err
+	}
+	if err := s.setPassword(ctx, config.User); err != nil {
+		return nil, err
+	}
+	for { // a replica gets it from its primary
+		conn, err = pgconn.ConnectConfig(ctx, config)
+		if s.config.Primary == nil || !hasCode(err, invalidPassword) || sleep(ctx, 10*time.Millisecond) != nil {
+			return conn, err
+		}
+	}
+}
+
+func (s *Server) setPassword(ctx context.Context, role string) error {
+	err := s.exec(ctx, fmt.Sprintf("set password_encryption = 'scram-sha-256'; alter role %s password '%s'",
+		pgx.Identifier{role}.Sanitize(), s.roles.password(role)))
+	if hasCode(err, readOnly) && s.config.Primary != nil {
+		return s.config.Primary.setPassword(ctx, role)
+	}
+	return err
+}
+
+// administer prepares a database for the session of an administrator.
+func (s *Server) administer(ctx context.Context, database string) error {
+	err := s.inDatabase(ctx, database, func(conn *pgx.Conn) error { return s.installLabels(ctx, conn) })
+	var response *pgconn.PgError
+	if errors.As(err, &response) && !strings.HasPrefix(response.Code, "53") && !strings.HasPrefix(response.Code, "57") {
+		return nil // the login itself tells that there is no such database
+	}
+	return err
 }

@@ -3,89 +3,128 @@
 -- https://learn.microsoft.com/azure/postgresql/security/security-manage-entra-users
 -- Messages are Azure's where they are known; which SQLSTATE goes with them is not.
 
-do $$ begin
-	if not exists (select from pg_catalog.pg_roles where rolname = 'azure_pg_admin') then
-		create role azure_pg_admin;
-	end if;
-end $$;
 grant all on database postgres to azure_pg_admin with grant option;
 grant all on schema public to azure_pg_admin with grant option;
 
--- pg_dump omits schemas whose names begin with pg_, and functions in pg_catalog
--- whose privileges are the initial ones, so roles without rights here can dump
--- the database. PostgreSQL reserves such names, hence the setting.
-set allow_system_table_mods = on;
-create schema if not exists pg_aadauth;
-reset allow_system_table_mods;
+-- Which members of groups have a role by group sync, and through which group.
+create table if not exists pg_aadauth.synced (tenant text, role oid, group_role oid, primary key (role, group_role));
 
--- Several tenants can share one server.
-create table if not exists pg_aadauth.principals (
-	tenant text, name text, object_id text, object_type text
-);
-create table if not exists pg_aadauth.roles (
-	tenant text, role oid, object_id text, object_type text, is_admin boolean, is_mfa boolean, password text,
-	primary key (tenant, role)
-);
-
-create or replace function pg_catalog.pgaadauth_create_principal_with_oid(roleName text, objectId text, objectType text, isAdmin boolean, isMfa boolean)
-returns text language plpgsql security definer
-set search_path = pg_catalog, pg_temp set client_min_messages = error set password_encryption = 'scram-sha-256' as $$
-declare
-	secret constant text := gen_random_uuid()::text || gen_random_uuid()::text;
-	actual text;
+-- Functions in pg_catalog stay out of pg_dump if their privileges are the default,
+-- so that each checks its caller.
+create or replace function pg_aadauth.require_admin(called text)
+returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
+	if not pg_has_role(session_user, 'azure_pg_admin', 'member') then
+		raise exception 'permission denied for function %', called using errcode = '42501';
+	end if;
+end $$;
+
+create or replace function pg_catalog.pgaadauth_update_principal_with_oid(roleName text, objectId text, objectType text, isAdmin boolean, isMfa boolean)
+returns text language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+	perform pg_aadauth.require_admin('pgaadauth_update_principal_with_oid');
 	if objectType not in ('user', 'group', 'service') then
 		raise exception 'invalid object type "%": it is one of user, group, service', objectType using errcode = '22023';
 	end if;
-	select object_type into actual from pg_aadauth.principals where tenant = current_setting('entrapgtest.tenant') and object_id = lower(objectId);
-	if actual <> objectType then
-		raise exception 'incorrect object type provided for principal, given object type: ''%'', actual object type: ''%''', objectType, actual using errcode = 'XX000';
+	call pg_aadauth.security_label(roleName, 'aadauth,oid=' || objectId || ',type=' || objectType ||
+		case when isAdmin then ',admin' else '' end || case when isMfa then ',mfa' else '' end);
+	return format('Updated role for "%s"', roleName);
+end $$;
+
+create or replace function pg_catalog.pgaadauth_create_principal_with_oid(roleName text, objectId text, objectType text, isAdmin boolean, isMfa boolean)
+returns text language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+	perform pg_aadauth.require_admin('pgaadauth_create_principal_with_oid');
+	if objectType not in ('user', 'group', 'service') then
+		raise exception 'invalid object type "%": it is one of user, group, service', objectType using errcode = '22023';
 	end if;
-	-- Errors and warnings show the statement as their context. The one with the
-	-- password reports none: hence the settings above and the handler.
 	execute format('create role %I login', roleName);
-	begin
-		execute format('alter role %I password %L', roleName, secret);
-	exception when query_canceled or others then
-		raise exception using message = sqlerrm, errcode = sqlstate;
-	end;
-	if isAdmin then
-		execute format('alter role %I createrole createdb', roleName);
-		execute format('grant azure_pg_admin to %I', roleName);
-	else
+	if not isAdmin then
 		execute format('grant %I to azure_pg_admin with admin option', roleName);
 	end if;
-	insert into pg_aadauth.roles
-	select current_setting('entrapgtest.tenant'), oid, lower(objectId), objectType, isAdmin, isMfa, secret from pg_roles where rolname = roleName;
+	call pg_aadauth.security_label(roleName, 'aadauth,oid=' || objectId || ',type=' || objectType ||
+		case when isAdmin then ',admin' else '' end || case when isMfa then ',mfa' else '' end);
 	return format('Created role for "%s"', roleName);
 end $$;
 
 create or replace function pg_catalog.pgaadauth_create_principal(roleName text, isAdmin boolean, isMfa boolean)
 returns text language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
-declare
-	found pg_aadauth.principals;
 begin
-	select * into found from pg_aadauth.principals where tenant = current_setting('entrapgtest.tenant') and name = roleName limit 1;
-	if found is null then
-		raise exception 'Could not validate AAD user % because its name is not found in the tenant.', roleName using errcode = 'XX000';
+	perform pg_aadauth.require_admin('pgaadauth_create_principal');
+	execute format('create role %I login', roleName);
+	if not isAdmin then
+		execute format('grant %I to azure_pg_admin with admin option', roleName);
 	end if;
-	return pg_catalog.pgaadauth_create_principal_with_oid(roleName, found.object_id, found.object_type, isAdmin, isMfa);
+	call pg_aadauth.security_label(roleName, 'aadauth' ||
+		case when isAdmin then ',admin' else '' end || case when isMfa then ',mfa' else '' end);
+	return format('Created role for "%s"', roleName);
 end $$;
 
 create or replace function pg_catalog.pgaadauth_list_principals(isAdminValue boolean)
 returns table (rolename name, principalType text, objectId text, tenantId text, isMfa integer, isAdmin integer)
-language sql security definer set search_path = pg_catalog, pg_temp as $$
-	select r.rolname, m.object_type, m.object_id, m.tenant, m.is_mfa::integer, m.is_admin::integer
-	from pg_aadauth.roles m join pg_roles r on r.oid = m.role
-	where m.tenant = current_setting('entrapgtest.tenant') and (m.is_admin or not isAdminValue)
-	order by 1
-$$;
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+	perform pg_aadauth.require_admin('pgaadauth_list_principals');
+	return query
+	select r.name, r.object_type, r.object_id, current_setting('entrapgtest.tenant'), r.is_mfa::integer, r.is_admin::integer
+	from pg_aadauth.roles(current_setting('entrapgtest.tenant')) r
+	where r.is_admin or not isAdminValue
+	order by r.name;
+end $$;
 
-revoke all on function pg_catalog.pgaadauth_create_principal_with_oid, pg_catalog.pgaadauth_create_principal, pg_catalog.pgaadauth_list_principals from public;
-grant execute on function pg_catalog.pgaadauth_create_principal_with_oid, pg_catalog.pgaadauth_create_principal, pg_catalog.pgaadauth_list_principals to azure_pg_admin;
-
-delete from pg_catalog.pg_init_privs p using pg_catalog.pg_proc f
-where p.objoid = f.oid and p.classoid = 'pg_catalog.pg_proc'::regclass and f.pronamespace = 'pg_catalog'::regnamespace and f.proname like 'pgaadauth\_%';
-insert into pg_catalog.pg_init_privs (objoid, classoid, objsubid, privtype, initprivs)
-select oid, 'pg_catalog.pg_proc'::regclass, 0, 'i', proacl from pg_catalog.pg_proc
-where pronamespace = 'pg_catalog'::regnamespace and proname like 'pgaadauth\_%';
+-- Gives each member of a group that has a role a role of its own, which inherits
+-- the group's, and takes the group's from those that are members no more. A role
+-- that is mapped to a member under another name is taken; one that only has the
+-- member's name is left alone.
+create or replace function pg_catalog.pgaadauth_sync_roles_for_group_members()
+returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+	this constant text := current_setting('entrapgtest.tenant');
+	member record;
+	gone record;
+begin
+	perform pg_aadauth.require_admin('pgaadauth_sync_roles_for_group_members');
+	if not (select group_sync from pg_aadauth.tenants where tenant = this) then
+		raise exception 'group sync is not enabled: set the server parameter pgaadauth.enable_group_sync to on' using errcode = '55000';
+	end if;
+	for member in
+		select distinct p.name, p.object_id, p.object_type
+		from pg_aadauth.roles(this) g
+		join pg_aadauth.members m on m.tenant = this and m.group_id = g.object_id
+		join pg_aadauth.principals p on p.tenant = this and p.object_id = m.object_id
+		where g.object_type = 'group' and p.object_type <> 'group'
+		and not exists (select from pg_aadauth.roles(this) r where r.object_id = p.object_id)
+	loop
+		if exists (select from pg_roles where rolname = member.name) then
+			raise notice 'role "%" exists and is not mapped to the member of that name', member.name;
+			continue;
+		end if;
+		execute format('create role %I login', member.name);
+		execute format('grant %I to azure_pg_admin with admin option', member.name);
+		call pg_aadauth.security_label(member.name, format('aadauth,oid=%s,type=%s', member.object_id, member.object_type));
+	end loop;
+	for member in
+		select r.role, r.name, g.role as group_role, g.name as group_name
+		from pg_aadauth.roles(this) g
+		join pg_aadauth.members m on m.tenant = this and m.group_id = g.object_id
+		join pg_aadauth.roles(this) r on r.object_id = m.object_id
+		where g.object_type = 'group' and r.object_type <> 'group' and not pg_has_role(r.role, g.role, 'member')
+	loop
+		execute format('grant %I to %I', member.group_name, member.name);
+		insert into pg_aadauth.synced values (this, member.role, member.group_role) on conflict do nothing;
+	end loop;
+	for gone in
+		select s.role, s.group_role, r.rolname as name, g.rolname as group_name
+		from pg_aadauth.synced s
+		join pg_roles r on r.oid = s.role
+		join pg_roles g on g.oid = s.group_role
+		where s.tenant = this and not exists (
+			select from pg_aadauth.roles(this) mapped
+			join pg_aadauth.roles(this) mapped_group on mapped_group.role = s.group_role
+			join pg_aadauth.members m on m.tenant = this and m.group_id = mapped_group.object_id and m.object_id = mapped.object_id
+			where mapped.role = s.role)
+	loop
+		execute format('revoke %I from %I', gone.group_name, gone.name);
+		delete from pg_aadauth.synced where role = gone.role and group_role = gone.group_role;
+	end loop;
+end $$;

@@ -69,7 +69,7 @@ func TestPrincipal_AdministratorCreatesRolesAsOnAzure(t *testing.T) {
 		`select pgaadauth_create_principal('shop-api', false, false)`:                                  "42710", // exists
 		`select pgaadauth_create_principal_with_oid('x', '7d', 'application', false,false)`:            "22023",
 		`select pgaadauth_create_principal_with_oid('x', '` + api.ObjectID + `', 'user', false,false)`: "XX000", // a service
-		`select password from pg_aadauth.roles`:                                                        "42501",
+		`select * from pg_aadauth.principals`:                                                          "42501",
 	} {
 		_, err := ask(sql)
 		var said *pgconn.PgError

@@ -1,21 +1,43 @@
 package entrapgtest
 
-import "sync"
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"sync"
+)
 
-// roles are those that are mapped to principals. A primary and its replicas
-// have them in common.
+// roles are those that are mapped to principals. A primary and its replicas share
+// them.
 type roles struct {
-	mu          sync.Mutex // guards what follows
+	key []byte // of the passwords in the real PostgreSQL
+
+	mu          sync.Mutex // guards the following
 	mapped      map[string]mapping
-	provisioned bool // the database knows the mappings too, and better
+	provisioned bool // the labels in the database are the mappings
 }
 
 // A mapping ties a role to a principal.
 type mapping struct {
 	objectID   string
 	objectType string // user, group or service
-	password   string // of the role in the real PostgreSQL
-	admin      bool   // an Entra administrator
+	admin      bool   // an Entra administrator, or a member of one's role
+	mfa        bool   // the token needs the claim that the user passed multi-factor authentication
+}
+
+func newRoles() *roles {
+	key := make([]byte, sha256.Size)
+	_, _ = rand.Read(key) // never fails
+	return &roles{key: key, mapped: map[string]mapping{}}
+}
+
+// password returns the password that a mapped role gets in the real PostgreSQL.
+// Nothing stores it, so that no session can read it.
+func (r *roles) password(name string) string {
+	mac := hmac.New(sha256.New, r.key)
+	mac.Write([]byte(name))
+	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
 func (r *roles) find(name string) (m mapping, mapped, provisioned bool) {

@@ -26,7 +26,6 @@ package entrapgtest
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -39,7 +38,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Config says what to start. Its zero value will do.
@@ -65,6 +63,12 @@ type Config struct {
 	// Audience is the resource that tokens have to be for, Azure Database for
 	// PostgreSQL in the public cloud by default.
 	Audience string
+
+	// GroupSync sets Azure's server parameter pgaadauth.enable_group_sync: members of
+	// a group that has a role get roles of their own, which inherit the group's, every
+	// 30 minutes and when [Server.SyncGroups] or an administrator asks for it. Members
+	// can still log in as the group's role.
+	GroupSync bool
 
 	// OAuth makes the server ask mapped roles for their token by OAUTHBEARER, as
 	// PostgreSQL 18 and later can, instead of for a password.
@@ -138,7 +142,7 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	}
 	s := &Server{
 		config: config,
-		roles:  &roles{mapped: map[string]mapping{}},
+		roles:  newRoles(),
 		conns:  map[net.Conn]struct{}{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
@@ -190,6 +194,12 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	s.listener = listeners[0]
 	if config.Primary == nil {
 		s.serveHTTP(listeners[1], listeners[2])
+	}
+	if config.GroupSync && config.Primary == nil {
+		if err := s.provision(ctx); err != nil {
+			return nil, err
+		}
+		s.sessions.Go(s.syncGroups)
 	}
 	s.sessions.Go(s.serve)
 	return s, nil
@@ -275,25 +285,31 @@ func (s *Server) createRole(ctx context.Context, role string, p *Principal, admi
 	case role == s.upstream.User:
 		return fmt.Errorf("entrapgtest: role %q is the superuser that this server itself logs in as", role)
 	}
-	password := rand.Text()
 	name := pgx.Identifier{role}.Sanitize()
-	err := s.exec(ctx, "create role "+name)
-	var exists *pgconn.PgError
-	if err != nil && (!errors.As(err, &exists) || exists.Code != "42710") {
+	if err := s.exec(ctx, "create role "+name); err != nil && !hasCode(err, duplicateObject) {
 		return fmt.Errorf("entrapgtest: %w", err)
 	}
 	rights := ""
 	if admin {
 		rights = " createrole createdb; grant azure_pg_admin to " + name
 	}
-	if err := s.exec(ctx, "alter role "+name+" login password '"+password+"'"+rights); err != nil {
+	if err := s.exec(ctx, "alter role "+name+" login password '"+s.roles.password(role)+"'"+rights); err != nil {
 		return fmt.Errorf("entrapgtest: %w", err)
 	}
-	m := mapping{objectID: p.ObjectID, objectType: p.Kind.objectType(), password: password, admin: admin}
+	m := mapping{objectID: p.ObjectID, objectType: p.Kind.objectType(), admin: admin}
 	if provisioned := s.roles.add(role, m); !provisioned {
 		return nil
 	}
-	return s.inPostgres(ctx, func(conn *pgx.Conn) error { return s.remember(ctx, conn, role, m) })
+	err := s.inDatabase(ctx, "postgres", func(conn *pgx.Conn) error {
+		if err := s.introduce(ctx, conn); err != nil {
+			return err
+		}
+		return s.label(ctx, conn, role, m)
+	})
+	if err != nil {
+		return fmt.Errorf("entrapgtest: %w", err)
+	}
+	return nil
 }
 
 // exec runs statements as superuser.

@@ -196,10 +196,13 @@ func TestServer_ValidatesTokensAsAzureDoes(t *testing.T) {
 		"a token that was cut":         {"app", genuine[:40], "28000", "The access token has invalid format. Please ensure the token is passed exactly as returned by the authentication endpoint and retry."},
 		"a person as a service":        {"app", token(t, alice, audience).Token, "28000", "Service Principals cannot generate AAD_AUTH_TOKENTYPE_APP_USER tokens for role[app]"},
 		"a service as a person":        {"alice@contoso.example", genuine, "28000", "Azure AD user token for role[alice@contoso.example] is neither an AAD_AUTH_TOKENTYPE_APP_USER or an AAD_AUTH_TOKENTYPE_APP_OBO token."},
-		"a service as another":         {"app", token(t, deployer, audience).Token, "28P01", `password authentication failed for user "app"`},
-		"a person as another":          {"alice@contoso.example", token(t, member, audience).Token, "28P01", `password authentication failed for user "alice@contoso.example"`},
-		"a stranger as a group":        {"team", token(t, alice, audience).Token, "28000", "Azure AD access token not valid for role team (does not contain group ID " + team.ObjectID + ")"},
-		"a role in another case":       {"APP", genuine, "28P01", `password authentication failed for user "APP"`},
+		"a service as another": {
+			"app", token(t, deployer, audience).Token, "28000", `Service principal oid mismatch for role "app". The oid in the security label [` + app.ObjectID +
+				`] does not match the appid [` + deployer.ClientID + `] or oid [` + deployer.ObjectID + `] in the token.`,
+		},
+		"a person as another":    {"alice@contoso.example", token(t, member, audience).Token, "28P01", `password authentication failed for user "alice@contoso.example"`},
+		"a stranger as a group":  {"team", token(t, alice, audience).Token, "28000", "Azure AD access token not valid for role team (does not contain group ID " + team.ObjectID + ")"},
+		"a role in another case": {"APP", genuine, "28P01", `password authentication failed for user "APP"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := logIn(t, s, test.role, test.password)
