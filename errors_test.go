@@ -25,7 +25,7 @@ func TestErrors_WrongIdentityIsLoginErrorWithHint(t *testing.T) {
 	if !errors.As(err, &login) || !errors.As(err, &server) {
 		t.Fatalf("got %v, want a LoginError that wraps a PgError", err)
 	}
-	if login.User != owner.Name || login.Hint == "" || server.Code != "28P01" {
+	if login.User != owner.Name || login.Hint == "" || server.Code != "28000" {
 		t.Errorf("got %#v", login)
 	}
 	if n := len(s.Logins()); n != 1 {

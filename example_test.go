@@ -180,7 +180,7 @@ func ExampleLoginError() {
 	}
 	// Output:
 	// rejected as shop-api
-	// the role does not exist or is not mapped to this identity; create it with pgaadauth_create_principal, or set user to the name of a role that is mapped: names are case-sensitive
+	// the role is mapped to another object ID than the token's, for example because the identity was deleted and created again; map it again with pgaadauth_update_principal_with_oid, which keeps the role's privileges
 }
 
 func ExampleWithStdlib() {

@@ -105,7 +105,7 @@ func (s *Server) judge(role string, m mapping, password string) *refusal {
 	case m.objectType == "service" && !strings.EqualFold(oid, m.objectID) && !strings.EqualFold(appid, m.objectID):
 		// The label of a service has its object ID or its application ID.
 		return &refusal{
-			code: invalidAuthorization, reason: "the role is mapped to another program",
+			code: invalidAuthorization, reason: "the role is mapped to somebody else",
 			message: fmt.Sprintf("Service principal oid mismatch for role %q. The oid in the security label [%s] does not "+
 				"match the appid [%s] or oid [%s] in the token.", role, m.objectID, appid, oid),
 		}

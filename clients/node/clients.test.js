@@ -63,7 +63,7 @@ test("node-postgres logs in as a managed identity", async () => {
 });
 
 test("node-postgres is refused as somebody else", async () => {
-  await assert.rejects(client("shop-api", "stranger").connect(), { code: "28P01", message: /password authentication failed for user "shop-api"/ });
+  await assert.rejects(client("shop-api", "stranger").connect(), { code: "28000", message: /^Service principal oid mismatch for role "shop-api"/ });
 });
 
 test("node-postgres is refused without a role", async () => {

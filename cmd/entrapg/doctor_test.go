@@ -193,7 +193,7 @@ func TestDoctor_FindsFaultInDSNCredentialAndRole(t *testing.T) {
 	t.Parallel()
 	s := azureServer(t)
 	_, env := identityWith(t, s, "it's me", true)
-	_, stranger := identityWith(t, s, "no-role", false)
+	strangerPrincipal, stranger := identityWith(t, s, "no-role", false)
 	with := func(env []string, more ...string) []string { return append(slices.Clone(env), more...) }
 	linux := func(more ...string) []string {
 		return append(more, "SSL_CERT_FILE="+s.CAFile(), "AZURE_TOKEN_CREDENTIALS=EnvironmentCredential", "DATABASE_URL="+s.DSN())
@@ -227,7 +227,7 @@ func TestDoctor_FindsFaultInDSNCredentialAndRole(t *testing.T) {
 		"a user of Single Server":     {with(stranger, "PGUSER=no-role@shop"), nil, "login", "requested scram-sha-256", "Single Server", "user=no-role"},
 		"a guest's mail address":      {linux(guest.Environ()...), nil, "login", "requested scram-sha-256", "#EXT#", "select * from pgaadauth_list_principals(false);"},
 		"no scope of Entra":           {linux(service.Environ()...), []string{s.DSN() + "&entra_scope=https://vault.azure.net"}, "credential", "AADSTS70011", "/.default", "entra_scope=https://ossrdbms-aad.database.windows.net/.default"},
-		"somebody else's role":        {with(stranger, "PGUSER=it's me"), nil, "login", "password authentication failed", "mapped to this identity", "select * from pgaadauth_create_principal('it''s me', false, false);"},
+		"somebody else's role":        {with(stranger, "PGUSER=it's me"), nil, "login", "Service principal oid mismatch", "mapped to another object ID", "select * from pgaadauth_update_principal_with_oid('it''s me', '" + strangerPrincipal.ObjectID + "', 'service', false, false);"},
 		"no database":                 {env, []string{strings.Replace(s.DSN(), "/postgres?", "/shop?", 1)}, "login", `database "shop" does not exist`, "the database does not exist", `create database "shop" owner "it's me";`},
 		"a wrong password":            {nil, []string{s.DSN() + "&entra_credential=none&user=postgres&password=wrong"}, "login", "password authentication failed", "check the password", ""},
 	} {

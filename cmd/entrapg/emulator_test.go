@@ -113,7 +113,7 @@ func TestEmulator_ServesProgramsThatReadItsSettings(t *testing.T) {
 	if r := runAs(t, []string{"PGUSER=emu-admin"}, "exec", "--env-file", envFile, "--", psql, "-XAtc", "select 1"); r.code == 0 {
 		t.Errorf("in as somebody else: %+v", r)
 	}
-	log("✗ emu-admin → postgres, psql: 28P01 the role is mapped to somebody else")
+	log("✗ emu-admin → postgres, psql: 28000 the role is mapped to somebody else")
 
 	for line := range strings.Lines(said()) {
 		line = strings.TrimSuffix(line, "\n")
