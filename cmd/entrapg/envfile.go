@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -19,15 +20,12 @@ func loadEnv(path string) error {
 	if bytes.HasPrefix(content, []byte("\xff\xfe")) || bytes.HasPrefix(content, []byte("\xfe\xff")) || bytes.IndexByte(content, 0) >= 0 {
 		return fmt.Errorf("--env-file: %s is encoded in UTF-16; save it as UTF-8", path)
 	}
-	variables, err := godotenv.UnmarshalBytes(content)
+	variables, err := parseEnv(content)
 	if err != nil {
-		// The parser's error quotes the file, which contains secrets.
+		// The parser's errors quote the file, which contains secrets.
 		return fmt.Errorf("--env-file: %s: line %d is not NAME=VALUE", path, badLine(content))
 	}
 	for name, value := range variables {
-		if name == "" || strings.ContainsAny(name, " \t") {
-			return fmt.Errorf("--env-file: %s: a line is not NAME=VALUE", path)
-		}
 		if err := os.Setenv(name, value); err != nil {
 			return fmt.Errorf("--env-file: %s: %w", path, err)
 		}
@@ -35,12 +33,22 @@ func loadEnv(path string) error {
 	return nil
 }
 
+func parseEnv(content []byte) (map[string]string, error) {
+	variables, err := godotenv.UnmarshalBytes(content)
+	for name := range variables {
+		if name == "" || strings.ContainsAny(name, " \t") { // which godotenv accepts
+			err = errors.New("not a name")
+		}
+	}
+	return variables, err
+}
+
 // badLine returns the number of the line that follows the last valid one.
 func badLine(content []byte) int {
 	n, bad, start, end := 0, 1, 0, 0
 	for line := range bytes.Lines(content) {
 		n, end = n+1, end+len(line)
-		if _, err := godotenv.UnmarshalBytes(content[start:end]); err == nil { // values may have several lines
+		if _, err := parseEnv(content[start:end]); err == nil { // values may have several lines
 			bad, start = n+1, end
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -85,7 +86,7 @@ func perform(ctx context.Context, args []string, std streams) error {
 		parsed = true
 		return ctx, nil
 	}
-	err := root.Run(ctx, append([]string{root.Name}, keepSeparator(root, args)...))
+	err := root.Run(ctx, append([]string{root.Name}, keepSeparator(args)...))
 	if err != nil && !parsed {
 		return misuseOf(err)
 	}
@@ -93,6 +94,19 @@ func perform(ctx context.Context, args []string, std streams) error {
 		return *failure
 	}
 	return err
+}
+
+// completionFlag ends the arguments of a shell that requests completions. A --
+// before it is the word at the cursor.
+const completionFlag = "--generate-shell-completion"
+
+// keepSeparator doubles the -- before the command of exec: urfave/cli parses flags
+// up to the first one, and drops it.
+func keepSeparator(args []string) []string {
+	if i := slices.Index(args, "--"); i > 0 && args[0] == "exec" && !slices.Equal(args[i+1:], []string{completionFlag}) {
+		return slices.Insert(slices.Clone(args), i, "--")
+	}
+	return args
 }
 
 func rootCommand(std streams) *cli.Command {
@@ -103,10 +117,10 @@ func rootCommand(std streams) *cli.Command {
 		Version:   buildVersion(),
 		Commands: []*cli.Command{
 			execCommand(std), doctorCommand(std), whoamiCommand(std), tokenCommand(std), emulatorCommand(std), demoCommand(std),
-			helpCommand(std), versionCommand(),
+			helpCommand(), versionCommand(),
 		},
 		EnableShellCompletion:           true,
-		ConfigureShellCompletionCommand: describeCompletion,
+		ConfigureShellCompletionCommand: configureCompletion,
 		Action: func(_ context.Context, c *cli.Command) error {
 			if c.Args().Present() {
 				return unknownCommand(c, c.Args().First())
@@ -118,7 +132,10 @@ func rootCommand(std streams) *cli.Command {
 		ExitErrHandler: func(context.Context, *cli.Command, error) {}, // run chooses the exit code
 	}
 	root.Walk(func(c *cli.Command) error {
-		c.OnUsageError = func(_ context.Context, c *cli.Command, err error, _ bool) error { return usageError(c, err) }
+		c.OnUsageError = usageError
+		if c.ShellComplete == nil {
+			c.ShellComplete = completeFlags
+		}
 		if c != root {
 			c.HideHelpCommand = true // an argument may be the word help
 			c.CommandNotFound = func(_ context.Context, c *cli.Command, _ string) { showHelp(c) }

@@ -275,7 +275,7 @@ func TestTerminal_ColorOnlyIfSupported(t *testing.T) {
 		}
 	}
 	if runtime.GOOS != "linux" {
-		t.Skip("there is no terminal at hand")
+		t.Skip("this system has no pseudoterminals at /dev/ptmx")
 	}
 	device, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0) // the other end of a new terminal
 	if err != nil {

@@ -12,20 +12,18 @@ import (
 	"unicode/utf8"
 )
 
-// A terminal writes for people: with color where there is a terminal that can
-// show it and NO_COLOR (https://no-color.org) does not forbid it, and in lines
-// that fit.
+// A terminal writes for people: in lines that fit, and with color if the output is
+// a terminal with colors and NO_COLOR (https://no-color.org) is not set.
 type terminal struct {
 	io.Writer
 	color bool
-	live  bool // a line can be written over
+	live  bool // lines can be overwritten
 	width int
 
 	failure atomic.Pointer[error] // of the first write that failed
 }
 
-// Write records a failure for the exit code: a full disk must not make an empty
-// token look like success.
+// Write records the first failure for the exit code.
 func (t *terminal) Write(b []byte) (int, error) {
 	n, err := t.Writer.Write(b)
 	if err != nil {
@@ -40,8 +38,8 @@ func newTerminal(f *os.File) *terminal {
 	return &terminal{Writer: f, color: able && os.Getenv("NO_COLOR") == "", live: able, width: width(columns)}
 }
 
-// width is how many columns there are, 80 where nobody knows. Very wide lines are
-// hard to read, and below the least nothing can be laid out.
+// width returns the number of columns to use, 80 if it is unknown. Very wide lines
+// are hard to read, and very narrow ones leave no room for a label and a text.
 func width(columns int) int {
 	const least, usual, most = 40, 80, 120
 	if columns == 0 {
@@ -77,14 +75,14 @@ func (t *terminal) in(code, s string) styled {
 	return styled("\x1b["+code+"m") + escape(s) + "\x1b[0m"
 }
 
-// labelWidth is how far labels are filled up.
+// labelWidth is the number of columns of labels.
 const labelWidth = 12
 
-// field writes a label and what belongs to it.
+// field writes a label and a text beside it.
 func (t *terminal) field(label string, text styled) { t.hang(sprintf("%-*s", labelWidth, label), text) }
 
-// hang writes a head and a text beside it, wrapped at words where it does not
-// fit. A word that is longer than a line stays whole, so that it can be copied.
+// hang writes a head and a text beside it, wrapped between words. A word that is
+// longer than a line is not split, so that it can be copied.
 func (t *terminal) hang(head, text styled) {
 	indent := strings.Repeat(" ", visible(string(head)))
 	for i, line := range wrap(string(text), t.width-len(indent)) {
@@ -95,7 +93,7 @@ func (t *terminal) hang(head, text styled) {
 	}
 }
 
-// wrap breaks a text into lines of so many columns.
+// wrap splits a text into lines of at most the given number of columns.
 func wrap(text string, columns int) []string {
 	var lines []string
 	for paragraph := range strings.SplitSeq(text, "\n") {
@@ -116,7 +114,7 @@ func wrap(text string, columns int) []string {
 	return lines
 }
 
-// visible counts the columns of a text, in which colors have none.
+// visible returns the number of columns of a text. Colors do not count.
 func visible(s string) int {
 	n := utf8.RuneCountInString(s)
 	for {
@@ -132,7 +130,7 @@ func visible(s string) int {
 
 func milliseconds(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d)/1e6) }
 
-// round writes a duration as people say it: 59m, 4h 10m, 12s.
+// round formats a duration with two units at most: 12s, 59m 03s, 4h 10m.
 func round(d time.Duration) string {
 	switch {
 	case d < time.Minute:

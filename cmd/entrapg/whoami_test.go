@@ -96,7 +96,7 @@ func fits(t *testing.T, text string) {
 func TestCommand_WriteErrorIsFailure(t *testing.T) {
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
-		t.Skip("there is no device that is always full")
+		t.Skip("this system has no /dev/full")
 	}
 	defer full.Close()
 	if code := run(t.Context(), []string{"help"}, full, os.Stderr); code != failed {
