@@ -3,7 +3,6 @@ package entrapgtest
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -20,8 +19,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// A cluster is a throwaway PostgreSQL in a directory of its own. It listens on
-// a Unix socket in there, which nobody else on the machine can reach.
+// A cluster is a throwaway PostgreSQL. It listens on a Unix socket in a directory
+// that no other user of the machine can enter. Its data is there too, or in a
+// StateDir.
 type cluster struct {
 	dir      string
 	password string // of the superuser
@@ -31,10 +31,13 @@ type cluster struct {
 	restarting sync.Mutex
 }
 
-// startCluster starts a new cluster or, where primary is not nil, a streaming
-// replica of that one.
-func startCluster(ctx context.Context, primary *cluster) (_ *cluster, err error) {
+// startCluster starts a cluster with the data of a state or, if primary is not nil,
+// a streaming replica of that one.
+func startCluster(ctx context.Context, st *state, primary *cluster) (_ *cluster, err error) {
 	bin, err := findPostgres()
+	if err == nil {
+		bin, err = st.suitable(ctx, bin)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -56,10 +59,16 @@ func startCluster(ctx context.Context, primary *cluster) (_ *cluster, err error)
 		return nil, err
 	}
 
-	data := filepath.Join(dir, "data")
+	data := filepath.Join(dir, dataDir)
 	if primary == nil {
-		c.password = rand.Text()
-		err = initialize(ctx, owner, bin, dir, data, c.password)
+		c.password = st.Seed.secret("superuser")
+		if st.dir != "" {
+			data = filepath.Join(st.dir, dataDir)
+			err = st.prepareData(owner)
+		}
+		if _, missing := os.Stat(data); missing != nil && err == nil {
+			err = initialize(ctx, owner, bin, dir, data, c.password, st.dir != "")
+		}
 	} else {
 		c.password = primary.password
 		err = copyFrom(ctx, owner, bin, dir, data, primary)
@@ -68,18 +77,18 @@ func startCluster(ctx context.Context, primary *cluster) (_ *cluster, err error)
 		return nil, err
 	}
 	c.dsn = fmt.Sprintf("host='%s' port=5432 user=postgres password=%s dbname=postgres sslmode=disable", quote(dir), c.password)
-	if err := configure(data, dir); err != nil {
+	if err := configure(owner, data, dir, st.dir != ""); err != nil {
 		return nil, err
 	}
-	if c.process, err = startPostgres(owner, bin, dir, data); err != nil {
+	if c.process, err = startPostgres(owner, bin, dir, data, st.lock); err != nil {
 		return nil, err
 	}
 	_, err = c.await(ctx, "")
 	return c, err
 }
 
-// initialize makes the files of an empty cluster.
-func initialize(ctx context.Context, owner *owner, bin, dir, data, password string) error {
+// initialize makes the files of an empty cluster, all or none.
+func initialize(ctx context.Context, owner *owner, bin, dir, data, password string, durable bool) error {
 	passwordFile := filepath.Join(dir, "password")
 	if err := os.WriteFile(passwordFile, []byte(password), 0o600); err != nil {
 		return err
@@ -87,13 +96,18 @@ func initialize(ctx context.Context, owner *owner, bin, dir, data, password stri
 	if err := owner.give(passwordFile); err != nil {
 		return err
 	}
-	initdb := owner.command(ctx, dir, filepath.Join(bin, program("initdb")),
-		"--pgdata="+data, "--username=postgres", "--pwfile="+passwordFile, "--auth=scram-sha-256",
-		"--encoding=UTF8", "--locale=C", "--no-sync")
+	args := []string{
+		"--pgdata=" + data + newSuffix, "--username=postgres", "--pwfile=" + passwordFile, "--auth=scram-sha-256",
+		"--encoding=UTF8", "--locale=C",
+	}
+	if !durable {
+		args = append(args, "--no-sync")
+	}
+	initdb := owner.command(ctx, dir, filepath.Join(bin, program("initdb")), args...)
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb of %s: %w: %s", bin, err, bytes.TrimSpace(out))
 	}
-	return os.Remove(passwordFile)
+	return errors.Join(os.Remove(passwordFile), os.Rename(data+newSuffix, data))
 }
 
 // copyFrom makes the files of a replica that will follow primary.
@@ -121,22 +135,39 @@ func copyFrom(ctx context.Context, owner *owner, bin, dir, data string, primary 
 	return nil
 }
 
-// configure has the server listen in dir alone, and trade durability, which a
-// throwaway has no use for, for speed.
-func configure(data, dir string) error {
-	f, err := os.OpenFile(filepath.Join(data, "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(f, `
-listen_addresses = ''
+// configure has the server listen in dir alone. A throwaway trades durability,
+// which it has no use for, for speed.
+func configure(owner *owner, data, dir string, durable bool) error {
+	const name = "entrapgtest.conf"
+	settings := fmt.Sprintf(`listen_addresses = ''
 unix_socket_directories = '%s'
 unix_socket_permissions = 0700
 max_connections = 300
-fsync = off
-synchronous_commit = off
-full_page_writes = off
 `, strings.ReplaceAll(filepath.ToSlash(dir), "'", "''"))
+	if !durable {
+		settings += "fsync = off\nsynchronous_commit = off\nfull_page_writes = off\n"
+	}
+	path := filepath.Join(data, name)
+	if err := os.WriteFile(path, []byte(settings), 0o600); err != nil {
+		return err
+	}
+	if err := owner.give(path); err != nil {
+		return err
+	}
+	path = filepath.Join(data, "postgresql.conf")
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	include := "\ninclude '" + name + "'\n"
+	if bytes.Contains(content, []byte(include)) {
+		return nil
+	}
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(include)
 	return errors.Join(err, f.Close())
 }
 
@@ -239,18 +270,23 @@ func findPostgres() (string, error) {
 			}
 		}
 	}
-	var found []string
-	for _, place := range places {
-		dirs, _ := filepath.Glob(place)
-		found = append(found, slices.DeleteFunc(dirs, func(dir string) bool { return !holdsPostgres(dir) })...)
-	}
-	if len(found) > 0 {
+	if found := installed(); len(found) > 0 {
 		return slices.MaxFunc(found, func(a, b string) int { return version(a) - version(b) }), nil
 	}
 	return "", errors.New("PostgreSQL's programs initdb and postgres are not installed: " +
 		"`apt-get install postgresql` (Debian, Ubuntu), `dnf install postgresql-server` (Fedora, Red Hat), `brew " +
 		"install postgresql` (macOS), " +
 		"or https://www.postgresql.org/download/; where they are elsewhere than usual, set ENTRAPG_POSTGRES_BIN to their directory")
+}
+
+// installed returns the directories of PostgreSQL's programs in the usual places.
+func installed() []string {
+	var found []string
+	for _, place := range places {
+		dirs, _ := filepath.Glob(place)
+		found = append(found, slices.DeleteFunc(dirs, func(dir string) bool { return !holdsPostgres(dir) })...)
+	}
+	return found
 }
 
 func holdsPostgres(dir string) bool {

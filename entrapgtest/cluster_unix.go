@@ -4,6 +4,7 @@ package entrapgtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -70,18 +71,19 @@ type process struct {
 
 // watch runs the server until it ends or its own standard input does, which it
 // does however the process ends that holds the other side, and then removes
-// the directory. That is a clean end: 0 after a shutdown, 2 after SIGQUIT, 131
+// the directory. It stops the server with the signal that it is given.
+// That is a clean end: 0 after a shutdown, 2 after SIGQUIT, 131
 // where SIGQUIT came before the server handled it. After any other the log stays
 // for whoever waits for the server. A line on standard input has the server
 // stopped and started again, which the watcher's status 10 stands for.
 const watch = `
-dir=$1; shift
-exec 3<&0
+dir=$1 stop=$2; shift 2
+exec 4<&0
 again=10
 while [ $again = 10 ]; do
-	"$@" >>"$dir/log" 2>&1 </dev/null 3<&- &
+	"$@" >>"$dir/log" 2>&1 </dev/null 4<&- &
 	server=$!
-	(if read -r _; then kill -INT $server; exit 10; else kill -QUIT $server; fi) <&3 3<&- 2>/dev/null &
+	(if read -r _; then kill -INT $server; exit 10; else kill -$stop $server; fi) <&4 4<&- 2>/dev/null &
 	watcher=$!
 	wait $server
 	code=$?
@@ -93,10 +95,19 @@ case $code in 0|2|131) rm -rf "$dir"; exit 0;; esac
 exit $code
 `
 
-func startPostgres(o *owner, bin, dir, data string) (*process, error) {
+// startPostgres starts the server. If its data is to be kept, it is stopped with a
+// checkpoint, and holds the lock until it has ended.
+func startPostgres(o *owner, bin, dir, data string, lock *os.File) (*process, error) {
 	p := &process{ended: make(chan struct{}), logFile: filepath.Join(dir, "log")}
 	// Not bound to the caller's context, which is for the start alone.
-	cmd := o.command(context.Background(), dir, "/bin/sh", "-c", watch, "entrapgtest", dir, filepath.Join(bin, "postgres"), "-D", data)
+	stop := "QUIT"
+	if lock != nil {
+		stop = "INT"
+	}
+	cmd := o.command(context.Background(), dir, "/bin/sh", "-c", watch, "entrapgtest", dir, stop, filepath.Join(bin, "postgres"), "-D", data)
+	if lock != nil {
+		cmd.ExtraFiles = []*os.File{lock}
+	}
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
@@ -125,3 +136,8 @@ func (p *process) restart() error {
 }
 
 func (p *process) log() string { return tail(p.logFile) }
+
+// runs reports whether a process exists.
+func runs(pid int) bool {
+	return pid > 0 && !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
+}

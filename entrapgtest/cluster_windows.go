@@ -2,10 +2,15 @@ package entrapgtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
 )
 
 // An owner is the user that PostgreSQL runs as: the caller. Where that is an
@@ -16,10 +21,13 @@ func newOwner() (*owner, error) { return &owner{}, nil }
 
 func (*owner) give(...string) error { return nil }
 
+// command runs in a process group of its own, which a console's Ctrl-C does not
+// reach: the program that started it decides when it ends.
 func (*owner) command(ctx context.Context, dir, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
 	cmd.Env = environment()
+	cmd.SysProcAttr = &syscall.SysProcAttr{CreationFlags: syscall.CREATE_NEW_PROCESS_GROUP}
 	return cmd
 }
 
@@ -27,12 +35,21 @@ func (*owner) command(ctx context.Context, dir, name string, args ...string) *ex
 // behind where its program is killed.
 type process struct {
 	pgctl   func(args ...string) error
-	ended   chan struct{} // never closed: pg_ctl does not tell
+	mode    string // of a shutdown
+	pidFile string
 	logFile string
+
+	ended chan struct{}
+	err   error // set before ended is closed
+
+	mu      sync.Mutex // held while the server is stopped or restarted
+	stopped bool
 }
 
-func startPostgres(o *owner, bin, dir, data string) (*process, error) {
-	p := &process{ended: make(chan struct{}), logFile: filepath.Join(dir, "log")}
+func startPostgres(o *owner, bin, dir, data string, lock *os.File) (*process, error) {
+	p := &process{
+		ended: make(chan struct{}), logFile: filepath.Join(dir, "log"), pidFile: filepath.Join(data, "postmaster.pid"), mode: "immediate",
+	}
 	p.pgctl = func(args ...string) error {
 		// To a file: the server inherits the output, and a pipe would stay open.
 		said := filepath.Join(dir, "pg_ctl")
@@ -48,13 +65,95 @@ func startPostgres(o *owner, bin, dir, data string) (*process, error) {
 		}
 		return nil
 	}
-	return p, p.pgctl("start", "-W", "-s", "-l", p.logFile)
+	if lock != nil {
+		p.mode = "fast"
+		if p.runs() { // its program was killed
+			if err := p.pgctl("stop", "-m", p.mode, "-s"); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := p.pgctl("start", "-W", "-s", "-l", p.logFile); err != nil {
+		return nil, err
+	}
+	go p.watch()
+	return p, nil
 }
 
-func (p *process) stop() error { return p.pgctl("stop", "-m", "immediate", "-s") }
+// watch closes ended when the server has ended, but not when it is restarted.
+func (p *process) watch() {
+	defer close(p.ended)
+	pid := p.await(0)
+	for {
+		if server, err := os.FindProcess(pid); err == nil {
+			_, _ = server.Wait()
+		}
+		p.mu.Lock() // the server has been restarted, or stopped
+		stopped, now := p.stopped, p.pid()
+		p.mu.Unlock()
+		if stopped {
+			return
+		}
+		if now == 0 || now == pid {
+			p.err = errors.New("nobody stopped it")
+			return
+		}
+		pid = now
+	}
+}
+
+// await returns the process ID of a server that is starting, another one than last.
+func (p *process) await(last int) int {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if pid := p.pid(); pid != 0 && pid != last {
+			return pid
+		}
+	}
+	return last
+}
+
+// pid returns the server's process ID, 0 if it has not written one.
+func (p *process) pid() int {
+	content, err := os.ReadFile(p.pidFile)
+	if err != nil {
+		return 0
+	}
+	pid, _ := strconv.Atoi(digits.FindString(string(content)))
+	return pid
+}
+
+func (p *process) runs() bool { return p.pgctl("status", "-s") == nil }
+
+func (p *process) stop() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stopped = true
+	err := p.pgctl("stop", "-m", p.mode, "-s")
+	if err != nil && !p.runs() { // it had ended
+		return nil
+	}
+	return err
+}
 
 func (p *process) restart() error {
-	return p.pgctl("restart", "-m", "fast", "-W", "-s", "-l", p.logFile)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	last := p.pid()
+	err := p.pgctl("restart", "-m", "fast", "-W", "-s", "-l", p.logFile)
+	if err == nil {
+		p.await(last)
+	}
+	return err
 }
 
 func (p *process) log() string { return tail(p.logFile) }
+
+// runs reports whether a process exists.
+func runs(pid int) bool {
+	p, err := os.FindProcess(pid)
+	if err != nil {
+		return false
+	}
+	_ = p.Release()
+	return true
+}

@@ -174,7 +174,10 @@ func tokenBody(token azcore.AccessToken) map[string]any {
 
 // logIn checks a person's password.
 func (t *Tenant) logIn(name, password string) (*Principal, error) {
-	user := t.find(func(p *Principal) bool { return p.Kind == User && strings.EqualFold(p.Name, name) })
+	user := t.find(func(p *Principal) bool {
+		_, mail := splitAccount(p.account)
+		return p.Password != "" && (strings.EqualFold(p.Name, name) || p.Kind == Guest && strings.EqualFold(mail, name))
+	})
 	switch {
 	case user == nil:
 		return nil, unknownUser.with(name, tenantDomain)

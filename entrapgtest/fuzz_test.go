@@ -24,16 +24,17 @@ import (
 // told that it cannot be reached.
 func newFront(tb testing.TB) *Server {
 	tb.Helper()
-	tenant, err := newTenant(1000 * time.Hour)
+	st, err := newState(1000 * time.Hour)
 	if err != nil {
 		tb.Fatal(err)
 	}
+	tenant := newTenant(st, 1000*time.Hour)
 	tenant.url, tenant.identityURL = "https://localhost", "http://localhost"
 	s := &Server{
 		Tenant: tenant, config: Config{Audience: "https://ossrdbms-aad.database.windows.net"}, ctx: tb.Context(),
 		roles: newRoles(), conns: map[net.Conn]struct{}{},
 	}
-	if s.certificate, err = newCertificate(tb.TempDir(), nil); err != nil {
+	if s.certificate, err = newCertificate(st.authority, tb.TempDir(), nil); err != nil {
 		tb.Fatal(err)
 	}
 	if s.upstream, err = pgx.ParseConfig("host=127.0.0.1 user=postgres"); err != nil {

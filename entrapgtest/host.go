@@ -1,7 +1,6 @@
 package entrapgtest
 
 import (
-	"crypto/rand"
 	"net/http"
 	"net/url"
 	"slices"
@@ -37,9 +36,20 @@ func (t *Tenant) NewHost(identities ...*Principal) *Host {
 			panic("entrapgtest: a host has managed identities of its own tenant alone")
 		}
 	}
-	h := &Host{tenant: t, identities: slices.Clone(identities), secret: rand.Text()}
+	h := &Host{tenant: t, identities: slices.Clone(identities)}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	same := 0 // those with the same identities differ
+	for _, other := range t.hosts {
+		if slices.Equal(other.identities, h.identities) {
+			same++
+		}
+	}
+	who := []string{strconv.Itoa(same)}
+	for _, p := range identities {
+		who = append(who, p.ObjectID)
+	}
+	h.secret = t.seed.secret("host", who...)
 	t.hosts = append(t.hosts, h)
 	return h
 }

@@ -16,26 +16,9 @@ import (
 // maxRequest is how much of a request is read: more than any token takes.
 const maxRequest = 1 << 20
 
-// listen opens all addresses or none.
-func listen(ctx context.Context, addrs ...string) ([]net.Listener, error) {
-	var listeners []net.Listener
-	for _, addr := range addrs {
-		var lc net.ListenConfig
-		l, err := lc.Listen(ctx, "tcp", addr)
-		if err != nil {
-			for _, l := range listeners {
-				l.Close()
-			}
-			return nil, err
-		}
-		listeners = append(listeners, l)
-	}
-	return listeners, nil
-}
-
-// serveHTTP has the tenant answer on two listeners until Close.
-func (s *Server) serveHTTP(tenant, identity net.Listener) {
-	t := s.Tenant
+// serveHTTP has the tenant answer on its two listeners until Close.
+func (s *Server) serveHTTP() {
+	t, tenant, identity := s.Tenant, s.tenantListener, s.identityListener
 	t.url, t.identityURL = "https://"+reachable(tenant), "http://"+reachable(identity)
 	roots, err := x509.SystemCertPool()
 	if err != nil {

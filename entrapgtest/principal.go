@@ -2,11 +2,11 @@ package entrapgtest
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/x509"
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -57,7 +57,7 @@ type Principal struct {
 	// them from a Host.
 	ClientSecret string              // of service principals, random
 	Certificates []*x509.Certificate // registered with a service principal, none at first
-	Password     string              // of users, random
+	Password     string              // of users and guests, random
 
 	// Claims are added to the principal's tokens for the database. They win over
 	// those that the kind has; a nil value takes one away.
@@ -72,7 +72,7 @@ var _ azcore.TokenCredential = (*Principal)(nil)
 // NewUser adds a member with a user principal name such as
 // "alice@contoso.example", who belongs to groups.
 func (t *Tenant) NewUser(upn string, groups ...*Principal) *Principal {
-	return t.add(&Principal{Kind: User, Name: upn, Groups: groups, Password: rand.Text()})
+	return t.add(&Principal{Kind: User, Name: upn, Groups: groups})
 }
 
 // NewGuest adds a guest with an account elsewhere: the mail address of a person in
@@ -124,17 +124,30 @@ func (t *Tenant) NewSystemAssignedIdentity(resource string) *Principal {
 
 // NewServicePrincipal adds an application by its display name.
 func (t *Tenant) NewServicePrincipal(displayName string) *Principal {
-	return t.add(&Principal{Kind: ServicePrincipal, Name: displayName, ClientSecret: rand.Text()})
+	return t.add(&Principal{Kind: ServicePrincipal, Name: displayName})
 }
 
 func (t *Tenant) add(p *Principal) *Principal {
-	p.tenant = t
-	p.ObjectID = uuid.NewString()
-	if p.Kind.objectType() == "service" {
-		p.ClientID = uuid.NewString()
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	same := 0 // those of the same kind and name differ
+	for _, other := range t.principals {
+		if other.Kind == p.Kind && other.Name == p.Name {
+			same++
+		}
+	}
+	who := []string{string(p.Kind), p.Name, strconv.Itoa(same)}
+	p.tenant = t
+	p.ObjectID = t.seed.id("object", who...)
+	switch p.Kind {
+	case User, Guest:
+		p.Password = t.seed.secret("password", who...)
+	case ServicePrincipal:
+		p.ClientSecret = t.seed.secret("secret", who...)
+	}
+	if p.Kind.objectType() == "service" {
+		p.ClientID = t.seed.id("client", who...)
+	}
 	t.principals = append(t.principals, p)
 	return p
 }
@@ -178,15 +191,19 @@ func (p *Principal) getToken(ctx context.Context, scope string) (azcore.AccessTo
 }
 
 // Environ returns what azidentity's EnvironmentCredential reads to be this
-// service principal, with its secret, or this user, with the password. Other
-// kinds cannot log in that way.
+// service principal, with its secret, or this user or guest, with the password.
+// Other kinds cannot log in that way.
 func (p *Principal) Environ() []string {
 	environ := []string{"AZURE_AUTHORITY_HOST=" + p.tenant.url, "AZURE_TENANT_ID=" + p.tenant.ID}
 	switch p.Kind {
 	case ServicePrincipal:
 		return append(environ, "AZURE_CLIENT_ID="+p.ClientID, "AZURE_CLIENT_SECRET="+p.ClientSecret)
-	case User:
-		return append(environ, "AZURE_CLIENT_ID="+azureCLI, "AZURE_USERNAME="+p.Name, "AZURE_PASSWORD="+p.Password)
+	case User, Guest:
+		name := p.Name
+		if p.Kind == Guest {
+			_, name = splitAccount(p.account)
+		}
+		return append(environ, "AZURE_CLIENT_ID="+azureCLI, "AZURE_USERNAME="+name, "AZURE_PASSWORD="+p.Password)
 	default:
 		return nil
 	}

@@ -74,6 +74,14 @@ type Config struct {
 	// PostgreSQL 18 and later can, instead of for a password.
 	OAuth bool
 
+	// StateDir is a directory that makes the server the same at each start: the
+	// certificate authority, the tenant with its key, the IDs and secrets of principals
+	// and hosts that are created with the same names in the same order, and the data of
+	// the throwaway PostgreSQL with its roles. It must not exist, be empty, or have been
+	// a StateDir before. Its permissions become 0700. One server at a time can use it.
+	// Empty makes everything new at each start, and Close removes it.
+	StateDir string
+
 	// Addr is where to listen, "127.0.0.1:0" by default.
 	Addr string
 
@@ -93,18 +101,31 @@ type Config struct {
 	Hostnames []string
 }
 
+// A ConfigError reports a field of [Config] with which the server cannot start.
+type ConfigError struct {
+	Field string
+	Err   error
+}
+
+func (e *ConfigError) Error() string { return "Config." + e.Field + ": " + e.Err.Error() }
+func (e *ConfigError) Unwrap() error { return e.Err }
+
 // A Server is a running Entra-checking PostgreSQL. Its methods are safe for
 // concurrent use.
 type Server struct {
 	Tenant *Tenant
 
-	config      Config
-	listener    net.Listener
+	config   Config
+	listener net.Listener // of the server
+
+	tenantListener, identityListener net.Listener // nil with a Primary
+
 	http        *http.Server // of the tenant and of managed identities
 	certificate *certificate
 	upstream    *pgx.ConnConfig // superuser
 	cluster     *cluster        // nil where there is an Upstream
-	stop        func() error    // what stands behind: the throwaway cluster, or a directory
+	state       *state
+	cleanup     []func() error
 	roles       *roles
 	ctx         context.Context // of all sessions; ends when Close begins
 	cancel      context.CancelFunc
@@ -146,54 +167,64 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 		conns:  map[net.Conn]struct{}{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	var primary *cluster
-	if p := config.Primary; p != nil {
-		if primary = p.cluster; primary == nil || config.Upstream != "" {
-			return nil, errors.New("entrapgtest: Config.Primary is for throwaway servers alone, not for those with an Upstream")
-		}
-		s.Tenant, s.roles = p.Tenant, p.roles
-	} else if s.Tenant, err = newTenant(config.TokenLife); err != nil {
-		return nil, fmt.Errorf("entrapgtest: %w", err)
-	}
-
-	upstream, dir := config.Upstream, ""
-	if upstream == "" {
-		if s.cluster, err = startCluster(ctx, primary); err != nil {
-			return nil, fmt.Errorf("entrapgtest: %w", err)
-		}
-		upstream, dir, s.stop = s.cluster.dsn, s.cluster.dir, s.cluster.stop
-	} else {
-		if dir, err = os.MkdirTemp("", "entrapg-"); err != nil {
-			return nil, fmt.Errorf("entrapgtest: %w", err)
-		}
-		s.stop = func() error { return os.RemoveAll(dir) }
-	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(fmt.Errorf("entrapgtest: %w", err), s.stop())
+			s.cancel()
+			err = errors.Join(fmt.Errorf("entrapgtest: %w", err), s.release())
 		}
 	}()
-
-	if s.upstream, err = pgx.ParseConfig(upstream); err != nil {
-		return nil, fmt.Errorf("Config.Upstream: %w", err)
+	if config.Upstream != "" {
+		if s.upstream, err = pgx.ParseConfig(config.Upstream); err != nil {
+			return nil, &ConfigError{Field: "Upstream", Err: err}
+		}
+	}
+	var primary *cluster
+	if p := config.Primary; p != nil {
+		if primary = p.cluster; primary == nil || config.Upstream != "" || config.StateDir != "" {
+			return nil, &ConfigError{Field: "Primary", Err: errors.New("not used with Upstream or StateDir, nor for a server with an Upstream")}
+		}
+		s.Tenant, s.roles = p.Tenant, p.roles
+	}
+	if err := s.listen(ctx); err != nil {
+		return nil, err
+	}
+	if s.state, err = openState(ctx, config.StateDir); err != nil {
+		return nil, &ConfigError{Field: "StateDir", Err: err}
+	}
+	s.cleanup = append(s.cleanup, s.state.close)
+	if s.Tenant == nil {
+		s.Tenant = newTenant(s.state, config.TokenLife)
+	}
+	dir := ""
+	if s.upstream == nil {
+		if s.cluster, err = startCluster(ctx, s.state, primary); err != nil {
+			return nil, err
+		}
+		s.cleanup = append(s.cleanup, s.cluster.stop)
+		dir = s.cluster.dir
+		if s.upstream, err = pgx.ParseConfig(s.cluster.dsn); err != nil {
+			return nil, err
+		}
+	} else {
+		if dir, err = os.MkdirTemp("", "entrapg-"); err != nil {
+			return nil, err
+		}
+		s.cleanup = append(s.cleanup, func() error { return os.RemoveAll(dir) })
 	}
 	if err := s.exec(ctx, "select 1"); err != nil {
+		if config.Upstream != "" {
+			err = &ConfigError{Field: "Upstream", Err: err}
+		}
 		return nil, err
 	}
-	if s.certificate, err = newCertificate(dir, config.Hostnames); err != nil {
+	if s.state.dir != "" {
+		dir = s.state.dir
+	}
+	if s.certificate, err = newCertificate(s.state.authority, dir, config.Hostnames); err != nil {
 		return nil, err
 	}
-	addrs := []string{config.Addr, config.TenantAddr, config.IdentityAddr}
-	if config.Primary != nil {
-		addrs = addrs[:1] // the tenant answers there already
-	}
-	listeners, err := listen(ctx, addrs...)
-	if err != nil {
-		return nil, err
-	}
-	s.listener = listeners[0]
 	if config.Primary == nil {
-		s.serveHTTP(listeners[1], listeners[2])
+		s.serveHTTP()
 	}
 	if config.GroupSync && config.Primary == nil {
 		if err := s.provision(ctx); err != nil {
@@ -203,6 +234,66 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	}
 	s.sessions.Go(s.serve)
 	return s, nil
+}
+
+// listen opens the addresses: for a replica, only that of the server, because the
+// primary's tenant has the others.
+func (s *Server) listen(ctx context.Context) error {
+	open := func(field, addr string) (net.Listener, error) {
+		var lc net.ListenConfig
+		l, err := lc.Listen(ctx, "tcp", addr)
+		if err != nil {
+			return nil, &ConfigError{Field: field, Err: err}
+		}
+		s.cleanup = append(s.cleanup, func() error {
+			l.Close() // again after Close
+			return nil
+		})
+		return l, nil
+	}
+	var err error
+	if s.listener, err = open("Addr", s.config.Addr); err != nil || s.config.Primary != nil {
+		return err
+	}
+	if s.tenantListener, err = open("TenantAddr", s.config.TenantAddr); err != nil {
+		return err
+	}
+	s.identityListener, err = open("IdentityAddr", s.config.IdentityAddr)
+	return err
+}
+
+// release undoes what Start has done, the last first.
+func (s *Server) release() error {
+	var errs []error
+	for _, undo := range slices.Backward(s.cleanup) {
+		errs = append(errs, undo())
+	}
+	return errors.Join(errs...)
+}
+
+// Wait returns an error as soon as the throwaway PostgreSQL ends without being
+// stopped. It returns nil once Close is called, and the error of ctx if that ends
+// first. It does not notice the end of a PostgreSQL that Config.Upstream names.
+func (s *Server) Wait(ctx context.Context) error {
+	var ended chan struct{}
+	if s.cluster != nil {
+		ended = s.cluster.process.ended
+	}
+	select {
+	case <-ended:
+		if s.ctx.Err() != nil {
+			return nil
+		}
+		cause := s.cluster.process.err
+		if cause == nil {
+			cause = errors.New("it was shut down")
+		}
+		return fmt.Errorf("entrapgtest: PostgreSQL ended: %w: %s", cause, s.cluster.process.log())
+	case <-s.ctx.Done():
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // Close ends all sessions, stops the throwaway PostgreSQL and removes its
@@ -223,7 +314,7 @@ func (s *Server) Close() error {
 		if s.http != nil {
 			s.Tenant.client.CloseIdleConnections()
 		}
-		s.closeErr = s.stop()
+		s.closeErr = s.release()
 	})
 	return s.closeErr
 }

@@ -33,6 +33,7 @@ type Tenant struct {
 	identityURL string // of the managed-identity endpoint, over HTTP
 	client      *http.Client
 	federation  func() (*rsa.PrivateKey, error) // of the issuer of federated tokens; made when asked for
+	seed        seed                            // of IDs and secrets
 
 	mu         sync.Mutex // guards what follows
 	key        *rsa.PrivateKey
@@ -44,9 +45,11 @@ type Tenant struct {
 	hosts      []*Host
 }
 
-func newTenant(life time.Duration) (*Tenant, error) {
-	t := &Tenant{ID: uuid.NewString(), life: life, requests: map[string]int{}, federation: sync.OnceValues(newKey)}
-	return t, t.rotate()
+func newTenant(st *state, life time.Duration) *Tenant {
+	return &Tenant{
+		ID: st.Seed.id("tenant"), seed: st.Seed, key: st.signingKey, keyID: st.Seed.id("key"),
+		life: life, requests: map[string]int{}, federation: sync.OnceValues(newKey),
+	}
 }
 
 func newKey() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) }

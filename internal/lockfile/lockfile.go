@@ -1,0 +1,19 @@
+// Package lockfile opens files that one process at a time can have open for
+// writing. The operating system releases a file when the process ends, however it
+// ends.
+package lockfile
+
+import (
+	"errors"
+	"os"
+)
+
+// ErrLocked reports a file that another process has open.
+var ErrLocked = errors.New("in use by another process")
+
+// Open opens a file for reading and writing, with flags such as os.O_CREATE, and
+// locks it. On Unix, processes that inherit the descriptor share the lock, and
+// other programs can still write to the file.
+func Open(path string, flag int, perm os.FileMode) (*os.File, error) {
+	return open(path, flag, perm)
+}
