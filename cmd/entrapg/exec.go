@@ -32,6 +32,12 @@ func execCommand(std streams) *cli.Command {
 			"OAUTHBEARER: exec warns if a server requests it from one of PostgreSQL's own programs.\n" +
 			aboutDSN,
 		Flags: t.flags(),
+		OnUsageError: func(ctx context.Context, c *cli.Command, err error, sub bool) error {
+			if _, _, missing := cut(c.Args().Slice()); slices.ContainsFunc(c.Args().Slice(), notDSN) {
+				return missing // the -- before a command with flags
+			}
+			return usageError(ctx, c, err, sub)
+		},
 		Action: func(ctx context.Context, c *cli.Command) error {
 			return execute(ctx, &t, c.Args().Slice(), std)
 		},
@@ -103,7 +109,7 @@ func notStarted(std streams, name string, err error) error {
 // cut separates the DSN, if any, from the command, at the first --.
 func cut(args []string) (dsn, argv []string, err error) {
 	i := slices.Index(args, "--")
-	first := slices.IndexFunc(args, func(arg string) bool { return !isDSN(arg) })
+	first := slices.IndexFunc(args, notDSN)
 	switch {
 	case len(args) == 0, i == len(args)-1, i < 0 && first < 0:
 		return nil, nil, wrongUse("exec: missing command; for example: entrapg exec -- psql")

@@ -132,7 +132,9 @@ func rootCommand(std streams) *cli.Command {
 		ExitErrHandler: func(context.Context, *cli.Command, error) {}, // run chooses the exit code
 	}
 	root.Walk(func(c *cli.Command) error {
-		c.OnUsageError = usageError
+		if c.OnUsageError == nil {
+			c.OnUsageError = usageError
+		}
 		if c.ShellComplete == nil {
 			c.ShellComplete = completeFlags
 		}

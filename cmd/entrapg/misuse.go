@@ -27,7 +27,11 @@ func usageError(_ context.Context, c *cli.Command, err error, _ bool) error {
 	}
 	wrong := misuseOf(err)
 	if flag, unknown := strings.CutPrefix(err.Error(), "flag provided but not defined: -"); unknown {
-		wrong = wrongUse(fmt.Sprintf("unknown flag %q; %s", "--"+flag,
+		dashes := "--"
+		if len(flag) == 1 {
+			dashes = "-"
+		}
+		wrong = wrongUse(fmt.Sprintf("unknown flag %q; %s", dashes+flag,
 			suggest(flag, cli.SuggestFlag(c.VisibleFlags(), flag, false), "see '"+c.FullName()+" --help'")))
 	}
 	if c == c.Root() {

@@ -80,3 +80,5 @@ func (t *target) open(args []string, anywhere string) (*inspect.Login, error) {
 }
 
 func isDSN(arg string) bool { return strings.Contains(arg, "://") || strings.Contains(arg, "=") }
+
+func notDSN(arg string) bool { return !isDSN(arg) }
