@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -19,6 +20,14 @@ type each func(string) error
 func (set each) Set(value string) error { return set(value) }
 func (each) String() string             { return "" }
 func (each) Get() any                   { return nil }
+
+// notEmpty rejects a value that comes from a variable that is not set.
+func notEmpty(value string) error {
+	if value == "" {
+		return errors.New("must not be empty")
+	}
+	return nil
+}
 
 // atLeast rejects shorter durations.
 func atLeast(least time.Duration) func(time.Duration) error {

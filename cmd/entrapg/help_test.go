@@ -141,6 +141,8 @@ func TestMisuse_NamesCommandFlagAndCorrection(t *testing.T) {
 		{"whoami --jsn", `whoami: unknown flag "--jsn"; did you mean "--json"?`},
 		{"whoami host=h -json --color", `whoami: unknown flag "--color"; see 'entrapg whoami --help'`},
 		{"token --dsn", `token: --dsn: missing value`},
+		{"doctor --dsn=", `doctor: --dsn: invalid value ""; must not be empty`},
+		{"doctor --dsn host=a --dsn host=b", `doctor: --dsn: set twice; remove one`},
 		{"demo --for 5", `demo: --for: invalid value "5"; must be a number with a unit, such as 90s, 5m or 1h`},
 		{"demo --for 2s", `demo: --for: invalid value "2s"; must be at least 6s`},
 		{"demo now", `demo: unexpected argument "now"`},

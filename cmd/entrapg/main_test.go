@@ -239,6 +239,7 @@ func TestCommand_WrongUseExitsWithCode2AndUsage(t *testing.T) {
 		{"exec", "host=h"},
 		{"exec", "shop", "--", "psql"},
 		{"token", "shop"},
+		{"token", ""},
 		{"token", "host=a", "host=b"},
 		{"token", "host=a", "--dsn", "host=b"},
 		{"whoami", "host=h user=u entra_credential=none", "--json"},

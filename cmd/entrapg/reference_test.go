@@ -30,6 +30,10 @@ const referenceTemplate = `# entrapg, the command
 Exit codes: 0 for success, 1 for failure, 2 for incorrect usage. {{code "exec"}} ends with the exit code of the program that it runs.
 
 Output is colored on a terminal, unless {{code "NO_COLOR"}} is set. {{code "entrapg --version"}} prints the version.
+
+{{code "--env-file"}} reads files in the format of .env files, in UTF-8: a line for each variable, {{code "NAME=VALUE"}},
+with or without {{code "export"}}, and comments after {{code "#"}}. A value in single quotes is used as it is. In other values,
+{{code "$NAME"}} is replaced by the value that the file has set before, or by nothing.
 {{range .VisibleCommands}}
 ## entrapg {{.Name}}
 

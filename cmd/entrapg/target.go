@@ -20,13 +20,13 @@ type target struct {
 func (t *target) flags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{
-			Name: "dsn", Destination: &t.dsn,
+			Name: "dsn", Destination: &t.dsn, OnlyOnce: true, Validator: notEmpty,
 			Usage: "connection string: a postgres:// `URL` or key=value settings; the argument, DATABASE_URL or PG* variables " +
 				"can set it instead",
 		},
 		&cli.StringFlag{
 			Name: "env-file", TakesFile: true,
-			Usage: "set environment variables from this `FILE` of NAME=VALUE lines; they override existing ones",
+			Usage: "set environment variables from this `FILE` in the format of .env files; they override existing ones",
 			// Here, so that other flags can take their values from these variables.
 			Validator: func(path string) error {
 				t.envFile = errors.Join(t.envFile, loadEnv(path))
@@ -50,6 +50,8 @@ func (t *target) find(args []string) (string, error) {
 		return "", wrongUse(fmt.Sprintf("unexpected argument %q", args[1]))
 	case len(args) == 1 && t.dsn != "":
 		return "", wrongUse("the DSN is set twice, by the argument and by --dsn; remove one")
+	case len(args) == 1 && args[0] == "":
+		return "", wrongUse("the argument is empty; check the variable that it comes from")
 	case len(args) == 1 && !isDSN(args[0]):
 		return "", wrongUse("the argument is not a DSN; a DSN is a postgres:// URL or a list of key=value settings")
 	case len(args) == 1:
