@@ -34,9 +34,9 @@ func emulatorCommand(std streams) *cli.Command {
 			"shell, and then a line for each login with the result and the reason. It requires the programs of PostgreSQL " +
 			"on this machine, or another server set by --upstream.\n" +
 			"Each principal gets a role of the same name. An administrator, db-admin unless --admin names others, can " +
-			"create roles in the database postgres as on Azure, with pgaadauth_create_principal, " +
-			"pgaadauth_create_principal_with_oid and pgaadauth_list_principals. With --no-roles, your own scripts create " +
-			"the roles.\n" +
+			"create roles in the database postgres as on Azure, with pgaadauth_create_principal and the other functions " +
+			"of pgaadauth, and map existing roles with SECURITY LABEL for \"pgaadauth\". With --no-roles, your own scripts " +
+			"create the roles.\n" +
 			"A principals file has a line for each principal: its kind (admin, user, guest, group, identity, system or " +
 			"service), its name, and the members of a group. Names with @ are people. The name of a system identity is the " +
 			"part of its resource ID after /providers/, such as Microsoft.Web/sites/shop. Without any principal, there is " +
@@ -78,9 +78,14 @@ func emulatorCommand(std streams) *cli.Command {
 				Name: "no-roles", Destination: &e.noRoles,
 				Usage: "create no roles except those of administrators",
 			},
+			&cli.BoolFlag{
+				Name: "group-sync", Destination: &e.config.GroupSync,
+				Usage: "give members of groups their own roles: every 30 minutes, and when an administrator calls " +
+					"pgaadauth_sync_roles_for_group_members",
+			},
 			principal("admin", "`NAME` of an Entra administrator"),
 			principal("user", "user principal `NAME` of a user"),
-			principal("guest", "`EMAIL` address of a guest"),
+			principal("guest", "`EMAIL` address of a guest, after an identity provider and # if it is not of another tenant: live.com#bob@outlook.com"),
 			principal("group", "`NAME` of a group, and =MEMBER,MEMBER for its members"),
 			principal("identity", "`NAME` of a user-assigned identity"),
 			principal("system", "`RESOURCE` of a system-assigned identity"),
