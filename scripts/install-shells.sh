@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the shells whose completion scripts the tests parse, with apt-get or
+# Installs the shells in which the tests complete commands, with apt-get or
 # brew. It does nothing if they are installed.
 set -eu
 

@@ -63,7 +63,7 @@ func emulatorCommand(std streams) *cli.Command {
 				Usage: "`DSN` of a superuser, with password, on an existing PostgreSQL",
 			},
 			&cli.DurationFlag{
-				Name: "token-life", Value: time.Hour, DefaultText: "1h", Destination: &e.config.TokenLife, Validator: atLeast(time.Second),
+				Name: "token-life", Value: time.Hour, Destination: &e.config.TokenLife, Validator: atLeast(time.Second),
 				Usage: "how long tokens are valid, a `DURATION` of at least 1s",
 			},
 			&cli.StringFlag{

@@ -78,13 +78,20 @@ Flags:
 			"wrapAt": func() int { return helpWidth },
 			"usage":  usageLine, "columns": columns,
 			"flag": func(f cli.Flag) string {
-				term, text, _ := strings.Cut(f.String(), "\t")
+				term, text := flagText(f)
 				return columns(24, term, text)
 			},
 			"paragraphs": func(s string) string { return strings.ReplaceAll(s, "\n", "\n\n") },
 			"sentence":   func(s string) string { return strings.ToUpper(s[:1]) + s[1:] + "." },
 		})
 	}
+}
+
+// flagText returns a flag as it is written, and its meaning with its default and
+// environment variables. Durations are written as 5m, not 5m0s.
+func flagText(f cli.Flag) (term, text string) {
+	term, text, _ = strings.Cut(f.String(), "\t")
+	return term, strings.NewReplacer("h0m0s)", "h)", "m0s)", "m)").Replace(text)
 }
 
 func usageLine(c *cli.Command) string {

@@ -61,7 +61,7 @@ func TestHelp_OfCommandShowsExamplesThenUsageThenFlags(t *testing.T) {
 func TestHelp_EveryFlagHasPlaceholderAndMeaning(t *testing.T) {
 	referenceRoot(t).Walk(func(c *cli.Command) error {
 		for _, f := range c.VisibleFlags() {
-			term, text, _ := strings.Cut(f.String(), "\t")
+			term, text := flagText(f)
 			words := strings.Fields(term)
 			last := words[len(words)-1]
 			if text == "" || f.(cli.DocGenerationFlag).TakesValue() != (last == strings.ToUpper(last)) || strings.HasSuffix(text, ".") {

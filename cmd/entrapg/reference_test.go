@@ -62,7 +62,7 @@ func TestReference_IsCurrent(t *testing.T) {
 			return slices.DeleteFunc(slices.Clone(c.VisibleFlags()), func(f cli.Flag) bool { return f.Names()[0] == "help" })
 		},
 		"row": func(f cli.Flag) string {
-			term, text, _ := strings.Cut(f.String(), "\t")
+			term, text := flagText(f)
 			return "| " + code(term) + " | " + strings.ReplaceAll(text, "|", `\|`) + " |\n"
 		},
 	})
