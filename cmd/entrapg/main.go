@@ -116,7 +116,7 @@ func rootCommand(std streams) *cli.Command {
 		UsageText: "entrapg exec -- psql\nentrapg doctor host=shop.postgres.database.azure.com\nentrapg demo",
 		Version:   buildVersion(),
 		Commands: []*cli.Command{
-			execCommand(std), doctorCommand(std), whoamiCommand(std), tokenCommand(std), emulatorCommand(std), demoCommand(std),
+			execCommand(std), proxyCommand(std), doctorCommand(std), whoamiCommand(std), tokenCommand(std), emulatorCommand(std), demoCommand(std),
 			helpCommand(), versionCommand(),
 		},
 		EnableShellCompletion:           true,

@@ -131,3 +131,10 @@ func (u *Upstream) Stats() entrapg.Stats { return u.connector.Stats() }
 
 // Close ends every wait for a token. Sessions continue.
 func (u *Upstream) Close() error { return u.connector.Close() }
+
+// RequestToken requests a token unless a valid one is cached. It dials no
+// database.
+func (u *Upstream) RequestToken(ctx context.Context) error {
+	_, _, err := u.connector.Credentials(ctx)
+	return err
+}

@@ -1,0 +1,111 @@
+package certfile
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"log/slog"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// write writes a new certificate with a serial number, and its key.
+func write(t *testing.T, certFile, keyFile string, serial int64, expires time.Time) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(serial), NotBefore: expires.Add(-48 * time.Hour), NotAfter: expires}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []struct {
+		path  string
+		block *pem.Block
+	}{
+		{certFile, &pem.Block{Type: "CERTIFICATE", Bytes: cert}},
+		{keyFile, &pem.Block{Type: "PRIVATE KEY", Bytes: der}},
+	} {
+		if file.path == "" {
+			continue
+		}
+		if err := os.WriteFile(file.path, pem.EncodeToMemory(file.block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		later := time.Now().Add(time.Duration(serial) * time.Second) // whatever the file system's resolution is
+		if err := os.Chtimes(file.path, later, later); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestPair_ReadsFilesAgainWhenTheyChange(t *testing.T) {
+	dir := t.TempDir()
+	certFile, keyFile := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
+	tomorrow := time.Now().Add(24 * time.Hour)
+	write(t, certFile, keyFile, 1, tomorrow)
+	var log bytes.Buffer
+	p, err := Load(certFile, keyFile, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	serves := func(serial int64) {
+		t.Helper()
+		cert, err := p.GetCertificate(nil)
+		if err != nil || cert.Leaf.SerialNumber.Int64() != serial {
+			t.Errorf("serves certificate %v, %v; want %d", cert.Leaf.SerialNumber, err, serial)
+		}
+	}
+	serves(1)
+	serves(1)
+	if log.Len() > 0 {
+		t.Errorf("logged without a change: %s", &log)
+	}
+	write(t, certFile, "", 2, tomorrow) // without its key
+	serves(1)
+	serves(1)
+	if n := strings.Count(log.String(), "the last one remains in use"); n != 1 {
+		t.Errorf("an invalid certificate is logged %d times: %s", n, &log)
+	}
+	write(t, certFile, keyFile, 3, tomorrow)
+	serves(3)
+	if !strings.Contains(log.String(), "read a new TLS certificate") {
+		t.Errorf("not logged: %s", &log)
+	}
+	if err := os.Remove(certFile); err != nil {
+		t.Fatal(err)
+	}
+	serves(3)
+}
+
+func TestLoad_RejectsUnusableFiles(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name string) string { return filepath.Join(dir, name) }
+	write(t, file("a.crt"), file("a.key"), 1, time.Now().Add(time.Hour))
+	write(t, file("b.crt"), file("b.key"), 1, time.Now().Add(time.Hour))
+	write(t, file("old.crt"), file("old.key"), 1, time.Now().Add(-time.Hour))
+	for _, test := range []struct{ cert, key, says string }{
+		{"a.crt", "missing", "missing"},
+		{"missing", "a.key", "missing"},
+		{"a.crt", "b.key", "does not match"},
+		{"a.key", "a.crt", "certificate"},
+		{"old.crt", "old.key", "expired at"},
+	} {
+		if _, err := Load(file(test.cert), file(test.key), slog.Default()); err == nil || !strings.Contains(err.Error(), test.says) {
+			t.Errorf("%s with %s: %v, want %q", test.cert, test.key, err, test.says)
+		}
+	}
+}

@@ -1,0 +1,77 @@
+// Package monitor answers the probes of Kubernetes and the scrapes of Prometheus
+// over HTTP.
+package monitor
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"time"
+)
+
+// Pages are what a [Server] answers with. Their functions are called by many
+// goroutines at once.
+type Pages struct {
+	Started func() bool    // for /startup
+	Ready   func() error   // for /readiness; the error is shown
+	Metrics func(*Metrics) // for /metrics
+}
+
+// A Server answers over HTTP. It is created by [Serve].
+type Server struct{ http http.Server }
+
+// maxConnections bounds the connections that are open at once.
+const maxConnections = 64
+
+// Serve answers on a listener, which it closes, until Close.
+func Serve(l net.Listener, pages Pages) *Server {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /startup", func(w http.ResponseWriter, _ *http.Request) {
+		if !pages.Started() {
+			answer(w, http.StatusServiceUnavailable, "starting")
+			return
+		}
+		answer(w, http.StatusOK, "started")
+	})
+	mux.HandleFunc("GET /liveness", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, http.StatusOK, "alive")
+	})
+	mux.HandleFunc("GET /readiness", func(w http.ResponseWriter, _ *http.Request) {
+		if err := pages.Ready(); err != nil {
+			answer(w, http.StatusServiceUnavailable, err.Error())
+			return
+		}
+		answer(w, http.StatusOK, "ready")
+	})
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+		var m Metrics
+		pages.Metrics(&m)
+		w.Header().Set("Content-Type", ContentType)
+		w.Write(m.text)
+	})
+	s := &Server{http.Server{
+		Handler: mux, MaxHeaderBytes: 8 << 10,
+		ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute,
+	}}
+	go s.http.Serve(&limited{l, make(chan struct{}, maxConnections)})
+	return s
+}
+
+func answer(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	io.WriteString(w, text+"\n")
+}
+
+// Close closes the listener, lets requests in flight end for a second, and closes
+// all connections.
+func (s *Server) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if s.http.Shutdown(ctx) == nil {
+		return nil
+	}
+	return s.http.Close()
+}

@@ -1,0 +1,119 @@
+package monitor
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// serve serves pages for one test and returns their address.
+func serve(t *testing.T, pages Pages) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := Serve(l, pages)
+	t.Cleanup(func() { s.Close() })
+	return l.Addr().String()
+}
+
+func request(t *testing.T, method, url string) (status int, contentType, body string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer.StatusCode, answer.Header.Get("Content-Type"), string(text)
+}
+
+func TestServer_AnswersProbesAndScrapes(t *testing.T) {
+	var started, ready atomic.Bool
+	addr := serve(t, Pages{
+		Started: started.Load,
+		Ready: func() error {
+			if ready.Load() {
+				return nil
+			}
+			return errors.New("draining")
+		},
+		Metrics: func(m *Metrics) { m.Add("a", Gauge, "A.", Sample{Value: 1}) },
+	})
+	const plain = "text/plain; charset=utf-8"
+	for _, test := range []struct {
+		started, ready bool
+		method, path   string
+		status         int
+		contentType    string
+		body           string
+	}{
+		{false, false, "GET", "/startup", 503, plain, "starting\n"},
+		{true, false, "GET", "/startup", 200, plain, "started\n"},
+		{false, false, "GET", "/liveness", 200, plain, "alive\n"},
+		{true, false, "GET", "/readiness", 503, plain, "draining\n"},
+		{true, true, "GET", "/readiness", 200, plain, "ready\n"},
+		{true, true, "HEAD", "/readiness", 200, plain, ""},
+		{true, true, "GET", "/metrics", 200, ContentType, "# HELP a A.\n# TYPE a gauge\na 1\n"},
+		{true, true, "POST", "/metrics", 405, plain, "Method Not Allowed\n"},
+		{true, true, "DELETE", "/readiness", 405, plain, "Method Not Allowed\n"},
+		{true, true, "GET", "/", 404, plain, "404 page not found\n"},
+		{true, true, "GET", "/readiness/x", 404, plain, "404 page not found\n"},
+	} {
+		started.Store(test.started)
+		ready.Store(test.ready)
+		status, contentType, body := request(t, test.method, "http://"+addr+test.path)
+		if status != test.status || contentType != test.contentType || body != test.body {
+			t.Errorf("%s %s: %d %s %q, want %d %s %q", test.method, test.path, status, contentType, body, test.status, test.contentType, test.body)
+		}
+	}
+}
+
+func TestServer_LimitsConnectionsAndHeaders(t *testing.T) {
+	addr := serve(t, Pages{Started: func() bool { return true }, Ready: func() error { return nil }})
+	var idle []net.Conn
+	for range maxConnections {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		idle = append(idle, conn)
+		fmt.Fprintf(conn, "GET /liveness HTTP/1.1\r\nHost: x\r\n\r\n") // and it stays open
+		line, err := bufio.NewReader(conn).ReadString('\n')
+		if err != nil || !strings.Contains(line, "200") {
+			t.Fatalf("%q, %v", line, err)
+		}
+	}
+	late, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer late.Close()
+	fmt.Fprintf(late, "GET /liveness HTTP/1.1\r\nHost: x\r\nCookie: %s\r\n\r\n", strings.Repeat("x", 16<<10))
+	late.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	if n, err := late.Read(make([]byte, 1)); err == nil {
+		t.Fatalf("a connection more than %d was answered with %d bytes", maxConnections, n)
+	}
+	idle[0].Close()
+	late.SetReadDeadline(time.Now().Add(time.Minute))
+	line, err := bufio.NewReader(late).ReadString('\n')
+	if err != nil || !strings.Contains(line, "431") {
+		t.Errorf("16 KiB of headers: %q, %v", line, err)
+	}
+}

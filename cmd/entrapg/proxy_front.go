@@ -1,0 +1,122 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/listener"
+)
+
+// defaultPort is PostgreSQL's.
+const defaultPort = 5432
+
+const listenVariable = proxyVariables + "LISTEN"
+
+// A proxyFront is where the proxy listens for the clients of one upstream.
+type proxyFront struct {
+	address  listener.Address
+	dsn      string
+	hasDSN   bool   // or the front is for the DSN of the command
+	from     string // the setting, for errors
+	upstream *proxyUpstream
+}
+
+// listenFronts reads the values of --listen: ADDRESS or ADDRESS=DSN. Lines separate
+// several in a value, and commas do if there is no DSN, for the environment
+// variable.
+func listenFronts(values []string) ([]*proxyFront, error) {
+	var fronts []*proxyFront
+	for _, value := range values {
+		from := "--listen"
+		if variable, set := os.LookupEnv(listenVariable); set && value == variable {
+			from = listenVariable
+		}
+		items := strings.Split(value, "\n")
+		if !strings.Contains(value, "=") {
+			items = strings.FieldsFunc(value, func(r rune) bool { return r == '\n' || r == ',' })
+		}
+		before := len(fronts)
+		for _, item := range items {
+			if item = strings.TrimSpace(item); item == "" {
+				continue
+			}
+			f, err := parseFront(item)
+			if err != nil {
+				return nil, wrongUse(from + ": " + err.Error())
+			}
+			f.from = from + " " + f.address.String()
+			fronts = append(fronts, f)
+		}
+		if len(fronts) == before {
+			return nil, wrongUse(from + ": missing address, which is a port, HOST:PORT or a directory")
+		}
+	}
+	return fronts, nil
+}
+
+// parseFront reads ADDRESS or ADDRESS = DSN. Its errors do not contain the DSN,
+// which can have a password.
+func parseFront(text string) (*proxyFront, error) {
+	where, dsn, hasDSN := strings.Cut(text, "=")
+	where, dsn = strings.TrimSpace(where), strings.TrimSpace(dsn)
+	if hasDSN && !isDSN(dsn) {
+		return nil, fmt.Errorf("what follows %q must be a DSN: a postgres:// URL or a list of key=value settings", where+"=")
+	}
+	address, err := listener.Parse(where, defaultPort)
+	if err != nil {
+		return nil, err
+	}
+	return &proxyFront{address: address, dsn: dsn, hasDSN: hasDSN}, nil
+}
+
+// readFronts reads a file with a line ADDRESS = DSN for each front. Comments
+// begin with # at the beginning of a line or after white space.
+func readFronts(path string) ([]*proxyFront, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("--config: %w", err)
+	}
+	var fronts []*proxyFront
+	n := 0
+	for line := range strings.Lines(string(bytes.TrimPrefix(content, []byte("\xef\xbb\xbf")))) {
+		n++
+		line = strings.TrimSpace(withoutComment(line))
+		if line == "" {
+			continue
+		}
+		from := fmt.Sprintf("--config: %s, line %d", path, n)
+		f, err := parseFront(line)
+		switch {
+		case err != nil:
+			return nil, wrongUse(fmt.Sprintf("%s: %s", from, err))
+		case !f.hasDSN:
+			return nil, wrongUse(fmt.Sprintf("%s: missing DSN; a line is ADDRESS = DSN", from))
+		}
+		f.from = from
+		fronts = append(fronts, f)
+	}
+	if len(fronts) == 0 {
+		return nil, wrongUse(fmt.Sprintf("--config: %s has no line ADDRESS = DSN", path))
+	}
+	return fronts, nil
+}
+
+// withoutComment removes a comment. A # in quotes, as DSNs have them, begins none.
+func withoutComment(line string) string {
+	quoted, space := false, true
+	for i := 0; i < len(line); i++ {
+		switch c := line[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '\'':
+			quoted = !quoted
+		case c == '#' && space && !quoted:
+			return line[:i]
+		default:
+			space = c == ' ' || c == '\t'
+		}
+	}
+	return line
+}

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/logwriter"
+)
+
+// A proxyLog is the log of the proxy. A full disk, a pipe that nobody reads, or
+// one that is closed, neither delays sessions nor ends the proxy.
+type proxyLog struct {
+	*slog.Logger
+	writer *logwriter.Writer
+}
+
+func newProxyLog(w io.Writer, format, level string) *proxyLog {
+	// Writing to a closed pipe would end the process.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	var lowest slog.Level
+	if err := lowest.UnmarshalText([]byte(level)); err != nil {
+		lowest = slog.LevelInfo
+	}
+	handler := func(w io.Writer) slog.Handler {
+		options := &slog.HandlerOptions{Level: lowest}
+		if format == "json" {
+			return slog.NewJSONHandler(w, options)
+		}
+		return slog.NewTextHandler(w, options)
+	}
+	l := &proxyLog{writer: logwriter.New(w, func(n int) []byte {
+		var record bytes.Buffer
+		slog.New(handler(&record)).Error("log records were dropped because they could not be written", "records", n)
+		return record.Bytes()
+	})}
+	l.Logger = slog.New(handler(l.writer))
+	return l
+}
+
+// close waits a moment for records to be written.
+func (l *proxyLog) close() { l.writer.Close(2 * time.Second) }

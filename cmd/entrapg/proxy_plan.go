@@ -1,0 +1,235 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/entrapg/entrapg"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/certfile"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/listener"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy"
+	"github.com/entrapg/entrapg/internal/inspect"
+)
+
+// A proxyPlan is what the proxy is about to do, with all settings checked and
+// nothing dialed.
+type proxyPlan struct {
+	fronts      []*proxyFront
+	upstreams   []*proxyUpstream
+	password    proxyPassword // the zero value if no front requires one
+	certificate *certfile.Pair
+	status      *listener.Address
+
+	clientUser        bool
+	maxConnections    int
+	limit             *proxy.Limit // of maxConnections, if that is not 0
+	grace             time.Duration
+	readyWithoutToken time.Duration
+}
+
+// plan checks all settings. The plan must be closed.
+func (p *proxyOptions) plan(args []string, logger *slog.Logger) (_ *proxyPlan, err error) {
+	plan := &proxyPlan{clientUser: p.clientUser, grace: p.grace, readyWithoutToken: p.readyWithoutToken}
+	defer func() {
+		if err != nil {
+			plan.close()
+		}
+	}()
+	if plan.fronts, err = p.allFronts(args); err != nil {
+		return nil, err
+	}
+	if err := p.admit(plan, logger); err != nil {
+		return nil, err
+	}
+	if p.maxConnections > 0 {
+		plan.maxConnections, plan.limit = p.maxConnections, proxy.NewLimit(p.maxConnections)
+	}
+	if p.status != "" {
+		address, err := listener.Parse(p.status, 9090)
+		if err == nil && address.Path != "" {
+			err = errors.New("must be HOST:PORT or a port")
+		}
+		if err != nil {
+			return nil, wrongUse("--status: " + err.Error())
+		}
+		plan.status = &address
+	}
+	if err := plan.addUpstreams(p, logger); err != nil {
+		return nil, err
+	}
+	return plan, nil
+}
+
+// allFronts returns the fronts of all settings, each with its DSN.
+func (p *proxyOptions) allFronts(args []string) ([]*proxyFront, error) {
+	fronts, err := listenFronts(p.listen)
+	if err != nil {
+		return nil, err
+	}
+	if p.config != "" {
+		more, err := readFronts(p.config)
+		if err != nil {
+			return nil, err
+		}
+		fronts = append(fronts, more...)
+	}
+	if len(args) > 0 && p.dsn == os.Getenv(proxyVariables+"DSN") {
+		p.dsn = "" // the argument overrides the variable
+	}
+	lacksDSN := func(f *proxyFront) bool { return !f.hasDSN }
+	if given := len(args) > 0 || p.dsn != ""; len(fronts) == 0 || given && !slices.ContainsFunc(fronts, lacksDSN) {
+		address := listener.Address{Host: "127.0.0.1", Port: defaultPort}
+		fronts = append(fronts, &proxyFront{address: address, from: address.String()})
+	}
+	if slices.ContainsFunc(fronts, lacksDSN) {
+		dsn, err := p.find(args)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range fronts {
+			if !f.hasDSN {
+				f.dsn, f.hasDSN = dsn, true
+			}
+		}
+	}
+	for i, f := range fronts {
+		for _, other := range fronts[:i] {
+			if f.address == other.address && (f.address.Path != "" || f.address.Port != 0) {
+				return nil, wrongUse(fmt.Sprintf("%s: the address is set twice; remove one", f.from))
+			}
+		}
+	}
+	return fronts, nil
+}
+
+// admit decides who can log in, and rejects settings that let in others than
+// meant.
+func (p *proxyOptions) admit(plan *proxyPlan, logger *slog.Logger) error {
+	password, err := findPassword(p.passwordFile)
+	if err != nil {
+		return err
+	}
+	if p.passwordFile != "" {
+		warnIfReadable(logger, "--password-file", p.passwordFile)
+	}
+	switch {
+	case p.trust && password.value != "":
+		return wrongUse("--trust requires no password, but " + password.from + " sets one; remove one")
+	case p.trust && p.allowRemote:
+		return wrongUse("--trust is not used with --allow-remote; set " + passwordVariable + " or --password-file instead")
+	case (p.tlsCert == "") != (p.tlsKey == ""):
+		return wrongUse("--tls-cert and --tls-key must be set together")
+	}
+	for _, f := range plan.fronts {
+		if f.address.Local() {
+			continue
+		}
+		switch {
+		case !p.allowRemote:
+			return wrongUse(fmt.Sprintf("%s: other machines could connect; listen on 127.0.0.1, or add --allow-remote", f.from))
+		case password.value == "":
+			return wrongUse(fmt.Sprintf("%s: other machines can connect; set %s or --password-file", f.from, passwordVariable))
+		case p.tlsCert == "":
+			return wrongUse(fmt.Sprintf("%s: other machines can connect; set --tls-cert and --tls-key", f.from))
+		}
+	}
+	open := func(f *proxyFront) bool { return !f.address.Private() }
+	switch asks := slices.ContainsFunc(plan.fronts, open) && !p.trust; {
+	case asks && password.value == "":
+		plan.password = generatePassword()
+	case asks:
+		plan.password = password
+	case password.value != "":
+		logger.Warn("the password is for TCP; the permissions of Unix sockets decide who can connect", "setting", password.from)
+	}
+	if p.tlsCert != "" {
+		if plan.certificate, err = certfile.Load(p.tlsCert, p.tlsKey, logger); err != nil {
+			return fmt.Errorf("--tls-cert, --tls-key: %w", err)
+		}
+	}
+	return nil
+}
+
+// addUpstreams creates an upstream for each DSN.
+func (plan *proxyPlan) addUpstreams(p *proxyOptions, logger *slog.Logger) error {
+	byDSN, secret := map[string]*proxyUpstream{}, false
+	for _, f := range plan.fronts {
+		if f.upstream = byDSN[f.dsn]; f.upstream != nil {
+			continue
+		}
+		login, err := inspect.Open(f.dsn)
+		if err != nil {
+			return inFront(plan.fronts, f, err)
+		}
+		login.Close()
+		secret = secret || !login.Entra()
+		u, err := proxy.NewUpstream(f.dsn, entrapg.WithLogger(logger))
+		if err != nil {
+			return inFront(plan.fronts, f, err)
+		}
+		f.upstream = &proxyUpstream{Upstream: u, name: plan.nameOf(u)}
+		byDSN[f.dsn] = f.upstream
+		plan.upstreams = append(plan.upstreams, f.upstream)
+	}
+	if p.clientUser && !slices.ContainsFunc(plan.upstreams, (*proxyUpstream).leavesUserOpen) {
+		return wrongUse("--client-user is not used with a user in the DSN or in PGUSER; remove one")
+	}
+	if p.config != "" && secret {
+		warnIfReadable(logger, "--config", p.config)
+	}
+	return nil
+}
+
+// inFront names the front of an error, if there are several.
+func inFront(fronts []*proxyFront, f *proxyFront, err error) error {
+	if len(fronts) == 1 {
+		return err
+	}
+	return errors.New(f.from + ": " + strings.TrimPrefix(err.Error(), "entrapg: "))
+}
+
+// nameOf returns a name for logs and metrics that no other upstream has.
+func (plan *proxyPlan) nameOf(u *proxy.Upstream) string {
+	name := serversOf(u)
+	taken := func(u *proxyUpstream) bool { return u.name == name }
+	for n := 2; slices.ContainsFunc(plan.upstreams, taken); n++ {
+		name = fmt.Sprintf("%s#%d", serversOf(u), n)
+	}
+	return name
+}
+
+// tlsConfig returns the configuration for clients of a front, or nil.
+func (plan *proxyPlan) tlsConfig(f *proxyFront) *tls.Config {
+	if plan.certificate == nil || f.address.Path != "" {
+		return nil
+	}
+	return &tls.Config{GetCertificate: plan.certificate.GetCertificate, MinVersion: tls.VersionTLS12}
+}
+
+// check logs in to each upstream once.
+func (plan *proxyPlan) check(ctx context.Context, out *terminal) error {
+	var failure error
+	for _, u := range plan.upstreams {
+		start := time.Now()
+		if err := u.Check(ctx); err != nil {
+			failure = errSaid
+			out.hang(out.bad("✗ "), sprintf("%s: %s", u.name, strings.TrimPrefix(err.Error(), "entrapg: ")))
+			continue
+		}
+		out.hang(out.good("✓ "), sprintf("%s: logged in as %s in %s", u.name, u.Stats().User, milliseconds(time.Since(start))))
+	}
+	return failure
+}
+
+func (plan *proxyPlan) close() {
+	for _, u := range plan.upstreams {
+		u.Close()
+	}
+}

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/listener"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/monitor"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/sdnotify"
+)
+
+// serve runs the proxy until a signal or a failure.
+func (plan *proxyPlan) serve(ctx context.Context, out *terminal, logger *slog.Logger) error {
+	systemd := sdnotify.FromEnvironment()
+	notify := func(state string) {
+		if err := systemd.Send(state); err != nil {
+			logger.Warn("systemd was not notified", "state", state, "error", err)
+		}
+	}
+	ends := make(chan os.Signal, 2)
+	signal.Notify(ends, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(ends)
+	hangups := make(chan os.Signal, 1)
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup does
+		signal.Notify(hangups, syscall.SIGHUP)
+		defer signal.Stop(hangups)
+	}
+
+	s := newProxyServer(plan, logger)
+	if plan.status != nil {
+		listeners, err := listener.Listen(ctx, *plan.status)
+		if err != nil {
+			return fmt.Errorf("--status %s: %w", plan.status, err)
+		}
+		for _, l := range listeners {
+			defer monitor.Serve(l, s.pages()).Close()
+			logger.Info("answering probes and scrapes", "listen", l.Addr())
+		}
+	}
+	if err := s.start(ctx); err != nil {
+		return err
+	}
+	plan.introduce(&terminal{Writer: unfailing{out.Writer}, color: out.color, width: out.width})
+	notify(sdnotify.Ready)
+	failure := s.wait(ends, hangups, out.live)
+	notify(sdnotify.Stopping)
+	return s.shutdown(failure, ends)
+}
+
+// An unfailing writer reports no errors: a proxy that cannot print its
+// introduction still serves.
+type unfailing struct{ io.Writer }
+
+func (w unfailing) Write(b []byte) (int, error) {
+	w.Writer.Write(b)
+	return len(b), nil
+}

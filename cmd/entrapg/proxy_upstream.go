@@ -1,0 +1,51 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/monitor"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy"
+)
+
+// A proxyUpstream is an upstream with a name, and the state of its tokens.
+type proxyUpstream struct {
+	*proxy.Upstream
+	name   string
+	tokens monitor.Tokens
+}
+
+// serversOf returns the hosts and the database of an upstream.
+func serversOf(u *proxy.Upstream) string {
+	config := u.Config()
+	servers := []string{net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port)))}
+	for _, f := range config.Fallbacks {
+		server := net.JoinHostPort(f.Host, strconv.Itoa(int(f.Port)))
+		if server != servers[len(servers)-1] {
+			servers = append(servers, server)
+		}
+	}
+	return strings.TrimSuffix(strings.Join(servers, ",")+"/"+config.Database, "/")
+}
+
+// leavesUserOpen reports whether nothing sets the user of the server.
+func (u *proxyUpstream) leavesUserOpen() bool { return u.Config().User == "" }
+
+// ready returns an error if token requests have failed for too long. While they
+// fail, it requests one, or an idle proxy would never become ready again.
+func (u *proxyUpstream) ready(limit time.Duration) error {
+	stats := u.Stats()
+	failing, fails := u.tokens.Failing(time.Now(), stats.TokenFailures, stats.TokenExpiry)
+	if !fails {
+		return nil
+	}
+	go u.RequestToken(context.Background())
+	if limit == 0 || failing < limit {
+		return nil
+	}
+	return fmt.Errorf("no token for %s for %s", u.name, round(failing))
+}
