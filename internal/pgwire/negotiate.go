@@ -69,64 +69,75 @@ func ServerTLS(config *tls.Config) *tls.Config {
 // message or a cancel request. Errors of the client's protocol are sent to it, in
 // PostgreSQL's words. A limit for the time must be set on conn.
 //
-// Accept reads nothing ahead, so that no byte sent before TLS counts as sent
-// under it.
-func (t Terms) Accept(ctx context.Context, conn net.Conn) (*Request, error) {
+// No byte that was sent before TLS counts as sent under it.
+func (t Terms) Accept(ctx context.Context, conn *Conn) (*Request, error) {
 	r := &Request{Conn: conn}
 	for askedTLS, askedGSS := false, false; ; {
-		var head [8]byte
-		if _, err := io.ReadFull(r.Conn, head[:4]); err != nil {
-			return nil, fmt.Errorf("startup: %w", err)
-		}
-		length := binary.BigEndian.Uint32(head[:])
-		if head[0] == typeTLSHandshake && t.TLS != nil && !askedTLS && !askedGSS {
-			askedTLS, askedGSS = true, true
-			if err := t.encrypt(ctx, r, &unread{Conn: r.Conn, head: head[:4]}, true); err != nil {
-				return nil, err
+		if !askedTLS && !askedGSS && t.TLS != nil {
+			if err := conn.Fill(); err != nil {
+				return nil, fmt.Errorf("startup: %w", err)
 			}
-			continue
-		}
-		if length < 8 || length > 4+maxStartup {
-			return nil, errors.New("startup: not a message of PostgreSQL's protocol")
-		}
-		if _, err := io.ReadFull(r.Conn, head[4:]); err != nil {
-			return nil, fmt.Errorf("startup: %w", err)
-		}
-		code := binary.BigEndian.Uint32(head[4:])
-		switch {
-		case code == codeTLS && !askedTLS && length == 8:
-			askedTLS = true
-			if t.TLS == nil {
-				if _, err := r.Conn.Write([]byte{'N'}); err != nil {
-					return nil, fmt.Errorf("startup: %w", err)
+			if conn.buffered()[0] == typeTLSHandshake {
+				askedTLS, askedGSS = true, true
+				if err := t.encrypt(ctx, r, true); err != nil {
+					return nil, err
 				}
-				continue
 			}
-			askedGSS = true
-			if _, err := r.Conn.Write([]byte{'S'}); err != nil {
-				return nil, fmt.Errorf("startup: %w", err)
+		}
+		code, body, err := readRequest(r.Conn)
+		if err != nil {
+			return nil, fmt.Errorf("startup: %w", err)
+		}
+		answer, encryption := byte('N'), ""
+		switch {
+		case code == codeTLS && !askedTLS && len(body) == 0:
+			askedTLS, encryption = true, "SSL"
+			if t.TLS != nil {
+				askedGSS, answer = true, 'S'
 			}
-			if err := t.encrypt(ctx, r, r.Conn, false); err != nil {
+		case code == codeGSS && !askedGSS && len(body) == 0:
+			askedGSS, encryption = true, "GSSAPI encryption"
+		default:
+			return r, t.read(r, Version(code), body)
+		}
+		if _, err := r.Conn.Write([]byte{answer}); err != nil {
+			return nil, fmt.Errorf("startup: %w", err)
+		}
+		if len(conn.buffered()) > 0 {
+			return nil, r.Reject(&Error{
+				Code: "08P01", Message: "received unencrypted data after " + encryption + " request",
+				Detail: "This could be either a client-software bug or evidence of an attempted man-in-the-middle attack.",
+			})
+		}
+		if answer == 'S' {
+			if err := t.encrypt(ctx, r, false); err != nil {
 				return nil, err
 			}
-		case code == codeGSS && !askedGSS && length == 8:
-			askedGSS = true
-			if _, err := r.Conn.Write([]byte{'N'}); err != nil {
-				return nil, fmt.Errorf("startup: %w", err)
-			}
-		default:
-			body := make([]byte, length-8)
-			if _, err := io.ReadFull(r.Conn, body); err != nil {
-				return nil, fmt.Errorf("startup: %w", err)
-			}
-			return r, t.read(r, Version(code), body)
 		}
 	}
 }
 
-// encrypt performs the TLS handshake on conn.
-func (t Terms) encrypt(ctx context.Context, r *Request, conn net.Conn, direct bool) error {
-	secured := tls.Server(conn, t.TLS)
+// readRequest reads a message without a type.
+func readRequest(r io.Reader) (code uint32, body []byte, err error) {
+	var head [8]byte
+	if _, err := io.ReadFull(r, head[:4]); err != nil {
+		return 0, nil, err
+	}
+	length := binary.BigEndian.Uint32(head[:])
+	if length < 8 || length > 4+maxStartup {
+		return 0, nil, errors.New("not a message of PostgreSQL's protocol")
+	}
+	if _, err := io.ReadFull(r, head[4:]); err != nil {
+		return 0, nil, err
+	}
+	body = make([]byte, length-8)
+	_, err = io.ReadFull(r, body)
+	return binary.BigEndian.Uint32(head[4:]), body, err
+}
+
+// encrypt performs the TLS handshake.
+func (t Terms) encrypt(ctx context.Context, r *Request, direct bool) error {
+	secured := tls.Server(r.Conn, t.TLS)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		return fmt.Errorf("startup: %w", err)
 	}
@@ -189,19 +200,4 @@ func NegotiateVersion(s *Startup, newest Version) []byte {
 	}
 	binary.BigEndian.PutUint32(b[1:], uint32(len(b)-1))
 	return b
-}
-
-// unread is a connection that returns again what was read to see what it is.
-type unread struct {
-	net.Conn
-	head []byte
-}
-
-func (u *unread) Read(b []byte) (int, error) {
-	if len(u.head) == 0 {
-		return u.Conn.Read(b)
-	}
-	n := copy(b, u.head)
-	u.head = u.head[n:]
-	return n, nil
 }

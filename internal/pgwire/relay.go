@@ -5,16 +5,8 @@ import (
 	"errors"
 	"io"
 	"net"
-	"sync"
 	"sync/atomic"
 	"time"
-)
-
-// A direction of a Relay reads into a small buffer of its own while little
-// arrives, and into a large one from a pool while reads fill the buffer.
-const (
-	smallBuffer = 2 << 10
-	largeBuffer = 64 << 10
 )
 
 // linger is how long a client may take to close its connection after the server
@@ -22,12 +14,11 @@ const (
 // client.
 const linger = 2 * time.Second
 
-var buffers = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
-
 // A Relay passes bytes on between a client and a server until either ends. The
 // end of one side's bytes is passed on like bytes, so nothing that was sent
 // before is lost.
 type Relay struct {
+	// Client and Server are the two connections: a Conn, or TLS over one.
 	Client, Server net.Conn
 
 	// FromClient and FromServer are what has been read from them already.
@@ -101,37 +92,60 @@ var errWrite = errors.New("write failed")
 
 // pump copies from src to dst, first early, until either fails. It never returns
 // nil.
-func (r *Relay) pump(dst io.Writer, src io.Reader, early []byte, count func([]byte)) error {
-	if len(early) > 0 {
-		count(early)
-		if _, err := dst.Write(early); err != nil {
+func (r *Relay) pump(dst io.Writer, src net.Conn, early []byte, count func([]byte)) error {
+	pass := func(b []byte) error {
+		if len(b) == 0 {
+			return nil
+		}
+		count(b)
+		if _, err := dst.Write(b); err != nil {
 			return errWrite
 		}
+		return nil
 	}
-	small := make([]byte, smallBuffer)
-	var large *[largeBuffer]byte
-	defer func() {
-		if large != nil {
-			buffers.Put(large)
+	if err := pass(early); err != nil {
+		return err
+	}
+	secured, encrypted := src.(*tls.Conn)
+	if encrypted {
+		src = secured.NetConn()
+	}
+	conn, ok := src.(*Conn)
+	switch {
+	case !ok:
+		return errors.New("pgwire: the connection of a Relay is not a Conn")
+	case encrypted:
+		return decrypt(conn, secured, pass)
+	}
+	for {
+		if err := conn.Fill(); err != nil {
+			return err
 		}
-	}()
-	for buffer := small; ; {
-		n, err := src.Read(buffer)
-		if n > 0 {
-			count(buffer[:n])
-			if _, err := dst.Write(buffer[:n]); err != nil {
-				return errWrite
-			}
+		err := pass(conn.buffered())
+		conn.discard()
+		if err != nil {
+			return err
 		}
+	}
+}
+
+// decrypt passes on what arrives under TLS, as much at once as has arrived.
+func decrypt(conn *Conn, secured *tls.Conn, pass func([]byte) error) error {
+	for {
+		buffer := buffers.Get().(*[bufferSize]byte)
+		n, err := conn.drain(secured, buffer[:])
+		failed := pass(buffer[:n])
+		buffers.Put(buffer)
 		switch {
+		case failed != nil:
+			return failed
 		case err != nil:
 			return err
-		case n == len(small) && large == nil:
-			large = buffers.Get().(*[largeBuffer]byte)
-			buffer = large[:]
-		case n < len(small) && large != nil:
-			buffers.Put(large)
-			large, buffer = nil, small
+		case n == len(buffer): // more may have arrived
+			continue
+		}
+		if err := conn.Fill(); err != nil {
+			return err
 		}
 	}
 }
@@ -165,8 +179,6 @@ func closeWrite(conn net.Conn) {
 	case *tls.Conn:
 		_ = c.CloseWrite()
 		closeWrite(c.NetConn())
-	case *unread:
-		closeWrite(c.Conn)
 	case interface{ CloseWrite() error }:
 		_ = c.CloseWrite()
 	}

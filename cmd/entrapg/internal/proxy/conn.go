@@ -43,7 +43,7 @@ func (c *conn) open() *pgwire.Relay {
 	s := c.server
 	c.network.SetDeadline(c.begun.Add(cmp.Or(s.StartupTimeout, DefaultStartupTimeout)))
 	c.about = []any{"client", clientOf(c.network)}
-	request, err := s.terms.Accept(s.ctx, c.network)
+	request, err := s.terms.Accept(s.ctx, pgwire.NewConn(c.network))
 	switch {
 	case errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
 		return nil // a health check, or a client that wanted encryption

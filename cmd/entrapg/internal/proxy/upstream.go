@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -38,10 +39,17 @@ func NewUpstream(dsn string, opts ...entrapg.Option) (*Upstream, error) {
 	return u, nil
 }
 
-// adjust makes TLS records as long as they can be. By default, Go begins with
-// short ones for the sake of browsers.
+// adjust makes connections ready for a Relay. TLS records are as long as they can
+// be; by default, Go begins with short ones for the sake of browsers.
 func (u *Upstream) adjust(config *pgx.ConnConfig) {
 	u.dial = config.DialFunc
+	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := u.dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return pgwire.NewConn(conn), nil
+	}
 	if config.TLSConfig != nil {
 		config.TLSConfig.DynamicRecordSizingDisabled = true
 	}
