@@ -14,6 +14,7 @@ import (
 type refusal struct {
 	code, message, hint string
 	reason              string // for the record of logins
+	response            []byte // of PostgreSQL, as it was sent; nil if it is the front that refuses
 }
 
 // Azure's words. Which SQLSTATE goes with an expired token, a wrong audience

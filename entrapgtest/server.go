@@ -38,6 +38,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/entrapg/entrapg/internal/pgwire"
 )
 
 // Config says what to start. Its zero value will do.
@@ -123,6 +125,7 @@ type Server struct {
 	http        *http.Server // of the tenant and of managed identities
 	certificate *certificate
 	upstream    *pgx.ConnConfig // superuser
+	protocol    pgwire.Version  // the newest one that PostgreSQL accepts
 	cluster     *cluster        // nil where there is an Upstream
 	state       *state
 	cleanup     []func() error
@@ -211,7 +214,7 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 		}
 		s.cleanup = append(s.cleanup, func() error { return os.RemoveAll(dir) })
 	}
-	if err := s.exec(ctx, "select 1"); err != nil {
+	if s.protocol, err = s.newestProtocol(ctx); err != nil {
 		if config.Upstream != "" {
 			err = &ConfigError{Field: "Upstream", Err: err}
 		}
@@ -401,6 +404,24 @@ func (s *Server) createRole(ctx context.Context, role string, p *Principal, admi
 		return fmt.Errorf("entrapgtest: %w", err)
 	}
 	return nil
+}
+
+// newestProtocol returns the newest version of the protocol that PostgreSQL
+// accepts.
+func (s *Server) newestProtocol(ctx context.Context) (pgwire.Version, error) {
+	conn, err := pgx.ConnectConfig(ctx, s.upstream)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	major := 0
+	if _, err := fmt.Sscanf(conn.PgConn().ParameterStatus("server_version"), "%d", &major); err != nil {
+		return 0, fmt.Errorf("server_version: %w", err)
+	}
+	if major >= 18 {
+		return pgwire.Version32, nil
+	}
+	return pgwire.Version30, nil
 }
 
 // exec runs statements as superuser.

@@ -90,12 +90,12 @@ func (t Terms) Accept(ctx context.Context, conn *Conn) (*Request, error) {
 		}
 		answer, encryption := byte('N'), ""
 		switch {
-		case code == codeTLS && !askedTLS && len(body) == 0:
+		case code == codeTLS && !askedTLS:
 			askedTLS, encryption = true, "SSL"
 			if t.TLS != nil {
 				askedGSS, answer = true, 'S'
 			}
-		case code == codeGSS && !askedGSS && len(body) == 0:
+		case code == codeGSS && !askedGSS:
 			askedGSS, encryption = true, "GSSAPI encryption"
 		default:
 			return r, t.read(r, Version(code), body)

@@ -21,6 +21,9 @@ type Relay struct {
 	// Client and Server are the two connections: a Conn, or TLS over one.
 	Client, Server net.Conn
 
+	// ToServer, if not nil, is written to instead of Server.
+	ToServer io.Writer
+
 	// FromClient and FromServer are what has been read from them already.
 	FromClient, FromServer []byte
 
@@ -56,7 +59,11 @@ func (r *Relay) Bytes() (received, sent int64) { return r.received.Load(), r.sen
 
 // up relays from the client to the server until the client's end.
 func (r *Relay) up() {
-	err := r.pump(r.Server, r.Client, r.FromClient, func(b []byte) { r.received.Add(int64(len(b))) })
+	server := r.ToServer
+	if server == nil {
+		server = r.Server
+	}
+	err := pump(server, r.Client, r.FromClient, func(b []byte) { r.received.Add(int64(len(b))) })
 	switch {
 	case errors.Is(err, io.EOF):
 		closeWrite(r.Server)
@@ -71,7 +78,7 @@ func (r *Relay) up() {
 
 // down relays from the server to the client until the server's end.
 func (r *Relay) down() {
-	err := r.pump(r.Client, r.Server, r.FromServer, func(b []byte) {
+	err := pump(r.Client, r.Server, r.FromServer, func(b []byte) {
 		r.sent.Add(int64(len(b)))
 		r.tail = lastOf(r.tail, b)
 	})
@@ -92,7 +99,7 @@ var errWrite = errors.New("write failed")
 
 // pump copies from src to dst, first early, until either fails. It never returns
 // nil.
-func (r *Relay) pump(dst io.Writer, src net.Conn, early []byte, count func([]byte)) error {
+func pump(dst io.Writer, src net.Conn, early []byte, count func([]byte)) error {
 	pass := func(b []byte) error {
 		if len(b) == 0 {
 			return nil
