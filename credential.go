@@ -19,6 +19,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 
+	"github.com/entrapg/entrapg/internal/credfail"
 	"github.com/entrapg/entrapg/internal/imds"
 )
 
@@ -48,7 +49,7 @@ type credentialKind struct {
 	name    string   // in DSNs
 	typ     string   // azidentity's type, accepted in DSNs too
 	keys    []string // of the DSN that it uses, besides entra_scope
-	environ bool     // takes the other settings from azidentity's variables
+	environ bool     // takes the settings that the DSN does not set from azidentity's variables
 	hosted  bool     // can ask a managed-identity endpoint
 	create  func(credentialChoice, clientOptions) (azcore.TokenCredential, error)
 }
@@ -83,7 +84,7 @@ var (
 			},
 		},
 		{
-			name: "workloadidentity", typ: "WorkloadIdentityCredential", keys: []string{keyClientID, keyTenantID},
+			name: "workloadidentity", typ: "WorkloadIdentityCredential", keys: []string{keyClientID, keyTenantID}, environ: true,
 			create: func(c credentialChoice, o clientOptions) (azcore.TokenCredential, error) {
 				return azidentity.NewWorkloadIdentityCredential(&azidentity.WorkloadIdentityCredentialOptions{
 					ClientOptions: o.ClientOptions, DisableInstanceDiscovery: o.disableInstanceDiscovery,
@@ -211,6 +212,8 @@ type credentialSource struct {
 	create  func() (azcore.TokenCredential, error)
 	monitor *imds.Monitor // nil if it asks no managed-identity endpoint
 
+	settings credfail.Settings // that choose the identity
+
 	mu      sync.Mutex // guards created
 	created azcore.TokenCredential
 }
@@ -229,10 +232,22 @@ func givenCredential(credential azcore.TokenCredential) *credentialSource {
 	return s
 }
 
+// settings names what chooses the identity: the DSN's keys, or the variables that
+// azidentity reads if they are not set.
+func (c credentialChoice) settings() credfail.Settings {
+	name := func(key, value string) string {
+		if c.kind.environ && value == "" {
+			return credentialVariables[key]
+		}
+		return key
+	}
+	return credfail.Settings{ClientID: name(keyClientID, c.clientID), TenantID: name(keyTenantID, c.tenantID)}
+}
+
 // source returns the chosen credential. It dials with dial.
 func (c credentialChoice) source(dial dialFunc) *credentialSource {
 	client := sync.OnceValue(func() *http.Client { return imds.NewClient(dial) })
-	s := &credentialSource{name: c.kind.typ, timeout: requestTimeout}
+	s := &credentialSource{name: c.kind.typ, timeout: requestTimeout, settings: c.settings()}
 	if c.kind.hosted {
 		s.timeout, s.monitor = imds.Patience, &imds.Monitor{}
 	}

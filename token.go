@@ -102,7 +102,7 @@ func (i *identity) tokenError(scope string, err error) error {
 	if progress := i.credential.progress(); progress != "" && errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("%w; %s", err, progress)
 	}
-	return &TokenError{Credential: i.credential.name, Scope: scope, Hint: credfail.Classify(err).Hint, Err: err}
+	return &TokenError{Credential: i.credential.name, Scope: scope, Hint: credfail.Classify(err, i.credential.settings).Hint, Err: err}
 }
 
 // report sets the fields of stats that are about tokens.

@@ -20,8 +20,15 @@ type Diagnosis struct {
 
 // Classify returns the diagnosis of a credential's error. If several credentials
 // of a chain were tried, the one that ended the chain counts, or what its members
-// found if none has an identity.
-func Classify(err error) Diagnosis {
+// found if none has an identity. The hint names the settings that choose the
+// identity.
+func Classify(err error, settings Settings) Diagnosis {
+	d := classify(err)
+	d.Hint = settings.name(d.Hint)
+	return d
+}
+
+func classify(err error) Diagnosis {
 	if err == nil {
 		return Diagnosis{}
 	}
@@ -37,10 +44,17 @@ func Classify(err error) Diagnosis {
 			return d
 		}
 	}
+	managed := strings.Contains(text, managedIdentity)
 	for _, m := range messages {
 		if strings.Contains(text, m.fragment) && (m.inChain || !chain) {
+			if m.diagnosis == unreachable && managed {
+				return staleEndpoint
+			}
 			return m.diagnosis
 		}
+	}
+	if managed && !chain && rejected.MatchString(text) {
+		return staleSecret
 	}
 	switch {
 	case chain:
@@ -53,6 +67,13 @@ func Classify(err error) Diagnosis {
 		return Diagnosis{}
 	}
 }
+
+// managedIdentity is in the errors of managed identities.
+const managedIdentity = "ManagedIdentityCredential"
+
+// rejected matches a response by which an endpoint rejects a secret, as azidentity
+// shows it.
+var rejected = regexp.MustCompile(`(?m)^\s*RESPONSE 40[13]\b`)
 
 // chained is in the errors of DefaultAzureCredential and ChainedTokenCredential.
 const chained = "failed to acquire a token.\nAttempted credentials:"

@@ -151,7 +151,7 @@ func check(t *testing.T, err error, kind credfail.Kind, hint string) {
 		t.Fatal("the credential succeeds")
 	}
 	for name, err := range map[string]error{"itself": err, "wrapped": fmt.Errorf("no token: %w", err)} {
-		got := credfail.Classify(err)
+		got := credfail.Classify(err, credfail.Settings{})
 		if got.Kind != kind || !strings.Contains(got.Hint, hint) || (got.Kind == credfail.Unknown) != (got.Hint == "") {
 			t.Errorf("%s: %v\ngot %+v, want kind %d and a hint with %q", name, err, got, kind, hint)
 		}
@@ -249,7 +249,12 @@ func TestClassify_KnowsManagedIdentityEndpoints(t *testing.T) {
 		http.StatusBadRequest,
 		`{"statusCode":400,"message":"No User Assigned or Delegated Managed Identity found for specified ClientId/ResourceId/PrincipalId."}`,
 	)), credfail.NoSuchIdentity, "assign it")
-	check(t, managedIdentity(other, noMetadata(dialError(syscall.ECONNREFUSED))), credfail.Unreachable, "IDENTITY_ENDPOINT")
+	check(t, managedIdentity(other, noMetadata(dialError(syscall.ECONNREFUSED))), credfail.StaleEndpoint, "IDENTITY_ENDPOINT")
+	for _, status := range []int{http.StatusUnauthorized, http.StatusForbidden} {
+		stale := answer(status, `{"statusCode":401,"message":"x"}`)
+		check(t, managedIdentity(other, stale), credfail.StaleSecret, "reload the environment")
+		check(t, defaultCredential(stale), credfail.StaleSecret, "reload the environment")
+	}
 }
 
 func TestClassify_KnowsTheNetwork(t *testing.T) {
@@ -270,6 +275,8 @@ func TestClassify_KnowsTheNetwork(t *testing.T) {
 		"reset, 2":        {errors.New("wsarecv: An existing connection was forcibly closed by the remote host."), credfail.Unreachable, "network"},
 		"inspected TLS":   {x509.UnknownAuthorityError{}, credfail.UntrustedCertificate, "proxy"},
 		"inspected TLS 2": {errors.New("x509: “login.microsoftonline.com” certificate is not trusted"), credfail.UntrustedCertificate, "proxy"},
+		"proxy":           {errors.New("proxyconnect tcp: dial tcp 127.0.0.1:9: connect: connection refused"), credfail.Proxy, "HTTPS_PROXY"},
+		"proxy 2":         {errors.New("Proxy Authentication Required"), credfail.Proxy, "HTTPS_PROXY"},
 		"something else":  {io.ErrUnexpectedEOF, credfail.Unknown, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -278,7 +285,7 @@ func TestClassify_KnowsTheNetwork(t *testing.T) {
 	}
 	check(t, token.NoAnswer(time.Second), credfail.NoAnswer, "network")
 	for _, err := range []error{nil, context.Canceled, context.DeadlineExceeded, errors.New("x")} {
-		if got := credfail.Classify(err); got != (credfail.Diagnosis{}) {
+		if got := credfail.Classify(err, credfail.Settings{}); got != (credfail.Diagnosis{}) {
 			t.Errorf("%v: got %+v", err, got)
 		}
 	}
@@ -326,11 +333,11 @@ func TestClassify_KnowsMissingSettings(t *testing.T) {
 	workload := func() error { return get(azidentity.NewWorkloadIdentityCredential(nil)) }
 
 	check(t, environment(), credfail.NotConfigured, "AZURE_CLIENT_SECRET")
-	check(t, workload(), credfail.NotConfigured, "AZURE_FEDERATED_TOKEN_FILE") // no client ID
+	check(t, workload(), credfail.NotInPod, "AZURE_FEDERATED_TOKEN_FILE") // no client ID
 	t.Setenv("AZURE_CLIENT_ID", guid)
-	check(t, workload(), credfail.NotConfigured, "AZURE_FEDERATED_TOKEN_FILE") // no file
+	check(t, workload(), credfail.NotInPod, "AZURE_FEDERATED_TOKEN_FILE") // no file
 	t.Setenv("AZURE_FEDERATED_TOKEN_FILE", "token")
-	check(t, workload(), credfail.NotConfigured, "AZURE_FEDERATED_TOKEN_FILE") // no tenant
+	check(t, workload(), credfail.NotInPod, "AZURE_FEDERATED_TOKEN_FILE") // no tenant
 	t.Setenv("AZURE_TENANT_ID", guid)
 	check(t, environment(), credfail.NotConfigured, "AZURE_CLIENT_SECRET") // no secret
 	t.Setenv("AZURE_USERNAME", "alice@contoso.example")
@@ -398,4 +405,25 @@ func TestClassify_KnowsCredentialsThatNeedAPerson(t *testing.T) {
 		ClientOptions: clientOptions(answer(http.StatusOK, "{}")), TenantID: guid,
 		DisableInstanceDiscovery: true, DisableAutomaticAuthentication: true,
 	})), credfail.NeedsPerson, "Authenticate")
+}
+
+func TestClassify_NamesTheSettingsThatChooseTheIdentity(t *testing.T) {
+	emptyEnvironment(t)
+	notAssigned := managedIdentity(azidentity.ClientID(guid), answer(http.StatusBadRequest, `{"error":"x","error_description":"Identity not found"}`))
+	noTenant := secretCredential(answer(http.StatusBadRequest, `{"error":"x","error_description":"AADSTS90002: x"}`))
+	for _, test := range []struct {
+		err      error
+		settings credfail.Settings
+		want     string
+		not      string
+	}{
+		{notAssigned, credfail.Settings{ClientID: "entra_client_id"}, "set entra_client_id to", "AZURE_CLIENT_ID"},
+		{notAssigned, credfail.Settings{ClientID: "AZURE_CLIENT_ID"}, "set AZURE_CLIENT_ID to", "entra_client_id"},
+		{notAssigned, credfail.Settings{}, "set entra_client_id or AZURE_CLIENT_ID to", "{"},
+		{noTenant, credfail.Settings{TenantID: "entra_tenant_id"}, "check entra_tenant_id", "AZURE_TENANT_ID"},
+	} {
+		if got := credfail.Classify(test.err, test.settings).Hint; !strings.Contains(got, test.want) || strings.Contains(got, test.not) {
+			t.Errorf("%+v: got %q", test.settings, got)
+		}
+	}
 }

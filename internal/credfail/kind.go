@@ -27,12 +27,16 @@ const (
 	NoSuchIdentity               // the host does not have the managed identity
 	SeveralIdentities            // the host has several, and none is chosen
 	NoEndpoint                   // there is no managed identity endpoint
+	StaleSecret                  // the managed identity endpoint rejects the secret in the environment
+	StaleEndpoint                // the managed identity endpoint that the environment names cannot be reached
 	UntrustedCertificate         // the certificate of Entra is not trusted
-	Unreachable                  // Entra or the managed identity endpoint cannot be reached
+	Unreachable                  // Entra cannot be reached
+	Proxy                        // the HTTP proxy cannot be used
 	NotLoggedIn                  // a developer tool is not logged in
 	AzureCLIMissing              // the Azure CLI is not installed
 	ToolMissing                  // another developer tool is not installed
 	NotConfigured                // variables that the credential reads are not set
+	NotInPod                     // the same, for a workload identity
 	NoIdentity                   // no member of a chain found an identity
 	NoAnswer                     // the credential took too long
 )

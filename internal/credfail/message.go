@@ -24,10 +24,10 @@ var codes = map[string]Diagnosis{
 	"700211": notFederated,
 	"700212": notFederated,
 	"700213": notFederated,
-	"700016": {UnknownApplication, "the tenant has no such application; check AZURE_CLIENT_ID and AZURE_TENANT_ID"},
+	"700016": {UnknownApplication, "the tenant has no such application; check " + clientID + " and " + tenantID},
 	"90002": {
 		UnknownTenant,
-		"the cloud has no such tenant; check AZURE_TENANT_ID, and AZURE_AUTHORITY_HOST in national clouds",
+		"the cloud has no such tenant; check " + tenantID + ", and AZURE_AUTHORITY_HOST in national clouds",
 	},
 	"500011": {
 		UnknownResource,
@@ -48,7 +48,7 @@ var codes = map[string]Diagnosis{
 	"700082": loginExpired,
 	"50173":  {LoginExpired, "the login on this machine was revoked; log in again"},
 	"50126":  {WrongPassword, "the user's name or password is wrong; check AZURE_USERNAME and AZURE_PASSWORD"},
-	"50034":  {UnknownUser, "the tenant has no such user; check AZURE_USERNAME and AZURE_TENANT_ID"},
+	"50034":  {UnknownUser, "the tenant has no such user; check AZURE_USERNAME and " + tenantID},
 	"90055":  throttled,
 	"90033":  serviceFailed,
 	"50000":  serviceFailed,
@@ -72,7 +72,7 @@ var noEndpoint = Diagnosis{
 var messages = []message{
 	{"Multiple user assigned identities", true, Diagnosis{
 		SeveralIdentities,
-		"this host has several managed identities; set AZURE_CLIENT_ID or entra_client_id to the client ID of one",
+		"this host has several managed identities; set " + clientID + " to the client ID of one",
 	}},
 	{"No User Assigned or Delegated Managed Identity found", true, noSuchIdentity}, // App Service
 	{"Identity not found", true, noSuchIdentity},                                   // Instance Metadata Service
@@ -80,14 +80,16 @@ var messages = []message{
 	{imds.NoEndpoint, false, noEndpoint},
 	{imds.NotAzure, false, noEndpoint},
 
+	{"proxyconnect", false, proxy},
+	{"Proxy Authentication Required", false, proxy},
 	{"certificate signed by unknown authority", false, untrustedCertificate},
 	{"certificate is not trusted", false, untrustedCertificate}, // macOS
 	{"no such host", false, unreachable},
 	{"server misbehaving", false, unreachable},
 	{"network is unreachable", false, unreachable},
 	{"no route to host", false, unreachable},
-	{"connection reset", false, unreachable},
-	{"forcibly closed", false, unreachable}, // Windows
+	{"connection reset", false, interrupted},
+	{"forcibly closed", false, interrupted}, // Windows
 	{"connection refused", false, unreachable},
 	{"actively refused", false, unreachable}, // Windows
 
@@ -151,8 +153,8 @@ var (
 	}
 	noSuchIdentity = Diagnosis{
 		NoSuchIdentity,
-		"this host has no such managed identity; assign it, " +
-			"or set AZURE_CLIENT_ID or entra_client_id to the client ID of one that it has",
+		"this host does not have the managed identity that " + clientID + " names, or no system-assigned one if that is not set; " +
+			"assign it, or set " + clientID + " to the client ID of one that the host has",
 	}
 	untrustedCertificate = Diagnosis{
 		UntrustedCertificate,
@@ -161,8 +163,25 @@ var (
 	}
 	unreachable = Diagnosis{
 		Unreachable,
-		"Entra or the managed identity endpoint cannot be reached; " +
-			"check the network, IDENTITY_ENDPOINT, and HTTPS_PROXY if there is a proxy",
+		"Entra cannot be reached; check the network, and HTTPS_PROXY if there is a proxy",
+	}
+	interrupted = Diagnosis{
+		Unreachable,
+		"the connection to Entra or the managed identity endpoint breaks; check the network, and HTTPS_PROXY if there is a proxy",
+	}
+	proxy = Diagnosis{
+		Proxy,
+		"the HTTP proxy cannot be used; check HTTPS_PROXY and HTTP_PROXY, or add Entra's host to NO_PROXY",
+	}
+	staleSecret = Diagnosis{
+		StaleSecret,
+		"the managed identity endpoint rejects IDENTITY_HEADER, which changes when the host restarts; " +
+			"reload the environment of this shell, or restart the program",
+	}
+	staleEndpoint = Diagnosis{
+		StaleEndpoint,
+		"nothing answers at the managed identity endpoint that IDENTITY_ENDPOINT or MSI_ENDPOINT names, which changes " +
+			"when the host restarts; reload the environment of this shell, or restart the program",
 	}
 	environment = Diagnosis{
 		NotConfigured,
@@ -170,9 +189,9 @@ var (
 			"and AZURE_CLIENT_SECRET or AZURE_CLIENT_CERTIFICATE_PATH",
 	}
 	workloadIdentity = Diagnosis{
-		NotConfigured,
-		"WorkloadIdentityCredential needs AZURE_CLIENT_ID, AZURE_TENANT_ID and AZURE_FEDERATED_TOKEN_FILE; " +
-			"check the label and the service account of the pod",
+		NotInPod,
+		"WorkloadIdentityCredential needs AZURE_CLIENT_ID, AZURE_TENANT_ID and AZURE_FEDERATED_TOKEN_FILE, which AKS sets " +
+			"in pods; check the label and the service account of the pod, or use another credential elsewhere",
 	}
 	authenticate = Diagnosis{
 		NeedsPerson,

@@ -1,0 +1,27 @@
+package credfail
+
+import "strings"
+
+// Settings name the settings that choose an identity, in the DSN or the
+// environment. The zero value is for a credential of which nothing is known.
+type Settings struct {
+	ClientID string // such as "entra_client_id"
+	TenantID string // such as "AZURE_TENANT_ID"
+}
+
+// The settings' places in hints.
+const (
+	clientID = "{client ID}"
+	tenantID = "{tenant ID}"
+)
+
+// name returns a hint that names the settings.
+func (s Settings) name(hint string) string {
+	if s.ClientID == "" {
+		s.ClientID = "entra_client_id or AZURE_CLIENT_ID"
+	}
+	if s.TenantID == "" {
+		s.TenantID = "entra_tenant_id or AZURE_TENANT_ID"
+	}
+	return strings.NewReplacer(clientID, s.ClientID, tenantID, s.TenantID).Replace(hint)
+}
