@@ -286,6 +286,8 @@ func (c *Connector) attempt(ctx context.Context, user string, t *token.Token) (c
 		return nil, false, &ConfigError{
 			Setting: "BuildFrontend", Problem: "a BeforeConnect hook must not replace it; set it by WithConnConfig", Err: err,
 		}
+	case l.accepted.Load() && pgfail.Classify(err, pgfail.Login{}).Kind == pgfail.NoSuitableHost:
+		return nil, false, fmt.Errorf("entrapg: %w: %s", err, Explain(err))
 	case l.accepted.Load(): // a hook failed
 		return nil, false, fmt.Errorf("entrapg: %w", err)
 	}

@@ -92,6 +92,19 @@ func TestExplain_KnowsTheErrorsOfTokens(t *testing.T) {
 	}
 }
 
+func TestExplain_KnowsTargetSessionAttrs(t *testing.T) {
+	for name, err := range failedLogins(
+		t, server().DSN()+"&target_session_attrs=standby", entrapg.WithCredential(app(t, server())), entrapg.WithLogger(nil),
+	) {
+		if got := entrapg.Explain(err); !strings.Contains(got, "no host is what target_session_attrs requires") {
+			t.Errorf("%s: %v: explained as %q", name, err, got)
+		}
+		if name == "database/sql" && !strings.HasSuffix(err.Error(), entrapg.Explain(err)) {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
 func TestExplain_SaysNothingOfOtherErrors(t *testing.T) {
 	_, config := entrapg.PoolConfig("sslmode=prefer")
 	for _, err := range []error{

@@ -4,8 +4,11 @@
 package pgfail
 
 import (
+	"errors"
 	"slices"
 	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // A Diagnosis is what is known about a failed login. The zero value means that
@@ -25,7 +28,7 @@ func Classify(err error, login Login) Diagnosis {
 		return Diagnosis{}
 	}
 	d := classify(err)
-	if d.Kind == Unknown && login.TokenCut && len(ServerErrors(err)) == 0 && slices.ContainsFunc(attempts(err), isTransport) {
+	if d.Kind == Unknown && login.TokenCut && len(ServerErrors(err)) == 0 && slices.ContainsFunc(Attempts(err), isTransport) {
 		d = pgBouncerBroke
 	}
 	if !login.Password {
@@ -48,7 +51,7 @@ func classify(err error) Diagnosis {
 			return d
 		}
 	}
-	all := attempts(err)
+	all := Attempts(err)
 	for _, classify := range []func(error) Diagnosis{bearer, method} {
 		for _, attempt := range all {
 			if d := classify(attempt); d.Kind != Unknown {
@@ -61,7 +64,33 @@ func classify(err error) Diagnosis {
 			return d
 		}
 	}
+	if slices.ContainsFunc(all, func(attempt error) bool { return Session(attempt) != "" }) {
+		return noSuitableHost
+	}
 	return Diagnosis{}
+}
+
+// sessions are what a host is that pgx rejects because of target_session_attrs.
+var sessions = []struct {
+	err error
+	is  string
+}{
+	{pgconn.ErrReadOnlyConnection, "read-only"},
+	{pgconn.ErrReadWriteConnection, "read-write"},
+	{pgconn.ErrPrimaryConnection, "a primary"},
+	{pgconn.ErrStandbyConnection, "a standby"},
+}
+
+// Session returns what the host of one attempt is, if that is not what
+// target_session_attrs requires: "a primary", "a standby", "read-write" or
+// "read-only". Otherwise it returns "".
+func Session(attempt error) string {
+	for _, session := range sessions {
+		if errors.Is(attempt, session.err) {
+			return session.is
+		}
+	}
+	return ""
 }
 
 // bearer diagnoses an attempt whose token the server rejects by OAUTHBEARER's

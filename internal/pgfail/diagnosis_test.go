@@ -320,3 +320,25 @@ func TestClassify_KnowsNothingOfOtherErrors(t *testing.T) {
 		}
 	}
 }
+
+func TestClassify_KnowsHostsThatTargetSessionAttrsExcludes(t *testing.T) {
+	for err, want := range map[error]string{
+		pgconn.ErrReadOnlyConnection: "read-only", pgconn.ErrReadWriteConnection: "read-write",
+		pgconn.ErrPrimaryConnection: "a primary", pgconn.ErrStandbyConnection: "a standby",
+	} {
+		err = fmt.Errorf("ValidateConnect failed: %w", err)
+		for _, login := range []pgfail.Login{{}, {Password: true}} {
+			got := pgfail.Classify(errors.Join(errors.New("connection refused"), err), login)
+			if got.Kind != pgfail.NoSuitableHost || !strings.Contains(got.Hint, "target_session_attrs=any") || pgfail.Session(err) != want {
+				t.Errorf("%v: got %+v and %q", err, got, pgfail.Session(err))
+			}
+		}
+	}
+	rejected := &pgconn.PgError{Severity: "FATAL", Code: "28P01", Message: "x"}
+	if got := pgfail.Classify(errors.Join(pgconn.ErrPrimaryConnection, rejected), pgfail.Login{}); got.Kind != pgfail.NoRole {
+		t.Errorf("got %+v", got)
+	}
+	if got := pgfail.Session(rejected); got != "" {
+		t.Errorf("got %q", got)
+	}
+}

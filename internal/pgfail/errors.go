@@ -40,22 +40,22 @@ func IsRejection(e *pgconn.PgError) bool { return strings.HasPrefix(e.Code, "28"
 // error (RFC 7628), which has no *pgconn.PgError. A server can also reject one by
 // an ordinary error response: see ServerErrors and IsRejection.
 func IsBearerRejection(err error) bool {
-	return slices.ContainsFunc(attempts(err), func(attempt error) bool { return bearer(attempt).Kind != Unknown })
+	return slices.ContainsFunc(Attempts(err), func(attempt error) bool { return bearer(attempt).Kind != Unknown })
 }
 
 // WrongMethod reports whether a server requests another method of authentication
 // than one that takes a token, or for none.
 func WrongMethod(err error) bool {
-	return slices.ContainsFunc(attempts(err), func(attempt error) bool { return method(attempt).Kind != Unknown })
+	return slices.ContainsFunc(Attempts(err), func(attempt error) bool { return method(attempt).Kind != Unknown })
 }
 
-// attempts splits an error at its joins: pgx joins one error per attempt.
-func attempts(err error) []error {
+// Attempts splits an error at its joins: pgx joins one error per attempt.
+func Attempts(err error) []error {
 	for e := err; e != nil; e = errors.Unwrap(e) {
 		if joined, ok := e.(interface{ Unwrap() []error }); ok {
 			var all []error
 			for _, e := range joined.Unwrap() {
-				all = append(all, attempts(e)...)
+				all = append(all, Attempts(e)...)
 			}
 			return all
 		}

@@ -30,6 +30,7 @@ const (
 	NoDatabase               // the database does not exist
 	NoConnectPrivilege       // the role may not connect to the database
 	NotReady                 // the server is starting or stopping
+	NoSuitableHost           // no host is what target_session_attrs requires
 	UnknownParameter         // a parameter of the connection string is unknown
 	TransactionPooling       // a prepared statement is lost between transactions
 )
@@ -39,9 +40,22 @@ const (
 // is known.
 func (k Kind) aboutTokens() bool {
 	switch k {
-	case NoTLS, HostNotAllowed, ServerFull, NoDatabase, NoConnectPrivilege, NotReady, UnknownParameter, TransactionPooling:
+	case NoTLS, HostNotAllowed, ServerFull, NoDatabase, NoConnectPrivilege, NotReady, NoSuitableHost,
+		UnknownParameter, TransactionPooling:
 		return false
 	default:
 		return true
+	}
+}
+
+// AboutRole reports whether the reason is that the token and the role do not
+// belong together.
+func (k Kind) AboutRole() bool {
+	switch k {
+	case UserTokenForService, ServiceTokenForUser, NotInGroup, OtherPrincipal, OtherObjectID, NotMapped, NoRole,
+		ServerSuffix, GuestName, UnnamedIdentity:
+		return true
+	default:
+		return false
 	}
 }

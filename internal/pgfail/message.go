@@ -142,6 +142,11 @@ var (
 		ServerFull,
 		"the server has no free connection; lower SetMaxOpenConns or pool_max_conns, or raise max_connections",
 	}
+	noSuitableHost = Diagnosis{
+		NoSuitableHost,
+		"the login works, but no host is what target_session_attrs requires; add the host that is, " +
+			"or set target_session_attrs=any",
+	}
 	noDatabase = Diagnosis{
 		NoDatabase,
 		"the login works, but the database does not exist; create it, or set the name of another one",
