@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/entrapg/entrapg/internal/inspect"
+	"github.com/entrapg/entrapg/internal/token"
 )
 
 func init() { inspect.Open = openInspection }
@@ -34,15 +35,18 @@ func openInspection(dsn string) (*inspect.Login, error) {
 		}
 		return l, nil
 	}
-	l.Credential, l.Scope = c.identity.credential.name, c.identity.key.scope
-	l.Token = func(ctx context.Context, needUser bool) (*inspect.Token, error) {
+	l.Credential, l.Scope, l.Identity = c.identity.credential.name, c.identity.key.scope, c.identity.credential.settings
+	get := func(ctx context.Context) (*inspect.Token, *token.Token, error) {
 		t, _, err := c.identity.tokens.Get(ctx, c.request(c.key))
 		if err != nil {
-			return nil, c.identity.tokenError(c.identity.key.scope, err)
+			return nil, nil, c.identity.tokenError(c.identity.key.scope, err)
 		}
-		found := &inspect.Token{Value: t.Secret(), Expires: t.Expires, User: config.pgx.User}
-		if found.User != "" || !needUser {
-			return found, nil
+		return &inspect.Token{Value: t.Secret(), Expires: t.Expires}, t, nil
+	}
+	l.Derive = func(ctx context.Context) (*inspect.Token, error) {
+		found, t, err := get(ctx)
+		if err != nil {
+			return nil, err
 		}
 		name, err := c.identity.users.resolve(ctx, c.request(c.key), t)
 		found.User, found.Claim = name.Role, name.Claim
@@ -50,6 +54,17 @@ func openInspection(dsn string) (*inspect.Login, error) {
 			found.Lookup = failed
 		}
 		return found, err
+	}
+	l.Token = func(ctx context.Context, needUser bool) (*inspect.Token, error) {
+		if needUser && config.pgx.User == "" {
+			return l.Derive(ctx)
+		}
+		found, _, err := get(ctx)
+		if err != nil {
+			return nil, err
+		}
+		found.User = config.pgx.User
+		return found, nil
 	}
 	return l, nil
 }

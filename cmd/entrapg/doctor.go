@@ -4,15 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/urfave/cli/v3"
-
-	"github.com/entrapg/entrapg"
-	"github.com/entrapg/entrapg/internal/claims"
-	"github.com/entrapg/entrapg/internal/inspect"
 )
 
 func doctorCommand(std streams) *cli.Command {
@@ -37,7 +31,10 @@ func doctorCommand(std streams) *cli.Command {
 			if err != nil {
 				return err
 			}
-			d := &diagnosis{dsn: dsn, out: std.out, quiet: asJSON, tried: listen()}
+			d := &diagnosis{
+				examination: &examination{dsn: dsn, source: t.source(c.Args().Slice()), tried: listen()},
+				out:         std.out, quiet: asJSON, findings: []*finding{},
+			}
 			defer d.close()
 			err = d.run(ctx)
 			if asJSON {
@@ -48,79 +45,45 @@ func doctorCommand(std streams) *cli.Command {
 	}
 }
 
-// A diagnosis is one visit to the doctor.
+// A diagnosis goes through a login step by step.
 type diagnosis struct {
-	dsn   string
-	out   *terminal
-	quiet bool // nothing is written as it happens
-	tried *attempts
-
+	*examination
+	out      *terminal
+	quiet    bool // nothing is written as it happens
 	findings []*finding
-
-	// What the steps have found out so far.
-	login     *inspect.Login
-	endpoints []*endpoint
-	token     *inspect.Token
-	claims    claims.Claims
-	noUser    error
-	conn      *pgx.Conn
 }
 
-// A finding is what a step found.
-type finding struct {
-	Step   string   `json:"step"`
-	Status status   `json:"status"`
-	Found  []string `json:"found,omitempty"`
-	trouble
-	Took int64 `json:"milliseconds"`
+// A step of a login. Its name is part of the JSON.
+type step struct {
+	name  string
+	limit time.Duration // of the whole step
+	run   func(context.Context, *finding) *trouble
 }
 
-// A trouble is what is wrong.
-type trouble struct {
-	Said  string   `json:"said,omitempty"`  // their own words
-	Means string   `json:"means,omitempty"` // and what they come to
-	Fix   []string `json:"fix,omitempty"`   // lines to type
-}
-
-type status string
-
-const (
-	statusOK      status = "ok"
-	statusWarning status = "warning" // the login goes on
-	statusFailed  status = "failed"
-)
-
-func (f *finding) note(format string, args ...any) {
-	f.Found = append(f.Found, fmt.Sprintf(format, args...))
-}
-
-// warn tells of something that does not end the login.
-func (f *finding) warn(t *trouble) {
-	if f.Status == statusOK {
-		f.Status, f.trouble = statusWarning, *t
+func (d *diagnosis) steps() []step {
+	const quick = 10 * time.Second
+	settings, network, tls := settingsStep{d.examination}, networkSteps{d.examination}, tlsStep{d.examination}
+	entra, server := entraSteps{d.examination}, serverSteps{d.examination}
+	return []step{
+		{"DSN", quick, settings.read},
+		{"DNS", 0, network.lookUp},
+		{"TCP", 0, network.dial},
+		{"TLS", 0, tls.encrypt},
+		{"credential", 2 * time.Minute, entra.requestToken}, // package entrapg has its own, shorter limits
+		{"token", quick, entra.readToken},
+		{"user", quick, entra.nameUser},
+		{"login", time.Minute, server.logIn},
+		{"server", quick, server.describe},
+		{"clock", quick, server.compareClocks},
 	}
 }
 
 func (d *diagnosis) run(ctx context.Context) error {
-	for _, step := range []struct {
-		name string
-		run  func(context.Context, *finding) *trouble
-	}{
-		{"DSN", d.readDSN},
-		{"DNS", d.lookUp},
-		{"TCP", d.dial},
-		{"TLS", d.encrypt},
-		{"credential", d.askToken},
-		{"token", d.readToken},
-		{"user", d.nameUser},
-		{"login", d.logIn},
-		{"server", d.askServer},
-		{"clock", d.compareClocks},
-	} {
+	for _, step := range d.steps() {
 		f := &finding{Step: step.name, Status: statusOK}
 		start := time.Now()
 		stop := d.progress(step.name)
-		t := step.run(ctx, f)
+		t := d.take(ctx, step, f)
 		stop()
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -141,12 +104,22 @@ func (d *diagnosis) run(ctx context.Context) error {
 		}
 	}
 	if !d.quiet {
-		d.out.printf("\n%s\n", d.out.bold(d.token.User+" logs in."))
+		d.out.printf("\n%s\n", d.out.bold("The login as "+d.token.User+" works."))
 	}
 	return nil
 }
 
-// progress shows, on a terminal, that a step is under way once it takes long.
+// take runs a step. The steps of the network have a limit for each address instead.
+func (d *diagnosis) take(ctx context.Context, s step, f *finding) *trouble {
+	if s.limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.limit)
+		defer cancel()
+	}
+	return s.run(ctx, f)
+}
+
+// progress shows, on a terminal, that a step takes longer than a second.
 func (d *diagnosis) progress(step string) (stop func()) {
 	if d.quiet || !d.out.live {
 		return func() {}
@@ -172,86 +145,4 @@ func (d *diagnosis) progress(step string) (stop func()) {
 		}
 	}()
 	return func() { close(done); <-ended }
-}
-
-func (f *finding) write(out *terminal) {
-	symbol := map[status]styled{statusOK: out.good("✓"), statusWarning: out.warn("!"), statusFailed: out.bad("✗")}[f.Status]
-	head := sprintf("%s %-*s", symbol, labelWidth, f.Step)
-	for _, text := range f.Found {
-		out.hang(head, escape(text))
-		head = styled(strings.Repeat(" ", 2+labelWidth))
-	}
-	if f.Status == statusOK {
-		return
-	}
-	if f.Said != "" {
-		said := escape(f.Said)
-		if f.Status == statusFailed {
-			said = out.bad(f.Said)
-		}
-		out.hang(head, said)
-	} else if len(f.Found) == 0 {
-		out.hang(head, escape(f.Means))
-	}
-	if f.Said != "" && f.Means != "" {
-		out.hang(sprintf("  %-*s", labelWidth, "means"), escape(f.Means))
-	}
-	if len(f.Fix) > 0 {
-		out.printf("  to fix it\n")
-	}
-	for _, line := range f.Fix { // whole, so that they can be copied
-		if strings.HasPrefix(line, "--") || strings.HasPrefix(line, "#") {
-			for _, part := range wrap(strings.TrimSpace(line[strings.IndexByte(line, ' '):]), out.width-4-len("-- ")) {
-				out.printf("    %s\n", out.dim(line[:strings.IndexByte(line, ' ')]+" "+part))
-			}
-			continue
-		}
-		out.printf("    %s\n", out.bold(line))
-	}
-}
-
-func (d *diagnosis) readDSN(_ context.Context, f *finding) *trouble {
-	login, err := inspect.Open(d.dsn)
-	var config *entrapg.ConfigError
-	switch {
-	case errors.As(err, &config):
-		return &trouble{Said: config.Setting + ": " + config.Problem}
-	case err != nil:
-		return &trouble{Said: strings.TrimPrefix(err.Error(), "entrapg: ")}
-	}
-	d.login = login
-	d.endpoints = endpointsOf(login.Config)
-	var addresses []string
-	for _, e := range d.endpoints {
-		addresses = append(addresses, e.String())
-	}
-	database := login.Config.Database
-	if database == "" {
-		database = "of the user's name"
-	}
-	f.note("%s, database %s", strings.Join(addresses, ", "), database)
-	credential := login.Credential
-	if !login.Entra() {
-		credential = "a password, and no Entra"
-	}
-	mode := login.SSLMode
-	if login.Azure && (mode == "require" || mode == "verify-ca" && !login.Entra()) {
-		mode += ", which is verify-full for Azure's servers"
-	}
-	f.note("sslmode %s; %s", mode, credential)
-	return nil
-}
-
-func (d *diagnosis) close() {
-	for _, e := range d.endpoints {
-		if e.conn != nil {
-			e.conn.Close()
-		}
-	}
-	if d.conn != nil {
-		d.conn.Close(context.Background())
-	}
-	if d.login != nil {
-		d.login.Close()
-	}
 }

@@ -73,11 +73,11 @@ func TestDoctor_NamesHostOnlyFromVerifiedCertificate(t *testing.T) {
 				dsn += " sslrootcert=" + ca
 			}
 			last, _ := visit(t, nil, failed, dsn)
-			if last.Step != "TLS" || strings.Join(last.Fix, "\n") != test.want {
+			if last.Step != "TLS" || strings.Join(pasted(last.Fix), "\n") != test.want {
 				t.Errorf("got %+v, want %q", last, test.want)
 			}
-			if test.notMeans != "" && strings.Contains(last.Means, test.notMeans) {
-				t.Errorf("means %q", last.Means)
+			if test.notMeans != "" && strings.Contains(last.Explanation, test.notMeans) {
+				t.Errorf("means %q", last.Explanation)
 			}
 		})
 	}
@@ -94,7 +94,7 @@ func TestDoctor_NamesOnlyAzureHostUnderSystemRoots(t *testing.T) {
 		env := []string{"SSL_CERT_FILE=" + ca}
 		needsCAVariable(t, env)
 		if last, _ := visit(t, env, failed, "sslmode=verify-full host=localhost port="+port); last.Step != "TLS" ||
-			strings.Join(last.Fix, "\n") != want {
+			strings.Join(pasted(last.Fix), "\n") != want {
 			t.Errorf("%s: got %+v", name, last)
 		}
 	}
@@ -144,7 +144,7 @@ func TestDoctor_EscapesServerMessage(t *testing.T) {
 	r = runAs(t, env, "doctor", "--json")
 	requireHarmless(t, r.stdout+r.stderr)
 	var all []finding
-	if err := json.Unmarshal([]byte(r.stdout), &all); err != nil || !strings.Contains(all[len(all)-1].Said, "no "+control) {
+	if err := json.Unmarshal([]byte(r.stdout), &all); err != nil || !strings.Contains(all[len(all)-1].Error, "no "+control) {
 		t.Errorf("%v: got %s", err, r.stdout)
 	}
 }
@@ -189,7 +189,7 @@ func TestDoctor_EscapesOnTerminal(t *testing.T) {
 	out := &terminal{Writer: &b, color: true, live: true, width: 80}
 	f := &finding{
 		Step: "TLS", Status: statusFailed, Found: []string{control},
-		trouble: trouble{Said: control, Means: control, Fix: []string{"# " + control, "x " + control}},
+		trouble: trouble{Error: control, Explanation: control, Fix: []string{"# " + control, "x " + control}},
 	}
 	f.write(out)
 	(&identity{Kind: control, Name: control, User: control, Claims: map[string]string{"aud": control}}).write(out)
@@ -201,10 +201,10 @@ func TestDoctor_EscapesOnTerminal(t *testing.T) {
 }
 
 func TestDoctor_EscapesResolverAndEndpoint(t *testing.T) {
-	d := attacked(t, "host=shop.postgres.database.azure.com")
+	x := attacked(t, "host=shop.postgres.database.azure.com")
 	for _, trouble := range []*trouble{
-		d.unknownHost(d.endpoints[0], &net.DNSError{Err: control, Name: control, Server: control}),
-		d.noToken(&entrapg.TokenError{Err: errors.New(control)}),
+		networkSteps{x}.unknownHost(x.endpoints[0], &net.DNSError{Err: control, Name: control, Server: control}),
+		entraSteps{x}.noToken(&entrapg.TokenError{Err: errors.New(control)}),
 	} {
 		var b bytes.Buffer
 		out := &terminal{Writer: &b, width: 80}
@@ -217,19 +217,44 @@ func TestDoctor_EscapesResolverAndEndpoint(t *testing.T) {
 	}
 }
 
-// attacked is a diagnosis in which everything from outside is hostile.
-func attacked(t *testing.T, dsn string) *diagnosis {
+// injection is text that ends a literal of SQL, a line of a shell, and more.
+const injection = `x'; drop role postgres; --` + "\n" + touch + `"`
+
+// attacked is an examination in which everything from outside is hostile.
+func attacked(t *testing.T, dsn string) *examination {
 	t.Helper()
 	login, err := inspect.Open(dsn)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(login.Close)
-	const injection = `x'; drop role postgres; --` + "\n" + touch + `"`
-	return &diagnosis{
+	login.Derive = func(context.Context) (*inspect.Token, error) { return &inspect.Token{User: injection}, nil }
+	return &examination{
+		// A second login fails at once, because it finds no az.
+		dsn: dsn + " entra_credential=azurecli", tried: &attempts{},
 		login: login, endpoints: endpointsOf(login.Config), token: &inspect.Token{User: injection + "@shop"},
 		claims: claims.Claims{"oid": injection, "tid": injection, "idtyp": "app"},
 	}
+}
+
+// advise returns the fix for a login that fails for a reason.
+func advise(x *examination, kind pgfail.Kind, message string) []string {
+	if !kind.AboutRole() {
+		return serverSteps{x}.fix(kind, &pgconn.PgError{Message: message})
+	}
+	advice := &trouble{Error: message}
+	roleAdvice{x, kind}.complete(context.Background(), advice)
+	return advice.Fix
+}
+
+// hostileClaims are those of a managed identity, a service principal, a person and
+// a guest.
+var hostileClaims = []claims.Claims{
+	{"oid": injection, "tid": injection, "idtyp": "app", "xms_idrel": injection},
+	{"oid": injection, "tid": injection, "idtyp": "app"},
+	{"oid": injection, "tid": injection, "upn": injection},
+	{"oid": injection, "tid": injection, "idp": "live.com", "unique_name": "live.com#" + injection + "@x", "email": injection + "@x"},
+	{"idtyp": "app", "appid": injection},
 }
 
 func TestDoctor_FixesRunNoInjectedCommand(t *testing.T) {
@@ -237,6 +262,7 @@ func TestDoctor_FixesRunNoInjectedCommand(t *testing.T) {
 	if err != nil {
 		t.Skip(err)
 	}
+	t.Setenv("PATH", filepath.Dir(bash)+"/none")
 	t.Setenv("AZURE_CLIENT_ID", touch+"\n"+touch+"'"+touch)
 	for _, test := range []struct{ host, hostile string }{
 		{"shop.postgres.database.azure.com", touch + ".postgres.database.azure.com"},
@@ -244,22 +270,23 @@ func TestDoctor_FixesRunNoInjectedCommand(t *testing.T) {
 		{"localhost", touch},
 		{"localhost", "a'\n" + touch},
 	} {
-		d := attacked(t, "dbname=shop host="+test.host)
-		e := d.endpoints[0]
-		e.host, d.login.Config.Host = test.hostile, test.hostile // package entrapg rejects such a host
-		d.login.Config.Database = `d"; drop database postgres; --`
+		x := attacked(t, "dbname=shop host="+test.host)
+		e := x.endpoints[0]
+		e.host, x.login.Config.Host = test.hostile, test.hostile // package entrapg rejects such a host
+		x.login.Config.Database = `d"; drop database postgres; --`
 		troubles := []*trouble{
-			d.unknownHost(e, &net.DNSError{}), d.unknownHost(e, &net.DNSError{IsNotFound: true}),
-			d.unreachable(e, context.DeadlineExceeded), d.unreachable(e, errRefused),
-			d.noTLS(e, x509.CertificateInvalidError{Reason: x509.Expired}, []*x509.Certificate{{}}), d.noTLS(e, errors.New("x"), nil),
-			d.noTLS(e, x509.UnknownAuthorityError{}, []*x509.Certificate{{Issuer: pkix.Name{CommonName: touch + "'" + touch}}}),
+			networkSteps{x}.unknownHost(e, &net.DNSError{}), networkSteps{x}.unknownHost(e, &net.DNSError{IsNotFound: true}),
+			networkSteps{x}.unreachable(e, context.DeadlineExceeded), networkSteps{x}.unreachable(e, errRefused),
+			tlsStep{x}.noTLS(e, x509.CertificateInvalidError{Reason: x509.Expired}, []*x509.Certificate{{}}), tlsStep{x}.noTLS(e, errors.New("x"), nil),
+			tlsStep{x}.noTLS(e, x509.UnknownAuthorityError{}, []*x509.Certificate{{Issuer: pkix.Name{CommonName: touch + "'" + touch}}}),
 		}
 		for kind := credfail.Kind(0); kind < 40; kind++ {
-			troubles = append(troubles, &trouble{Fix: d.fixCredential(kind)})
+			troubles = append(troubles, &trouble{Fix: entraSteps{x}.fix(kind)})
 		}
-		for kind := pgfail.Unknown; kind <= pgfail.TransactionPooling; kind++ {
-			fix := d.fix(kind, "does not contain group ID --x"+touch)
-			if !slices.ContainsFunc(fix, func(line string) bool { return strings.HasSuffix(line, ";") }) { // SQL
+		for _, x.claims = range hostileClaims {
+			for kind := pgfail.Unknown; kind <= pgfail.TransactionPooling; kind++ {
+				fix := advise(x, kind, "does not contain group ID --x"+touch)
+				fix = slices.DeleteFunc(fix, func(line string) bool { return strings.HasSuffix(line, ";") }) // SQL
 				troubles = append(troubles, &trouble{Fix: fix})
 			}
 		}
@@ -326,34 +353,39 @@ func TestDoctor_QuotedTextArrivesUnchanged(t *testing.T) {
 
 // Every claim and name in SQL is one literal or identifier.
 func TestDoctor_SQLHasNoInjectedStatement(t *testing.T) {
-	d := attacked(t, `host=shop.postgres.database.azure.com user=u dbname='d"; drop database postgres; --'`)
-	for kind := pgfail.Unknown; kind <= pgfail.TransactionPooling; kind++ {
-		for _, line := range d.fix(kind, "") {
-			if strings.HasPrefix(line, "--") || strings.HasPrefix(line, "#") || !strings.HasSuffix(line, ";") {
-				continue
-			}
-			bare := line
-			for _, quoted := range []string{
-				literal(d.token.User), identifier(d.token.User), literal(d.claims.Text("oid")), identifier(d.login.Config.Database),
-				literal("aadauth,oid=" + d.claims.Text("oid") + ",type=service"),
-			} {
-				bare = strings.ReplaceAll(bare, quoted, "")
-			}
-			if strings.Contains(bare, "drop") || strings.Contains(line, "\n") {
-				t.Errorf("%v: %s", kind, line)
+	t.Setenv("PATH", t.TempDir())
+	x := attacked(t, `host=shop.postgres.database.azure.com user=u dbname='d"; drop database postgres; --'`)
+	for _, x.claims = range hostileClaims {
+		for kind := pgfail.Unknown; kind <= pgfail.TransactionPooling; kind++ {
+			for _, line := range advise(x, kind, "") {
+				if strings.HasPrefix(line, "--") || strings.HasPrefix(line, "#") || !strings.HasSuffix(line, ";") {
+					continue
+				}
+				bare := line
+				for _, quoted := range []string{
+					literal(x.token.User), identifier(x.token.User), literal(injection), literal(guestName(x.claims)), identifier(x.login.Config.Database),
+					literal("aadauth,oid=" + x.claims.Text("oid") + ",type=service"), literal("aadauth,oid=" + x.claims.Text("oid") + ",type=user"),
+					literal(x.claims.Text("oid")),
+				} {
+					bare = strings.ReplaceAll(bare, quoted, "")
+				}
+				if strings.Contains(bare, "drop") || strings.Contains(line, "\n") {
+					t.Errorf("%v: %s", kind, line)
+				}
 			}
 		}
 	}
 }
 
 func TestDoctor_UserOfSingleServerIsOneSetting(t *testing.T) {
-	d := attacked(t, "host=shop.postgres.database.azure.com")
+	x := attacked(t, "host=shop.postgres.database.azure.com")
 	for user, want := range map[string]string{
-		"bob@shop": "user=bob", "bob smith@shop": "user='bob smith'", `x' host=evil.example y='@shop`: "user=ROLE", "x\ny@shop": "user=ROLE", `x\@shop`: "user=ROLE",
+		"bob@shop": "user=bob", "bob smith@shop": "user='bob smith'", `x' host=evil.example y='@shop`: "user=ROLE", "x\ny@shop": "user=ROLE",
+		`x\@shop`: `user='x\\'`, touch + "@shop": "user='" + touch + "'",
 	} {
-		d.token.User = user
-		if got := d.fix(pgfail.ServerSuffix, ""); got[len(got)-1] != want {
-			t.Errorf("%q: got %q", user, got)
+		x.token.User = user
+		if got := advise(x, pgfail.ServerSuffix, ""); got[len(got)-1] != want {
+			t.Errorf("%q: got %q, want %q", user, got, want)
 		}
 	}
 }
@@ -365,9 +397,9 @@ func TestDoctor_ScopeIsNeverThatOfServiceFile(t *testing.T) {
 	}
 	t.Setenv("PGSERVICEFILE", file)
 	t.Setenv("PGSERVICE", "shop")
-	d := attacked(t, "host=shop.postgres.database.azure.com entra_scope=https://vault.azure.net/.default")
+	x := attacked(t, "host=shop.postgres.database.azure.com entra_scope=https://vault.azure.net/.default")
 	rejected := &pgconn.PgError{Code: "28000", Message: "The access token does not have a valid audience claim."}
-	got := append(d.failed(&entrapg.LoginError{Err: rejected}).Fix, d.fixCredential(credfail.NeedsSecondFactor)...)
+	got := append(serverSteps{x}.failed(t.Context(), &entrapg.LoginError{Err: rejected}).Fix, entraSteps{x}.fix(credfail.NeedsSecondFactor)...)
 	if text := strings.Join(got, "\n"); strings.Contains(text, "evil") || strings.Contains(text, "vault") {
 		t.Errorf("got %q", got)
 	}

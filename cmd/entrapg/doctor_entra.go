@@ -17,85 +17,136 @@ import (
 	"github.com/entrapg/entrapg/internal/credfail"
 )
 
-func (d *diagnosis) askToken(ctx context.Context, f *finding) *trouble {
+// entraSteps request a token and read it.
+type entraSteps struct{ *examination }
+
+func (s entraSteps) requestToken(ctx context.Context, f *finding) *trouble {
 	start := time.Now()
-	token, err := d.login.Token(ctx, true)
+	token, err := s.login.Token(ctx, true)
 	var noUser *entrapg.UsernameError
 	var failed *entrapg.TokenError
 	switch {
-	case errors.As(err, &noUser): // that is another step's
-		d.noUser = err
+	case errors.As(err, &noUser): // another step reports that
+		s.noUser = err
 	case errors.As(err, &failed):
-		return d.noToken(failed)
+		return s.noToken(failed)
 	case err != nil:
-		return &trouble{Said: err.Error()}
+		return &trouble{Error: err.Error()}
 	}
-	d.token = token
-	if !d.login.Entra() {
+	s.token = token
+	if !s.login.Entra() {
 		return nil
 	}
-	f.note("%s gave a token in %s", d.tried.name(d.login.Credential), milliseconds(time.Since(start)))
-	for _, member := range d.tried.notSetUp() {
-		f.note("not set up is %s", member)
+	f.note("%s returned a token in %s", s.tried.name(s.login.Credential), milliseconds(time.Since(start)))
+	for _, member := range s.tried.notSetUp() {
+		f.note("not set up: %s", member)
 	}
 	return nil
 }
 
-func (d *diagnosis) noToken(err *entrapg.TokenError) *trouble {
-	found := credfail.Classify(err.Err)
-	return &trouble{Said: condense(err.Err.Error()), Means: found.Hint, Fix: d.fixCredential(found.Kind)}
+func (s entraSteps) noToken(err *entrapg.TokenError) *trouble {
+	found := credfail.Classify(err.Err, s.login.Identity)
+	return &trouble{Error: condense(err.Err.Error()), Explanation: found.Hint, Fix: s.fix(found.Kind)}
 }
 
-// fixCredential returns what to type to get a token from the credential.
-func (d *diagnosis) fixCredential(kind credfail.Kind) []string {
-	const tenants, logIn = "az account show --query tenantId --output tsv", "az login"
-	client := shell(cmp.Or(os.Getenv("AZURE_CLIENT_ID"), "CLIENT_ID"))
+// fix returns what to type to get a token from the credential.
+func (s entraSteps) fix(kind credfail.Kind) []string {
+	r := remedies(s)
+	const tenants = "az account show --query tenantId --output tsv"
+	client := shell(cmp.Or(s.clientID(), "CLIENT_ID"))
 	switch kind {
 	case credfail.WrongSecret, credfail.ExpiredSecret:
-		return []string{"az ad app credential reset --id " + client}
+		return []string{
+			"# prints a new secret as password; the existing ones remain",
+			"az ad app credential reset --append --id " + client, export("AZURE_CLIENT_SECRET", "SECRET"),
+		}
 	case credfail.UnregisteredCertificate:
 		return []string{"az ad app credential list --id " + client + " --cert"}
+	case credfail.MissingClientCredential:
+		return []string{export("AZURE_CLIENT_SECRET", "SECRET")}
 	case credfail.InvalidAssertion:
-		return []string{"date -u"}
+		return []string{"date -u", setClock()}
 	case credfail.NotFederated:
 		return []string{"az ad app federated-credential list --id " + client}
 	case credfail.UnknownApplication:
-		return []string{"az ad app show --id " + client, tenants}
+		return []string{"# shows whether the tenant has the application, and which tenant you are logged in to", "az ad app show --id " + client, tenants}
 	case credfail.UnknownTenant:
-		return []string{tenants}
+		return append([]string{tenants}, r.choose(cmp.Or(s.login.Identity.TenantID, "AZURE_TENANT_ID"), "TENANT_ID")...)
 	case credfail.InvalidScope, credfail.UnknownResource:
-		return d.fixScope(nil)
+		return r.scope(r.drop("entra_scope")...)
 	case credfail.NeedsSecondFactor:
-		return []string{"az login --scope " + cmp.Or(d.tableScope(), "SCOPE")}
-	case credfail.LoginExpired, credfail.NoEndpoint, credfail.NoIdentity:
-		return []string{logIn}
-	case credfail.NotLoggedIn:
-		switch d.login.Credential {
-		case "AzureDeveloperCLICredential":
-			return []string{"azd auth login"}
-		case "AzurePowerShellCredential":
-			return []string{"Connect-AzAccount"}
-		default:
-			return []string{logIn}
-		}
+		return []string{"az login --scope " + cmp.Or(r.tableScope(), "SCOPE")}
+	case credfail.LoginExpired, credfail.NoIdentity, credfail.NotLoggedIn, credfail.NoEndpoint:
+		return r.logIn()
+	case credfail.WrongPassword:
+		return []string{export("AZURE_USERNAME", "NAME@DOMAIN"), export("AZURE_PASSWORD", "PASSWORD")}
+	case credfail.UnknownUser:
+		return append([]string{export("AZURE_USERNAME", "NAME@DOMAIN")}, r.choose(cmp.Or(s.login.Identity.TenantID, "AZURE_TENANT_ID"), "TENANT_ID")...)
 	case credfail.NoSuchIdentity, credfail.SeveralIdentities:
-		return []string{"az identity list --query '[].{name:name,clientId:clientId}' --output table"}
+		return r.chooseIdentity()
+	case credfail.StaleSecret, credfail.StaleEndpoint:
+		return []string{
+			"# open a new console of the app; or, for variables that come from a file, read the file again:",
+			"set -a; . FILE; set +a",
+		}
 	case credfail.UntrustedCertificate:
-		return []string{"apt-get update && apt-get install -y ca-certificates"}
+		return installRoots()
+	case credfail.Unreachable:
+		return []string{"curl -sS -o /dev/null " + shell(cmp.Or(os.Getenv("AZURE_AUTHORITY_HOST"), "https://login.microsoftonline.com/"))}
+	case credfail.Proxy:
+		return []string{"env | grep -i _proxy"}
 	case credfail.AzureCLIMissing:
-		return []string{"curl -sL https://aka.ms/InstallAzureCLIDeb | sudo bash && az login"}
+		return []string{installCLI(), "az login"}
+	case credfail.ToolMissing:
+		if s.login.Credential == "AzurePowerShellCredential" {
+			return []string{"# in PowerShell 7, pwsh", "Install-Module Az.Accounts; Connect-AzAccount"}
+		}
+		return []string{"curl -fsSL https://aka.ms/install-azd.sh | bash", "azd auth login"}
+	case credfail.NotInPod:
+		return append([]string{
+			"# in AKS: shows the pod's label, which must be true, and its service account",
+			`kubectl get pod POD --output jsonpath='{.metadata.labels.azure\.workload\.identity/use} {.spec.serviceAccountName}'`,
+			"# elsewhere:",
+		}, r.set("entra_credential", "default")...)
+	case credfail.NotConfigured:
+		return s.configure()
 	default:
 		return nil
 	}
 }
 
-// nested are the tabs by which a chain of credentials sets off what its members say.
+// clientID returns the client ID that is set.
+func (s entraSteps) clientID() string {
+	return cmp.Or(s.login.Settings.Value("entra_client_id"), os.Getenv("AZURE_CLIENT_ID"))
+}
+
+// configure returns what sets the variables that the credential lacks.
+func (s entraSteps) configure() []string {
+	if s.login.Credential == "DefaultAzureCredential" {
+		return []string{unset("AZURE_TOKEN_CREDENTIALS")}
+	}
+	var lines []string
+	for _, name := range []string{"AZURE_TENANT_ID", "AZURE_CLIENT_ID"} {
+		if os.Getenv(name) == "" {
+			lines = append(lines, export(name, strings.TrimPrefix(name, "AZURE_")))
+		}
+	}
+	switch {
+	case os.Getenv("AZURE_USERNAME") != "" && os.Getenv("AZURE_PASSWORD") == "":
+		lines = append(lines, export("AZURE_PASSWORD", "PASSWORD"))
+	case os.Getenv("AZURE_CLIENT_SECRET") == "" && os.Getenv("AZURE_CLIENT_CERTIFICATE_PATH") == "":
+		lines = append(lines, export("AZURE_CLIENT_SECRET", "SECRET"))
+	}
+	return lines
+}
+
+// nested matches the tabs with which a chain of credentials indents the errors of its members.
 var nested = regexp.MustCompile(`(?m)^\t+`)
 
-// dump is how azidentity shows a response.
+// dump matches a response as azidentity shows it.
 var dump = regexp.MustCompile(`(?s)\s*(?:GET|POST) https?://\S+\n-{10,}\nRESPONSE (\d+)[^\n]*\n-{10,}\n(.*?)\n-{10,}\n?`)
 
-// condense leaves of responses what they say.
+// condense replaces responses by the messages in them.
 func condense(text string) string {
 	text = nested.ReplaceAllString(text, "")
 	text = dump.ReplaceAllStringFunc(text, func(found string) string {
@@ -104,52 +155,73 @@ func condense(text string) string {
 			Description string `json:"error_description"`
 			Message     string `json:"message"`
 		}
-		said := parts[2]
-		if json.Unmarshal([]byte(said), &body) == nil {
-			said = cmp.Or(body.Description, body.Message, said)
+		message := parts[2]
+		if json.Unmarshal([]byte(message), &body) == nil {
+			message = cmp.Or(body.Description, body.Message, message)
 		}
-		return "\nHTTP " + parts[1] + ": " + said + "\n"
+		return "\nHTTP " + parts[1] + ": " + message + "\n"
 	})
 	lines := slices.DeleteFunc(strings.Split(text, "\n"), func(line string) bool { return strings.TrimSpace(line) == "" })
 	return strings.Join(lines, "\n")
 }
 
-func (d *diagnosis) readToken(_ context.Context, f *finding) *trouble {
-	if d.token == nil || !d.login.Entra() {
+func (s entraSteps) readToken(_ context.Context, f *finding) *trouble {
+	if s.token == nil || !s.login.Entra() {
 		return nil
 	}
-	left := round(time.Until(d.token.Expires))
-	c, err := claims.Parse(d.token.Value)
+	left := round(time.Until(s.token.Expires))
+	c, err := claims.Parse(s.token.Value)
 	if err != nil {
-		f.note("%d bytes, good for %s; %v", len(d.token.Value), left, err)
+		f.note("%d bytes, expires in %s; %v", len(s.token.Value), left, err)
 		return nil
 	}
-	d.claims = c
-	f.note("of a %s, good for %s, %d bytes", c.Kind(), left, len(d.token.Value))
-	f.note("for %s", c.Text("aud"))
+	s.claims = c
+	f.note("of a %s, expires in %s, %d bytes", kindOf(c), left, len(s.token.Value))
+	f.note("audience %s", c.Text("aud"))
 	f.note("tenant %s", c.Text("tid"))
 	f.note("object ID %s", c.Text("oid"))
-	if want := strings.TrimSuffix(d.login.Scope, "/.default"); c.Text("aud") != want {
-		f.warn(&trouble{Means: fmt.Sprintf("the scope asks for %s, and the token is for something else", want)})
+	if want := strings.TrimSuffix(s.login.Scope, "/.default"); c.Text("aud") != want {
+		f.warn(&trouble{Explanation: fmt.Sprintf("the scope is for %s, and the token is for something else", want)})
 	}
 	return nil
 }
 
-func (d *diagnosis) nameUser(_ context.Context, f *finding) *trouble {
-	if d.noUser != nil {
-		t := &trouble{Said: strings.TrimPrefix(d.noUser.Error(), "entrapg: "), Means: "the token does not tell the role: set it in the DSN"}
-		t.Fix = []string{"user=ROLE"}
+// kindOf returns what kind of principal a token is for.
+func kindOf(c claims.Claims) string {
+	if c.Guest() {
+		return "guest"
+	}
+	return c.Kind()
+}
+
+func (s entraSteps) nameUser(_ context.Context, f *finding) *trouble {
+	r := remedies(s)
+	if s.noUser != nil {
+		t := &trouble{
+			Error:       strings.TrimPrefix(s.noUser.Error(), "entrapg: "),
+			Explanation: "the token does not name a role; set user in the DSN", Fix: r.set("user", "ROLE"),
+		}
+		if s.claims.Guest() {
+			t.Explanation, t.Fix = guestRole, r.guest()
+		}
 		return t
 	}
-	if !d.login.Entra() {
-		f.note("%s, from the DSN, its service or PGUSER", d.token.User)
+	if !s.login.Entra() {
+		f.note("%s, from %s", s.user(), s.origin("user"))
 		return nil
 	}
-	f.note("%s, from %s", d.token.User, rule(d.login, d.token))
-	if lookup := new(entrapg.TokenError); errors.As(d.token.Lookup, &lookup) {
+	if s.token.Claim == "" {
+		f.note("%s, from %s", s.user(), s.origin("user"))
+		return nil
+	}
+	f.note("%s, from the claim %s", s.user(), s.token.Claim)
+	if s.claims.Guest() && !strings.Contains(s.user(), "#EXT#") {
+		f.note("%s", guestRole)
+	}
+	if lookup := new(entrapg.TokenError); errors.As(s.token.Lookup, &lookup) {
 		f.warn(&trouble{
-			Said: condense(lookup.Err.Error()),
-			Means: "the request for a token for Azure Resource Manager, which names a managed identity, failed; " +
+			Error: condense(lookup.Err.Error()),
+			Explanation: "the request for a token for Azure Resource Manager, which names a managed identity, failed; " +
 				"if the role has another name than this user, set user to it",
 		})
 	}

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 	"time"
 
@@ -14,71 +13,97 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/entrapg/entrapg"
-	"github.com/entrapg/entrapg/internal/claims"
 	"github.com/entrapg/entrapg/internal/connstring"
-	"github.com/entrapg/entrapg/internal/inspect"
 	"github.com/entrapg/entrapg/internal/pgfail"
 )
 
-func (d *diagnosis) logIn(ctx context.Context, f *finding) *trouble {
+// serverSteps log in and look at the server.
+type serverSteps struct{ *examination }
+
+// loginLimit bounds the doctor's login. The server may have to ask Entra.
+const loginLimit = 30 * time.Second
+
+func (s serverSteps) logIn(ctx context.Context, f *finding) *trouble {
 	start := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	limited, cancel := context.WithTimeout(ctx, loginLimit)
 	defer cancel()
-	conn, err := d.login.Connect(ctx)
+	conn, err := s.login.Connect(limited)
 	if err != nil {
-		return d.failed(err)
+		return s.failed(ctx, err)
 	}
-	d.conn = conn.(*stdlib.Conn).Conn()
-	f.note("as %s, in %s", d.token.User, milliseconds(time.Since(start)))
+	s.conn = conn.(*stdlib.Conn).Conn()
+	f.note("as %s, in %s", s.user(), milliseconds(time.Since(start)))
 	return nil
 }
 
 // failed explains a login that failed.
-func (d *diagnosis) failed(err error) *trouble {
+func (s serverSteps) failed(ctx context.Context, err error) *trouble {
 	var config *entrapg.ConfigError
 	if errors.As(err, &config) {
-		return &trouble{Said: config.Setting + ": " + config.Problem, Means: "the connection is not safe for a token, so no token was sent"}
+		return &trouble{
+			Error:       strings.TrimPrefix(config.Error(), "entrapg: "),
+			Explanation: "the connection is not safe for a token, so no token was sent",
+		}
 	}
 	var login *entrapg.LoginError
 	if errors.As(err, &login) {
-		err = login.Err // without the hint, which is what it means
+		err = login.Err // without the hint, which becomes the explanation
 	}
-	responses := pgfail.ServerErrors(err)
 	t := &trouble{}
-	for _, e := range responses {
-		t.Said = words(e)
+	for _, e := range pgfail.ServerErrors(err) {
+		t.Error = words(e)
 		if e.Severity == "FATAL" {
 			break
 		}
 	}
-	if t.Said == "" {
-		t.Said = strings.TrimPrefix(err.Error(), "entrapg: ")
+	if t.Error == "" {
+		t.Error = strings.TrimPrefix(err.Error(), "entrapg: ")
 	}
-	if login == nil {
-		t.Means = "the connection broke in the middle of the login: by a firewall or a proxy in between, or because " +
-			"the server ended. Try again; should it stay, look at the server's log"
+	d := s.classify(err)
+	if login == nil && d.Kind != pgfail.NoSuitableHost {
+		t.Explanation = "the connection broke during the login: a firewall or a proxy in between closed it, or the server " +
+			"stopped; try again, and look at the server's log"
 		if isTimeout(err) {
-			t.Means = "the server did not finish the login in time: it is overloaded, or it cannot reach Entra itself"
+			t.Explanation = fmt.Sprintf("the server did not complete the login within %v: it is overloaded, or it cannot reach Entra", loginLimit)
 		}
 		return t
 	}
-	t.Means = login.Hint
-	t.Fix = d.fix(d.classify(err).Kind, t.Said)
+	t.Explanation = d.Hint
+	if login != nil {
+		t.Explanation = login.Hint
+	}
+	if d.Kind.AboutRole() && s.login.Entra() {
+		roleAdvice{s.examination, d.Kind}.complete(ctx, t)
+		return t
+	}
+	t.Fix = s.fix(d.Kind, err)
+	switch d.Kind {
+	case pgfail.NoDatabase:
+		t.Explanation = s.missingDatabase(ctx)
+	case pgfail.NoSuitableHost:
+		var attempts *pgconn.ConnectError
+		if errors.As(err, &attempts) { // without the hint
+			t.Error = attempts.Error()
+		}
+		t.Explanation = "the login works, but " + s.unsuitable(err)
+	case pgfail.WrongPassword:
+		t.Explanation += s.passwordOrigin()
+	}
 	return t
 }
 
 // classify diagnoses pgx's error for this login, as package entrapg does.
-func (d *diagnosis) classify(err error) pgfail.Diagnosis {
+func (s serverSteps) classify(err error) pgfail.Diagnosis {
 	login := pgfail.Login{
-		User: d.token.User, Guest: d.claims.Guest(), Unnamed: d.token.Lookup != nil, Password: !d.login.Entra(),
+		User: s.user(), Guest: s.claims.Guest(), Unnamed: s.token.Lookup != nil, Password: !s.login.Entra(),
 	}
-	for _, e := range d.endpoints {
+	for _, e := range s.endpoints {
 		login.Hosts = append(login.Hosts, e.host)
 	}
 	return pgfail.Classify(err, login)
 }
 
-// words are a server's own.
+// words returns a server's own words.
 func words(e *pgconn.PgError) string {
 	text := fmt.Sprintf("%s: %s (SQLSTATE %s)", e.Severity, e.Message, e.Code)
 	if e.Detail != "" {
@@ -90,180 +115,199 @@ func words(e *pgconn.PgError) string {
 	return text
 }
 
-// groupID matches the group that a message of Azure's server names.
-var groupID = regexp.MustCompile(`(?i)group ID ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b`)
-
-// asAdministrator goes before SQL that provisions roles.
-const asAdministrator = "-- as an Entra administrator of the server, in the database postgres"
-
-// fix returns what to type to fix a failed login. The lines contain the names of
-// this login. Of the server's message, they contain at most the ID of a group.
-func (d *diagnosis) fix(kind pgfail.Kind, message string) []string {
-	user, oid := d.token.User, d.claims.Text("oid")
-	server := serverName(d.login.Config.Host)
-	typ := "service"
-	if d.claims != nil && d.claims.Kind() == claims.Person {
-		typ = "user"
-	}
-	label := fmt.Sprintf(`security label for "pgaadauth" on role %s is %s;`, identifier(user), literal("aadauth,oid="+oid+",type="+typ))
+// fix returns what to type to fix a failed login, for reasons other than the role.
+func (s serverSteps) fix(kind pgfail.Kind, err error) []string {
+	r, server := remedies(s), serverName(s.login.Config.Host)
+	whoami := []string{"# shows the token's audience and tenant", "entrapg whoami"}
 	switch kind {
 	case pgfail.TokenExpired:
-		return []string{"date -u", "sudo timedatectl set-ntp true"}
+		return []string{"date -u", setClock()}
 	case pgfail.WrongAudience:
-		return d.fixScope([]string{"# shows the audience of the token", "entrapg whoami"})
-	case pgfail.MalformedToken:
-		return []string{"# past a proxy or PgBouncer, if there is one", "port=5432"}
+		return r.scope(whoami...)
+	case pgfail.MalformedToken, pgfail.PgBouncer:
+		return r.set("port", "5432")
 	case pgfail.NotAToken:
-		if !d.login.Azure {
-			return []string{"# shows the token's tenant", "entrapg whoami"}
+		if !s.login.Azure {
+			return whoami
 		}
 		return []string{
-			"# the token's tenant is " + shell(d.claims.Text("tid")) + "; the server's is",
+			comment("# the token's tenant is " + s.claims.Text("tid") + "; this shows the server's"),
 			"az postgres flexible-server show --name " + server + " --resource-group " + resourceGroup(server) +
 				" --query authConfig.tenantId --output tsv",
 		}
 	case pgfail.NoObjectID:
-		return []string{"entrapg whoami"}
-	case pgfail.UserTokenForService, pgfail.ServiceTokenForUser, pgfail.OtherPrincipal:
-		var lines []string
-		if d.login.Config.User != "" {
-			lines = append(lines, "# in the DSN, to log in as whom the token is for: leave user out")
-		}
-		return append(lines, asAdministrator+", and only if this identity is to have the role: it takes it from whoever has it now", label)
-	case pgfail.NotInGroup:
-		group := "GROUP_ID"
-		if match := groupID.FindStringSubmatch(message); match != nil {
-			group = match[1]
-		}
-		return []string{
-			"az ad group member check --group " + group + " --member-id " + shell(oid),
-			"# and where that says true, for a token that knows it", "az logout && az login",
-		}
-	case pgfail.NoRole, pgfail.NotMapped:
-		lines := []string{asAdministrator, "select * from pgaadauth_create_principal(" + literal(user) + ", false, false);"}
-		if d.login.Config.User != "" && oid != "" {
-			lines = append(lines, "-- or, where Entra has nobody of that name, for this token's identity",
-				fmt.Sprintf("select * from pgaadauth_create_principal_with_oid(%s, %s, '%s', false, false);", literal(user), literal(oid), typ))
-		}
-		if kind == pgfail.NotMapped {
-			lines = append(lines, "-- or, where the role exists already", label)
-		}
-		return lines
-	case pgfail.OtherObjectID:
-		return []string{
-			asAdministrator + ", and only if this identity is to have the role. The first false is for a role that is no administrator",
-			fmt.Sprintf("select * from pgaadauth_update_principal_with_oid(%s, %s, '%s', false, false);", literal(user), literal(oid), typ),
-		}
-	case pgfail.ServerSuffix:
-		return []string{"# in the DSN", setting("user", user[:strings.LastIndexByte(user, '@')], "ROLE")}
-	case pgfail.GuestName:
-		return []string{
-			asAdministrator + ": shows the names of the roles",
-			"select * from pgaadauth_list_principals(false);",
-		}
-	case pgfail.UnnamedIdentity:
-		return []string{"# in the DSN", "user=ROLE"}
+		return whoami
+	case pgfail.NoAuthentication:
+		return r.set("entra_credential", "none")
 	case pgfail.NoDatabase:
-		return []string{"create database " + identifier(d.login.Config.Database) + " owner " + identifier(user) + ";"}
+		return s.createDatabase()
 	case pgfail.NoConnectPrivilege:
-		return []string{"grant connect on database " + identifier(d.login.Config.Database) + " to " + identifier(user) + ";"}
-	case pgfail.ServerFull:
-		return []string{"select usename, count(*) from pg_stat_activity group by 1 order by 2 desc;"}
-	case pgfail.NoTLS:
-		return []string{"# in the DSN", "sslmode=verify-full"}
-	case pgfail.HostNotAllowed:
-		if !d.login.Azure {
-			return []string{"-- as a superuser; add a line for this user, database and address to that file", "show hba_file;"}
+		return []string{
+			"-- as the owner of the database, or as an Entra administrator of the server",
+			"grant connect on database " + identifier(s.database()) + " to " + identifier(s.user()) + ";",
 		}
-		return firewall(server)
-	case pgfail.PgBouncer:
-		return []string{"# in the DSN", "port=5432"}
+	case pgfail.ServerFull:
+		return []string{
+			"-- as an Entra administrator of the server: shows who has the connections",
+			"select usename, count(*) from pg_stat_activity group by 1 order by 2 desc;",
+		}
+	case pgfail.NoTLS:
+		return r.set("sslmode", "verify-full")
+	case pgfail.HostNotAllowed:
+		if !s.login.Azure {
+			return []string{"-- as a superuser; add a line for this user, database and address to that file, and reload", "show hba_file;"}
+		}
+		return r.firewall(server)
+	case pgfail.NoSuitableHost:
+		return r.set("target_session_attrs", "any")
+	case pgfail.UnknownParameter:
+		return s.unknownParameter(err)
 	default:
 		return nil
 	}
 }
 
-// fixScope returns what to type if the scope is wrong, or otherwise if it is
-// that of the host's cloud. It never takes the scope of the server's message: a
-// server could name a scope whose tokens open something else.
-func (d *diagnosis) fixScope(otherwise []string) []string {
-	if scope := d.tableScope(); scope != "" && scope != d.login.Scope {
-		return []string{"# in the DSN", "entra_scope=" + scope}
+// unknownParameter returns what removes the parameter that the server does not
+// know. It is one of the DSN's: the server's message only tells which.
+func (s serverSteps) unknownParameter(err error) []string {
+	for _, response := range pgfail.ServerErrors(err) {
+		for key := range s.settings() {
+			if !strings.Contains(response.Message, `"`+key+`"`) && !strings.HasSuffix(response.Message, ": "+key) {
+				continue
+			}
+			lines := remedies(s).drop(key)
+			if known := closest(strings.ToLower(key), knownKeys, ""); known != "" && known != key {
+				lines = append(lines, "# perhaps "+known+" is meant")
+			}
+			return lines
+		}
 	}
-	return otherwise
+	return remedies(s).drop("options")
 }
 
-// tableScope returns the scope of the hosts' cloud by package entrapg's table, or
-// "" if a service file sets another.
-func (d *diagnosis) tableScope() string {
+// unsuitable says what the hosts are that target_session_attrs rejects.
+func (s serverSteps) unsuitable(err error) string {
 	var hosts []string
-	for _, e := range d.endpoints {
-		hosts = append(hosts, e.host)
+	for _, attempt := range pgfail.Attempts(err) {
+		is := pgfail.Session(attempt)
+		if is == "" {
+			is = "not reachable"
+		}
+		host, _, _ := strings.Cut(strings.TrimSpace(strings.TrimPrefix(attempt.Error(), "failed to connect to ")), "): ")
+		if i := strings.LastIndexByte(host, '\n'); i >= 0 {
+			host = strings.TrimSpace(host[i+1:])
+		}
+		hosts = append(hosts, host+") is "+is)
 	}
-	dsn := connstring.WithDefault("sslmode=verify-full entra_credential=default", "host", strings.Join(hosts, ","))
-	cloud, err := inspect.Open(dsn)
-	if err != nil {
-		return ""
-	}
-	defer cloud.Close()
-	if cloud.Settings.Value("entra_scope") != "" {
-		return ""
-	}
-	return cloud.Scope
+	return fmt.Sprintf("%s; target_session_attrs is %s, from %s. Add the host that is meant, or accept any", strings.Join(hosts, ", "),
+		s.login.Settings.Value("target_session_attrs"), s.origin("target_session_attrs"))
 }
 
-func (d *diagnosis) askServer(ctx context.Context, f *finding) *trouble {
+// passwordOrigin says where the password comes from.
+func (s serverSteps) passwordOrigin() string {
+	switch origin := s.settings()["password"].Origin; origin {
+	case "":
+		return "; no password is set in the DSN or PGPASSWORD"
+	case connstring.OriginDSN:
+		return "; the password is that of " + s.origin("password")
+	default:
+		return "; the password is that of " + origin
+	}
+}
+
+// createDatabase returns what creates the database, or names another one.
+func (s serverSteps) createDatabase() []string {
+	if s.login.Config.Database == "" {
+		return append([]string{"# name the database; postgres exists on every server"}, remedies(s).set("dbname", "postgres")...)
+	}
+	grant := "grant " + identifier(s.user()) + " to current_user;"
+	if !s.login.Entra() {
+		grant = "-- if you are not a superuser, first: " + grant
+	}
+	return []string{
+		asAdministrator + "; the first statement lets you make the role an owner",
+		grant,
+		"create database " + identifier(s.database()) + " owner " + identifier(s.user()) + ";",
+	}
+}
+
+// missingDatabase explains that the database does not exist, with the databases
+// that do.
+func (s serverSteps) missingDatabase(ctx context.Context) string {
+	var hint string
+	if s.login.Config.Database == "" {
+		hint = fmt.Sprintf("the login works, but no database is set, and the server has none with the user's name, %q; "+
+			"set dbname in the DSN", s.user())
+	} else {
+		hint = fmt.Sprintf("the login works, but the database %q, from %s, does not exist; create it, or set the name of "+
+			"another one: names are case-sensitive", s.login.Config.Database, s.origin("dbname"))
+	}
+	var names []string
+	if err := s.probe(ctx, "dbname", "postgres", func(ctx context.Context, conn *pgx.Conn) error {
+		rows, err := conn.Query(ctx, "select datname::text from pg_catalog.pg_database where datallowconn and not datistemplate "+
+			"and pg_catalog.has_database_privilege(datname, 'connect') order by 1 limit 20", pgx.QueryExecModeSimpleProtocol)
+		if err == nil {
+			names, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		}
+		return err
+	}); err == nil && len(names) > 0 {
+		hint += ". The server has " + strings.Join(names, ", ")
+	}
+	return hint
+}
+
+func (s serverSteps) describe(ctx context.Context, f *finding) *trouble {
 	var version, user string
 	var pid uint32
-	err := d.conn.QueryRow(ctx, "select current_setting('server_version'), session_user::text, pg_backend_pid()",
+	err := s.conn.QueryRow(ctx, "select current_setting('server_version'), session_user::text, pg_backend_pid()",
 		pgx.QueryExecModeSimpleProtocol).Scan(&version, &user, &pid)
 	if err != nil {
-		return &trouble{Said: err.Error(), Means: "the login worked, and the first query did not"}
+		return &trouble{Error: err.Error(), Explanation: "the login works, and the first query fails"}
 	}
 	encrypted := "plaintext"
-	if conn, ok := d.conn.PgConn().Conn().(*tls.Conn); ok {
+	if conn, ok := s.conn.PgConn().Conn().(*tls.Conn); ok {
 		encrypted = "encrypted with " + tls.VersionName(conn.ConnectionState().Version)
 	}
 	between := ""
-	if d.conn.PgConn().PID() != pid {
+	if s.conn.PgConn().PID() != pid {
 		between = "; PgBouncer or another pooler is in between"
 	}
 	f.note("PostgreSQL %s, %s%s", version, encrypted, between)
 
-	// Azure keeps the mapping in a security label, which everybody may read.
+	// Azure keeps the mapping in a security label, which every role may read.
 	var label string
-	err = d.conn.QueryRow(ctx, `select label from pg_catalog.pg_shseclabel l join pg_catalog.pg_roles r on r.oid = l.objoid
+	err = s.conn.QueryRow(ctx, `select label from pg_catalog.pg_shseclabel l join pg_catalog.pg_roles r on r.oid = l.objoid
 		where l.classoid = 'pg_catalog.pg_authid'::regclass and l.provider = 'pgaadauth' and r.rolname = session_user`,
 		pgx.QueryExecModeSimpleProtocol).Scan(&label)
 	switch {
 	case err == nil:
 		f.note("%s is mapped to Entra: %s", user, label)
-	case d.login.Azure && errors.Is(err, pgx.ErrNoRows):
+	case s.login.Azure && errors.Is(err, pgx.ErrNoRows):
 		f.note("the server does not show what %s is mapped to", user)
 	}
 	return nil
 }
 
-func (d *diagnosis) compareClocks(ctx context.Context, f *finding) *trouble {
-	const bearable = 2 * time.Minute
+func (s serverSteps) compareClocks(ctx context.Context, f *finding) *trouble {
+	const tolerated = 2 * time.Minute
 	var theirs time.Time
 	start := time.Now()
-	if err := d.conn.QueryRow(ctx, "select clock_timestamp()").Scan(&theirs); err != nil {
-		f.warn(&trouble{Said: err.Error()})
+	if err := s.conn.QueryRow(ctx, "select clock_timestamp()").Scan(&theirs); err != nil {
+		f.warn(&trouble{Error: err.Error()})
 		return nil
 	}
 	ours := start.Add(time.Since(start) / 2)
 	ahead := ours.Sub(theirs).Round(time.Millisecond)
 	switch {
-	case ahead > bearable || ahead < -bearable:
+	case ahead > tolerated || ahead < -tolerated:
 		f.warn(&trouble{
-			Said:  fmt.Sprintf("this machine's clock is %v off the server's", ahead.Abs()),
-			Means: "tokens are judged by the clock: set it", Fix: []string{"sudo timedatectl set-ntp true"},
+			Error:       fmt.Sprintf("this machine's clock differs from the server's by %v", ahead.Abs()),
+			Explanation: "servers reject tokens that have expired by their clock; set this machine's clock", Fix: []string{setClock()},
 		})
 	case ahead.Abs() < time.Second:
-		f.note("less than a second off the server's")
+		f.note("differs from the server's by less than a second")
 	default:
-		f.note("%v off the server's", ahead.Abs())
+		f.note("differs from the server's by %v", ahead.Abs())
 	}
 	return nil
 }

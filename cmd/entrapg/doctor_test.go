@@ -47,8 +47,8 @@ func visit(t *testing.T, env []string, wantCode int, args ...string) (last findi
 		t.Errorf("exit codes %d and %d, want %d\n%s", r.code, people.code, wantCode, people.stdout)
 	}
 	text := people.stdout
-	if last.Means != "" && strings.Contains(last.Said, last.Means) {
-		t.Errorf("what it means is said twice: %q", last.Said)
+	if last.Explanation != "" && strings.Contains(last.Error, last.Explanation) {
+		t.Errorf("the error contains its explanation: %q", last.Error)
 	}
 	for _, f := range all {
 		if !strings.Contains(text, " "+f.Step+" ") {
@@ -98,7 +98,7 @@ func TestDoctor_ReportsEveryStepOfWorkingLogin(t *testing.T) {
 	}
 	for step, want := range map[string]string{
 		"DSN": "verify-full", "TLS": "TLS 1.3, verified; certificate for localhost", "credential": "ManagedIdentityCredential, of DefaultAzureCredential",
-		"token": "of a managed identity, good for 59m", "user": "healthy, from the claim xms_mirid of a token for Azure Resource Manager",
+		"token": "of a managed identity, expires in 59m", "user": "healthy, from the claim xms_mirid of a token for Azure Resource Manager",
 		"login": "as healthy", "server": "encrypted with TLS 1.3",
 	} {
 		i := slices.Index(steps, step)
@@ -126,8 +126,8 @@ func TestDoctor_ReportsWhatCredentialLacks(t *testing.T) {
 	_, all := visit(t, append(env, "AZURE_TOKEN_CREDENTIALS=prod"), done)
 	for _, f := range all {
 		if f.Step == "credential" {
-			if text := strings.Join(f.Found, "\n"); !strings.Contains(text, "not set up is EnvironmentCredential: ") ||
-				!strings.Contains(text, "not set up is WorkloadIdentityCredential: ") {
+			if text := strings.Join(f.Found, "\n"); !strings.Contains(text, "not set up: EnvironmentCredential: ") ||
+				!strings.Contains(text, "not set up: WorkloadIdentityCredential: ") {
 				t.Error(text)
 			}
 			return
@@ -159,8 +159,8 @@ func TestDoctor_ExplainsAzureErrorAndFix(t *testing.T) {
 		{"28000", `Service Principals cannot generate AAD_AUTH_TOKENTYPE_APP_USER tokens for role "shop-api"`, "", "user's token", label},
 		{"28000", "Azure AD user token for role[shop-api] is neither an AAD_AUTH_TOKENTYPE_APP_USER or an AAD_AUTH_TOKENTYPE_APP_OBO token.", "", "user's role", label},
 		{"28000", `Microsoft Entra user token for role "shop-api" is neither an AAD_AUTH_TOKENTYPE_APP_USER or an AAD_AUTH_TOKENTYPE_APP_OBO token.`, "", "user's role", label},
-		{"28000", "Azure AD access token not valid for role shop-api (does not contain group ID 7d2f0c8e-0000-4000-8000-000000000000)", "Did you specify the correct user name and access token?", "membership is newer", "az ad group member check --group 7d2f0c8e-0000-4000-8000-000000000000 --member-id " + app.ObjectID},
-		{"28P01", `password authentication failed for user "shop-api"`, "", "case-sensitive", "select * from pgaadauth_create_principal('shop-api', false, false);"},
+		{"28000", "Azure AD access token not valid for role shop-api (does not contain group ID 7d2f0c8e-0000-4000-8000-000000000000)", "Did you specify the correct user name and access token?", "membership newer than the token", "az ad group member check --group 7d2f0c8e-0000-4000-8000-000000000000 --member-id " + app.ObjectID},
+		{"28P01", `password authentication failed for user "shop-api"`, "", "case-sensitive", "select * from pgaadauth_create_principal_with_oid('shop-api', '" + app.ObjectID + "', 'service', false, false);"},
 		{"28000", `no pg_hba.conf entry for host "203.0.113.7", user "shop-api", database "postgres", no encryption`, "", "requires TLS", "sslmode=verify-full"},
 		{"28000", `no pg_hba.conf entry for host "203.0.113.7", user "shop-api", database "postgres", SSL encryption`, "", "firewall", "show hba_file;"},
 		{"08P01", "client sent partial pkt in startup phase", "", "PgBouncer", "port=5432"},
@@ -176,12 +176,12 @@ func TestDoctor_ExplainsAzureErrorAndFix(t *testing.T) {
 		if last.Step != "login" || last.Status != statusFailed {
 			t.Errorf("%s: failed at %s", test.message, last.Step)
 		}
-		if !strings.Contains(last.Said, test.message) || !strings.Contains(last.Said, test.code) ||
-			!strings.Contains(last.Said, test.hint) {
-			t.Errorf("%s: the server's own words are %q", test.message, last.Said)
+		if !strings.Contains(last.Error, test.message) || !strings.Contains(last.Error, test.code) ||
+			!strings.Contains(last.Error, test.hint) {
+			t.Errorf("%s: the server's own words are %q", test.message, last.Error)
 		}
-		if !strings.Contains(last.Means, test.means) {
-			t.Errorf("%s means %q, want %q in it", test.message, last.Means, test.means)
+		if !strings.Contains(last.Explanation, test.means) {
+			t.Errorf("%s means %q, want %q in it", test.message, last.Explanation, test.means)
 		}
 		if test.fix != "" && !slices.Contains(last.Fix, test.fix) {
 			t.Errorf("%s is fixed by %q, want %q", test.message, last.Fix, test.fix)
@@ -193,7 +193,7 @@ func TestDoctor_FindsFaultInDSNCredentialAndRole(t *testing.T) {
 	t.Parallel()
 	s := azureServer(t)
 	_, env := identityWith(t, s, "it's me", true)
-	strangerPrincipal, stranger := identityWith(t, s, "no-role", false)
+	unmapped, stranger := identityWith(t, s, "no-role", false)
 	with := func(env []string, more ...string) []string { return append(slices.Clone(env), more...) }
 	linux := func(more ...string) []string {
 		return append(more, "SSL_CERT_FILE="+s.CAFile(), "AZURE_TOKEN_CREDENTIALS=EnvironmentCredential", "DATABASE_URL="+s.DSN())
@@ -218,33 +218,33 @@ func TestDoctor_FindsFaultInDSNCredentialAndRole(t *testing.T) {
 		"a CA file that is not there": {env, []string{"host=h sslrootcert=/nowhere/ca.pem"}, "DSN", "/nowhere/ca.pem", "", ""},
 		"no identity":                 {[]string{"DATABASE_URL=" + s.DSN(), "AZURE_TOKEN_CREDENTIALS=EnvironmentCredential"}, nil, "credential", "missing environment variable AZURE_TENANT_ID", "found an identity", "az login"},
 		"an identity of another host": {with(env, "AZURE_CLIENT_ID=11111111-2222-3333-4444-555555555555"), nil, "credential", "No User Assigned", "AZURE_CLIENT_ID", "az identity list --query '[].{name:name,clientId:clientId}' --output table"},
-		"a wrong secret":              {linux(with(service.Environ(), "AZURE_CLIENT_SECRET=guess-4711")...), nil, "credential", "AADSTS7000215", "secret is wrong", "az ad app credential reset --id " + service.ClientID},
-		"the same, in no chain":       {linux(with(service.Environ(), "AZURE_CLIENT_SECRET=guess-4711")...), []string{s.DSN() + "&entra_credential=environment"}, "credential", "AADSTS7000215", "secret is wrong", "az ad app credential reset --id " + service.ClientID},
+		"a wrong secret":              {linux(with(service.Environ(), "AZURE_CLIENT_SECRET=guess-4711")...), nil, "credential", "AADSTS7000215", "secret is wrong", "az ad app credential reset --append --id " + service.ClientID},
+		"the same, in no chain":       {linux(with(service.Environ(), "AZURE_CLIENT_SECRET=guess-4711")...), []string{s.DSN() + "&entra_credential=environment"}, "credential", "AADSTS7000215", "secret is wrong", "az ad app credential reset --append --id " + service.ClientID},
 		"another tenant":              {linux(with(service.Environ(), "AZURE_TENANT_ID=99999999-2222-3333-4444-555555555555")...), nil, "credential", "AADSTS90002", "no such tenant", "az account show --query tenantId --output tsv"},
 		"Entra's certificate":         {with(service.Environ(), "SSL_CERT_FILE=/nowhere", "DATABASE_URL="+s.DSN(), "AZURE_TOKEN_CREDENTIALS=EnvironmentCredential"), nil, "credential", "certificate", "proxy", "apt-get update && apt-get install -y ca-certificates"},
-		"a token that names nobody":   {linux(nobody.Environ()...), nil, "user", "no PostgreSQL user", "set it in the DSN", "user=ROLE"},
-		"no role":                     {stranger, nil, "login", "requested scram-sha-256", "not mapped to Entra", "select * from pgaadauth_create_principal('no-role', false, false);"},
-		"a user of Single Server":     {with(stranger, "PGUSER=no-role@shop"), nil, "login", "requested scram-sha-256", "Single Server", "user=no-role"},
+		"a token that names nobody":   {linux(nobody.Environ()...), nil, "user", "no PostgreSQL user", "set user in the DSN", "user=ROLE"},
+		"no role":                     {stranger, nil, "login", "requested scram-sha-256", "not mapped to Entra", "select * from pgaadauth_create_principal_with_oid('no-role', '" + unmapped.ObjectID + "', 'service', false, false);"},
+		"a user of Single Server":     {with(stranger, "PGUSER=no-role@shop"), nil, "login", "requested scram-sha-256", "Single Server", "export PGUSER=no-role"},
 		"a guest's mail address":      {linux(guest.Environ()...), nil, "login", "requested scram-sha-256", "#EXT#", "select * from pgaadauth_list_principals(false);"},
 		"no scope of Entra":           {linux(service.Environ()...), []string{s.DSN() + "&entra_scope=https://vault.azure.net"}, "credential", "AADSTS70011", "/.default", "entra_scope=https://ossrdbms-aad.database.windows.net/.default"},
-		"somebody else's role":        {with(stranger, "PGUSER=it's me"), nil, "login", "Service principal oid mismatch", "mapped to another object ID", "select * from pgaadauth_update_principal_with_oid('it''s me', '" + strangerPrincipal.ObjectID + "', 'service', false, false);"},
-		"no database":                 {env, []string{strings.Replace(s.DSN(), "/postgres?", "/shop?", 1)}, "login", `database "shop" does not exist`, "the database does not exist", `create database "shop" owner "it's me";`},
+		"somebody else's role":        {with(stranger, "PGUSER=it's me"), nil, "login", "Service principal oid mismatch", "user is \"it's me\", from PGUSER", "export PGUSER=no-role"},
+		"no database":                 {env, []string{strings.Replace(s.DSN(), "/postgres?", "/shop?", 1)}, "login", `database "shop" does not exist`, "does not exist; create it", `create database "shop" owner "it's me";`},
 		"a wrong password":            {nil, []string{s.DSN() + "&entra_credential=none&user=postgres&password=wrong"}, "login", "password authentication failed", "check the password", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			needsCAVariable(t, test.env)
 			last, _ := visit(t, test.env, failed, test.args...)
-			if last.Step != test.step || last.Status != statusFailed || !strings.Contains(last.Said, test.said) ||
-				!strings.Contains(last.Means, test.means) {
+			if last.Step != test.step || last.Status != statusFailed || !strings.Contains(last.Error, test.said) ||
+				!strings.Contains(last.Explanation, test.means) {
 				t.Errorf("got %+v\nwant %s: %q, %q", last, test.step, test.said, test.means)
 			}
 			if test.fix != "" && !slices.Contains(last.Fix, test.fix) {
 				t.Errorf("fixed by %q, want %q", last.Fix, test.fix)
 			}
-			if strings.Contains(last.Said, "-----") || strings.Contains(last.Said, "{") {
-				t.Errorf("a response is shown as it came:\n%s", last.Said)
+			if strings.Contains(last.Error, "-----") || strings.Contains(last.Error, "{") {
+				t.Errorf("a response is shown as it came:\n%s", last.Error)
 			}
-			if strings.Contains(last.Said, "hunter2") {
+			if strings.Contains(last.Error, "hunter2") {
 				t.Error("a password shows")
 			}
 		})
@@ -335,23 +335,23 @@ func TestDoctor_FindsFaultInNetworkAndTLS(t *testing.T) {
 		"no such host":      {"host=no-such-host.invalid connect_timeout=5", "DNS", "no-such-host.invalid", "name", "nslookup no-such-host.invalid"},
 		"refused":           {"host=localhost port=" + closed, "TCP", "refused", "nothing listens on port " + closed, "pg_isready -h localhost -p " + closed},
 		"a socket":          {"host=/nowhere sslmode=disable", "TCP", "/nowhere", "no server listens on this socket", ""},
-		"silence":           {"host=127.0.0.1 connect_timeout=1 port=" + silent, "TLS", "timeout", "says nothing", ""},
-		"cut":               {"host=127.0.0.1 port=" + cut, "TLS", "", "cut at once", ""},
-		"no TLS":            {"host=127.0.0.1 port=" + plain, "TLS", "no TLS", "turn TLS on", "alter system set ssl = on;  select pg_reload_conf();"},
-		"no PostgreSQL":     {"host=127.0.0.1 port=" + web, "TLS", `"H"`, "no PostgreSQL", ""},
-		"TLS that hangs":    {"host=127.0.0.1 connect_timeout=3 port=" + stuck, "TLS", "", "fell silent", ""},
+		"silence":           {"host=127.0.0.1 connect_timeout=1 port=" + silent, "TLS", "does not answer within 1s", "a proxy whose server is gone", ""},
+		"cut":               {"host=127.0.0.1 port=" + cut, "TLS", "", "closed at once", ""},
+		"no TLS":            {"host=127.0.0.1 port=" + plain, "TLS", "no TLS", "turn TLS on", "alter system set ssl = on;"},
+		"no PostgreSQL":     {"host=127.0.0.1 port=" + web, "TLS", `"H"`, "not PostgreSQL", ""},
+		"TLS that hangs":    {"host=127.0.0.1 connect_timeout=3 port=" + stuck, "TLS", "does not finish within 3s", "inspects TLS", ""},
 		"an unknown root":   {"host=localhost port=" + unknown, "TLS", "unknown authority", "Corner Shop Root", ""},
 		"another root file": {"host=localhost port=" + other + " sslrootcert=" + namedCA, "TLS", "", "not in " + namedCA, ""},
 		"under verify-ca":   {"host=localhost sslmode=verify-ca port=" + other + " sslrootcert=" + namedCA, "TLS", "unknown authority", "not in " + namedCA, ""},
 		"a wrong name":      {"host=localhost port=" + named + " sslrootcert=" + namedCA, "TLS", "db.corner.example", "the certificate is for db.corner.example, and not for localhost", "host=db.corner.example"},
-		"expired":           {"host=localhost port=" + expired + " sslrootcert=" + expiredCA, "TLS", "expired", "needs a new one", "date -u"},
+		"expired":           {"host=localhost port=" + expired + " sslrootcert=" + expiredCA, "TLS", "expired", "needs a new certificate", "date -u"},
 		"two, both refused": {"host=localhost,127.0.0.1 port=" + closed, "TCP", "refused", "nothing listens", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			last, _ := visit(t, nil, failed, test.dsn)
-			if last.Step != test.step || last.Status != statusFailed || !strings.Contains(last.Said, test.said) ||
-				!strings.Contains(last.Means, test.means) {
+			if last.Step != test.step || last.Status != statusFailed || !strings.Contains(last.Error, test.said) ||
+				!strings.Contains(last.Explanation, test.means) {
 				t.Errorf("got %+v\nwant %s: %q, %q", last, test.step, test.said, test.means)
 			}
 			if test.fix != "" && !slices.Contains(last.Fix, test.fix) {
@@ -368,7 +368,7 @@ func TestDoctor_ContinuesIfOneHostIsDown(t *testing.T) {
 	_, port, _ := net.SplitHostPort(s.Addr())
 	_, all := visit(t, env, done, "host=127.0.0.1,127.0.0.1 port=1,"+port+" dbname=postgres sslrootcert="+s.CAFile())
 	for _, f := range all {
-		if f.Step == "TCP" && (f.Status != statusWarning || !strings.Contains(f.Said, "refused")) {
+		if f.Step == "TCP" && (f.Status != statusWarning || !strings.Contains(f.Error, "refused")) {
 			t.Errorf("%+v", f)
 		}
 	}
@@ -401,7 +401,7 @@ func TestDoctor_ShowsMappingAndClockSkew(t *testing.T) {
 	if server := strings.Join(all[len(all)-2].Found, "\n"); !strings.Contains(server, "mapped is mapped to Entra: "+label) {
 		t.Errorf("server: %s", server)
 	}
-	if last.Step != "clock" || last.Status != statusWarning || !strings.Contains(last.Said, "clock is 1h0m") ||
+	if last.Step != "clock" || last.Status != statusWarning || !strings.Contains(last.Error, "differs from the server's by 1h0m") ||
 		!slices.Contains(last.Fix, "sudo timedatectl set-ntp true") {
 		t.Errorf("%+v", last)
 	}
@@ -418,7 +418,7 @@ func TestDoctor_ReportsStageWhereLoginEnds(t *testing.T) {
 	long, longEnv := identityWith(t, s, "long-token", true)
 	long.Claims = map[string]any{"groups": strings.Repeat("x", 2000)}
 	s.SetFaults(entrapgtest.Faults{CutLogin: entrapgtest.AfterPassword})
-	if last, _ := visit(t, longEnv, failed); last.Step != "login" || !strings.Contains(last.Means, "PgBouncer") {
+	if last, _ := visit(t, longEnv, failed); last.Step != "login" || !strings.Contains(last.Explanation, "PgBouncer") {
 		t.Errorf("a long token: %+v", last)
 	}
 	for name, test := range map[string]struct {
@@ -426,13 +426,13 @@ func TestDoctor_ReportsStageWhereLoginEnds(t *testing.T) {
 		step   string
 		means  string
 	}{
-		"at once":            {entrapgtest.Faults{CutLogin: entrapgtest.AtConnect}, "TLS", "cut at once"},
-		"after the password": {entrapgtest.Faults{CutLogin: entrapgtest.AfterPassword}, "login", "broke in the middle"},
+		"at once":            {entrapgtest.Faults{CutLogin: entrapgtest.AtConnect}, "TLS", "closed at once"},
+		"after the password": {entrapgtest.Faults{CutLogin: entrapgtest.AfterPassword}, "login", "broke during the login"},
 		"no TLS":             {entrapgtest.Faults{NoTLS: true}, "TLS", "turn TLS on"},
 		"Entra fails":        {entrapgtest.Faults{Entra: entrapgtest.EntraResets}, "credential", "check the network"},
 	} {
 		s.SetFaults(test.faults)
-		if last, _ := visit(t, env, failed); last.Step != test.step || !strings.Contains(last.Means, test.means) {
+		if last, _ := visit(t, env, failed); last.Step != test.step || !strings.Contains(last.Explanation, test.means) {
 			t.Errorf("%s: %+v", name, last)
 		}
 	}
@@ -445,13 +445,13 @@ func TestDoctor_PutsServerNameInAzureCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer login.Close()
-	d := &diagnosis{
+	x := &examination{
 		login:     login,
 		endpoints: endpointsOf(login.Config),
-		token:     &inspect.Token{User: "shop-api"},
+		token:     &inspect.Token{User: "shop-api", Claim: "app_displayname"},
 		claims:    claims.Claims{"oid": "1", "tid": "2", "idtyp": "app"},
 	}
-	e := d.endpoints[0]
+	e := x.endpoints[0]
 	rejected := func(message string) error {
 		err := &pgconn.PgError{Severity: "FATAL", Code: "28000", Message: message}
 		return &entrapg.LoginError{Err: err, Hint: pgfail.Classify(err, pgfail.Login{}).Hint}
@@ -461,16 +461,16 @@ func TestDoctor_PutsServerNameInAzureCommands(t *testing.T) {
 		trouble    *trouble
 		means, fix string
 	}{
-		"no such host":      {d.unknownHost(e, &net.DNSError{IsNotFound: true}), "private endpoint whose DNS zone is not linked", "az postgres flexible-server list --query '[].fullyQualifiedDomainName' --output tsv"},
-		"no answer":         {d.unreachable(e, context.DeadlineExceeded), "firewall lets this machine's address not in", "az postgres flexible-server firewall-rule create --name shop " + group + " --rule-name doctor --start-ip-address MY_ADDRESS --end-ip-address MY_ADDRESS"},
-		"refused":           {d.unreachable(e, errRefused), "5432", "az postgres flexible-server start --name shop " + group},
-		"a slim container":  {d.noTLS(e, x509.UnknownAuthorityError{}, []*x509.Certificate{{Issuer: pkix.Name{CommonName: "DigiCert Global Root G2"}}}), "DigiCert Global Root G2 is missing on this machine", "apk add ca-certificates"},
-		"another tenant":    {d.failed(rejected("An error occurred while validating the access token. Please acquire a new token and retry")), "tenant", "az postgres flexible-server show --name shop " + group + " --query authConfig.tenantId --output tsv"},
-		"not from here":     {d.failed(rejected(`no pg_hba.conf entry for host "203.0.113.7", user "shop-api", database "shop", SSL encryption`)), "firewall", "az postgres flexible-server firewall-rule create --name shop " + group + " --rule-name doctor --start-ip-address MY_ADDRESS --end-ip-address MY_ADDRESS"},
-		"a private address": {&trouble{Means: describe([]string{"10.1.0.4"}, true)}, "a private endpoint or a virtual network", ""},
-		"a public address":  {&trouble{Means: describe([]string{"20.61.0.9"}, true)}, "public", ""},
+		"no such host":      {networkSteps{x}.unknownHost(e, &net.DNSError{IsNotFound: true}), "private endpoint whose DNS zone is not linked", "az postgres flexible-server list --query '[].fullyQualifiedDomainName' --output tsv"},
+		"no answer":         {networkSteps{x}.unreachable(e, context.DeadlineExceeded), "firewall does not accept this machine's address", "az postgres flexible-server firewall-rule create " + group + ` --server-name shop --name doctor --start-ip-address "$address" --end-ip-address "$address"`},
+		"refused":           {networkSteps{x}.unreachable(e, errRefused), "5432", "az postgres flexible-server start --name shop " + group},
+		"a slim container":  {tlsStep{x}.noTLS(e, x509.UnknownAuthorityError{}, []*x509.Certificate{{Issuer: pkix.Name{CommonName: "DigiCert Global Root G2"}}}), "DigiCert Global Root G2 is missing on this machine", "apk add ca-certificates"},
+		"another tenant":    {serverSteps{x}.failed(t.Context(), rejected("An error occurred while validating the access token. Please acquire a new token and retry")), "tenant", "az postgres flexible-server show --name shop " + group + " --query authConfig.tenantId --output tsv"},
+		"not from here":     {serverSteps{x}.failed(t.Context(), rejected(`no pg_hba.conf entry for host "203.0.113.7", user "shop-api", database "shop", SSL encryption`)), "firewall", "az postgres flexible-server firewall-rule create " + group + ` --server-name shop --name doctor --start-ip-address "$address" --end-ip-address "$address"`},
+		"a private address": {&trouble{Explanation: describe([]string{"10.1.0.4"}, true)}, "a private endpoint or a virtual network", ""},
+		"a public address":  {&trouble{Explanation: describe([]string{"20.61.0.9"}, true)}, "public", ""},
 	} {
-		if !strings.Contains(test.trouble.Means, test.means) || test.fix != "" && !slices.Contains(test.trouble.Fix, test.fix) {
+		if !strings.Contains(test.trouble.Explanation, test.means) || test.fix != "" && !slices.Contains(test.trouble.Fix, test.fix) {
 			t.Errorf("%s: got %+v\nwant %q and %q", name, *test.trouble, test.means, test.fix)
 		}
 	}
@@ -494,30 +494,29 @@ func TestDoctor_ScopeComesFromHostAndNotFromServer(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer login.Close()
-		d := &diagnosis{login: login, endpoints: endpointsOf(login.Config), token: &inspect.Token{User: "shop-api"}}
+		x := &examination{dsn: test.dsn, login: login, endpoints: endpointsOf(login.Config), token: &inspect.Token{User: "shop-api", Claim: "x"}}
 		err = &pgconn.PgError{
 			Code:    "28000",
 			Message: `The access token does not have a valid audience claim. Please acquire a new token for the resource "` + test.named + `".`,
 		}
-		if got := d.failed(&entrapg.LoginError{Err: err}).Fix; len(got) != 2 || got[1] != test.fix {
+		if got := (serverSteps{x}).failed(t.Context(), &entrapg.LoginError{Err: err}).Fix; len(got) != 2 || got[1] != test.fix {
 			t.Errorf("%s: got %q, want %q", test.dsn, got, test.fix)
 		}
 	}
 }
 
 func TestDoctor_ReportsConnectionThatIsUnsafeForToken(t *testing.T) {
-	d := &diagnosis{}
-	got := d.failed(&entrapg.ConfigError{Setting: "host", Problem: "the host resolved to 192.0.2.1:5432"})
-	if got.Said != "host: the host resolved to 192.0.2.1:5432" || !strings.Contains(got.Means, "no token was sent") {
+	got := serverSteps{&examination{}}.failed(t.Context(), &entrapg.ConfigError{Setting: "host", Problem: "the host resolved to 192.0.2.1:5432"})
+	if got.Error != "host: the host resolved to 192.0.2.1:5432" || !strings.Contains(got.Explanation, "no token was sent") {
 		t.Errorf("got %+v", got)
 	}
 }
 
 func TestDoctor_ExplainsMissingManagedIdentityEndpoint(t *testing.T) {
-	d := &diagnosis{login: &inspect.Login{}}
+	s := entraSteps{&examination{dsn: "host=h entra_credential=managedidentity", login: &inspect.Login{Credential: "ManagedIdentityCredential"}}}
 	for _, text := range []string{imds.NoEndpoint, "no answer within 30s: context deadline exceeded; " + imds.NoEndpoint} {
-		got := d.noToken(&entrapg.TokenError{Err: errors.New(text)})
-		if !strings.Contains(got.Means, "no managed identity") || !slices.Equal(got.Fix, []string{"az login"}) {
+		got := s.noToken(&entrapg.TokenError{Err: errors.New(text)})
+		if !strings.Contains(got.Explanation, "no managed identity") || !slices.Equal(pasted(got.Fix), []string{"az login", "entra_credential=azurecli"}) {
 			t.Errorf("%s: got %+v", text, got)
 		}
 	}
@@ -530,20 +529,20 @@ func TestDoctor_ReportsFailedLookupOfUser(t *testing.T) {
 	}
 	defer login.Close()
 	lookup := &entrapg.TokenError{Err: errors.New("AADSTS53003: Access has been blocked by Conditional Access policies.")}
-	d := &diagnosis{login: login, token: &inspect.Token{User: "7d", Claim: "appid", Lookup: lookup}}
+	x := &examination{dsn: "host=h", login: login, token: &inspect.Token{User: "7d", Claim: "appid", Lookup: lookup}}
 	f := &finding{Status: statusOK}
-	if got := d.nameUser(t.Context(), f); got != nil || f.Status != statusWarning || !strings.Contains(f.Said, "AADSTS53003") {
+	if got := (entraSteps{x}).nameUser(t.Context(), f); got != nil || f.Status != statusWarning || !strings.Contains(f.Error, "AADSTS53003") {
 		t.Errorf("got %+v and %+v", got, f)
 	}
 	rejected := &pgconn.PgError{Severity: "FATAL", Code: "28P01", Message: `password authentication failed for user "7d"`}
-	if got := d.failed(&entrapg.LoginError{Err: rejected}); !slices.Contains(got.Fix, "user=ROLE") {
+	if got := (serverSteps{x}).failed(t.Context(), &entrapg.LoginError{Err: rejected}); !slices.Contains(got.Fix, "user=ROLE") {
 		t.Errorf("got %+v", got)
 	}
 }
 
 func TestDoctor_ShowsCommandsForCredentials(t *testing.T) {
 	for _, test := range []struct{ dsn, text, fix string }{
-		{"entra_credential=azurecli", "AzureCLICredential: executable not found on path", "curl -sL https://aka.ms/InstallAzureCLIDeb | sudo bash && az login"},
+		{"entra_credential=azurecli", "AzureCLICredential: executable not found on path", "curl -sL https://aka.ms/InstallAzureCLIDeb | sudo bash"},
 		{"entra_credential=azurecli", "AzureCLICredential: ERROR: Please run 'az login' to setup account.", "az login"},
 		{"entra_credential=azuredevelopercli", "AzureDeveloperCLICredential: not logged in, run `azd auth login` to login", "azd auth login"},
 		{"entra_credential=azurepowershell", `AzurePowerShellCredential: Please run "Connect-AzAccount" to set up an account`, "Connect-AzAccount"},
@@ -563,8 +562,8 @@ func TestDoctor_ShowsCommandsForCredentials(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer login.Close()
-		d := &diagnosis{login: login, endpoints: endpointsOf(login.Config)}
-		got := d.noToken(&entrapg.TokenError{Err: errors.New(test.text)})
+		x := &examination{dsn: "host=shop.postgres.database.azure.com " + test.dsn, login: login, endpoints: endpointsOf(login.Config), tried: &attempts{}}
+		got := entraSteps{x}.noToken(&entrapg.TokenError{Err: errors.New(test.text)})
 		if test.fix == "" && len(got.Fix) > 0 || test.fix != "" && !slices.Contains(got.Fix, test.fix) {
 			t.Errorf("%s: %s\ngot %+v, want %q", test.dsn, test.text, got, test.fix)
 		}

@@ -4,5 +4,5 @@ package main
 
 import "syscall"
 
-// errRefused is the answer where nobody listens.
+// errRefused is the error if nothing listens.
 const errRefused = syscall.ECONNREFUSED

@@ -2,6 +2,6 @@ package main
 
 import "syscall"
 
-// errRefused is the answer where nobody listens: WSAECONNREFUSED. Package syscall's
-// own ECONNREFUSED is a number that Windows never gives.
+// errRefused is the error if nothing listens: WSAECONNREFUSED. Package syscall's
+// own ECONNREFUSED is a number that Windows does not return.
 const errRefused = syscall.Errno(10061)

@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"net/url"
 	"regexp"
+	"runtime"
 	"strings"
 	"unicode/utf8"
 
@@ -65,11 +67,71 @@ func shell(s string) string {
 	return b.String()
 }
 
-// setting is one for a DSN, or the placeholder instead of a value that a shell and
-// a DSN quote differently.
-func setting(key, value, placeholder string) string {
-	if strings.ContainsAny(value, `'\`) || strings.ContainsFunc(value, unprintable) || !utf8.ValidString(value) {
-		value = placeholder
+// dsnSetting is a setting for a DSN, a URL or key=value settings. A placeholder
+// replaces a value that a shell and key=value settings quote differently.
+func dsnSetting(isURL bool, key, value string) string {
+	switch {
+	case isURL:
+		return key + "=" + inQuery.Replace(url.QueryEscape(value))
+	case plain.MatchString(value):
+		return key + "=" + value
+	case strings.Contains(value, "'") || strings.ContainsFunc(value, unprintable) || !utf8.ValidString(value):
+		return key + "=" + placeholder(key)
+	default:
+		return key + "='" + strings.ReplaceAll(value, `\`, `\\`) + "'"
 	}
-	return key + "=" + shell(value)
+}
+
+// inQuery undoes what a query does not need. pgx takes a plus sign as it is, and
+// the first @ or / as the end of the user or of the host.
+var inQuery = strings.NewReplacer("+", "%20", "%2F", "/", "%3A", ":", "%2C", ",")
+
+// serviceSetting is a setting for a service file, in which values are not quoted.
+func serviceSetting(key, value string) string {
+	if !plain.MatchString(strings.ReplaceAll(value, "#", "")) {
+		value = placeholder(key)
+	}
+	return key + "=" + value
+}
+
+func placeholder(key string) string {
+	if key == "user" {
+		return "ROLE"
+	}
+	return strings.ToUpper(key)
+}
+
+// export sets a variable of the environment, unset removes it.
+
+func export(name, value string) string {
+	if runtime.GOOS == "windows" {
+		return "$env:" + name + " = " + powerShell(value)
+	}
+	return "export " + name + "=" + shell(value)
+}
+
+func unset(name string) string {
+	if runtime.GOOS == "windows" {
+		return "Remove-Item Env:" + name
+	}
+	return "unset " + name
+}
+
+// powerShell quotes for PowerShell, to which typographic quotation marks are
+// apostrophes too.
+func powerShell(s string) string {
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, unprintable) || strings.ContainsAny(s, "‘’‚‛") {
+		return "'VALUE'"
+	}
+	return "'" + strings.ReplaceAll(s, "'", "''") + "'"
+}
+
+// comment keeps a comment of a shell or of SQL in one line.
+func comment(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unprintable(r) {
+			return '\uFFFD'
+		}
+		return r
+	}, s)
 }

@@ -63,8 +63,28 @@ func (t *target) find(args []string) (string, error) {
 	case os.Getenv("PGHOST") != "" || os.Getenv("PGSERVICE") != "":
 		return "", nil
 	}
+	if _, ok := os.LookupEnv("DATABASE_URL"); ok {
+		return "", errEmptyVariable
+	}
 	return "", errNoDSN
 }
+
+// source returns where find finds the DSN: "argument", "--dsn", "DATABASE_URL", or
+// "" if PG* variables replace it.
+func (t *target) source(args []string) string {
+	switch {
+	case len(args) == 1:
+		return "argument"
+	case t.dsn != "":
+		return "--dsn"
+	case os.Getenv("DATABASE_URL") != "":
+		return "DATABASE_URL"
+	default:
+		return ""
+	}
+}
+
+const errEmptyVariable = wrongUse("DATABASE_URL is empty, and PGHOST is not set; pass the DSN as the argument or with --dsn")
 
 const errNoDSN = wrongUse("missing DSN; pass it as the argument or with --dsn, or set DATABASE_URL or PGHOST")
 
@@ -72,7 +92,7 @@ const errNoDSN = wrongUse("missing DSN; pass it as the argument or with --dsn, o
 // require a DSN; if it is empty, a missing DSN is an error.
 func (t *target) open(args []string, anywhere string) (*inspect.Login, error) {
 	dsn, err := t.find(args)
-	if errors.Is(err, errNoDSN) && anywhere != "" {
+	if (errors.Is(err, errNoDSN) || errors.Is(err, errEmptyVariable)) && anywhere != "" {
 		dsn, err = "host="+anywhere, nil
 	}
 	if err != nil {

@@ -3,12 +3,15 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/entrapg/entrapg"
 	"github.com/entrapg/entrapg/internal/claims"
+	"github.com/entrapg/entrapg/internal/connstring"
 	"github.com/entrapg/entrapg/internal/inspect"
 )
 
@@ -40,6 +43,10 @@ func whoamiCommand(std streams) *cli.Command {
 				return err
 			}
 			who := identify(login, token, tried, time.Now())
+			who.Rule, who.Settings = rule(login, token, t.source(c.Args().Slice())), settingsOf(login, t.source(c.Args().Slice()))
+			if login.Config.User != "" && who.Kind == claims.ManagedIdentity {
+				who.Name = derived(ctx, login, who.Name)
+			}
 			if asJSON {
 				return errors.Join(std.out.json(who), err)
 			}
@@ -47,6 +54,17 @@ func whoamiCommand(std streams) *cli.Command {
 			return err
 		},
 	}
+}
+
+// derived returns the name of a managed identity whose user is set, or otherwise.
+func derived(ctx context.Context, login *inspect.Login, otherwise string) string {
+	ctx, cancel := context.WithTimeout(ctx, probeLimit)
+	defer cancel()
+	token, err := login.Derive(ctx)
+	if err != nil || token.Lookup != nil {
+		return otherwise
+	}
+	return token.User
 }
 
 // An identity is what a token tells.
@@ -62,6 +80,8 @@ type identity struct {
 	Size       int               `json:"size"`       // bytes
 	Claims     map[string]string `json:"claims"`
 	Groups     int               `json:"groups"`
+	Note       string            `json:"note,omitempty"`
+	Settings   []setting         `json:"settings,omitempty"`
 }
 
 // shown are the claims that tell who somebody is, and what for.
@@ -79,7 +99,7 @@ var shown = []struct{ key, label string }{
 
 func identify(login *inspect.Login, token *inspect.Token, tried *attempts, now time.Time) *identity {
 	who := &identity{
-		Kind: "unknown: the token is no JSON Web Token", User: token.User, Rule: rule(login, token),
+		Kind: "unknown: the token is not a JSON Web Token", User: token.User,
 		Credential: tried.name(login.Credential), Scope: login.Scope,
 		Expires: token.Expires.UTC().Truncate(time.Second), Left: int(token.Expires.Sub(now).Seconds()),
 		Size: len(token.Value), Claims: map[string]string{},
@@ -103,18 +123,25 @@ func identify(login *inspect.Login, token *inspect.Token, tried *attempts, now t
 	if login.Config.User == "" && who.Kind == claims.ManagedIdentity {
 		who.Name = token.User // the token for the database does not name it
 	}
+	if c.Guest() && !strings.Contains(token.User, "#EXT#") {
+		who.Note = guestRole + ", such as " + guestName(c)
+	}
 	return who
 }
 
 // rule says where the user comes from.
-func rule(login *inspect.Login, token *inspect.Token) string {
-	switch {
+func rule(login *inspect.Login, token *inspect.Token, source string) string {
+	switch origin := login.Settings["user"].Origin; {
 	case token.Claim != "":
 		return "the claim " + token.Claim
 	case token.User == "":
 		return ""
+	case origin == connstring.OriginDSN && source == "DATABASE_URL":
+		return source
+	case origin == connstring.OriginDSN, origin == "":
+		return "the DSN"
 	default:
-		return "the DSN, its service or PGUSER"
+		return origin
 	}
 }
 
@@ -140,5 +167,18 @@ func (who *identity) write(out *terminal) {
 	}
 	if who.Groups > 0 {
 		row("groups", sprintf("%d", who.Groups))
+	}
+	identifying := slices.DeleteFunc(slices.Clone(who.Settings), func(s setting) bool {
+		return s.Name != "user" && !strings.HasPrefix(s.Name, "entra_") && s.Name == strings.ToLower(s.Name)
+	})
+	for i, line := range byOrigin(identifying) {
+		label := "settings"
+		if i > 0 {
+			label = ""
+		}
+		row(label, escape(line))
+	}
+	if who.Note != "" {
+		row("note", out.warn(who.Note))
 	}
 }

@@ -54,7 +54,7 @@ func TestWhoami_ShowsUserAndRule(t *testing.T) {
 		"a managed identity":  {identity, nil, claims.ManagedIdentity, "who-identity", "the claim xms_mirid of a token for Azure Resource Manager", "ManagedIdentityCredential, of DefaultAzureCredential"},
 		"a service principal": {service, nil, claims.ServicePrincipal, "deployer", "the claim app_displayname", "EnvironmentCredential, of DefaultAzureCredential"},
 		"a person":            {alice, nil, claims.Person, "alice@contoso.example", "the claim upn", "EnvironmentCredential, of DefaultAzureCredential"},
-		"a person as a group": {alice, []string{"host=h user=readers"}, claims.Person, "readers", "the DSN, its service or PGUSER", "EnvironmentCredential, of DefaultAzureCredential"},
+		"a person as a group": {alice, []string{"host=h user=readers"}, claims.Person, "readers", "the DSN", "EnvironmentCredential, of DefaultAzureCredential"},
 		"one credential":      {alice, []string{"host=h entra_credential=environment"}, claims.Person, "alice@contoso.example", "the claim upn", "EnvironmentCredential"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -31,6 +31,9 @@ var variables = map[string]string{
 	"require_auth":         "PGREQUIREAUTH",
 }
 
+// Variable returns the environment variable that sets key, or "".
+func Variable(key string) string { return variables[key] }
+
 // environment returns the settings of the PG* variables. An empty variable
 // counts as unset, except PGSSLCERTMODE, which pgx rejects when it is empty.
 func environment() Settings {

@@ -61,6 +61,9 @@ func WithOverride(dsn, key, value string) string {
 	return dsn + separator + escapeURL(key) + "=" + escapeURL(value)
 }
 
+// IsURL reports whether a DSN is a URL, and not a list of key=value settings.
+func IsURL(dsn string) bool { return isURL(Clean(dsn)) }
+
 // Clean returns a DSN without what surrounds it by accident: a byte order mark,
 // and the white space around a URL, such as the newline at the end of a file. In
 // key=value settings, white space has no meaning at the start and the end, or is

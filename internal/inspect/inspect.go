@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/entrapg/entrapg/internal/connstring"
+	"github.com/entrapg/entrapg/internal/credfail"
 )
 
 // Open reads a DSN, in which pgxpool's settings are allowed, and dials nothing.
@@ -23,10 +24,16 @@ type Login struct {
 	Credential string              // azidentity's name; empty with entra_credential=none
 	Scope      string              // of the tokens
 	Azure      bool                // at least one host is Azure's
+	Identity   credfail.Settings   // that choose the identity
 
 	// Token returns what would log in. If needUser is false, it does not look up
 	// a user that the token does not name.
-	Token   func(ctx context.Context, needUser bool) (*Token, error)
+	Token func(ctx context.Context, needUser bool) (*Token, error)
+
+	// Derive returns the same token, with the user that it names even if another one
+	// is set. It is nil with entra_credential=none.
+	Derive func(context.Context) (*Token, error)
+
 	Connect func(context.Context) (driver.Conn, error) // as a Connector does
 	Close   func()
 }

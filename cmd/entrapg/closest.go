@@ -1,0 +1,34 @@
+package main
+
+// closest returns the candidate that is at most a third of its letters different
+// from a word, or otherwise.
+func closest(word string, candidates []string, otherwise string) string {
+	best, least := otherwise, len(word)
+	for _, candidate := range candidates {
+		if n := distance(word, candidate); n <= max(1, len(candidate)/3) && n < least {
+			best, least = candidate, n
+		}
+	}
+	return best
+}
+
+// distance is Levenshtein's.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+)
+
+// A finding is what a step found.
+type finding struct {
+	Step     string    `json:"step"`
+	Status   status    `json:"status"`
+	Found    []string  `json:"found,omitempty"`
+	Settings []setting `json:"settings,omitempty"`
+	trouble
+	Took int64 `json:"milliseconds"`
+}
+
+// A trouble is what is wrong, and what fixes it.
+type trouble struct {
+	Error       string   `json:"error,omitempty"` // in the words of the server, Entra or the network
+	Explanation string   `json:"explanation,omitempty"`
+	Fix         []string `json:"fix,omitempty"` // lines to paste, and comments that begin with # or --
+}
+
+// A status is part of the JSON.
+type status string
+
+const (
+	statusOK      status = "ok"
+	statusWarning status = "warning" // the login goes on
+	statusFailed  status = "failed"
+)
+
+func (f *finding) note(format string, args ...any) {
+	f.Found = append(f.Found, fmt.Sprintf(format, args...))
+}
+
+// warn reports something that does not end the login.
+func (f *finding) warn(t *trouble) {
+	if f.Status == statusOK {
+		f.Status, f.trouble = statusWarning, *t
+	}
+}
+
+func (f *finding) write(out *terminal) {
+	symbol := map[status]styled{statusOK: out.good("✓"), statusWarning: out.warn("!"), statusFailed: out.bad("✗")}[f.Status]
+	head := sprintf("%s %-*s", symbol, labelWidth, f.Step)
+	for _, text := range f.Found {
+		out.hang(head, escape(text))
+		head = styled(strings.Repeat(" ", 2+labelWidth))
+	}
+	if f.Status == statusOK {
+		return
+	}
+	if f.Error != "" {
+		text := escape(f.Error)
+		if f.Status == statusFailed {
+			text = out.bad(f.Error)
+		}
+		out.hang(head, text)
+	} else if len(f.Found) == 0 {
+		out.hang(head, escape(f.Explanation))
+	}
+	if f.Explanation != "" && (f.Error != "" || len(f.Found) > 0) {
+		out.hang(sprintf("  %-*s", labelWidth, "means"), escape(f.Explanation))
+	}
+	if len(f.Fix) > 0 {
+		out.printf("  to fix it\n")
+	}
+	for _, line := range f.Fix { // whole, so that they can be copied
+		if mark, text, _ := strings.Cut(line, " "); isComment(line) {
+			for _, part := range wrap(text, out.width-4-len("-- ")) {
+				out.printf("    %s\n", out.dim(mark+" "+part))
+			}
+			continue
+		}
+		out.printf("    %s\n", out.bold(line))
+	}
+}
+
+// isComment reports whether a line of a fix is a comment of a shell or of SQL.
+func isComment(line string) bool {
+	return strings.HasPrefix(line, "--") || strings.HasPrefix(line, "#")
+}

@@ -1,0 +1,225 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+
+	"github.com/entrapg/entrapg/internal/claims"
+	"github.com/entrapg/entrapg/internal/connstring"
+	"github.com/entrapg/entrapg/internal/inspect"
+)
+
+// remedies are lines to paste, with comments that say where. They contain names
+// of this login, quoted. Of what servers say, they contain nothing.
+type remedies struct{ *examination }
+
+// asAdministrator goes before SQL that provisions roles.
+const asAdministrator = "-- as an Entra administrator of the server, in the database postgres"
+
+// set returns what gives a setting a value: in the place where it has one already,
+// otherwise in the DSN, or in the environment if there is no DSN.
+func (r remedies) set(key, value string) []string {
+	origin, variable := r.settings()[key].Origin, connstring.Variable(key)
+	switch {
+	case variable != "" && (origin == variable || origin == "" && strings.TrimSpace(r.dsn) == ""):
+		return []string{"# in the environment", export(variable, value)}
+	case origin != "" && origin != connstring.OriginDSN:
+		return []string{comment("# in the " + origin), serviceSetting(key, value)}
+	}
+	return []string{comment("# in " + r.origin(key)), dsnSetting(connstring.IsURL(r.dsn), key, value)}
+}
+
+// drop returns what removes a setting, or nil if it is not set.
+func (r remedies) drop(key string) []string {
+	switch origin := r.settings()[key].Origin; origin {
+	case "":
+		return nil
+	case connstring.OriginDSN:
+		return []string{comment("# in " + r.origin(key) + ": remove " + key)}
+	case connstring.Variable(key):
+		return []string{unset(origin)}
+	default:
+		return []string{comment("# in the " + origin + ": remove " + key)}
+	}
+}
+
+// choose returns what sets one of the settings that choose an identity: a key of
+// the DSN, or a variable that azidentity reads.
+func (r remedies) choose(name, value string) []string {
+	if strings.HasPrefix(name, "entra_") {
+		return r.set(name, value)
+	}
+	return []string{"# in the environment", export(name, value)}
+}
+
+// chooseIdentity returns what sets the client ID of the identity.
+func (r remedies) chooseIdentity() []string {
+	return append([]string{
+		"# shows the client IDs of managed identities",
+		"az identity list --query '[].{name:name,clientId:clientId}' --output table",
+	}, r.choose(cmp.Or(r.login.Identity.ClientID, "AZURE_CLIENT_ID"), "CLIENT_ID")...)
+}
+
+// scope returns what sets the scope of the hosts' cloud, or otherwise if it is set
+// already. It never takes the scope of the server's message: a server could name
+// a scope whose tokens open something else.
+func (r remedies) scope(otherwise ...string) []string {
+	if scope := r.tableScope(); scope != "" && scope != r.login.Scope {
+		return r.set("entra_scope", scope)
+	}
+	return otherwise
+}
+
+// tableScope returns the scope of the hosts' cloud by package entrapg's table, or
+// "" if a service file sets another.
+func (r remedies) tableScope() string {
+	var hosts []string
+	for _, e := range r.endpoints {
+		hosts = append(hosts, e.host)
+	}
+	dsn := connstring.WithDefault("sslmode=verify-full entra_credential=default", "host", strings.Join(hosts, ","))
+	cloud, err := inspect.Open(dsn)
+	if err != nil {
+		return ""
+	}
+	defer cloud.Close()
+	if cloud.Settings.Value("entra_scope") != "" {
+		return ""
+	}
+	return cloud.Scope
+}
+
+// create returns SQL that creates a role for the token's identity.
+func (r remedies) create(role string) string {
+	if r.claims.Text("oid") == "" {
+		return "select * from pgaadauth_create_principal(" + literal(role) + ", false, false);"
+	}
+	return r.provision("create", role)
+}
+
+// rebind returns SQL that maps an existing role to the token's identity.
+func (r remedies) rebind(role string) string { return r.provision("update", role) }
+
+func (r remedies) provision(verb, role string) string {
+	return fmt.Sprintf("select * from pgaadauth_%s_principal_with_oid(%s, %s, '%s', false, false);",
+		verb, literal(role), literal(r.claims.Text("oid")), r.objectType())
+}
+
+// label returns SQL that maps an existing role of PostgreSQL, or one of another
+// type, to the token's identity.
+func (r remedies) label(role string) string {
+	return fmt.Sprintf(`security label for "pgaadauth" on role %s is %s;`,
+		identifier(role), literal("aadauth,oid="+r.claims.Text("oid")+",type="+r.objectType()))
+}
+
+// guest returns what sets the user to the name of a guest's role.
+func (r remedies) guest() []string {
+	lines := []string{
+		"# shows your user principal name, with #EXT# in it", "az ad signed-in-user show --query userPrincipalName --output tsv",
+	}
+	lines = append(lines, r.set("user", guestName(r.claims))...)
+	return append(lines,
+		asAdministrator+": shows the names of the roles", "select * from pgaadauth_list_principals(false);",
+		"-- or, if there is none for this guest", r.create(guestName(r.claims)))
+}
+
+// objectType is what pgaadauth_create_principal_with_oid calls the token's identity.
+func (r remedies) objectType() string {
+	if r.claims != nil && r.claims.Kind() == claims.Person {
+		return "user"
+	}
+	return "service"
+}
+
+// firewall returns what adds this machine's address to the server's firewall.
+func (r remedies) firewall(server string) []string {
+	return []string{
+		"# this machine's public address",
+		"address=$(curl -s https://api.ipify.org)",
+		"# older versions of the Azure CLI have --name and --rule-name instead of --server-name and --name",
+		"az postgres flexible-server firewall-rule create --resource-group " + resourceGroup(server) + " --server-name " + server +
+			` --name doctor --start-ip-address "$address" --end-ip-address "$address"`,
+	}
+}
+
+// logIn returns what logs a person in with a developer tool, and makes this login
+// use that.
+func (r remedies) logIn() []string {
+	switch r.login.Credential {
+	case "AzureDeveloperCLICredential":
+		return []string{"azd auth login"}
+	case "AzurePowerShellCredential":
+		return []string{"Connect-AzAccount"}
+	case "AzureCLICredential":
+		return []string{"az login"}
+	case "DefaultAzureCredential":
+		const name = "AZURE_TOKEN_CREDENTIALS"
+		lines := []string{"# as yourself, with the Azure CLI", "az login"}
+		if value := os.Getenv(name); value != "" && !strings.EqualFold(value, "dev") && !strings.EqualFold(value, "AzureCLICredential") {
+			lines = append(lines, unset(name))
+		}
+		return lines
+	default:
+		return append([]string{"# as yourself, with the Azure CLI", "az login"}, r.set("entra_credential", "azurecli")...)
+	}
+}
+
+// logInAgain returns what makes a developer tool forget its tokens.
+func (r remedies) logInAgain() []string {
+	switch r.tried.name(r.login.Credential) {
+	case "AzureDeveloperCLICredential", "AzureDeveloperCLICredential, of DefaultAzureCredential":
+		return []string{"azd auth logout && azd auth login"}
+	case "AzurePowerShellCredential", "AzurePowerShellCredential, of DefaultAzureCredential":
+		return []string{"Disconnect-AzAccount; Connect-AzAccount"}
+	default:
+		return []string{"az logout && az login"}
+	}
+}
+
+// setClock returns what sets this machine's clock.
+func setClock() string {
+	switch runtime.GOOS {
+	case "windows":
+		return "w32tm /resync"
+	case "darwin":
+		return "sudo sntp -sS time.apple.com"
+	default:
+		return "sudo timedatectl set-ntp true"
+	}
+}
+
+// installRoots returns what installs the system's root certificates.
+func installRoots() []string {
+	return []string{
+		"apt-get update && apt-get install -y ca-certificates", "# or, on Alpine", "apk add ca-certificates",
+	}
+}
+
+// installCLI returns what installs the Azure CLI.
+func installCLI() string {
+	switch runtime.GOOS {
+	case "windows":
+		return "winget install --exact --id Microsoft.AzureCLI"
+	case "darwin":
+		return "brew install azure-cli"
+	default:
+		return "curl -sL https://aka.ms/InstallAzureCLIDeb | sudo bash"
+	}
+}
+
+// serverName is Azure's name of a server. It is put inside quotes too, so it must
+// not contain other characters than those of a name.
+func serverName(host string) string {
+	if name, _, _ := strings.Cut(host, "."); serverPart.MatchString(name) {
+		return name
+	}
+	return "SERVER"
+}
+
+// resourceGroup is a command that finds the resource group of a server.
+func resourceGroup(server string) string {
+	return `"$(az postgres flexible-server list --query "[?name=='` + server + `'].resourceGroup" --output tsv)"`
+}

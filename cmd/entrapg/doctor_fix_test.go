@@ -1,0 +1,503 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+
+	"github.com/entrapg/entrapg"
+	"github.com/entrapg/entrapg/entrapgtest"
+	"github.com/entrapg/entrapg/internal/connstring"
+)
+
+// pasted returns the lines of a fix without comments.
+func pasted(fix []string) []string {
+	return slices.DeleteFunc(slices.Clone(fix), isComment)
+}
+
+// A failing login is to be fixed.
+type failing struct {
+	env []string // with DATABASE_URL
+	db  *sql.DB  // of an Entra administrator, in the database postgres
+}
+
+var (
+	assignment = regexp.MustCompile(`^export (\w+)=`)
+	parameter  = regexp.MustCompile(`^[a-z_]+=`)
+)
+
+// paste does what a line of a fix says: it exports a variable, adds a setting to
+// the DSN, or runs SQL as the administrator.
+func (f *failing) paste(t *testing.T, line string) {
+	t.Helper()
+	switch {
+	case assignment.MatchString(line):
+		name := assignment.FindStringSubmatch(line)[1]
+		value, err := exec.CommandContext(t.Context(), "sh", "-c", line+`; printf %s "$`+name+`"`).Output()
+		if err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		f.env = append(f.env, name+"="+string(value))
+	case strings.HasPrefix(line, "unset "):
+		name := strings.TrimPrefix(line, "unset ")
+		f.env = slices.DeleteFunc(f.env, func(entry string) bool { return strings.HasPrefix(entry, name+"=") })
+	case parameter.MatchString(line):
+		dsn := f.dsn()
+		switch {
+		case !connstring.IsURL(dsn):
+			dsn += " " + line
+		case strings.Contains(dsn, "?"):
+			dsn += "&" + line
+		default:
+			dsn += "?" + line
+		}
+		f.env = append(f.env, "DATABASE_URL="+dsn)
+	case strings.HasSuffix(line, ";"):
+		if _, err := f.db.ExecContext(t.Context(), line); err != nil {
+			t.Errorf("%s: %v", line, err)
+		}
+	default:
+		t.Errorf("nothing to paste: %q", line)
+	}
+}
+
+func (f *failing) dsn() string {
+	for _, entry := range slices.Backward(f.env) {
+		if dsn, ok := strings.CutPrefix(entry, "DATABASE_URL="); ok {
+			return dsn
+		}
+	}
+	return ""
+}
+
+// administrator returns a pool of an Entra administrator of s.
+func administrator(t *testing.T, s *entrapgtest.Server) *sql.DB {
+	t.Helper()
+	admin := s.Tenant.NewUserAssignedIdentity("admin-of-" + strings.ToLower(t.Name()))
+	if err := s.CreateAdmin(t.Context(), "", admin); err != nil {
+		t.Fatal(err)
+	}
+	db := sql.OpenDB(entrapg.NewConnector(s.DSN(), entrapg.WithCredential(admin)))
+	db.SetMaxOpenConns(1)
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+// with returns an environment with another DSN.
+func with(env []string, dsn string, more ...string) []string {
+	return append(append(slices.Clone(env), "DATABASE_URL="+dsn), more...)
+}
+
+// For each failure, pasting the fix makes the login work.
+func TestDoctor_LoginWorksOnceFixIsPasted(t *testing.T) {
+	t.Parallel()
+	s := azureServer(t)
+	db := administrator(t, s)
+	app, env := identityWith(t, s, "fix-app", true)
+	owner, _ := identityWith(t, s, "fix-owner", true)
+	_, roleless := identityWith(t, s, "fix roleless's", false)
+	host := s.Tenant.NewHost(app, owner).Environ()
+	managed := slices.Concat(host, []string{"SSL_CERT_FILE=" + s.CAFile()})
+	dsn, port := s.DSN(), portOf(t, s)
+	keywords := "host=127.0.0.1 port=" + port + " dbname=postgres sslrootcert=" + s.CAFile()
+	environment := append(slices.Clone(env), "DATABASE_URL=", "PGHOST=127.0.0.1", "PGPORT="+port, "PGSSLROOTCERT="+s.CAFile())
+	services := filepath.Join(t.TempDir(), "services")
+	if err := os.WriteFile(services, []byte("[shop]\nuser=fix-ap\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	withUser := func(user string) string { return dsn + "&user=" + user }
+
+	for name, test := range map[string]struct {
+		env         []string
+		step        string
+		explanation string
+		fix         []string // the lines to paste, in their order; CLIENT_ID stands for that of app
+		origin      string   // that is named
+	}{
+		"database is missing": {
+			with(env, strings.Replace(dsn, "/postgres?", "/fix_shop?", 1)), "login", `the database "fix_shop", from DATABASE_URL, does not exist`,
+			[]string{`grant "fix-app" to current_user;`, `create database "fix_shop" owner "fix-app";`},
+			"",
+		},
+		"database with upper case is missing": {
+			with(env, keywords+" dbname=Postgres"), "login", "names are case-sensitive. The server has ",
+			[]string{`grant "fix-app" to current_user;`, `create database "Postgres" owner "fix-app";`},
+			"",
+		},
+		"no database in a URL": {
+			with(env, strings.Replace(dsn, "/postgres?", "?", 1)), "login", "no database is set", []string{"dbname=postgres"}, "DATABASE_URL",
+		},
+		"no database in settings": {
+			with(env, strings.Replace(keywords, "dbname=postgres", "", 1)), "login", "no database is set", []string{"dbname=postgres"}, "",
+		},
+		"no database in variables": {environment, "login", "no database is set", []string{"export PGDATABASE=postgres"}, ""},
+		"user is mapped to another identity": {
+			with(env, withUser("fix-owner")), "login", `managed identity "fix-app" (object ID ` + app.ObjectID + `), and user is "fix-owner", from DATABASE_URL. The login as "fix-app" works`,
+			[]string{"user=fix-app"},
+			"DATABASE_URL: remove user",
+		},
+		"user of a variable is mapped to another identity": {
+			with(env, dsn, "PGUSER=fix-owner"), "login", `from PGUSER`, []string{"export PGUSER=fix-app"}, "in the environment",
+		},
+		"user of a service is misspelled": {
+			with(env, dsn, "PGSERVICE=shop", "PGSERVICEFILE="+services), "login", "from service shop in " + services, nil, "service shop in " + services,
+		},
+		"user is misspelled":        {with(env, withUser("fix-ap")), "login", `The login as "fix-app" works`, []string{"user=fix-app"}, "DATABASE_URL"},
+		"user is in the wrong case": {with(env, withUser("Fix-App")), "login", "names are case-sensitive", []string{"user=fix-app"}, "DATABASE_URL"},
+		"user, in settings":         {with(env, keywords+" user='Fix App'"), "login", `The login as "fix-app" works`, []string{"user=fix-app"}, ""},
+		"identity has no role": {
+			roleless, "login", "not mapped", []string{"select * from pgaadauth_create_principal_with_oid('fix roleless''s', "}, "",
+		},
+		"wrong entra_client_id": {
+			with(managed, dsn+"&entra_credential=managedidentity&entra_client_id=11111111-2222-3333-4444-555555555555"), "credential",
+			"set entra_client_id to",
+			[]string{"entra_client_id=CLIENT_ID"},
+			"",
+		},
+		"no entra_client_id": {
+			with(managed, dsn+"&entra_credential=managedidentity"), "credential", "set entra_client_id to", []string{"entra_client_id=CLIENT_ID"}, "",
+		},
+		"entra_client_id is a name": {
+			with(managed, dsn+"&entra_credential=managedidentity&entra_client_id=fix-app"), "DSN", "", []string{"entra_client_id=CLIENT_ID"}, "",
+		},
+		"wrong AZURE_CLIENT_ID": {
+			with(env, dsn, "AZURE_CLIENT_ID=11111111-2222-3333-4444-555555555555"), "credential",
+			"set AZURE_CLIENT_ID to",
+			[]string{"export AZURE_CLIENT_ID=CLIENT_ID"},
+			"",
+		},
+		"target_session_attrs": {
+			with(env, dsn+"&target_session_attrs=standby"), "login", "127.0.0.1:" + port + " (127.0.0.1) is a primary; target_session_attrs is standby, from DATABASE_URL",
+			[]string{"target_session_attrs=any"},
+			"",
+		},
+		"target_session_attrs of a variable": {
+			with(env, strings.Replace(keywords, "host=127.0.0.1", "host=127.0.0.1,localhost", 1), "PGTARGETSESSIONATTRS=read-only"), "login",
+			"127.0.0.1:" + port + " (127.0.0.1) is read-write, 127.0.0.1:" + port + " (localhost) is read-write",
+			[]string{"export PGTARGETSESSIONATTRS=any"},
+			"",
+		},
+		"misspelled sslmode":        {with(env, keywords+" sslmode=verifyfull"), "DSN", "", []string{"sslmode=verify-full"}, ""},
+		"misspelled PGSSLMODE":      {with(env, keywords, "PGSSLMODE=verify_ca"), "DSN", "", []string{"export PGSSLMODE=verify-ca"}, ""},
+		"sslmode=prefer":            {with(env, keywords+" sslmode=prefer"), "DSN", "", []string{"sslmode=verify-full"}, ""},
+		"misspelled credential":     {with(env, dsn+"&entra_credential=managed-identity"), "DSN", "", []string{"entra_credential=managedidentity", "entra_client_id=CLIENT_ID"}, ""},
+		"workload identity, no pod": {with(env, dsn+"&entra_credential=workloadidentity"), "credential", "AZURE_FEDERATED_TOKEN_FILE", []string{"entra_credential=default"}, "kubectl get pod POD"},
+		"port of PgBouncer": {
+			with(env, strings.Replace(dsn, ":"+port, ":1", 1)), "TCP", "nothing listens on port 1", nil, "pg_isready -h 127.0.0.1 -p 1",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			needsCAVariable(t, test.env)
+			last, _ := visit(t, test.env, failed)
+			if last.Step != test.step || !strings.Contains(last.Explanation, test.explanation) {
+				t.Fatalf("got %+v\nwant %s: %q", last, test.step, test.explanation)
+			}
+			if !strings.Contains(strings.Join(last.Fix, "\n"), test.origin) {
+				t.Errorf("%q is not in %q", test.origin, last.Fix)
+			}
+			f, lines := &failing{env: slices.Clone(test.env), db: db}, pasted(last.Fix)
+			for _, want := range test.fix {
+				i := slices.IndexFunc(lines, func(line string) bool { return strings.HasPrefix(line, want) })
+				if i < 0 && want == "entra_client_id=CLIENT_ID" {
+					lines, i = []string{want}, 0 // the credential needs it too
+				}
+				if i < 0 {
+					t.Fatalf("fixed by %q, want %q", last.Fix, want)
+				}
+				f.paste(t, strings.Replace(lines[i], "=CLIENT_ID", "="+app.ClientID, 1))
+			}
+			if len(test.fix) == 0 {
+				return
+			}
+			if r := runAs(t, f.env, "doctor"); r.code != done {
+				t.Errorf("after pasting %q into %q:\n%s%s", test.fix, test.env, r.stdout, r.stderr)
+			}
+		})
+	}
+}
+
+// Each of these has one line to paste or to do, which no test can run.
+func TestDoctor_NamesWhatEachCredentialLacks(t *testing.T) {
+	t.Parallel()
+	s := azureServer(t)
+	app, env := identityWith(t, s, "lacking", true)
+	dsn := s.DSN()
+	for name, test := range map[string]struct {
+		env         []string
+		step        string
+		explanation string
+		fix         string
+	}{
+		"stale IDENTITY_HEADER":        {with(env, dsn, "IDENTITY_HEADER=old"), "credential", "rejects IDENTITY_HEADER", "set -a; . FILE; set +a"},
+		"stale IDENTITY_HEADER, alone": {with(env, dsn+"&entra_credential=managedidentity&entra_client_id="+app.ClientID, "IDENTITY_HEADER=old"), "credential", "reload the environment", "set -a; . FILE; set +a"},
+		"stale IDENTITY_ENDPOINT":      {with(env, dsn, "IDENTITY_ENDPOINT=http://127.0.0.1:1/msi/token"), "credential", "nothing answers at the managed identity endpoint", "set -a; . FILE; set +a"},
+		"az is missing":                {with(env, dsn+"&entra_credential=azurecli"), "credential", "not installed", "az login"},
+		"azd is missing":               {with(env, dsn+"&entra_credential=azuredevelopercli"), "credential", "not installed", "azd auth login"},
+		"PowerShell is missing":        {with(env, dsn+"&entra_credential=azurepowershell"), "credential", "not installed", "Install-Module Az.Accounts; Connect-AzAccount"},
+		"no variables":                 {with(env, dsn+"&entra_credential=environment", "AZURE_CLIENT_ID="), "credential", "needs AZURE_TENANT_ID", "export AZURE_CLIENT_SECRET=SECRET"},
+		"unknown key":                  {with(env, dsn+"&keepalive=1"), "login", "remove it", "# in DATABASE_URL: remove keepalive"},
+		"unknown key of entrapg":       {with(env, dsn+"&entra_clientid=1"), "DSN", "", "# perhaps entra_client_id is meant"},
+		"key of another driver":        {with(env, dsn+"&username=bob"), "DSN", "", "# in DATABASE_URL: remove username"},
+		"password":                     {with(env, "postgres://bob:hunter2@127.0.0.1/postgres"), "DSN", "", "# in DATABASE_URL: remove password"},
+		"user with an @ in a URL":      {with(env, "postgres://alice@contoso.example@127.0.0.1/postgres"), "DSN", "", "alice%40contoso.example"},
+		"missing file":                 {with(env, "host=127.0.0.1 sslrootcert=/nowhere/ca.pem"), "DSN", "", "# in DATABASE_URL: remove sslrootcert"},
+		"path of Windows":              {with(env, `host=127.0.0.1 sslrootcert=C:\Users\me\ca.pem`), "DSN", "", `sslrootcert='C:\\Users\\me\\ca.pem'`},
+		"path of Windows, quoted":      {with(env, `host=127.0.0.1 sslrootcert='C:\Program Files\ca.pem'`), "DSN", "", `sslrootcert='C:\\Program Files\\ca.pem'`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			last, _ := visit(t, append(test.env, "PATH="), failed)
+			if last.Step != test.step || !strings.Contains(last.Explanation, test.explanation) || !slices.Contains(last.Fix, test.fix) {
+				t.Errorf("got %+v\nwant %s: %q and %q", last, test.step, test.explanation, test.fix)
+			}
+			if strings.Contains(strings.Join(last.Fix, "\n")+last.Error, "hunter2") {
+				t.Error("the password is shown")
+			}
+		})
+	}
+}
+
+func TestDoctor_IdentityEndpointIsNotReachedThroughProxy(t *testing.T) {
+	t.Parallel()
+	_, env := identityWith(t, azureServer(t), "behind-proxy", true)
+	const proxy = "http://bob:hunter2@127.0.0.1:9"
+	_, all := visit(t, append(env, "HTTP_PROXY="+proxy, "HTTPS_PROXY="+proxy), done)
+	text := strings.Join(all[0].Found, "\n")
+	if !strings.Contains(text, "HTTP_PROXY=") || strings.Contains(text, "hunter2") {
+		t.Errorf("got %s", text)
+	}
+}
+
+func TestDoctor_TellsWhenTokenKnowsNewMembership(t *testing.T) {
+	t.Parallel()
+	s := azureServer(t)
+	group := s.Tenant.NewGroup("members")
+	if err := s.CreateRole(t.Context(), "", group); err != nil {
+		t.Fatal(err)
+	}
+	app, env := identityWith(t, s, "member", false)
+	db := administrator(t, s)
+	service := s.Tenant.NewServicePrincipal("service-member")
+	certified := append(service.Environ(), "SSL_CERT_FILE="+s.CAFile(), "AZURE_TOKEN_CREDENTIALS=EnvironmentCredential")
+	dsn := s.DSN() + "&user=members"
+
+	last, _ := visit(t, with(env, dsn), failed)
+	if !strings.Contains(last.Explanation, "Azure returns the same one until it expires at "+time.Now().UTC().Format("2006-01-")) ||
+		strings.Contains(strings.Join(last.Fix, "\n"), "az login") {
+		t.Errorf("got %+v", last)
+	}
+	f := &failing{env: with(env, dsn), db: db}
+	for _, line := range pasted(last.Fix)[1:] { // after the check of the membership
+		f.paste(t, line)
+	}
+	if r := runAs(t, f.env, "doctor"); r.code != done {
+		t.Errorf("after %q: %+v", last.Fix, r)
+	}
+	needsCAVariable(t, certified)
+	if last, _ := visit(t, with(certified, dsn), failed); !strings.Contains(last.Explanation, "which each new process requests") ||
+		!slices.Contains(last.Fix, "az ad group member check --group "+group.ObjectID+" --member-id "+service.ObjectID) {
+		t.Errorf("got %+v", last)
+	}
+	_ = app
+}
+
+func TestDoctor_AcceptsPlaintextOnlyOnLoopback(t *testing.T) {
+	t.Parallel()
+	s, err := entrapgtest.Start(t.Context(), entrapgtest.Config{Upstream: azureServer(t).AdminDSN()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	// The throwaway PostgreSQL itself has no TLS.
+	local := connstring.InDSN(azureServer(t).AdminDSN())
+	plain := "host=127.0.0.1 port=" + local.Value("port") + " user=" + local.Value("user") + " password=" + local.Value("password") +
+		" dbname=postgres entra_credential=none"
+	if strings.HasPrefix(local.Value("host"), "/") {
+		t.Skip("the throwaway PostgreSQL listens on a socket only")
+	}
+	last, _ := visit(t, []string{"DATABASE_URL=" + plain}, failed)
+	if last.Step != "TLS" || !slices.Equal(pasted(last.Fix), []string{"sslmode=disable"}) {
+		t.Fatalf("got %+v", last)
+	}
+	f := &failing{env: []string{"DATABASE_URL=" + plain}}
+	f.paste(t, "sslmode=disable")
+	if r := runAs(t, f.env, "doctor"); r.code != done {
+		t.Errorf("%+v", r)
+	}
+	s.SetFaults(entrapgtest.Faults{NoTLS: true})
+	_, env := identityWith(t, s, "no-tls", true)
+	if last, _ := visit(t, env, failed); !strings.Contains(last.Explanation, "if this is not a tunnel") ||
+		!slices.Contains(last.Fix, "alter system set ssl = on;") {
+		t.Errorf("got %+v", last)
+	}
+}
+
+// azureCLI returns an environment in which the Azure CLI is logged in as p.
+func azureCLI(t *testing.T, s *entrapgtest.Server, p *entrapgtest.Principal) []string {
+	t.Helper()
+	if runtime.GOOS == "windows" {
+		t.Skip("the Azure CLI of this test is a shell script")
+	}
+	token, err := p.GetToken(t.Context(), policy.TokenRequestOptions{Scopes: []string{databaseScope}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	script := fmt.Sprintf(`#!/bin/sh
+echo '{"accessToken":"%s","expiresOn":"%s","expires_on":%d}'
+`, token.Token, token.ExpiresOn.Local().Format("2006-01-02 15:04:05.999999"), token.ExpiresOn.Unix())
+	if err := os.WriteFile(filepath.Join(dir, "az"), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return []string{"PATH=" + dir, "AZURE_TOKEN_CREDENTIALS=AzureCLICredential", "DATABASE_URL=" + s.DSN()}
+}
+
+func TestDoctor_NamesRoleOfGuest(t *testing.T) {
+	t.Parallel()
+	s := azureServer(t)
+	guest := s.Tenant.NewGuest("bob@fabrikam.example")
+	_, domain, _ := strings.Cut(guest.Name, "#EXT#@")
+	env := azureCLI(t, s, guest)
+	db := administrator(t, s)
+	last, all := visit(t, env, failed)
+	if last.Step != "login" || !strings.Contains(last.Explanation, "#EXT#") {
+		t.Fatalf("got %+v", last)
+	}
+	if user := all[len(all)-2]; user.Step != "user" || !strings.Contains(strings.Join(user.Found, "\n"), "#EXT#") {
+		t.Errorf("got %+v", user)
+	}
+	f := &failing{env: slices.Clone(env), db: db}
+	for _, line := range pasted(last.Fix) {
+		if !strings.HasPrefix(line, "az ") {
+			f.paste(t, strings.ReplaceAll(line, tenantDomain, domain))
+		}
+	}
+	if last, _ := visit(t, append(slices.Clone(env), "DATABASE_URL="+s.DSN()+"&user=bob_fabrikam.example%23EXT%23%40"+"other.example"), failed); !strings.Contains(
+		strings.Join(last.Fix, "\n"), "pgaadauth_create_principal_with_oid('bob_fabrikam.example#EXT#@other.example', ") {
+		t.Errorf("a role that does not exist: %+v", last)
+	}
+	if !strings.Contains(f.dsn(), "user=bob_fabrikam.example%23EXT%23%40") {
+		t.Errorf("got %s", f.dsn())
+	}
+	if r := runAs(t, f.env, "doctor"); r.code != done {
+		t.Errorf("after %q:\n%s", last.Fix, r.stdout)
+	}
+	r := runAs(t, env, "whoami", "--json")
+	var who identity
+	if err := json.Unmarshal([]byte(r.stdout), &who); err != nil || !strings.Contains(who.Note, "bob_fabrikam.example#EXT#@") {
+		t.Errorf("%v: %s", err, r.stdout)
+	}
+	if r := runAs(t, env, "whoami"); !strings.Contains(r.stdout, "#EXT#") {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestDoctor_SettingsSayWhereTheyComeFrom(t *testing.T) {
+	t.Parallel()
+	s := azureServer(t)
+	app, env := identityWith(t, s, "origins", true)
+	services := filepath.Join(t.TempDir(), "services")
+	if err := os.WriteFile(services, []byte("[shop]\ndbname=postgres\nconnect_timeout=7\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	dsn := "host=127.0.0.1 port=" + portOf(t, s)
+	env = append(env, "DATABASE_URL="+dsn, "PGSERVICE=shop", "PGSERVICEFILE="+services, "PGSSLROOTCERT="+s.CAFile())
+	for _, test := range []struct {
+		args   []string
+		source string
+	}{{nil, "DATABASE_URL"}, {[]string{dsn}, "argument"}, {[]string{"--dsn", dsn}, "--dsn"}} {
+		_, all := visit(t, env, done, test.args...)
+		for _, want := range []setting{
+			{"host", "127.0.0.1", test.source},
+			{"port", portOf(t, s), test.source},
+			{"dbname", "postgres", "service shop in " + services},
+			{"connect_timeout", "7", "service shop in " + services},
+			{"service", "shop", "PGSERVICE"},
+			{"sslrootcert", s.CAFile(), "PGSSLROOTCERT"},
+			{"sslmode", "verify-full", originDefault},
+			{"AZURE_CLIENT_ID", app.ClientID, "AZURE_CLIENT_ID"},
+			{"IDENTITY_HEADER", "REDACTED", "IDENTITY_HEADER"},
+		} {
+			if !slices.Contains(all[0].Settings, want) {
+				t.Errorf("%+v is not in %+v", want, all[0].Settings)
+			}
+		}
+		text := strings.Join(all[0].Found, "\n")
+		for _, want := range []string{test.source + ": host=127.0.0.1 ", "PGSSLROOTCERT: sslrootcert=", "service shop in " + services + ": dbname=postgres"} {
+			if !strings.Contains(text, want) {
+				t.Errorf("%q is not in\n%s", want, text)
+			}
+		}
+	}
+	r := runAs(t, append(env, "PGUSER=readers"), "whoami", "--json")
+	var who identity
+	if err := json.Unmarshal([]byte(r.stdout), &who); err != nil || who.Rule != "PGUSER" || who.Name != "origins" ||
+		!slices.Contains(who.Settings, setting{"user", "readers", "PGUSER"}) {
+		t.Errorf("%v: %s", err, r.stdout)
+	}
+}
+
+func TestTarget_EmptyDSNIsWrongUse(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		env  []string
+		args []string
+		want string
+	}{
+		{nil, []string{""}, "the argument is empty; check the variable that it comes from"},
+		{[]string{"DATABASE_URL=host=127.0.0.1"}, []string{"--dsn", ""}, "must not be empty"},
+		{[]string{"DATABASE_URL="}, nil, "DATABASE_URL is empty"},
+		{nil, nil, "missing DSN"},
+	} {
+		r := runAs(t, test.env, append([]string{"doctor"}, test.args...)...)
+		if r.code != misuse || !strings.Contains(r.stderr, test.want) {
+			t.Errorf("%q, %q: %+v", test.env, test.args, r)
+		}
+	}
+	_, env := identityWith(t, azureServer(t), "empty-dsn", false)
+	if r := runAs(t, append(env, "DATABASE_URL="), "whoami"); r.code != done {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestDoctor_WaitsFiveSecondsForEachAddress(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	x := &examination{dsn: "host=192.0.2.1"}
+	f := &finding{Status: statusOK}
+	if failure := (settingsStep{x}).read(ctx, f); failure != nil {
+		t.Fatal(failure)
+	}
+	defer x.close()
+	if x.patience() != 5*time.Second {
+		t.Errorf("waits %v", x.patience())
+	}
+	var waits []time.Duration
+	x.login.Config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		deadline, _ := ctx.Deadline()
+		waits = append(waits, time.Until(deadline).Round(time.Second))
+		return nil, context.DeadlineExceeded
+	}
+	x.endpoints[0].addresses = []string{"192.0.2.1", "192.0.2.2"}
+	got := networkSteps{x}.dial(ctx, f)
+	if !slices.Equal(waits, []time.Duration{patience, patience}) {
+		t.Errorf("waits %v", waits)
+	}
+	if want := "192.0.2.1:5432 does not answer within 5s\n192.0.2.2:5432 does not answer within 5s"; got == nil || got.Error != want {
+		t.Errorf("got %+v, want %q", got, want)
+	}
+}
