@@ -15,10 +15,12 @@ import (
 
 func execCommand(std streams) *cli.Command {
 	var t target
+	var byProxy bool
 	return &cli.Command{
 		Name: "exec", ArgsUsage: "[DSN] -- COMMAND [ARGUMENT ...]",
 		Usage:     "run psql, pg_dump or another program that reads PG* variables",
-		UsageText: "entrapg exec -- psql\nentrapg exec host=shop.postgres.database.azure.com -- pg_dump -s shop",
+		UsageText: "entrapg exec -- psql\nentrapg exec host=shop.postgres.database.azure.com -- pg_dump -s shop\n" +
+			"entrapg exec --proxy -- pg_dump -j 4 -Fd -f shop.dump shop",
 		Description: "Runs the command with the settings of the DSN in its environment, as PGHOST, PGUSER, PGDATABASE, " +
 			"PGSSLMODE and so on, and with a token as PGPASSWORD. If the DSN sets no user, the user is derived from the " +
 			"token. The server is verified as in package entrapg.\n" +
@@ -28,10 +30,14 @@ func execCommand(std streams) *cli.Command {
 			"The command replaces entrapg: it gets the terminal, signals and standard input, and its exit code is the " +
 			"result. If it does not run, the exit code is 127 if it is not found, and 126 otherwise.\n" +
 			"A token is valid for about an hour, and a server checks it only at login: open sessions continue, " +
-			"but a command that opens connections after that must be run again. libpq cannot send a token by " +
+			"but a command that opens connections after that needs --proxy: it then connects through a proxy on a private " +
+			"socket, which logs in with a current token for as long as the command runs. libpq cannot send a token by " +
 			"OAUTHBEARER: exec warns if a server requests it from one of PostgreSQL's own programs.\n" +
 			aboutDSN,
-		Flags: t.flags(),
+		Flags: append(t.flags(), &cli.BoolFlag{
+			Name: "proxy", Destination: &byProxy,
+			Usage: "connect the command through a proxy that runs as long as the command, which can then outlive its token",
+		}),
 		OnUsageError: func(ctx context.Context, c *cli.Command, err error, sub bool) error {
 			if _, _, missing := cut(c.Args().Slice()); slices.ContainsFunc(c.Args().Slice(), notDSN) {
 				return missing // the -- before a command with flags
@@ -39,14 +45,14 @@ func execCommand(std streams) *cli.Command {
 			return usageError(ctx, c, err, sub)
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
-			return execute(ctx, &t, c.Args().Slice(), std)
+			return execute(ctx, &t, byProxy, c.Args().Slice(), std)
 		},
 	}
 }
 
 // execute logs in and runs the command. It returns only if the command does not
 // replace this process.
-func execute(ctx context.Context, t *target, args []string, std streams) error {
+func execute(ctx context.Context, t *target, byProxy bool, args []string, std streams) error {
 	before, argv, err := cut(args)
 	if err != nil {
 		return err
@@ -64,6 +70,12 @@ func execute(ctx context.Context, t *target, args []string, std streams) error {
 	if err != nil {
 		return notStarted(std, argv[0], err)
 	}
+	if byProxy {
+		for _, warning := range ignored {
+			fmt.Fprintln(std.err, "entrapg: warning:", warning)
+		}
+		return executeByProxy(ctx, std, login, withoutForeignKeys(dsn), path, argv)
+	}
 	token, err := login.Token(ctx, true)
 	if err != nil {
 		return err
@@ -76,11 +88,16 @@ func execute(ctx context.Context, t *target, args []string, std streams) error {
 	for _, warning := range append(ignored, warnings(ctx, login, token.User, argv)...) {
 		fmt.Fprintln(std.err, "entrapg: warning:", warning)
 	}
-	err = become(path, argv, env)
+	return resultOf(std, argv[0], become(path, argv, env))
+}
+
+// resultOf returns the result of a command that ran. If it did not start, resultOf
+// reports that.
+func resultOf(std streams, name string, err error) error {
 	if code := exitCode(0); err == nil || errors.As(err, &code) {
 		return err
 	}
-	return notStarted(std, argv[0], err)
+	return notStarted(std, name, err)
 }
 
 // environmentOf returns this process's environment with libpq's variables for a

@@ -86,14 +86,8 @@ var libpqKeys = map[string]libpqKey{
 // and adds them to its settings. The warnings are about keys that libpq cannot
 // take from the environment.
 func openForLibpq(dsn string) (login *inspect.Login, warnings []string, err error) {
-	dsn = connstring.Clean(dsn)
-	settings := connstring.Parse(dsn)
-	for key, libpq := range libpqKeys {
-		if libpq.foreign && settings.Value(key) != "" {
-			dsn = connstring.WithOverride(dsn, key, "")
-		}
-	}
-	if login, err = inspect.Open(dsn); err != nil {
+	settings := connstring.Parse(connstring.Clean(dsn))
+	if login, err = inspect.Open(withoutForeignKeys(dsn)); err != nil {
 		return nil, nil, err
 	}
 	for _, key := range slices.Sorted(maps.Keys(libpqKeys)) {
@@ -114,6 +108,18 @@ func openForLibpq(dsn string) (login *inspect.Login, warnings []string, err erro
 		}
 	}
 	return login, warnings, nil
+}
+
+// withoutForeignKeys removes the keys of a DSN that only libpq knows.
+func withoutForeignKeys(dsn string) string {
+	dsn = connstring.Clean(dsn)
+	settings := connstring.Parse(dsn)
+	for key, libpq := range libpqKeys {
+		if libpq.foreign && settings.Value(key) != "" {
+			dsn = connstring.WithOverride(dsn, key, "")
+		}
+	}
+	return dsn
 }
 
 // libpqVariables returns libpq's variables for a login. An empty one must be

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime"
+	"strconv"
+
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/listener"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy"
+	"github.com/entrapg/entrapg/internal/inspect"
+)
+
+// executeByProxy runs a command with a proxy of its own, which ends with it. The
+// command can open connections for as long as it runs.
+func executeByProxy(ctx context.Context, std streams, login *inspect.Login, dsn, path string, argv []string) error {
+	upstream, err := proxy.NewUpstream(dsn)
+	if err != nil {
+		return err
+	}
+	u := &proxyUpstream{Upstream: upstream, name: serversOf(upstream)}
+	front := &proxyFront{from: "exec: the proxy's address", upstream: u}
+	plan := &proxyPlan{fronts: []*proxyFront{front}, upstreams: []*proxyUpstream{u}}
+	defer plan.close()
+	if err := u.RequestToken(ctx); err != nil {
+		return err // instead of from each login of the command
+	}
+
+	if runtime.GOOS == "windows" {
+		front.address = listener.Address{Host: "127.0.0.1"}
+		plan.password = generatePassword()
+	} else {
+		dir, err := privateDirectory()
+		if err != nil {
+			return fmt.Errorf("exec: the directory of the proxy's socket: %w", err)
+		}
+		defer os.Remove(dir)
+		if front.address, err = listener.Parse(dir, defaultPort); err != nil {
+			return fmt.Errorf("exec: %w", err)
+		}
+	}
+	// The command reports what fails.
+	s := newProxyServer(plan, slog.New(slog.DiscardHandler))
+	if err := s.start(ctx); err != nil {
+		return err
+	}
+	defer s.shutdown(nil, nil)
+	env := environ(os.Environ(), proxyVariablesOf(front, plan.password, login), runtime.GOOS == "windows")
+	return resultOf(std, argv[0], runChild(path, argv, env))
+}
+
+// privateDirectory creates a directory for a socket, which only this user can
+// access.
+func privateDirectory() (string, error) {
+	parent := os.TempDir()
+	if len(parent) > 60 { // leaves no room for the socket's name on every system
+		parent = "/tmp"
+	}
+	return os.MkdirTemp(parent, "entrapg-")
+}
+
+// notForProxy are libpq's variables that are about the server, and not about the
+// proxy.
+var notForProxy = []string{
+	"PGCHANNELBINDING", "PGGSSDELEGATION", "PGGSSLIB", "PGHOSTADDR", "PGKRBSRVNAME", "PGLOADBALANCEHOSTS", "PGPASSFILE", "PGREQUIREAUTH",
+	"PGREQUIREPEER", "PGREQUIRESSL", "PGSERVICE", "PGSERVICEFILE", "PGSSLCERT", "PGSSLCERTMODE", "PGSSLCOMPRESSION", "PGSSLCRL",
+	"PGSSLCRLDIR", "PGSSLKEY", "PGSSLMAXPROTOCOLVERSION", "PGSSLMINPROTOCOLVERSION", "PGSSLNEGOTIATION", "PGSSLROOTCERT", "PGSSLSNI",
+	"PGTARGETSESSIONATTRS",
+}
+
+// proxyVariablesOf returns libpq's variables for a client of a front. The DSN's
+// parameters of the server are among them, because those of the command, such as
+// psql's application_name, would override them in the proxy.
+func proxyVariablesOf(f *proxyFront, password proxyPassword, login *inspect.Login) map[string]string {
+	env := map[string]string{
+		"PGHOST": f.address.ClientHost(), "PGPORT": strconv.Itoa(int(f.address.Port)), "PGUSER": f.upstream.Stats().User,
+		"PGPASSWORD": password.value, "PGDATABASE": login.Config.Database, "PGSSLMODE": "disable", "PGGSSENCMODE": "disable",
+	}
+	for _, name := range notForProxy {
+		env[name] = ""
+	}
+	addParameters(env, login.Config.RuntimeParams)
+	return env
+}

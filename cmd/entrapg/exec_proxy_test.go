@@ -1,0 +1,110 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func TestExecProxy_CommandOutlivesItsToken(t *testing.T) {
+	t.Parallel()
+	s := shortTokens(t)
+	_, env := identityWith(t, s, "exec-proxy", true)
+	psql := installed(t, "psql")
+	// Settings for the server must not reach the proxy.
+	env = append(env, "PGSSLMODE=verify-full", "PGHOSTADDR=127.0.0.1", "PGTARGETSESSIONATTRS=primary", "PGPASSWORD=stale",
+		"PGREQUIREAUTH=password", "PGREQUIREPEER=nobody", "PGGSSENCMODE=require")
+	query := psql + ` -XAtc "select session_user || ' ' || current_setting('application_name') || ' ' || current_setting('work_mem')"`
+	r := runAs(t, env, "exec", "--proxy", s.DSN()+"&application_name=nightly&work_mem=77kB", "--", "sh", "-c", query+"; sleep 3; "+query)
+	const want = "exec-proxy nightly 77kB\n"
+	if r.code != done || r.stdout != want+want {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestExecProxy_TokenIsNowhereAndSocketIsPrivate(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("Unix sockets are not supported on Windows")
+	}
+	_, env := identityWith(t, azureServer(t), "exec-proxy-env", true)
+	cmd, out, dir := program(t, "exec", "--proxy", "--", "sh", "-c", `env; stat -c '%a' "$PGHOST" "$PGHOST"/.s.PGSQL.*; exit 7`)
+	cmd.Env = append(cmd.Env, env...)
+	if err := cmd.Run(); err == nil || cmd.ProcessState.ExitCode() != 7 {
+		t.Errorf("%v, want exit code 7", err)
+	}
+	text := out.String()
+	if strings.Contains(text, "eyJ") || strings.Contains(text, "\nPGPASSWORD=") || !strings.HasSuffix(text, "\n700\n600\n") ||
+		!strings.Contains(text, "\nPGUSER=exec-proxy-env\n") || !strings.Contains(text, "\nPGDATABASE=postgres\n") {
+		t.Errorf("got\n%s", text)
+	}
+	if entries := left(t, dir); len(entries) > 0 {
+		t.Errorf("left behind: %v", entries)
+	}
+}
+
+func TestExecProxy_PassesSignalsOn(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has no such signals")
+	}
+	_, env := identityWith(t, azureServer(t), "exec-proxy-signal", true)
+	ready := filepath.Join(t.TempDir(), "ready")
+	cmd, out, dir := program(t, "exec", "--proxy", "--", "sh", "-c", `trap 'echo got it; exit 9' TERM; touch "$0"; while :; do sleep 0.1; done`, ready)
+	cmd.Env = append(cmd.Env, env...)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	await(t, func() bool { _, err := os.Stat(ready); return err == nil }, out.String)
+	cmd.Process.Signal(syscall.SIGTERM)
+	cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 9 || out.String() != "got it\n" {
+		t.Errorf("exit code %d:\n%s", code, out)
+	}
+	if entries := left(t, dir); len(entries) > 0 {
+		t.Errorf("left behind: %v", entries)
+	}
+}
+
+func TestExecProxy_ReportsFailuresBeforeCommandRuns(t *testing.T) {
+	t.Parallel()
+	s := azureServer(t)
+	_, env := identityWith(t, s, "exec-proxy-fails", false)
+	stranger := append(env, "AZURE_CLIENT_ID=00000000-0000-0000-0000-000000000000")
+	for name, test := range map[string]struct {
+		env  []string
+		args []string
+		code int
+		says string
+	}{
+		"no token":        {stranger, []string{"--", "echo", "ran"}, failed, "no token from"},
+		"invalid DSN":     {env, []string{"host=h sslmode=prefer", "--", "echo", "ran"}, failed, "sslmode"},
+		"no such command": {env, []string{"--", "no-such-command"}, 127, `"no-such-command" is not in PATH`},
+	} {
+		r := runAs(t, test.env, append([]string{"exec", "--proxy"}, test.args...)...)
+		if r.code != test.code || !strings.Contains(r.stderr, test.says) || r.stdout != "" {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+}
+
+func TestExecProxy_DumpWithSeveralJobs(t *testing.T) {
+	t.Parallel()
+	s := shortTokens(t)
+	_, env := identityWith(t, s, "exec-proxy-dump", true)
+	dump, dir := installed(t, "pg_dump"), t.TempDir()
+	cmd, _, _ := program(t, "exec", "--proxy", "--", dump, "--jobs", "4", "--format", "directory", "--file", filepath.Join(dir, "dump"), "--schema", "public")
+	var out bytes.Buffer
+	cmd.Env = append(cmd.Env, env...)
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v\n%s", err, &out)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "dump", "toc.dat")); err != nil {
+		t.Error(err)
+	}
+}
