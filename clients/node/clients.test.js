@@ -1,84 +1,115 @@
-// node-postgres and Sequelize log in to the emulator as managed identities, by
-// Microsoft's own libraries, and are refused when they should be.
+// node-postgres and Sequelize log in to the emulator with Microsoft's libraries before and after a token expires, and are rejected
+// when they should be.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { after, before, test } from "node:test";
+import { before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 
-import { ManagedIdentityCredential } from "@azure/identity";
+import { ClientSecretCredential, ManagedIdentityCredential } from "@azure/identity";
 import { configureEntraAuthentication, entraTokenProvider } from "@azure/postgresql-auth";
 import pg from "pg";
 import { Sequelize } from "sequelize";
 
-const entrapg = process.env.ENTRAPG ?? "../../bin/entrapg";
-const ids = {}; // client IDs by name
-let emulator, server;
+const { env } = process;
+const scope = "https://ossrdbms-aad.database.windows.net/.default";
+const server = { host: env.PGHOST, port: Number(env.PGPORT), database: "postgres", ssl: { ca: readFileSync(env.PGSSLROOTCERT) } };
+const managed = (clientId) => new ManagedIdentityCredential({ clientId });
+const credentials = {
+  "shop-api": () => managed(env.SHOP_API_CLIENT_ID),
+  "db-admin": () => managed(env.DB_ADMIN_CLIENT_ID),
+  reporting: () =>
+    new ClientSecretCredential(env.AZURE_TENANT_ID, env.REPORTING_CLIENT_ID, env.REPORTING_CLIENT_SECRET, {
+      authorityHost: env.AZURE_AUTHORITY_HOST,
+      disableInstanceDiscovery: true, // only Microsoft's own authorities are known to it
+    }),
+};
+// Microsoft's library for Sequelize takes the client ID of a service for its role's name.
+const clientIds = { "shop-api": env.SHOP_API_CLIENT_ID, reporting: env.REPORTING_CLIENT_ID };
+
+const query = "select session_user::text as user, extract(epoch from backend_start)::float8 as started from pg_stat_activity where pid = pg_backend_pid()";
+const password = (identity) => entraTokenProvider(credentials[identity]());
+
+let kept; // a token that a program has kept since its start
 
 before(async () => {
-  const identities = ["shop-api", "stranger"].flatMap((name) => ["--identity", name]);
-  const anyPort = ["--addr", "--tenant-addr", "--identity-addr"].flatMap((flag) => [flag, "127.0.0.1:0"]);
-  emulator = spawn(entrapg, ["emulator", "--no-roles", ...identities, ...anyPort], { stdio: ["ignore", "pipe", "inherit"] });
-  let said = "";
-  await new Promise((resolve, reject) => {
-    emulator.stdout.on("data", (data) => (said += data).includes("Logins:") && resolve());
-    emulator.on("error", reject).on("exit", (code) => reject(new Error(`the emulator ended with ${code}`)));
-  });
-  for (const [, name, id] of said.matchAll(/^ {2}(\S+) +user-assigned[^\n]*\n +AZURE_CLIENT_ID=(\S+)/gm)) ids[name] = id;
-  for (const [, name, value] of said.matchAll(/^export (IDENTITY_\w+|DATABASE_URL)='?([^'\n]+)/gm)) process.env[name] = value;
-  const url = new URL(process.env.DATABASE_URL);
-  server = { host: url.hostname, port: Number(url.port), database: "postgres", ssl: { ca: readFileSync(url.searchParams.get("sslrootcert")) } };
-
-  // Roles come to be as on Azure.
-  const admin = client("db-admin", "db-admin");
+  kept = await credentials["shop-api"]().getToken(scope);
+  const admin = new pg.Client({ ...server, user: "db-admin", password: password("db-admin") });
   await admin.connect();
-  await admin.query("select * from pgaadauth_create_principal('shop-api', false, false)");
-  // Microsoft's library takes the client ID of a managed identity for its role's name.
-  const { token } = await credential("shop-api").getToken("https://ossrdbms-aad.database.windows.net/.default");
-  const { oid } = JSON.parse(Buffer.from(token.split(".")[1], "base64url"));
-  await admin.query("select * from pgaadauth_create_principal_with_oid($1, $2, 'service', false, false)", [ids["shop-api"], oid]);
+  for (const identity of Object.keys(clientIds)) {
+    const { token } = await credentials[identity]().getToken(scope);
+    const { oid } = JSON.parse(Buffer.from(token.split(".")[1], "base64url"));
+    await admin.query("select * from pgaadauth_create_principal_with_oid($1, $2, 'service', false, false)", [clientIds[identity], oid]);
+  }
   await admin.end();
 });
 
-after(() => new Promise((resolve) => {
-  emulator.removeAllListeners("exit").on("exit", resolve);
-  emulator.kill("SIGTERM");
-}));
+// The ways to log in as an identity. Each returns how to query with a connection of its pool, and how to close it.
+const ways = {
+  "node-postgres": (identity, user = identity) => {
+    const pool = new pg.Pool({ ...server, user, password: password(identity), max: 1, idleTimeoutMillis: 1 });
+    return { login: async () => (await pool.query(query)).rows[0], close: () => pool.end() };
+  },
+  Sequelize: (identity) => {
+    const { host, port, database, ssl } = server;
+    const orm = new Sequelize({ dialect: "postgres", host, port, database, dialectOptions: { ssl }, logging: false, retry: { max: 1 }, pool: { max: 1, idle: 1, evict: 1 } });
+    configureEntraAuthentication(orm, credentials[identity]());
+    return { login: async () => (await orm.query(query))[0][0], close: () => orm.close() };
+  },
+};
 
-const credential = (name) => new ManagedIdentityCredential({ clientId: ids[name] });
-const client = (user, identity) => new pg.Client({ ...server, user, password: entraTokenProvider(credential(identity)) });
-
-function sequelize(identity) {
-  const { host, port, database, ssl } = server;
-  const orm = new Sequelize({ dialect: "postgres", host, port, database, dialectOptions: { ssl }, logging: false, retry: { max: 1 } });
-  configureEntraAuthentication(orm, credential(identity));
-  return orm;
-}
-
-test("node-postgres logs in as a managed identity", async () => {
-  const c = client("shop-api", "shop-api");
-  await c.connect();
-  const { rows } = await c.query("select session_user::text");
-  assert.equal(rows[0].session_user, "shop-api");
-  await c.end();
+// The tests of one way and identity wait for the same token, all at the same time.
+test("logs in before and after its token expires", { concurrency: true }, async (t) => {
+  await Promise.all(
+    Object.keys(ways).flatMap((way) =>
+      Object.keys(clientIds).map((identity) =>
+        t.test(`${way} as ${identity}`, async () => {
+          const role = way === "Sequelize" ? clientIds[identity] : identity;
+          const { login, close } = ways[way](identity);
+          try {
+            assert.equal((await login()).user, role);
+            await sleep(Math.max(0, kept.expiresOnTimestamp + 1000 - Date.now()));
+            const { user, started } = await login();
+            assert.equal(user, role);
+            assert.ok(started * 1000 > kept.expiresOnTimestamp, "a new connection");
+          } finally {
+            await close();
+          }
+        }),
+      ),
+    ),
+  );
 });
 
-test("node-postgres is refused as somebody else", async () => {
-  await assert.rejects(client("shop-api", "stranger").connect(), { code: "28000", message: /^Service principal oid mismatch for role "shop-api"/ });
+test("node-postgres is rejected with a token that is", async (t) => {
+  const management = await credentials["shop-api"]().getToken("https://management.azure.com/.default");
+  const cases = {
+    expired: [kept.token, /The access token has expired. Acquire a new token and try again./],
+    forged: [kept.token.slice(0, -40) + "A".repeat(40), /An error occurred while validating the access token/],
+    cut: [kept.token.slice(0, 400), /The access token has invalid format/],
+    "a password": ["password", /An error occurred while validating the access token/],
+    "for another resource": [management.token, /The access token does not have a valid audience claim/],
+  };
+  for (const [name, [token, message]] of Object.entries(cases)) {
+    await t.test(name, async () => {
+      await assert.rejects(new pg.Client({ ...server, user: "shop-api", password: token }).connect(), { message });
+    });
+  }
 });
 
-test("node-postgres is refused without a role", async () => {
-  await assert.rejects(client("stranger", "stranger").connect(), { code: "28P01" });
+test("node-postgres is rejected as another role", async () => {
+  const { login, close } = ways["node-postgres"]("shop-api", "reporting");
+  await assert.rejects(login, /Service Principal oid mismatch for role|password authentication failed for user "reporting"/i);
+  await close();
 });
 
-test("Sequelize logs in as a managed identity, whose client ID is its role", async () => {
-  const orm = sequelize("shop-api");
-  const [rows] = await orm.query("select session_user::text");
-  assert.equal(rows[0].session_user, ids["shop-api"]);
-  await orm.close();
+test("node-postgres is rejected without a role", async () => {
+  const { login, close } = ways["node-postgres"]("shop-api", "stranger");
+  await assert.rejects(login, { code: "28P01" });
+  await close();
 });
 
-test("Sequelize is refused without a role", async () => {
-  const orm = sequelize("stranger");
-  await assert.rejects(orm.authenticate(), { message: `password authentication failed for user "${ids.stranger}"` });
-  await orm.close();
+test("Sequelize is rejected without a role", async () => {
+  const { login, close } = ways.Sequelize("db-admin");
+  await assert.rejects(login, { message: `password authentication failed for user "${env.DB_ADMIN_CLIENT_ID}"` });
+  await close();
 });

@@ -1,0 +1,159 @@
+package clients
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+)
+
+// tenant is the client for the tenant that AZURE_AUTHORITY_HOST names. Go reads SSL_CERT_FILE only on some systems.
+var tenant = &http.Client{}
+
+// identities have a role of their own name.
+var identities = map[string]func() (azcore.TokenCredential, error){
+	"shop-api": func() (azcore.TokenCredential, error) {
+		return azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{
+			ID: azidentity.ClientID(os.Getenv("SHOP_API_CLIENT_ID")),
+		})
+	},
+	"reporting": func() (azcore.TokenCredential, error) {
+		options := azidentity.ClientSecretCredentialOptions{DisableInstanceDiscovery: true}
+		options.Transport = tenant
+		return azidentity.NewClientSecretCredential(
+			os.Getenv("AZURE_TENANT_ID"), os.Getenv("REPORTING_CLIENT_ID"), os.Getenv("REPORTING_CLIENT_SECRET"), &options)
+	},
+}
+
+func credentialOf(t *testing.T, identity string) azcore.TokenCredential {
+	t.Helper()
+	credential, err := identities[identity]()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return credential
+}
+
+// loginBy opens a way, and returns how to log in by it.
+func loginBy(t *testing.T, w way, credential azcore.TokenCredential, user string) func() (session, error) {
+	t.Helper()
+	login, closeIt, err := w.open(t.Context(), credential, user)
+	if err != nil {
+		return func() (session, error) { return session{}, err }
+	}
+	t.Cleanup(closeIt)
+	return func() (session, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		return login(ctx)
+	}
+}
+
+// token returns a token of an identity for the database, and when it expires.
+func token(t *testing.T, identity string) azcore.AccessToken {
+	t.Helper()
+	token, err := credentialOf(t, identity).GetToken(t.Context(), policy.TokenRequestOptions{Scopes: []string{scope}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+func TestLogsInAcrossTheExpiryOfATokenAs(t *testing.T) {
+	for identity := range identities {
+		for _, w := range ways {
+			t.Run(identity+" with "+w.name, func(t *testing.T) {
+				t.Parallel()
+				login := loginBy(t, w, credentialOf(t, identity), identity)
+				var first session
+				for n := range 2 {
+					s, err := login()
+					if err != nil || s.user != identity {
+						t.Fatalf("login %d: as %q, %v", n+1, s.user, err)
+					}
+					if n == 0 {
+						first = s
+						time.Sleep(time.Until(token(t, identity).ExpiresOn.Add(time.Second)))
+					} else if !s.started.After(first.started.Add(time.Second)) {
+						t.Errorf("the second login used a connection of %v, the first one of %v", s.started, first.started)
+					}
+				}
+			})
+		}
+	}
+}
+
+// A fixed credential has one token.
+type fixed string
+
+func (f fixed) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	return azcore.AccessToken{Token: string(f), ExpiresOn: time.Now().Add(time.Hour)}, nil
+}
+
+func TestIsRejectedWithATokenThatIs(t *testing.T) {
+	for name, c := range map[string]struct {
+		alter func(t *testing.T, token azcore.AccessToken) string
+		want  string
+	}{
+		"expired": {func(_ *testing.T, token azcore.AccessToken) string {
+			time.Sleep(time.Until(token.ExpiresOn.Add(time.Second)))
+			return token.Token
+		}, "The access token has expired. Acquire a new token and try again."},
+		"forged": {func(_ *testing.T, token azcore.AccessToken) string {
+			return token.Token[:len(token.Token)-40] + strings.Repeat("A", 40)
+		}, "An error occurred while validating the access token."},
+		"cut":      {func(_ *testing.T, token azcore.AccessToken) string { return token.Token[:400] }, "The access token has invalid format."},
+		"password": {func(*testing.T, azcore.AccessToken) string { return "password" }, "An error occurred while validating the access token."},
+		"for another resource": {func(t *testing.T, _ azcore.AccessToken) string {
+			token, err := credentialOf(t, "shop-api").GetToken(t.Context(), policy.TokenRequestOptions{Scopes: []string{"https://management.azure.com/.default"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return token.Token
+		}, "The access token does not have a valid audience claim."},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			altered := fixed(c.alter(t, token(t, "shop-api")))
+			for _, w := range ways {
+				if _, err := loginBy(t, w, altered, "shop-api")(); err == nil || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("%s: %v", w.name, err)
+				}
+			}
+		})
+	}
+}
+
+func TestIsRejectedAsAnotherRole(t *testing.T) {
+	for _, w := range ways {
+		for _, role := range []string{"reporting", "nobody"} {
+			if _, err := loginBy(t, w, credentialOf(t, "shop-api"), role)(); err == nil || !strings.Contains(err.Error(), role) && !strings.Contains(err.Error(), "SASL") {
+				t.Errorf("%s as %s: %v", w.name, role, err)
+			}
+		}
+	}
+}
+
+func TestMain(m *testing.M) {
+	if os.Getenv("SHOP_API_CLIENT_ID") == "" {
+		fmt.Fprintln(os.Stderr, "run these tests with clients/go/run, which starts an emulator")
+		os.Exit(1)
+	}
+	ca, err := os.ReadFile(os.Getenv("PGSSLROOTCERT"))
+	if err != nil {
+		panic(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca)
+	tenant.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
+	os.Exit(m.Run())
+}
