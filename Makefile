@@ -13,10 +13,10 @@ test: go postgres
 	cd examples && go test ./...
 	cd benchmarks && go test ./...
 
-# Programs of others log in to the emulator: node-postgres and Sequelize.
+# Clients in other languages log in to the emulator: make clients only="node java" for some of them.
 clients: go postgres
-	@command -v npm >/dev/null || { echo "clients: not run, Node.js and npm are not installed"; [ -z "$$CI" ]; exit; }; \
-	set -e; go build -o bin/entrapg ./cmd/entrapg; cd clients/node; npm ci --silent --no-audit --no-fund; npm test
+	@go build -o bin/entrapg ./cmd/entrapg
+	@clients/run $(only)
 
 lint: go
 	go mod verify
@@ -29,6 +29,7 @@ lint: go
 	cd benchmarks && go mod tidy -diff && ../bin/golangci-lint run ./...
 	cd examples && go mod tidy -diff && ../bin/golangci-lint run ./...
 	cd examples/tools && go mod tidy -diff
+	cd clients/go && go mod tidy -diff && ../../bin/golangci-lint run ./...
 
 # The command's reference, and the code of examples, by the tools in examples/tools.
 generate: go

@@ -1,14 +1,15 @@
-# What the run scripts of the clients share: they source it in their own folder.
+# shellcheck shell=bash
+# Functions for the run scripts, which source this file in their own folder.
 set -euo pipefail
 
-# missing WHAT ends the script, because WHAT is not installed: as skipped, or in CI as failed.
+# missing WHAT ends the script because WHAT is not installed. That is a failure only in CI.
 missing() {
 	echo "skipped: $1 is not installed" >&2
 	[ -z "${CI:-}" ]
 	exit
 }
 
-# timed WHAT COMMAND... runs a command and prints how long it took.
+# timed WHAT COMMAND... runs a command and prints how long WHAT took.
 timed() {
 	local what=$1 start=$SECONDS
 	shift

@@ -9,13 +9,14 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
-	"github.com/entrapg/entrapg"
 	"github.com/hashicorp/go-pgmultiauth"
 	pgx4 "github.com/jackc/pgx/v4"
 	pgxpool4 "github.com/jackc/pgx/v4/pgxpool"
 	stdlib4 "github.com/jackc/pgx/v4/stdlib"
 	pgxpool5 "github.com/jackc/pgx/v5/pgxpool"
 	"github.com/lib/pq"
+
+	"github.com/entrapg/entrapg"
 )
 
 const (

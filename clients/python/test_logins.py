@@ -1,7 +1,6 @@
 """Each way logs in before and after its first token expires, and is rejected when it should be."""
 
 import os
-import re
 import time
 
 import pytest
@@ -124,17 +123,14 @@ def test_is_rejected_with_a_token_that_is(way, token, message, expired):
     assert message in rejection(way, "shop-api", token(expired))
 
 
-OTHERS = 'password authentication failed for user "reporting"|[Ss]ervice [Pp]rincipal oid mismatch for role'
-
-
 @pytest.mark.parametrize("way", [way for way in MICROSOFT + DRIVERS if "PsycopgPool" not in way.__name__])
 def test_is_rejected_as_another_role(way):
-    assert re.search(OTHERS, rejection(way, "reporting"))
+    assert 'Service principal oid mismatch for role "reporting"' in rejection(way, "reporting")
 
 
 @drivers
 def test_is_rejected_without_a_role(way):
-    assert re.search('password authentication failed for user "stranger"|SASL', rejection(way, "stranger"))
+    assert 'password authentication failed for user "stranger"' in rejection(way, "stranger")
 
 
 @pytest.mark.parametrize("way", [MicrosoftPsycopg, MicrosoftPsycopg2, MicrosoftSQLAlchemy])

@@ -89,7 +89,7 @@ class ClientsTest {
     Stream<DynamicTest> isRejectedAsAnotherRole() {
         return WAYS.keySet().stream().map(name -> DynamicTest.dynamicTest(name, () -> {
             String message = rejection(name, "reporting", "shop-api");
-            assertTrue(message.matches("(?is).*(service principal oid mismatch for role|password authentication failed for user \"reporting\").*"), message);
+            assertTrue(message.contains("Service principal oid mismatch for role \"reporting\""), message);
         }));
     }
 
