@@ -1,4 +1,4 @@
-.PHONY: demo test clients lint fuzz bench soak generate postgres go
+.PHONY: demo test clients lint fuzz bench soak generate vulncheck postgres go
 
 # The race detector needs a C compiler; without one the tests run without it.
 race = $(shell [ "$$(go env CGO_ENABLED)" = 1 ] && echo -race)
@@ -30,6 +30,11 @@ lint: go
 	cd examples && go mod tidy -diff && ../bin/golangci-lint run ./...
 	cd examples/tools && go mod tidy -diff
 	cd clients/go && go mod tidy -diff && ../../bin/golangci-lint run ./...
+
+# Known vulnerabilities in what the code calls. It needs https://vuln.go.dev.
+vulncheck: go
+	cd tools && go build -o ../bin/govulncheck golang.org/x/vuln/cmd/govulncheck
+	@set -e; for dir in . soak examples benchmarks; do echo "$$dir: govulncheck"; (cd $$dir && "$(CURDIR)/bin/govulncheck" ./...); done
 
 # The command's reference, and the code of examples, by the tools in examples/tools.
 generate: go
