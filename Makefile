@@ -36,7 +36,7 @@ vulncheck: go
 	cd tools && go build -o ../bin/govulncheck golang.org/x/vuln/cmd/govulncheck
 	@set -e; for dir in . soak examples benchmarks; do echo "$$dir: govulncheck"; (cd $$dir && "$(CURDIR)/bin/govulncheck" ./...); done
 
-# The command's reference, and the code of examples, by the tools in examples/tools.
+# The command's reference, and the code of example sqlc by the tool in examples/tools.
 generate: go
 	go generate ./cmd/entrapg
 	cd examples && go generate ./...

@@ -1,10 +1,12 @@
-// Ent: entities and migrations over a *sql.DB that entrapg opened.
+// Ent: migrations and queries over a *sql.DB that entrapg opened.
 //
-// The code in folder ent is generated from ent/schema. Ent's own Open takes the
-// dialect from the driver's name; OpenDB is told it.
+// A client that ent generated takes the same driver:
+//
+//	client := ent.NewClient(ent.Driver(driver))
+//
+// Ent's own Open does not work, because it uses the name of the database/sql
+// driver as dialect.
 package main
-
-//go:generate go tool -modfile=../tools/go.mod ent generate ./ent/schema
 
 import (
 	"context"
@@ -15,33 +17,58 @@ import (
 
 	"entgo.io/ent/dialect"
 	entsql "entgo.io/ent/dialect/sql"
+	"entgo.io/ent/dialect/sql/schema"
+	"entgo.io/ent/schema/field"
 
 	"github.com/entrapg/entrapg"
-	"github.com/entrapg/entrapg/examples/ent/ent"
-	"github.com/entrapg/entrapg/examples/ent/ent/order"
 )
 
-func open(dsn string) (*ent.Client, *sql.DB) {
-	pool := sql.OpenDB(entrapg.NewConnector(dsn))
-	return ent.NewClient(ent.Driver(entsql.OpenDB(dialect.Postgres, pool))), pool
+func open(dsn string) *entsql.Driver {
+	return entsql.OpenDB(dialect.Postgres, sql.OpenDB(entrapg.NewConnector(dsn)))
 }
 
-// place places an order and tells how many there are for the same item.
-func place(ctx context.Context, client *ent.Client, item string, quantity int) (int, error) {
-	if err := client.Order.Create().SetItem(item).SetQuantity(quantity).Exec(ctx); err != nil {
+// migrate creates the table as a generated client's Schema.Create does.
+func migrate(ctx context.Context, driver *entsql.Driver) error {
+	id := &schema.Column{Name: "id", Type: field.TypeInt, Increment: true}
+	m, err := schema.NewMigrate(driver)
+	if err != nil {
+		return err
+	}
+	return m.Create(ctx, &schema.Table{
+		Name: "orders",
+		Columns: []*schema.Column{
+			id,
+			{Name: "item", Type: field.TypeString},
+			{Name: "quantity", Type: field.TypeInt},
+		},
+		PrimaryKey: []*schema.Column{id},
+	})
+}
+
+// place places an order and returns how many there are for the same item.
+func place(ctx context.Context, driver *entsql.Driver, item string, quantity int) (int, error) {
+	build := entsql.Dialect(dialect.Postgres)
+	query, args := build.Insert("orders").Columns("item", "quantity").Values(item, quantity).Query()
+	if err := driver.Exec(ctx, query, args, nil); err != nil {
 		return 0, err
 	}
-	return client.Order.Query().Where(order.Item(item)).Count(ctx)
+	query, args = build.Select(entsql.Count("*")).From(build.Table("orders")).Where(entsql.EQ("item", item)).Query()
+	rows := &entsql.Rows{}
+	if err := driver.Query(ctx, query, args, rows); err != nil {
+		return 0, err
+	}
+	defer rows.Close()
+	return entsql.ScanInt(rows)
 }
 
 func main() {
 	ctx := context.Background()
-	client, _ := open(os.Getenv("DATABASE_URL"))
-	defer client.Close() // the pool too
-	if err := client.Schema.Create(ctx); err != nil {
+	driver := open(os.Getenv("DATABASE_URL"))
+	defer driver.Close() // the pool too
+	if err := migrate(ctx, driver); err != nil {
 		log.Fatal(err)
 	}
-	count, err := place(ctx, client, "tea", 2)
+	count, err := place(ctx, driver, "tea", 2)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -7,17 +7,17 @@ import (
 	"github.com/entrapg/entrapg/examples/internal/azuretest"
 )
 
-func TestEntitiesAreSavedWhileTokensExpire(t *testing.T) {
+func TestEnt_OrdersAreSavedWhileTokensExpire(t *testing.T) {
 	azuretest.Run(t, func(t *testing.T, dsn string) func() error {
-		client, pool := open(dsn)
-		t.Cleanup(func() { client.Close() })
-		pool.SetMaxIdleConns(0) // so that every query logs in
-		if err := client.Schema.Create(t.Context()); err != nil {
+		driver := open(dsn)
+		t.Cleanup(func() { driver.Close() })
+		driver.DB().SetMaxIdleConns(0) // so that every query logs in
+		if err := migrate(t.Context(), driver); err != nil {
 			t.Fatal(err)
 		}
 		placed := 0
 		return func() error {
-			count, err := place(t.Context(), client, "tea", 2)
+			count, err := place(t.Context(), driver, "tea", 2)
 			if placed++; err == nil && count != placed {
 				err = fmt.Errorf("%d orders were placed and %d counted", placed, count)
 			}
