@@ -1,7 +1,7 @@
 // Bun: a query builder over a *sql.DB that entrapg opened.
 //
-// Bun writes values into its queries itself, so pgx need not prepare them: that
-// is what the exec mode says.
+// Bun writes values into its queries itself, so the program sets an exec mode in
+// which pgx does not prepare them.
 package main
 
 import (
@@ -36,7 +36,7 @@ func setUp(ctx context.Context, db *bun.DB) error {
 	return err
 }
 
-// place places an order and tells how many there are for the same item.
+// place places an order and returns how many there are for the same item.
 func place(ctx context.Context, db *bun.DB, item string, quantity int) (int64, error) {
 	if _, err := db.NewInsert().Model(&Order{Item: item, Quantity: quantity}).Exec(ctx); err != nil {
 		return 0, err

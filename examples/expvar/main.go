@@ -1,8 +1,8 @@
-// Expvar: Stats and the log, with what the standard library has.
+// Expvar: Stats and the log, with the standard library only.
 //
-// The names are made as OpenTelemetry's are; the examples prometheus and
-// otelmetrics have the same figures. Records are warnings of what no caller sees
-// as an error, and for debugging one of each new token; none holds a token.
+// The figures are those of the examples prometheus and otelmetrics. entrapg logs
+// warnings about failures that no caller gets as an error, and a debug record for
+// each new token. No record contains a token.
 package main
 
 import (
@@ -21,7 +21,7 @@ func open(dsn string, logger *slog.Logger) (*sql.DB, *entrapg.Connector) {
 	return sql.OpenDB(connector), connector
 }
 
-// figures are what /debug/vars shows.
+// figures returns the values that /debug/vars shows.
 func figures(db *sql.DB, connector *entrapg.Connector) map[string]any {
 	pool, stats := db.Stats(), connector.Stats()
 	return map[string]any{

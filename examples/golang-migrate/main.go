@@ -1,7 +1,7 @@
 // Golang-migrate: migrations from files in the program.
 //
-// The migrate command and migrate.New take nothing but URLs that their own
-// drivers understand. NewWithInstance takes a *sql.DB, by way of WithInstance.
+// The migrate command and migrate.New accept only URLs of their own drivers.
+// NewWithInstance accepts a *sql.DB through WithInstance.
 package main
 
 import (
@@ -21,7 +21,7 @@ import (
 //go:embed migrations
 var files embed.FS
 
-// migrations opens a database to migrate; Close closes all of it.
+// migrations opens a database to migrate. Close closes the database too.
 func migrations(dsn string) (*migrate.Migrate, error) {
 	source, err := iofs.New(files, "migrations")
 	if err != nil {

@@ -1,8 +1,8 @@
 // Goose: migrations from files in the program.
 //
-// The goose command opens its databases itself and has no use for Entra, but its
-// provider takes any *sql.DB: a few lines make a command of one's own. The lock
-// keeps instances of a program that start together from migrating at once.
+// The goose command opens databases itself and does not know Entra. Its provider
+// accepts any *sql.DB, so a few lines make a command. The lock keeps instances that
+// start together from migrating at the same time.
 package main
 
 import (

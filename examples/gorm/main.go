@@ -1,8 +1,8 @@
 // GORM: models and migrations over a *sql.DB that entrapg opened.
 //
-// GORM's dialect takes it as Conn. Limits of the pool are set on that *sql.DB,
-// and the program closes it, because GORM has no Close. DriverName stays empty:
-// with "entrapg" there, GORM caches plans that the next migration makes invalid.
+// Pass it to GORM's dialect as Conn. Set the pool's limits on that *sql.DB and
+// close it, because GORM has no Close. Leave DriverName empty: with "entrapg",
+// GORM caches plans that the next migration makes invalid.
 package main
 
 import (
@@ -31,7 +31,7 @@ func open(dsn string) (*gorm.DB, *sql.DB, error) {
 	return db, pool, err
 }
 
-// place places an order and tells how many there are for the same item.
+// place places an order and returns how many there are for the same item.
 func place(ctx context.Context, db *gorm.DB, item string, quantity int) (count int64, err error) {
 	db = db.WithContext(ctx)
 	if err := db.Create(&Order{Item: item, Quantity: quantity}).Error; err != nil {

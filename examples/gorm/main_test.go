@@ -64,8 +64,7 @@ func migrate(db *gorm.DB) error {
 	return nil
 }
 
-// TestGORM_MigratesAgainAfterTheSchemaChanged checks what docs/libraries.md tells of
-// the ways to open a database.
+// TestGORM_MigratesAgainAfterTheSchemaChanged checks the table in docs/libraries.md.
 func TestGORM_MigratesAgainAfterTheSchemaChanged(t *testing.T) {
 	server, err := entrapgtest.Start(t.Context(), entrapgtest.Config{})
 	if err != nil {

@@ -1,6 +1,6 @@
 // Libpq: lib/pq, for programs that cannot change to pgx.
 //
-// A driver.Connector asks entrapg for the user and a current token whenever
+// A driver.Connector gets the user and a current token from entrapg whenever
 // database/sql opens a connection. lib/pq's default sslmode does not verify the
 // server, so the connector sets verify-full.
 package main

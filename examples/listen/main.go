@@ -1,9 +1,9 @@
-// Listen: jobs from a table, told of by LISTEN and NOTIFY, on a plain pgx connection.
+// Listen: runs jobs from a table, on a single pgx connection with LISTEN.
 //
-// A connector opens single connections too, and a token's expiry does not end
-// them. What does end one, such as the server's maintenance, is met by a new
-// login. Notifications of the time between are lost, so each connection begins
-// by looking at the table.
+// A connector opens single connections too. They do not end when the token
+// expires. If one breaks, for example because the server restarts, the program
+// logs in again. It then misses notifications that were sent in between, so each
+// connection first looks at the table.
 package main
 
 import (
@@ -22,17 +22,17 @@ import (
 
 const schema = `create table if not exists jobs (id bigint generated always as identity primary key, task text not null)`
 
-// submit is what other programs do, with a task.
+// submit adds a task. Other programs do this.
 const submit = `with job as (insert into jobs (task) values ($1)) select pg_notify('jobs', '')`
 
-// listen does the jobs of one connection, until it breaks or ctx ends.
+// listen runs jobs on one connection until it breaks or ctx ends.
 func listen(ctx context.Context, connector *entrapg.Connector, do func(task string)) error {
 	opened, err := connector.Connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer opened.Close()
-	conn := opened.(*stdlib.Conn).Conn() // pgx's own
+	conn := opened.(*stdlib.Conn).Conn() // the *pgx.Conn
 	for _, command := range []string{schema, "listen jobs"} {
 		if _, err := conn.Exec(ctx, command); err != nil {
 			return err
@@ -48,7 +48,7 @@ func listen(ctx context.Context, connector *entrapg.Connector, do func(task stri
 	}
 }
 
-// work does the jobs at hand; one whose transaction breaks is done again.
+// work runs the waiting jobs. A job whose transaction fails runs again.
 func work(ctx context.Context, tx pgx.Tx, do func(task string)) error {
 	rows, err := tx.Query(ctx, "delete from jobs returning task")
 	if err != nil {

@@ -41,7 +41,7 @@ func TestNoJobIsLostWhileTokensExpireAndConnectionsBreak(t *testing.T) {
 			for limit := time.After(10 * time.Second); ; {
 				select {
 				case got := <-done:
-					if got == task { // and not an earlier one again
+					if got == task { // not an earlier one
 						return nil
 					}
 				case <-limit:
@@ -49,7 +49,7 @@ func TestNoJobIsLostWhileTokensExpireAndConnectionsBreak(t *testing.T) {
 				}
 			}
 		}
-		if err := job(); err != nil { // the listener stands
+		if err := job(); err != nil { // the program listens
 			t.Fatal(err)
 		}
 		return func() error {
@@ -58,7 +58,7 @@ func TestNoJobIsLostWhileTokensExpireAndConnectionsBreak(t *testing.T) {
 			if _, err := db.ExecContext(t.Context(), breakListener); err != nil {
 				return err
 			}
-			if err := job(); err != nil { // comes in time, or is found by the next connection
+			if err := job(); err != nil { // notified, or found by the next connection
 				return err
 			}
 			return job()

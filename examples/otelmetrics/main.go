@@ -1,8 +1,8 @@
-// Otelmetrics: Stats as OpenTelemetry metrics, beside those of the pool.
+// Otelmetrics: Stats as OpenTelemetry metrics, next to those of the pool.
 //
-// Names and attributes are those of OpenTelemetry's semantic conventions for
-// databases. The conventions know nothing of logins and tokens: what is
-// entrapg's own is named after it.
+// Names and attributes follow OpenTelemetry's semantic conventions for databases.
+// The conventions have no names for logins and tokens, so those metrics begin with
+// entrapg.
 package main
 
 import (

@@ -30,9 +30,9 @@ func setUp(ctx context.Context, db *sql.DB) error {
 	return err
 }
 
-// place places an order and returns how many there are for the same item. What
-// belongs together is one transaction: between two, PgBouncer may change the
-// connection, and with it settings and temporary tables.
+// place places an order and returns how many there are for the same item. It uses
+// one transaction, because PgBouncer may change the connection between two, and
+// with it settings and temporary tables.
 func place(ctx context.Context, db *sql.DB, item string, quantity int) (count int, err error) {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {

@@ -59,7 +59,7 @@ func program(t *testing.T) string {
 }
 
 // start starts PostgreSQL, and in front of it PgBouncer in transaction mode with
-// that many connections. It returns PgBouncer's DSN.
+// the given number of connections. It returns PgBouncer's DSN.
 func start(t *testing.T, connections int) (dsn string) {
 	t.Helper()
 	path := program(t)

@@ -86,7 +86,7 @@ func dump(ctx context.Context, dsn string, connector *entrapg.Connector, w io.Wr
 	return nil
 }
 
-// backUp writes a dump to a file in dir, which has its name when it is complete.
+// backUp writes a dump to a file in dir. The file gets its name once it is complete.
 func backUp(ctx context.Context, dsn string, connector *entrapg.Connector, dir string) error {
 	file, err := os.CreateTemp(dir, "*.incomplete")
 	if err != nil {

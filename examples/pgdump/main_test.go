@@ -109,7 +109,7 @@ func startAsApp(t *testing.T) (server *entrapgtest.Server, app *entrapgtest.Prin
 func TestPgDump_SendsNoTokenToAServerWhoseCertificateIsNotTrusted(t *testing.T) {
 	requirePgDump(t)
 	server, _, dsn := startAsApp(t)
-	// Another authority.
+	// a different authority
 	stranger := httptest.NewTLSServer(nil)
 	defer stranger.Close()
 	roots := filepath.Join(t.TempDir(), "root.crt")
@@ -128,7 +128,7 @@ func TestPgDump_SendsNoTokenToAServerWhoseCertificateIsNotTrusted(t *testing.T) 
 	}
 }
 
-// A program that prints its environment takes the place of pg_dump.
+// A program that prints its environment replaces pg_dump.
 func TestPgDump_GetsTheTokenAndNoOtherSecretInItsEnvironment(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("needs a shell script")

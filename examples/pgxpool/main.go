@@ -1,6 +1,6 @@
 // Pgxpool: pgx's own pool, without database/sql.
 //
-// The configuration's BeforeConnect hook provides the token; all else is as ever.
+// PoolConfig returns a configuration whose BeforeConnect hook provides the token.
 package main
 
 import (
@@ -29,7 +29,7 @@ func setUp(ctx context.Context, pool *pgxpool.Pool) error {
 	return err
 }
 
-// place places an order and tells how many there are for the same item.
+// place places an order and returns how many there are for the same item.
 func place(ctx context.Context, pool *pgxpool.Pool, item string, quantity int) (count int, err error) {
 	if _, err := pool.Exec(ctx, "insert into orders (item, quantity) values ($1, $2)", item, quantity); err != nil {
 		return 0, err

@@ -1,8 +1,8 @@
-// Prometheus: Stats as metrics, beside those of the pool.
+// Prometheus: Stats as metrics, next to those of the pool.
 //
-// The names are what an OpenTelemetry collector makes of those in the example
-// otelmetrics. Worth an alert: token failures that go on, refusals, and an expiry
-// that has passed while the program logs in.
+// An OpenTelemetry collector exports the metrics of example otelmetrics under the
+// same names. Alert on token failures that continue, on rejected logins, and on an
+// expiry in the past while the program logs in.
 package main
 
 import (

@@ -1,7 +1,7 @@
 // River: a job queue in the database, over a pgxpool.
 //
-// River's listener keeps a connection open past the token's expiry, which the
-// server allows, and connects again where one breaks.
+// River's listener keeps a connection open after the token has expired, which the
+// server allows, and reconnects if it breaks.
 package main
 
 import (
@@ -34,7 +34,7 @@ func open(ctx context.Context, dsn string) (*pgxpool.Pool, error) {
 	return pgxpool.NewWithConfig(ctx, config)
 }
 
-// start migrates River's tables and starts to work.
+// start migrates River's tables and starts the client.
 func start(ctx context.Context, pool *pgxpool.Pool, send func(mail)) (*river.Client[pgx.Tx], error) {
 	driver := riverpgxv5.New(pool)
 	migrator, err := rivermigrate.New(driver, nil)
@@ -74,5 +74,5 @@ func main() {
 	if _, err := client.Insert(ctx, mail{To: "alice@contoso.com"}, nil); err != nil {
 		log.Fatal(err)
 	}
-	<-client.Stopped() // which the interrupt makes it
+	<-client.Stopped() // the interrupt stops it
 }

@@ -1,7 +1,7 @@
 // Sqlc: Go code generated from SQL, in package shop.
 //
-// The generated code takes any *sql.DB, so there is nothing to it. With
-// sql_package: pgx/v5 it takes a pool made from entrapg.PoolConfig just so.
+// The generated code accepts any *sql.DB. With sql_package: pgx/v5, it accepts a
+// pool made from entrapg.PoolConfig.
 package main
 
 //go:generate go tool -modfile=../tools/go.mod sqlc generate
@@ -28,7 +28,7 @@ func setUp(ctx context.Context, db *sql.DB) error {
 	return err
 }
 
-// place places an order and tells how many there are for the same item.
+// place places an order and returns how many there are for the same item.
 func place(ctx context.Context, db *sql.DB, item string, quantity int32) (int64, error) {
 	queries := shop.New(db)
 	order, err := queries.PlaceOrder(ctx, shop.PlaceOrderParams{Item: item, Quantity: quantity})

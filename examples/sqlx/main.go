@@ -1,8 +1,8 @@
 // Sqlx: named parameters, structs and lists of values.
 //
-// How a query writes its parameters, sqlx tells from the driver's name. It does
-// not know "entrapg", but the connections are pgx's, so NewDb is told "pgx".
-// Where a name and a DSN are all there is, as with sqlx.Connect, say once
+// sqlx chooses the syntax of parameters by the driver's name. It does not know
+// "entrapg", so the program passes "pgx" to NewDb: the connections are pgx's. To
+// use sqlx.Connect with a name and a DSN, call once
 //
 //	sqlx.BindDriver("entrapg", sqlx.DOLLAR)
 package main

@@ -30,7 +30,7 @@ func TestOrdersArePlacedWhileTokensExpire(t *testing.T) {
 	})
 }
 
-// setUpByName does with the driver's name, once sqlx knows it.
+// setUpByName opens the database by the driver's name.
 func setUpByName(t *testing.T, dsn string) {
 	t.Helper()
 	sqlx.BindDriver("entrapg", sqlx.DOLLAR)

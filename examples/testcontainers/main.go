@@ -1,6 +1,6 @@
 // Testcontainers: a program whose tests run against PostgreSQL in a container, in
-// two ways: with a password, and behind entrapgtest's front with Entra's tokens.
-// The tests are what is to be seen here.
+// two ways: with a password, and behind entrapgtest, which checks tokens. See the
+// tests.
 package main
 
 import (

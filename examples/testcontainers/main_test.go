@@ -30,7 +30,7 @@ func startContainer(t *testing.T) string {
 	return dsn
 }
 
-// The container alone: entra_credential=none logs in with its password.
+// entra_credential=none logs in to the container with its password.
 func TestTheProgramRunsWithAPassword(t *testing.T) {
 	db := open(startContainer(t) + "&entra_credential=none")
 	defer db.Close()
@@ -40,7 +40,7 @@ func TestTheProgramRunsWithAPassword(t *testing.T) {
 	}
 }
 
-// The container behind entrapgtest's front, which checks tokens as Azure does.
+// entrapgtest, in front of the container, checks tokens as Azure does.
 func TestTheProgramRunsWhileTokensExpire(t *testing.T) {
 	server, err := entrapgtest.Start(t.Context(), entrapgtest.Config{Upstream: startContainer(t), TokenLife: 2 * time.Second})
 	if err != nil {

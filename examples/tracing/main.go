@@ -1,8 +1,9 @@
-// Tracing: OpenTelemetry spans of what happens in the database.
+// Tracing: OpenTelemetry spans of queries and logins.
 //
-// Otelsql sees what database/sql does, the wait for a login among it. A tracer of
-// pgx, such as otelpgx, sees what goes over the wire; for a pgxpool it is all
-// there is. Here are both; one is enough for most. No span has a token in it.
+// otelsql traces the calls of database/sql, including the wait for a login.
+// otelpgx is a tracer of pgx: it traces the messages to the server, and is the
+// only choice for a pgxpool. This program uses both; most need one. No span
+// contains a token.
 package main
 
 import (

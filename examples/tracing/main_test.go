@@ -42,7 +42,7 @@ func TestSpansShowLoginsAndQueriesAndNoToken(t *testing.T) {
 	})
 }
 
-// pingByName does with the driver's name, which otelsql takes in two ways.
+// pingByName opens the database by the driver's name, in both ways that otelsql has.
 func pingByName(t *testing.T, dsn string) {
 	t.Helper()
 	opened, err := otelsql.Open("entrapg", dsn)

@@ -1,7 +1,7 @@
-// Types: what pgx has to know of a type is registered with each new connection.
+// Types: registers PostgreSQL types with each new connection.
 //
-// One function serves database/sql, as pgx's own option, and pgxpool, as its
-// hook. Pgvector's types are registered in the same places.
+// The same function is an option of pgx's database/sql driver and a hook of
+// pgxpool. Register the types of pgvector in the same places.
 package main
 
 import (
@@ -18,7 +18,7 @@ import (
 	"github.com/entrapg/entrapg"
 )
 
-// schema is there before the connections that register its types.
+// schema must exist before the connections that register its types.
 const schema = "create type price as (currency text, cents bigint)"
 
 type price struct {
@@ -48,13 +48,13 @@ func openPool(ctx context.Context, dsn string) (*pgxpool.Pool, error) {
 	return pgxpool.NewWithConfig(ctx, config)
 }
 
-// cents passes a price through database/sql.
+// cents sends a price through database/sql and returns it in cents.
 func cents(ctx context.Context, db *sql.DB, p price) (cents int64, err error) {
 	err = db.QueryRowContext(ctx, "select ($1::price).cents", p).Scan(&cents)
 	return cents, err
 }
 
-// double passes a price through a pool, and another back.
+// double sends a price through a pool and returns twice as much.
 func double(ctx context.Context, pool *pgxpool.Pool, p price) (result price, err error) {
 	err = pool.QueryRow(ctx, "select row(($1::price).currency, ($1::price).cents * 2)::price", p).Scan(&result)
 	return result, err

@@ -1,8 +1,9 @@
-// Web: a service with a health check and a graceful end.
+// Web: a service with health checks and a graceful shutdown.
 //
-// Readiness asks the database, so that an instance that cannot reach it is taken
-// out of the balancer. Liveness does not: to be started anew would not help. At
-// the end, requests in progress are finished, and only then the pool is closed.
+// The readiness check pings the database, so that the load balancer removes an
+// instance that cannot reach it. The liveness check does not, because a restart
+// would not help. On shutdown, the service finishes the requests in progress and
+// then closes the pool.
 package main
 
 import (
@@ -28,7 +29,7 @@ func routes(db *sql.DB) http.Handler {
 		ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
 		defer cancel()
 		if err := db.PingContext(ctx); err != nil {
-			log.Print(err) // holds no token
+			log.Print(err) // contains no token
 			http.Error(w, "no database", http.StatusServiceUnavailable)
 		}
 	})
@@ -44,7 +45,7 @@ func routes(db *sql.DB) http.Handler {
 	return mux
 }
 
-// serve serves until ctx ends, and then what it has begun.
+// serve serves until ctx ends, and then finishes the requests in progress.
 func serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
 	stopped := make(chan error, 1)

@@ -52,8 +52,8 @@ func TestAnInstanceWithoutADatabaseLivesAndIsNotReady(t *testing.T) {
 	}
 }
 
-// start starts the service and returns its address and what ends it. Requests that
-// arrive are told to began.
+// start starts the service and returns its address and a function that ends it.
+// It sends to began for each request that arrives.
 func start(t *testing.T, dsn string, began chan<- bool) (url string, stop func() error) {
 	t.Helper()
 	db := sql.OpenDB(entrapg.NewConnector(dsn))

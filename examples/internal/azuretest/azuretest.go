@@ -1,5 +1,5 @@
-// Package azuretest runs the programs of the examples in the places that they
-// are for. All that tells the places apart is the DSN and the environment.
+// Package azuretest runs the programs of the examples as on Azure and as on a
+// laptop. Only the DSN and the environment differ.
 package azuretest
 
 import (
@@ -21,12 +21,13 @@ const (
 
 // Run tests a program twice, each time in an empty database:
 //
-//   - on Azure, as a managed identity with tokens that live two seconds. Work is
-//     done again and again until several tokens have expired, and has to log in
-//     each time.
-//   - on a laptop with a local server and entra_credential=none. Work is done once.
+//   - as on Azure, with a managed identity whose tokens live two seconds. The
+//     program's work is repeated until several tokens have expired, and must log
+//     in each time.
+//   - as on a laptop, with a local server and entra_credential=none. The work is
+//     done once.
 //
-// Prepare opens what the program works with and returns a piece of its work.
+// Prepare opens the database and returns a function that does the work.
 func Run(t *testing.T, prepare func(t *testing.T, dsn string) (work func() error)) {
 	server, err := entrapgtest.Start(t.Context(), entrapgtest.Config{TokenLife: tokenLife})
 	if err != nil {
