@@ -1,7 +1,9 @@
 package entrapg_test
 
 import (
+	"database/sql"
 	"database/sql/driver"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -74,4 +76,62 @@ func BenchmarkConnector_Connect(b *testing.B) {
 		b.ReportMetric(ratios[len(ratios)/2], "×static")
 		b.ReportMetric(0, "ns/op")
 	})
+}
+
+// BenchmarkNewConnector_Memory measures the heap that an idle connector takes, beyond a
+// pgx.ConnConfig of the same DSN.
+func BenchmarkNewConnector_Memory(b *testing.B) {
+	const size, dsn = 1000, "postgres://app@shop.postgres.database.azure.com/shop"
+	heap := func() float64 {
+		for range 3 { // cleanups of the first collection free more in the next
+			runtime.GC()
+		}
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return float64(m.HeapAlloc)
+	}
+	var beyond []float64
+	for range max(3, min(b.N, 9)) {
+		configs := make([]*pgx.ConnConfig, size)
+		before := heap()
+		for i := range configs {
+			var err error
+			if configs[i], err = pgx.ParseConfig(dsn); err != nil {
+				b.Fatal(err)
+			}
+		}
+		alone := heap() - before
+		runtime.KeepAlive(configs)
+
+		connectors := make([]*entrapg.Connector, size)
+		credential := &numbered{life: time.Hour}
+		before = heap()
+		for i := range connectors {
+			connectors[i] = entrapg.NewConnector(dsn, entrapg.WithCredential(credential))
+		}
+		beyond = append(beyond, (heap()-before-alone)/size/1024)
+		for _, c := range connectors {
+			c.Close()
+		}
+	}
+	slices.Sort(beyond)
+	b.ReportMetric(beyond[len(beyond)/2], "KiB/connector")
+	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkConnector_FirstQuery measures the time from a DSN to the result of the first query,
+// with a token that the credential has already.
+func BenchmarkConnector_FirstQuery(b *testing.B) {
+	s := start(b, entrapgtest.Config{})
+	p := s.Tenant.NewUser("bench@contoso.example")
+	createRole(b, s, "", p)
+	b.ReportAllocs()
+	for b.Loop() {
+		db := sql.OpenDB(entrapg.NewConnector(s.DSN(), entrapg.WithCredential(p)))
+		var one int
+		if err := db.QueryRowContext(b.Context(), "select 1").Scan(&one); err != nil {
+			b.Fatal(err)
+		}
+		db.Close()
+	}
 }

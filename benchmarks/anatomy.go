@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// A Part is one stretch of a Connect, a median in milliseconds, and its share of
+// A Part is one step of a Connect: its median in milliseconds, and its share of
 // the whole.
 type Part struct {
 	Name  string  `json:"name"`
@@ -18,9 +18,8 @@ type Part struct {
 	Share float64 `json:"share"`
 }
 
-// anatomy takes a warm Connect of entrapg's apart by pgx's hooks. The token step
-// itself comes from the first question, because it is too short to be seen here.
-func anatomy(ctx context.Context, b *bench, tokenStep time.Duration) ([]Part, error) {
+// anatomy measures the steps of a warm Connect of entrapg with pgx's hooks.
+func anatomy(ctx context.Context, b *bench) ([]Part, error) {
 	var dialing, dialed, secured, accepted time.Time
 	adjust := func(config *pgx.ConnConfig) {
 		dial := config.DialFunc
@@ -54,7 +53,7 @@ func anatomy(ctx context.Context, b *bench, tokenStep time.Duration) ([]Part, er
 		if err != nil {
 			return nil, err
 		}
-		// PostgreSQL alone, past the front: its fork, SCRAM and start of a session, over a Unix socket without TLS.
+		// PostgreSQL alone, without the front: fork, SCRAM and session start, over a Unix socket.
 		direct := time.Now()
 		conn, err := pgconn.Connect(ctx, b.server.AdminDSN())
 		if err != nil {
@@ -62,7 +61,7 @@ func anatomy(ctx context.Context, b *bench, tokenStep time.Duration) ([]Part, er
 		}
 		forked := time.Since(direct)
 		conn.Close(ctx)
-		if i == 0 { // the token was not there yet
+		if i == 0 { // requested the token
 			continue
 		}
 		whole = append(whole, milliseconds(took))
@@ -76,12 +75,11 @@ func anatomy(ctx context.Context, b *bench, tokenStep time.Duration) ([]Part, er
 	total := median(whole)
 	part := func(name string, took float64) Part { return Part{name, took, took / total} }
 	return []Part{
-		part("the token step", milliseconds(tokenStep)),
-		part("the rest of what entrapg and pgx do before they dial", max(0, median(before)-milliseconds(tokenStep))),
+		part("what entrapg and pgx do before they dial, the token step included", median(before)),
 		part("TCP connection", median(tcp)),
 		part("TLS handshake, client and server", median(handshake)),
-		part("login: the token judged, PostgreSQL's fork and authentication", median(login)),
-		part("of that, PostgreSQL alone when it is connected to directly", median(server)),
+		part("login: token check, PostgreSQL's fork and authentication", median(login)),
+		part("of that, PostgreSQL alone, connected to directly", median(server)),
 		part("what pgx does afterwards", median(after)),
 		part("whole", total),
 	}, nil

@@ -107,7 +107,6 @@ func measure(ctx context.Context, short bool) (_ *Results, failure error) {
 		return nil, err
 	}
 	progress := func(name string) { fmt.Fprintf(os.Stderr, "%4.0f s  %s\n", time.Since(begin).Seconds(), name) }
-	var token time.Duration
 	for _, q := range questions {
 		progress(q.name)
 		rows, err := q.ask(ctx, b)
@@ -119,13 +118,10 @@ func measure(ctx context.Context, short bool) (_ *Results, failure error) {
 		for _, row := range rows {
 			row.Question = q.name
 		}
-		if q.name == tokenStep.name {
-			token = time.Duration(rows[0].Figures[ours].Value)
-		}
 		r.Rows = append(r.Rows, rows...)
 	}
 	progress("the parts of a Connect")
-	if r.Anatomy, err = anatomy(ctx, b, token); err != nil {
+	if r.Anatomy, err = anatomy(ctx, b); err != nil {
 		return r, fmt.Errorf("the parts of a Connect: %w", err)
 	}
 	progress("the picture")

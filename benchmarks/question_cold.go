@@ -229,3 +229,21 @@ func (g *gated) Close() error {
 	defer g.leave()
 	return g.Conn.Close()
 }
+
+// goroutines waits until the number of goroutines is stable, because those of the
+// server end a moment after their client, and returns it.
+func goroutines() int {
+	n, same := runtime.NumGoroutine(), 0
+	for range 100 {
+		time.Sleep(10 * time.Millisecond)
+		switch now := runtime.NumGoroutine(); {
+		case now != n:
+			n, same = now, 0
+		case same == 10:
+			return n
+		default:
+			same++
+		}
+	}
+	return n
+}

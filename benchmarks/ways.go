@@ -74,7 +74,7 @@ func openHook(_ context.Context, to place) (driver.Connector, error) {
 	})), nil
 }
 
-// openMultiauth does what pgmultiauth.GetConnector does, which takes no adjusted
+// openMultiauth does what pgmultiauth.GetConnector does, which accepts no adjusted
 // configuration.
 func openMultiauth(ctx context.Context, to place) (driver.Connector, error) {
 	config, err := to.config()
@@ -103,17 +103,23 @@ func openFixed(ctx context.Context, to place) (driver.Connector, error) {
 
 var databaseToken = policy.TokenRequestOptions{Scopes: []string{"https://ossrdbms-aad.database.windows.net/.default"}}
 
-// config is pgx's, for those who connect with it.
+// config returns the configuration of the ways that use pgx directly. It has the
+// timeout that is entrapg's default, because pgx allocates for a timeout.
 func (to place) config() (*pgx.ConnConfig, error) {
 	config, err := pgx.ParseConfig(to.dsn)
-	if err == nil && to.adjust != nil {
+	if err != nil {
+		return nil, err
+	}
+	config.ConnectTimeout = 30 * time.Second
+	if to.adjust != nil {
 		to.adjust(config)
 	}
-	return config, err
+	return config, nil
 }
 
-// minuteless is fair to those who replace a token a minute before it expires:
-// where it lives only seconds, they do so in its last quarter, as entrapg does.
+// minuteless adjusts the expiry for a library that replaces a token a minute
+// before it expires. With tokens that live seconds, it replaces them in their last
+// quarter, as entrapg does.
 type minuteless struct{ *credential }
 
 func (m minuteless) GetToken(ctx context.Context, options policy.TokenRequestOptions) (azcore.AccessToken, error) {
@@ -124,12 +130,12 @@ func (m minuteless) GetToken(ctx context.Context, options policy.TokenRequestOpt
 	return token, err
 }
 
-// errPanicked is what becomes of a panic in Connect, which would end a program.
+// errPanicked is a panic in Connect, which would end a program.
 type errPanicked struct{ value any }
 
 func (e errPanicked) Error() string { return fmt.Sprintf("panicked: %v", e.value) }
 
-// connect opens a connection, closes it again, and tells how long the opening took.
+// connect opens a connection and closes it. It returns how long opening took.
 func connect(ctx context.Context, c driver.Connector) (took time.Duration, err error) {
 	begin := time.Now()
 	defer func() {
