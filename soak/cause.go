@@ -12,16 +12,16 @@ import (
 	"github.com/entrapg/entrapg"
 )
 
-// What keeps a query from succeeding. What a server says is "login" or "query"
-// with a SQLSTATE behind it.
+// Causes of failed queries. An error of the server is "login" or "query", followed
+// by the SQLSTATE.
 const (
 	noToken  = "token"
 	network  = "network"
 	deadline = "deadline"
 )
 
-// causeOf tells what failed. Anything that is none of the causes above is told in
-// its own words, which no fault allows.
+// causeOf returns the cause of an error. For an unknown one it returns the error's
+// text, which no fault allows.
 func causeOf(err error) string {
 	var (
 		token    *entrapg.TokenError

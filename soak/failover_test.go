@@ -24,14 +24,14 @@ const (
 	two = "two.shop.example"
 )
 
-// toLoopback resolves the servers' names, which stand in their certificates.
+// toLoopback resolves the names in the servers' certificates.
 var toLoopback = entrapg.WithConnConfig(func(config *pgx.ConnConfig) {
 	config.LookupFunc = func(context.Context, string) ([]string, error) { return []string{"127.0.0.1"}, nil }
 })
 
-// TestWritesResumeOnTheReplicaThatIsPromoted kills the primary under load. What
-// was acknowledged had been replicated, and is all there.
-func TestWritesResumeOnTheReplicaThatIsPromoted(t *testing.T) {
+// TestFailover_WritesResumeOnPromotedReplica kills the primary under load. All
+// acknowledged rows were replicated and must exist.
+func TestFailover_WritesResumeOnPromotedReplica(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	primary := start(t, entrapgtest.Config{Hostnames: []string{one}})
 	replica := start(t, entrapgtest.Config{Hostnames: []string{two}, Primary: primary})
@@ -61,7 +61,7 @@ func TestWritesResumeOnTheReplicaThatIsPromoted(t *testing.T) {
 			if err := primary.Close(); err != nil {
 				return err
 			}
-			if err := replica.RevokeTokens(); err != nil { // so that it takes a new one
+			if err := replica.RevokeTokens(); err != nil { // so that it needs a new one
 				return err
 			}
 			admin(t, replica, "select pg_promote()")
@@ -70,32 +70,32 @@ func TestWritesResumeOnTheReplicaThatIsPromoted(t *testing.T) {
 	}
 	tokens := r.connector.Stats().TokenRequests
 	_, committed := r.ledger.writers[0].acknowledged()
-	if _, err := r.suffer(t.Context(), failover); err != nil {
+	if _, err := r.expose(t.Context(), failover); err != nil {
 		t.Fatal(err)
 	}
-	if err := sleep(t.Context(), failover.within+time.Second); err != nil { // of which the last is fair weather
+	if err := sleep(t.Context(), failover.within+time.Second); err != nil { // the last second is without a fault
 		t.Fatal(err)
 	}
 	if _, now := r.ledger.writers[0].acknowledged(); now <= committed {
 		t.Error("writes have not resumed")
 	}
 	if now := r.connector.Stats().TokenRequests; now <= tokens {
-		t.Error("the new primary let a connection in with a token that was revoked")
+		t.Error("the new primary accepted a revoked token")
 	}
-	t.Logf("failures: %v", r.umpire.failures())
+	t.Logf("failures: %v", r.checker.failures())
 	finish(t, r, replica.AdminDSN())
 	replica.Close()
 	goleak.VerifyNone(t, before)
 }
 
-func TestEachOfTwoServersIsVerifiedByItsOwnName(t *testing.T) {
+func TestFailover_EachServerIsVerifiedByItsOwnName(t *testing.T) {
 	first := start(t, entrapgtest.Config{Hostnames: []string{one}})
 	second := start(t, entrapgtest.Config{Hostnames: []string{two}, Primary: first})
 	app := first.Tenant.NewServicePrincipal("app")
 	if err := first.CreateRole(t.Context(), "", app); err != nil {
 		t.Fatal(err)
 	}
-	// The names change places: each server has the other one's certificate.
+	// Swap the names: each server has the other's certificate.
 	c := entrapg.NewConnector(dsn(t, host{two, first}, host{one, second}), toLoopback, entrapg.WithCredential(app))
 	defer c.Close()
 	_, err := c.Connect(t.Context())
@@ -113,8 +113,8 @@ type host struct {
 	server *entrapgtest.Server
 }
 
-// dsn returns how to reach the one of the hosts that takes writes. It trusts both
-// servers' authorities.
+// dsn returns a DSN of both hosts that leads to the one that accepts writes. It
+// trusts both servers' authorities.
 func dsn(t testing.TB, hosts ...host) string {
 	t.Helper()
 	var roots []byte
@@ -138,7 +138,7 @@ func dsn(t testing.TB, hosts ...host) string {
 	return "postgres://" + strings.Join(addrs, ",") + "/postgres?sslmode=verify-full&target_session_attrs=read-write&sslrootcert=" + url.QueryEscape(file)
 }
 
-// admin runs a statement as superuser, past the front.
+// admin runs a statement as superuser, without the front.
 func admin(t testing.TB, s *entrapgtest.Server, statement string) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), s.AdminDSN())

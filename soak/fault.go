@@ -7,27 +7,27 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-// A fault is something that goes wrong for a while, and what it may do to the
-// queries of a load.
+// A fault is a failure that lasts for a while, with the effects that it may have on
+// queries.
 type fault struct {
 	name   string
-	faults entrapgtest.Faults                               // in force while it lasts
-	inject func(context.Context, *entrapgtest.Server) error // what happens once, at its beginning
+	faults entrapgtest.Faults                               // active while it lasts
+	inject func(context.Context, *entrapgtest.Server) error // runs once, at the beginning
 	lasts  time.Duration
 
-	tokenLife  time.Duration // that the test of the fault takes, an hour by default
-	untilToken bool          // lasts until the token at hand has expired, and then as long as it lasts
-	overHTTP   bool          // the test takes a credential of azidentity
-	restarts   bool          // the test takes a PostgreSQL of its own
-	group      string        // faults of one group meet one load in the test
+	tokenLife  time.Duration // in the test of the fault, an hour by default
+	untilToken bool          // lasts until the current token has expired, and then for lasts
+	overHTTP   bool          // the test uses a credential of azidentity
+	restarts   bool          // the test starts its own PostgreSQL
+	group      string        // faults of a group share a load in the test
 
-	allows map[string][]string // what queries may fail for, by pool: not before the token has expired where untilToken is set
-	within time.Duration       // no query fails any more so long after the end of the fault
+	allows map[string][]string // causes that queries may fail for, by pool; with untilToken, only after the token has expired
+	within time.Duration       // after this time from the end of the fault, queries must succeed
 
-	noticed func(notice) bool // that the fault did what it is for; by default, that there were failures
+	noticed func(notice) bool // reports that the fault had its effect; by default, that queries failed
 }
 
-// shows reports whether the fault did what it is for.
+// shows reports whether the fault had its effect.
 func (f *fault) shows(n notice) bool {
 	if f.noticed == nil {
 		return n.failures > 0
@@ -35,8 +35,8 @@ func (f *fault) shows(n notice) bool {
 	return f.noticed(n)
 }
 
-// soon is how long queries may fail at most once the cause is gone: what was under
-// way ends, and the next attempt succeeds. No pause of entrapg's is in between.
+// soon is how long queries may fail after the end of a fault: attempts in flight
+// end, and the next one succeeds, without a pause of entrapg's.
 const soon = 3 * time.Second
 
 // A notice is what happened during a fault.
@@ -47,14 +47,14 @@ type notice struct {
 	slowest  time.Duration // connect
 }
 
-// both allows the same for both pools.
+// both allows the same causes for both pools.
 func both(causes ...string) map[string][]string {
 	return map[string][]string{sqlDB: causes, pgxPool: causes}
 }
 
-// outage allows what an Entra that fails for long may do. A token can expire
-// between Connect and the server, which then refuses it: sql.DB asks for another
-// one, and reports that there is none.
+// outage allows the effects of a long failure of Entra. A token can expire between
+// Connect and the server, which then rejects it. sql.DB requests another one and
+// reports that none is available.
 var outage = map[string][]string{sqlDB: {noToken}, pgxPool: {noToken, "login 28000"}}
 
 var faults = append([]fault{
@@ -79,26 +79,26 @@ var faults = append([]fault{
 		allows: outage, within: soon,
 	},
 	{
-		// The old token serves until the new one is there.
+		// The current token remains in use until the new one arrives.
 		name: "Entra is slow", faults: entrapgtest.Faults{EntraDelay: 500 * time.Millisecond},
 		tokenLife: 6 * time.Second, lasts: 6 * time.Second,
 		noticed: func(n notice) bool { return n.requests > 0 },
 	},
 	{
-		// sql.DB has the second attempt, which pgxpool's hooks do not allow.
+		// sql.DB retries; pgxpool's hooks do not allow that.
 		name: "tokens are revoked", inject: func(_ context.Context, s *entrapgtest.Server) error { return s.RevokeTokens() },
 		lasts:  time.Second,
 		allows: map[string][]string{pgxPool: {"login 28000"}}, within: soon,
 		noticed: func(n notice) bool { return n.refusals > 0 },
 	},
 	{
-		name: "the server is slow to answer the password", faults: entrapgtest.Faults{LoginDelay: time.Second},
+		name: "the server answers slowly", faults: entrapgtest.Faults{LoginDelay: time.Second},
 		lasts:   2500 * time.Millisecond,
 		noticed: func(n notice) bool { return n.slowest >= time.Second },
 	},
 	{
-		// An attempt that began at the very end takes connect_timeout.
-		name: "the server says nothing to the password", faults: entrapgtest.Faults{LoginDelay: 30 * time.Second},
+		// An attempt that began at the end takes connect_timeout.
+		name: "the server does not answer", faults: entrapgtest.Faults{LoginDelay: 30 * time.Second},
 		lasts:  connectTimeout + time.Second,
 		allows: both(deadline), within: connectTimeout + soon,
 	},
@@ -106,7 +106,7 @@ var faults = append([]fault{
 		name:     "the server restarts",
 		inject:   func(ctx context.Context, s *entrapgtest.Server) error { return s.Restart(ctx) },
 		restarts: true,
-		// 08006 is the front's for a server that is not there.
+		// The front returns 08006 if the server is down.
 		allows: both(network, "query 57P01", "query 57P02", "query 57P03", "login 57P01", "login 57P03", "login 08006"), within: soon,
 	},
 	{
@@ -128,7 +128,7 @@ var faults = append([]fault{
 	},
 }, refusals()...)
 
-// refusals are faults in which the server says what Azure's says.
+// refusals are faults in which the server rejects logins in Azure's words.
 func refusals() []fault {
 	var all []fault
 	for _, r := range []entrapgtest.Refusal{
@@ -155,9 +155,9 @@ func refusals() []fault {
 		{Code: "53300", Message: "remaining connection slots are reserved for azure replication users"},
 	} {
 		all = append(all, fault{
-			group: "refusals", name: "the server refuses: " + r.Message, faults: entrapgtest.Faults{Refuse: &r},
+			group: "refusals", name: "the server rejects: " + r.Message, faults: entrapgtest.Faults{Refuse: &r},
 			lasts: 700 * time.Millisecond, allows: both("login " + r.Code), within: soon,
-			// A few tokens are worth a try, not one for every connection.
+			// entrapg requests a few other tokens, not one for every connection.
 			noticed: func(n notice) bool { return n.failures > 0 && n.refusals > 0 && n.requests <= 12 },
 		})
 	}

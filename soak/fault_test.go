@@ -44,9 +44,9 @@ func start(t testing.TB, config entrapgtest.Config) *entrapgtest.Server {
 	return s
 }
 
-// TestLoadGoesThroughEveryFault asserts what the table of faults says: which
-// queries may fail, and until when.
-func TestLoadGoesThroughEveryFault(t *testing.T) {
+// TestLoad_FailsOnlyAsFaultsAllow checks the table of faults: which queries may fail,
+// and until when.
+func TestLoad_FailsOnlyAsFaultsAllow(t *testing.T) {
 	for i, n := 0, 0; i < len(faults); i += n {
 		first := faults[i]
 		name := cmp.Or(first.group, first.name)
@@ -58,7 +58,7 @@ func TestLoadGoesThroughEveryFault(t *testing.T) {
 	}
 }
 
-// goThrough puts one load through some faults.
+// goThrough exposes one load to several faults.
 func goThrough(t *testing.T, faults []fault) {
 	config := entrapgtest.Config{TokenLife: faults[0].tokenLife}
 	if !faults[0].restarts {
@@ -78,14 +78,14 @@ func goThrough(t *testing.T, faults []fault) {
 	warm(t, r)
 	heap := heapInUse()
 	for _, f := range faults {
-		saw, err := r.suffer(t.Context(), &f)
+		saw, err := r.expose(t.Context(), &f)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if !f.shows(saw) {
-			t.Errorf("%s: it did not show, or too much: %+v", f.name, saw)
+			t.Errorf("%s: the fault had no effect, or too much: %+v", f.name, saw)
 		}
-		t.Logf("%s: %+v, failures so far %v", f.name, saw, r.umpire.failures())
+		t.Logf("%s: %+v, failures so far %v", f.name, saw, r.checker.failures())
 	}
 	if now := heapInUse(); now > heap*3/2+8<<20 {
 		t.Errorf("heap in use: %d bytes, was %d", now, heap)
@@ -101,14 +101,14 @@ func warm(t testing.TB, r *rig) {
 	r.recover(t.Context(), &fault{name: "warm-up", within: 30 * time.Second})
 }
 
-// finish asserts that a load has been well but for its faults, that all of what
-// it committed is there, and that it leaves no session behind.
+// finish checks that a load failed only as its faults allow, that all committed
+// rows exist, and that no session is left.
 func finish(t testing.TB, r *rig, adminDSN string) {
 	t.Helper()
 	r.close()
-	fouls, n := r.umpire.verdict()
+	violations, n := r.checker.verdict()
 	if n > 0 {
-		t.Errorf("%d times what may not happen:\n%s", n, strings.Join(fouls, "\n"))
+		t.Errorf("%d unexplained failures:\n%s", n, strings.Join(violations, "\n"))
 	}
 	c, err := r.ledger.audit(t.Context(), adminDSN)
 	if err != nil || c.lost > 0 || c.committed == 0 {
@@ -122,7 +122,7 @@ func finish(t testing.TB, r *rig, adminDSN string) {
 func heapInUse() uint64 {
 	var m runtime.MemStats
 	runtime.GC()
-	runtime.GC() // also what finalizers and cleanups let go of
+	runtime.GC() // also what finalizers and cleanups release
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
 }

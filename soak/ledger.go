@@ -9,22 +9,22 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A ledger is an append-only table and what its writers know of it.
+// A ledger is an append-only table, with what its writers know about it.
 type ledger struct {
 	table   string
 	writers []*writer
 }
 
-// A writer appends the numbers 1, 2, 3 and so on, each in a transaction of its own.
+// A writer appends the numbers 1, 2, 3 and so on, each in its own transaction.
 type writer struct {
 	pool   string
 	worker int
 
-	mu        sync.Mutex // guards what follows
+	mu        sync.Mutex // guards the fields below
 	tried     int64      // the last number
 	last      int64      // that the server acknowledged
-	committed int64      // how many it acknowledged
-	unknown   []int64    // whose outcome was not seen
+	committed int64      // the number that it acknowledged
+	unknown   []int64    // the outcome is unknown
 }
 
 func newLedger(ctx context.Context, adminDSN, table string, workers int, pools ...string) (*ledger, error) {
@@ -64,8 +64,8 @@ func (w *writer) next() int64 {
 	return w.tried
 }
 
-// learn takes down what became of n.
-func (w *writer) learn(n int64, err error) {
+// record records the outcome of n.
+func (w *writer) record(n int64, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err != nil {
@@ -82,11 +82,11 @@ func (w *writer) acknowledged() (last, committed int64) {
 	return w.last, w.committed
 }
 
-// counts are of numbers: acknowledged as committed, found in the table, and
-// acknowledged yet not found.
+// counts are the rows that were acknowledged as committed, that are in the table,
+// and that were acknowledged but are not in the table.
 type counts struct{ committed, found, lost int64 }
 
-// audit compares the table with what the writers were told. They have to rest.
+// audit compares the table with the acknowledgments. The writers must be at rest.
 func (l *ledger) audit(ctx context.Context, adminDSN string) (counts, error) {
 	var c counts
 	admin, err := pgx.Connect(ctx, adminDSN)

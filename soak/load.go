@@ -23,32 +23,32 @@ const (
 
 	workers  = 32                     // on each pool
 	conns    = 8                      // of each pool
-	lifetime = 300 * time.Millisecond // of a connection: some fifty logins a second
+	lifetime = 300 * time.Millisecond // of a connection: about fifty logins a second
 	pause    = 50 * time.Millisecond  // between two queries of a worker
-	patience = 20 * time.Second       // with a query
+	patience = 20 * time.Second       // for a query
 
-	connectTimeout = 4 * time.Second // more than a busy machine needs for a login
+	connectTimeout = 4 * time.Second // longer than a login on a busy machine
 )
 
-// A load is what two pools do with one identity: workers that write to a ledger
-// and read it.
+// A load is two pools of one identity, with workers that write to a ledger and
+// read it.
 type load struct {
 	connector *entrapg.Connector
 	db        *sql.DB
 	pool      *pgxpool.Pool
 	ledger    *ledger
-	umpire    *umpire
+	checker   *checker
 	connects  *stopwatch
 
 	running sync.WaitGroup
 	stop    context.CancelFunc
 }
 
-// startLoad starts the workers. AdminDSN is of the server that has the ledger.
+// startLoad starts the workers. AdminDSN is that of the server with the ledger.
 func startLoad(
-	ctx context.Context, u *umpire, dsn, adminDSN, table string, credential azcore.TokenCredential, opts ...entrapg.Option,
+	ctx context.Context, u *checker, dsn, adminDSN, table string, credential azcore.TokenCredential, opts ...entrapg.Option,
 ) (_ *load, err error) {
-	l := &load{umpire: u, connects: &stopwatch{taken: map[string]int64{}}}
+	l := &load{checker: u, connects: &stopwatch{taken: map[string]int64{}}}
 	if l.ledger, err = newLedger(ctx, adminDSN, table, workers, sqlDB, pgxPool); err != nil {
 		return nil, err
 	}
@@ -90,7 +90,7 @@ func startLoad(
 	return l, nil
 }
 
-// rest ends the workers, each after the query in hand.
+// rest ends the workers, each after its current query.
 func (l *load) rest() {
 	l.stop()
 	l.running.Wait()
@@ -103,18 +103,18 @@ func (l *load) close() {
 	l.pool.Close()
 }
 
-// work writes a number, now and then reads the highest one, and pauses.
+// work writes a number, sometimes reads the highest one, and pauses.
 func (l *load) work(ctx context.Context, w *writer, c client) {
 	for ctx.Err() == nil {
 		n := w.next()
 		err := l.query(ctx, w.pool, func(ctx context.Context) error { return c.exec(ctx, l.ledger.insert(), w.pool, w.worker, n) })
-		w.learn(n, err)
+		w.record(n, err)
 		if n%4 == 0 {
 			last, _ := w.acknowledged()
 			var highest int64
 			err := l.query(ctx, w.pool, func(ctx context.Context) error { return c.one(ctx, &highest, l.ledger.max(), w.pool, w.worker) })
 			if err == nil && highest < last {
-				l.umpire.protest("%s: worker %d reads %d, though %d was committed", w.pool, w.worker, highest, last)
+				l.checker.addViolation("%s: worker %d reads %d, though %d was committed", w.pool, w.worker, highest, last)
 			}
 		}
 		select {
@@ -124,13 +124,13 @@ func (l *load) work(ctx context.Context, w *writer, c client) {
 	}
 }
 
-// query runs one query to its end, also where the load is to rest.
+// query runs one query to its end, also if the load is to rest.
 func (l *load) query(ctx context.Context, pool string, run func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	err := run(ctx)
 	if err != nil {
-		l.umpire.record(pool, err)
+		l.checker.record(pool, err)
 	}
 	return err
 }
@@ -163,11 +163,11 @@ func (c pgxClient) one(ctx context.Context, into *int64, query string, args ...a
 	return c.pool.QueryRow(ctx, query, args...).Scan(into)
 }
 
-// A stopwatch times connects, the wait for a token among it.
+// A stopwatch times connects, including the wait for a token.
 type stopwatch struct {
 	mu      sync.Mutex
-	taken   map[string]int64 // that succeeded, by pool
-	slowest time.Duration    // also of those that failed, which pgxpool does not tell
+	taken   map[string]int64 // the number that succeeded, by pool
+	slowest time.Duration    // including failed ones, except for pgxpool
 	lap     time.Duration    // the slowest since newLap
 }
 

@@ -1,16 +1,16 @@
-// Command soak puts a load on entrapg, injects faults at random, and prints a page
-// about it at the end.
+// Command soak runs entrapg under load, injects faults at random, and prints a
+// report at the end.
 //
 //	soak -for 30m
 //
-// The load is two pools, a sql.DB and a pgxpool, with 32 workers each, whose
-// connections live so briefly that logins never cease. They append to a table,
-// and at the end all that was acknowledged has to be there. The server is package
-// entrapgtest's, and the tokens come from its tenant through azidentity.
+// The load is two pools, a sql.DB and a pgxpool, with 32 workers each. Connections
+// live briefly, so that the pools log in all the time. The workers append to a
+// table, which must contain all acknowledged rows at the end. The server is that
+// of package entrapgtest. azidentity fetches the tokens from its tenant.
 //
-// Ctrl-C ends it early, with the page. The exit code is 1 where something that was
-// committed is lost, where goroutines or memory grew, or where a query failed that
-// no fault explains.
+// Ctrl-C ends the run early and prints the report. The exit code is 1 if a
+// committed row is lost, if goroutines or memory grew, or if a query failed and no
+// fault explains it.
 package main
 
 import (
@@ -48,16 +48,16 @@ func main() {
 	}
 }
 
-// tokenLife makes tokens expire often, and leaves time to replace them.
+// tokenLife makes tokens expire often, and leaves time to refresh them.
 const tokenLife = 15 * time.Second
 
-// soak runs the load for a while, tells of its progress, and prints the page. Well tells that nothing on
-// it is out of bounds.
+// soak runs the load, writes its progress, and prints the report. Well means that
+// the report lists no problems.
 func soak(ctx context.Context, length time.Duration, seed uint64, to, progress io.Writer) (well bool, err error) {
 	running, cancel := context.WithTimeout(ctx, length)
 	defer cancel()
-	ctx = context.WithoutCancel(ctx) // what follows the end of the load is not to be cut short
-	p := &page{seed: seed, asked: length, injected: map[string]int{}, before: runtime.NumGoroutine()}
+	ctx = context.WithoutCancel(ctx) // the steps after the load are not canceled
+	p := &report{seed: seed, asked: length, injected: map[string]int{}, before: runtime.NumGoroutine()}
 
 	server, err := entrapgtest.Start(ctx, entrapgtest.Config{TokenLife: tokenLife})
 	if err != nil {
@@ -74,7 +74,7 @@ func soak(ctx context.Context, length time.Duration, seed uint64, to, progress i
 	p.start = measure()
 
 	var watching sync.WaitGroup
-	watching.Go(func() { p.report(running, progress, r) })
+	watching.Go(func() { p.follow(running, progress, r) })
 	p.inject(running, r, rand.New(rand.NewPCG(seed, seed)))
 	watching.Wait()
 
@@ -95,12 +95,12 @@ func soak(ctx context.Context, length time.Duration, seed uint64, to, progress i
 	}
 	p.after = goroutinesLeft(p.before)
 	p.print(to)
-	return len(p.complaints()) == 0, nil
+	return len(p.problems()) == 0, nil
 }
 
-// inject has one fault follow the other until ctx ends: all of them in an order
-// of chance, and then again in another one.
-func (p *page) inject(ctx context.Context, r *rig, random *rand.Rand) {
+// inject injects one fault after the other until ctx ends: all of them in random
+// order, and then again in another order.
+func (p *report) inject(ctx context.Context, r *rig, random *rand.Rand) {
 	var deck []int
 	for ctx.Err() == nil {
 		if len(deck) == 0 {
@@ -109,19 +109,20 @@ func (p *page) inject(ctx context.Context, r *rig, random *rand.Rand) {
 		f := faults[deck[0]]
 		deck = deck[1:]
 		p.enter(f.name)
-		if _, err := r.suffer(ctx, &f); err != nil && ctx.Err() == nil {
-			r.umpire.protest("%s cannot be injected: %v", f.name, err)
+		if _, err := r.expose(ctx, &f); err != nil && ctx.Err() == nil {
+			r.checker.addViolation("%s cannot be injected: %v", f.name, err)
 		}
 		p.enter("")
-		// Until the next fault, nothing may fail any more.
-		calm := f.within + r.umpire.slack + r.umpire.longestStall() + time.Duration(random.Int64N(int64(2*time.Second)))
+		// Queries must not fail before the next fault.
+		calm := f.within + r.checker.slack + r.checker.longestStall() + time.Duration(random.Int64N(int64(2*time.Second)))
 		_ = sleep(ctx, calm)
 	}
-	// What the last fault has broken is under way.
+	// Wait for the queries that the last fault affects.
 	_ = sleep(context.WithoutCancel(ctx), soon)
 }
 
-// goroutinesLeft waits a moment for goroutines that are about to end.
+// goroutinesLeft waits until at most want goroutines are left, or ten seconds. It
+// returns their number.
 func goroutinesLeft(want int) int {
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		if n := runtime.NumGoroutine(); n <= want || time.Now().After(end) {

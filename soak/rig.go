@@ -14,14 +14,14 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-// A rig is a server with a load on it.
+// A rig is a server under load.
 type rig struct {
 	*load
 	server *entrapgtest.Server
 	role   string
 }
 
-// startRig puts a load on server, as an application of this name.
+// startRig starts a load on server, as an application with this name.
 func startRig(
 	ctx context.Context, server *entrapgtest.Server, dsn, name string, tokenLife time.Duration, overHTTP bool,
 	opts ...entrapg.Option,
@@ -31,9 +31,9 @@ func startRig(
 		return nil, err
 	}
 	credential := azcore.TokenCredential(app)
-	u := &umpire{expiries: tokenLife > 0 && tokenLife < time.Minute}
+	u := &checker{expiries: tokenLife > 0 && tokenLife < time.Minute}
 	if overHTTP {
-		u.slack = 2 * time.Second // azidentity tries again by itself, and pauses
+		u.slack = 2 * time.Second // azidentity retries with pauses
 		var err error
 		if credential, err = secretCredential(server.Tenant, app); err != nil {
 			return nil, err
@@ -54,19 +54,19 @@ func secretCredential(tenant *entrapgtest.Tenant, app *entrapgtest.Principal) (a
 		&azidentity.ClientSecretCredentialOptions{ClientOptions: options, DisableInstanceDiscovery: true})
 }
 
-// suffer has the rig go through a fault, and waits until all is well again.
-func (r *rig) suffer(ctx context.Context, f *fault) (notice, error) {
+// expose injects a fault and waits until every worker has recovered.
+func (r *rig) expose(ctx context.Context, f *fault) (notice, error) {
 	began, from := time.Now(), time.Now()
 	if f.untilToken {
 		from = r.connector.Stats().TokenExpiry
 	}
-	requests, failures := r.server.Tenant.Requests(), total(r.umpire.failures())
+	requests, failures := r.server.Tenant.Requests(), total(r.checker.failures())
 	r.connects.newLap()
 
-	r.umpire.begin(f, from)
+	r.checker.begin(f, from)
 	seen := func() notice {
 		n := notice{
-			failures: total(r.umpire.failures()) - failures,
+			failures: total(r.checker.failures()) - failures,
 			requests: r.server.Tenant.Requests() - requests,
 			slowest:  r.connects.slowestOfLap(),
 		}
@@ -77,19 +77,19 @@ func (r *rig) suffer(ctx context.Context, f *fault) (notice, error) {
 		}
 		return n
 	}
-	err := r.injure(ctx, f)
-	// On a machine that stalls, it takes longer to show.
+	err := r.apply(ctx, f)
+	// On a busy machine, the fault takes effect later.
 	for end := time.Now().Add(10 * time.Second); err == nil && !f.shows(seen()) && time.Now().Before(end); {
 		err = sleep(ctx, 50*time.Millisecond)
 	}
 	r.server.SetFaults(entrapgtest.Faults{})
-	r.umpire.end()
+	r.checker.end()
 	r.recover(ctx, f)
 	return seen(), err
 }
 
-// injure has a fault in force for as long as it lasts.
-func (r *rig) injure(ctx context.Context, f *fault) error {
+// apply activates a fault for as long as it lasts.
+func (r *rig) apply(ctx context.Context, f *fault) error {
 	r.server.SetFaults(f.faults)
 	if f.inject != nil {
 		if err := f.inject(ctx, r.server); err != nil {
@@ -97,7 +97,7 @@ func (r *rig) injure(ctx context.Context, f *fault) error {
 		}
 	}
 	if f.untilToken {
-		for time.Until(r.connector.Stats().TokenExpiry) > 0 { // a token may still have been on its way
+		for time.Until(r.connector.Stats().TokenExpiry) > 0 { // a request may still have been in flight
 			if err := sleep(ctx, time.Until(r.connector.Stats().TokenExpiry)); err != nil {
 				return err
 			}
@@ -118,15 +118,15 @@ func (r *rig) recover(ctx context.Context, f *fault) {
 			if _, n := w.acknowledged(); n > before[i] || sleep(ctx, 10*time.Millisecond) != nil {
 				break
 			}
-			if time.Since(ended) > patience+f.within+r.umpire.longestStall() {
-				r.umpire.protest("%s: worker %d on %s does not write any more", f.name, w.worker, w.pool)
+			if time.Since(ended) > patience+f.within+r.checker.longestStall() {
+				r.checker.addViolation("%s: worker %d on %s does not write any more", f.name, w.worker, w.pool)
 				return
 			}
 		}
 	}
 }
 
-// sessions counts those that the role has on the real server.
+// sessions counts the sessions of the role on the real server.
 func (r *rig) sessions(ctx context.Context, adminDSN string) (n int, err error) {
 	admin, err := pgx.Connect(ctx, adminDSN)
 	if err != nil {
@@ -137,8 +137,7 @@ func (r *rig) sessions(ctx context.Context, adminDSN string) (n int, err error) 
 	return n, err
 }
 
-// noSessions waits until the role has no session left, which the real server
-// takes a moment for.
+// noSessions waits until the role has no session on the real server.
 func (r *rig) noSessions(ctx context.Context, adminDSN string) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()

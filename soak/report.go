@@ -19,8 +19,8 @@ const (
 	heapSpare  = 32 << 20 // bytes: the server remembers thousands of logins
 )
 
-// A page is what a soak comes to.
-type page struct {
+// A report is the result of a soak.
+type report struct {
 	seed        uint64
 	asked, took time.Duration
 	began       time.Time
@@ -28,8 +28,8 @@ type page struct {
 	before, after      int // goroutines without any load
 	start, middle, end measurement
 
-	mu       sync.Mutex // guards what follows
-	now      string     // the fault in force
+	mu       sync.Mutex // guards the fields below
+	now      string     // the active fault
 	injected map[string]int
 
 	logins, refusals, retries    int64
@@ -39,11 +39,11 @@ type page struct {
 	slowest, stall               time.Duration
 	failures                     map[string]map[string]int
 	ledger                       counts
-	fouls                        []string
-	nFouls                       int
+	violations                   []string
+	violationCount               int
 }
 
-// A measurement is of the process, which holds the server's front too.
+// A measurement is of the whole process, including the server's front.
 type measurement struct {
 	goroutines int
 	heap       uint64
@@ -56,8 +56,8 @@ func measure() measurement {
 	return measurement{runtime.NumGoroutine(), m.HeapAlloc}
 }
 
-// enter takes down which fault is in force, none where the name is empty.
-func (p *page) enter(fault string) {
+// enter records which fault is active. The name is empty if there is none.
+func (p *report) enter(fault string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.now = fault
@@ -66,14 +66,14 @@ func (p *page) enter(fault string) {
 	}
 }
 
-func (p *page) fault() string {
+func (p *report) fault() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.now
 }
 
-// report tells how it goes, and measures at half-time.
-func (p *page) report(ctx context.Context, to io.Writer, r *rig) {
+// follow writes the progress, and measures at half-time.
+func (p *report) follow(ctx context.Context, to io.Writer, r *rig) {
 	for sleep(ctx, min(2*time.Second, p.asked/2)) == nil {
 		since := time.Since(p.began)
 		if p.middle.goroutines == 0 && since >= p.asked/2 {
@@ -84,27 +84,27 @@ func (p *page) report(ctx context.Context, to io.Writer, r *rig) {
 			_, n := w.acknowledged()
 			committed += n
 		}
-		_, fouls := r.umpire.verdict()
+		_, violations := r.checker.verdict()
 		fmt.Fprintf(to, "%v: %d logins, %d rows committed, %d queries failed, %d unexplained; %s\n", since.Round(time.Second),
-			r.connects.count(sqlDB)+r.connects.count(pgxPool), committed, total(r.umpire.failures()), fouls, p.fault())
+			r.connects.count(sqlDB)+r.connects.count(pgxPool), committed, total(r.checker.failures()), violations, p.fault())
 	}
 }
 
-// collect takes down what the load has counted.
-func (p *page) collect(r *rig) {
+// collect copies what the load counted.
+func (p *report) collect(r *rig) {
 	stats := r.connector.Stats()
 	p.logins, p.refusals, p.retries = stats.Logins, stats.LoginsRefused, stats.LoginRetries
 	p.tokenRequests, p.tokenFailures = stats.TokenRequests, stats.TokenFailures
 	p.tenantRequests = r.server.Tenant.Requests()
 	p.poolLogins = r.connects.count(pgxPool)
 	p.slowest = r.connects.max()
-	p.failures = r.umpire.failures()
-	p.stall = r.umpire.longestStall()
-	p.fouls, p.nFouls = r.umpire.verdict()
+	p.failures = r.checker.failures()
+	p.stall = r.checker.longestStall()
+	p.violations, p.violationCount = r.checker.verdict()
 }
 
-// complaints are what is out of bounds.
-func (p *page) complaints() []string {
+// problems returns what exceeds its bounds.
+func (p *report) problems() []string {
 	var all []string
 	if p.ledger.lost > 0 {
 		all = append(all, fmt.Sprintf("%d rows that were committed are lost", p.ledger.lost))
@@ -118,22 +118,22 @@ func (p *page) complaints() []string {
 	if p.end.heap > heapFactor*p.start.heap+heapSpare {
 		all = append(all, "the heap has grown")
 	}
-	if p.nFouls > 0 {
-		all = append(all, fmt.Sprintf("%d times something that no fault explains", p.nFouls))
+	if p.violationCount > 0 {
+		all = append(all, fmt.Sprintf("%d failures that no fault explains", p.violationCount))
 	}
 	return all
 }
 
-func (p *page) print(to io.Writer) {
+func (p *report) print(to io.Writer) {
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	row := func(name, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
 	row("soak", "%v of %v, seed %d", p.took.Round(time.Second), p.asked, p.seed)
 	row("load", "%d workers on a sql.DB and %d on a pgxpool, %d connections each that live %v", workers, workers, conns, lifetime)
 	row("logins", "%d sql.DB, %d pgxpool", p.logins, p.poolLogins)
-	row("refusals", "%d sql.DB, %d pgxpool", p.refusals, refused(p.failures[pgxPool]))
+	row("rejected logins", "%d sql.DB, %d pgxpool", p.refusals, refused(p.failures[pgxPool]))
 	row("retries", "%d sql.DB", p.retries)
 	row("token requests", "%d by entrapg, %d of them failed; %d reached the tenant", p.tokenRequests, p.tokenFailures, p.tenantRequests)
-	row("slowest connect", "%v; the machine stalled for %v at the most", p.slowest.Round(time.Millisecond), p.stall.Round(time.Millisecond))
+	row("slowest connect", "%v; the machine stalled for %v at most", p.slowest.Round(time.Millisecond), p.stall.Round(time.Millisecond))
 	row("rows", "%d committed, %d found, %d lost", p.ledger.committed, p.ledger.found, p.ledger.lost)
 	if p.middle.goroutines == 0 { // it ended before half-time
 		p.middle = p.end
@@ -150,23 +150,23 @@ func (p *page) print(to io.Writer) {
 	for _, cause := range slices.Sorted(maps.Keys(causes)) {
 		fmt.Fprintf(w, "  %s\t%d\t%d\n", cause, p.failures[sqlDB][cause], p.failures[pgxPool][cause])
 	}
-	fmt.Fprintf(w, "  unexplained by a fault\t%d\n", p.nFouls)
+	fmt.Fprintf(w, "  unexplained by a fault\t%d\n", p.violationCount)
 	fmt.Fprintf(w, "\nfaults injected\t\n")
 	for _, name := range slices.Sorted(maps.Keys(p.injected)) {
 		fmt.Fprintf(w, "  %d\t%.100s\n", p.injected[name], name)
 	}
 	w.Flush()
-	for _, foul := range p.fouls {
-		fmt.Fprintln(to, "unexplained:", foul)
+	for _, violation := range p.violations {
+		fmt.Fprintln(to, "unexplained:", violation)
 	}
-	verdict := "well: nothing lost, nothing left over, nothing unexplained"
-	if all := p.complaints(); len(all) > 0 {
-		verdict = fmt.Sprintf("NOT WELL: %q", all)
+	verdict := "passed: no rows lost, no goroutines left over, no unexplained failures"
+	if all := p.problems(); len(all) > 0 {
+		verdict = fmt.Sprintf("FAILED: %q", all)
 	}
 	fmt.Fprintf(to, "\n%s\n", verdict)
 }
 
-// refused counts logins that the server refused: a query that failed so.
+// refused counts logins that the server rejected.
 func refused(failures map[string]int) int {
 	n := 0
 	for cause, count := range failures {
