@@ -13,14 +13,14 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-// A bench is where all ways are measured: one server, and one principal with a
+// A bench is the server on which all ways are measured, and one principal with a
 // role on it.
 type bench struct {
 	server    *entrapgtest.Server
 	principal *entrapgtest.Principal
-	dsn       *url.URL // names the user, because the other ways derive none
-	password  string   // a token that outlives the run
-	short     bool     // only to see that everything runs
+	dsn       *url.URL // sets the user, because the other ways do not derive one
+	password  string   // a token that does not expire during the run
+	short     bool     // measures little, to test that everything works
 	begin     time.Time
 }
 
@@ -60,7 +60,7 @@ func (b *bench) place(w way, c *credential, adjust func(*pgx.ConnConfig)) place 
 	return place{dsn: dsn.String(), credential: c, adjust: adjust}
 }
 
-// tokensLive sets the life of tokens from now on; zero sets it back to an hour.
+// tokensLive sets the life of new tokens. Zero resets it to an hour.
 func (b *bench) tokensLive(life time.Duration) {
 	b.server.SetFaults(entrapgtest.Faults{TokenLife: life})
 }
@@ -73,8 +73,8 @@ func pick[T any](b *bench, full, brief T) T {
 	return full
 }
 
-// connectors opens one connector of each way, all at the same time, and has each
-// connect once.
+// connectors opens one connector of each way, all at the same time, and connects
+// each once.
 func (b *bench) connectors(ctx context.Context, c func() *credential) (map[string]driver.Connector, map[string]*credential, error) {
 	opened, credentials := make([]driver.Connector, len(ways)), make([]*credential, len(ways))
 	errs := make([]error, len(ways))

@@ -11,8 +11,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 )
 
-// A credential gets a principal's tokens the way that azidentity's credentials
-// do. Each way has one of its own.
+// A credential requests a principal's tokens in the manner of one of azidentity's
+// credentials. Each way has its own.
 type credential struct {
 	principal azcore.TokenCredential
 	latency   time.Duration // of a request
@@ -23,7 +23,7 @@ type credential struct {
 	down     atomic.Bool // Entra does not answer
 	during   func()      // called halfway through a request
 
-	lock sync.Mutex // held through a request where it is serial, as azidentity's credentials do
+	lock sync.Mutex // held during a request if serial, as in azidentity
 	kept atomic.Pointer[kept]
 }
 
@@ -33,19 +33,19 @@ type kept struct {
 	stale time.Time // its last quarter begins
 }
 
-// commandLine is as azidentity.AzureCLICredential: it caches nothing, and runs
+// commandLine imitates azidentity.AzureCLICredential: it caches nothing, and runs
 // one command at a time.
 func (b *bench) commandLine(latency time.Duration) *credential {
 	return &credential{principal: b.principal, latency: latency, serial: true}
 }
 
-// managedIdentity is as azidentity.ManagedIdentityCredential before it has a
-// token: all who ask make a request each.
+// managedIdentity imitates azidentity.ManagedIdentityCredential before it has a
+// token: each caller makes a request.
 func (b *bench) managedIdentity(latency time.Duration) *credential {
 	return &credential{principal: b.principal, latency: latency}
 }
 
-// clientSecret is as azidentity.ClientSecretCredential: it caches, and makes one
+// clientSecret imitates azidentity.ClientSecretCredential: it caches, and makes one
 // request at a time.
 func (b *bench) clientSecret(latency time.Duration) *credential {
 	return &credential{principal: b.principal, latency: latency, serial: true, caches: true}
@@ -81,7 +81,7 @@ func (c *credential) GetToken(ctx context.Context, options policy.TokenRequestOp
 	return token, err
 }
 
-// expires tells when the newest token does.
+// expires returns the expiry of the newest token.
 func (c *credential) expires() time.Time {
 	if kept := c.kept.Load(); kept != nil {
 		return kept.token.ExpiresOn

@@ -8,23 +8,22 @@ import (
 	"time"
 )
 
-// A Row is one line of the table: one figure of every way, and what comes of
-// comparing them.
+// A Row is one line of the table: a figure for each way, and their comparison.
 type Row struct {
 	Question string            `json:"question"`
 	Name     string            `json:"name"`
 	Unit     string            `json:"unit"`
-	Figures  map[string]Figure `json:"figures"` // by the way's name; none where it cannot be asked
+	Figures  map[string]Figure `json:"figures"` // by the way's name; missing if the question does not apply
 
-	// Ratio is what the target is about, where it is about a ratio, and Of says to what.
+	// Ratio is what the target limits, if it limits a ratio. Of is what it relates to.
 	Ratio   *float64 `json:"ratio,omitempty"`
 	Of      string   `json:"of,omitempty"`
 	Target  string   `json:"target,omitempty"`
 	Verdict string   `json:"verdict,omitempty"`
-	Rounds  int      `json:"rounds,omitempty"` // that the ratio is the median of
+	Rounds  int      `json:"rounds,omitempty"` // the ratio is their median
 }
 
-// A Figure is a number, and in some cases a word that says more.
+// A Figure is a number, or a word that replaces it in the table.
 type Figure struct {
 	Value float64 `json:"value"`
 	Says  string  `json:"says,omitempty"`
@@ -35,20 +34,21 @@ const (
 	notMet = "NOT MET"
 )
 
-// atMost judges a ratio that is the median of rounds. Of says what it relates to.
+// atMost sets the ratio, the median of rounds, and its target. Of is what it
+// relates to.
 func (r *Row) atMost(limit float64, of string, rounds []float64) {
 	r.compare(of, rounds)
 	r.Target = fmt.Sprintf("≤ %.4g×", limit)
 	r.judge(*r.Ratio <= limit)
 }
 
-// compare says how entrapg relates to something else, without a target.
+// compare sets the ratio without a target.
 func (r *Row) compare(of string, rounds []float64) {
 	ratio := median(rounds)
 	r.Ratio, r.Of, r.Rounds = &ratio, of, len(rounds)
 }
 
-// valueAtMost judges entrapg's own figure.
+// valueAtMost sets a target for entrapg's figure.
 func (r *Row) valueAtMost(limit float64) {
 	r.Target = fmt.Sprintf("≤ %.4g", limit)
 	r.judge(r.Figures[ours].Value <= limit)
@@ -60,9 +60,9 @@ func (r *Row) judge(ok bool) {
 	}
 }
 
-// settle takes so many rounds, and as many again, twice at the most, while their
-// median is over the limit: a machine that does something else meanwhile is no
-// reason to miss it. There is an end to that, so that the run has one.
+// settle runs rounds and returns their ratios. If the median exceeds the limit, it
+// runs as many again, at most twice, because other work on the machine can cause
+// that.
 func (b *bench) settle(limit float64, rounds int, round func(i int) (float64, error)) ([]float64, error) {
 	const repeats, patience = 3, 2 * time.Minute
 	var all []float64
@@ -83,7 +83,8 @@ func (b *bench) settle(limit float64, rounds int, round func(i int) (float64, er
 
 func median(values []float64) float64 { return quantile(values, 0.5) }
 
-// quantile returns the smallest value that a share of all do not exceed.
+// quantile returns the smallest value that the given share of values does not
+// exceed.
 func quantile(values []float64, share float64) float64 {
 	if len(values) == 0 {
 		return math.NaN()
@@ -94,7 +95,7 @@ func quantile(values []float64, share float64) float64 {
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// String is short enough for a column.
+// String formats the figure for a column.
 func (f Figure) String() string {
 	switch v := f.Value; {
 	case f.Says != "":

@@ -1,12 +1,12 @@
-// Command benchmarks measures entrapg beside what a Go program would do instead:
-// on one server, in one run, as ratios. It prints one table, writes it to
-// results.md and results.json, and draws docs/performance.svg.
+// Command benchmarks measures entrapg next to the alternatives: on one server, in
+// one run, as ratios. It prints a table, writes it to results.md and results.json,
+// and draws docs/performance.svg.
 //
 //	go run .           in this directory
-//	go run . -picture  draws the picture of the results.json that is there
+//	go run . -picture  draws the picture of the existing results.json
 //
-// A target that is missed is said in the table; the exit code tells of what
-// could not be measured.
+// The table shows targets that were missed. The exit code is 1 if something could
+// not be measured.
 package main
 
 import (
@@ -28,8 +28,8 @@ const (
 )
 
 func main() {
-	onlyPicture := flag.Bool("picture", false, "draw the picture of results.json, and measure nothing")
-	short := flag.Bool("short", false, "only see that everything runs, and write nothing")
+	onlyPicture := flag.Bool("picture", false, "draw the picture of results.json without measuring")
+	short := flag.Bool("short", false, "measure little and write nothing, to test that everything works")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -71,7 +71,7 @@ func run(ctx context.Context, onlyPicture, short bool) error {
 	return errors.Join(r.explain(), r.draw())
 }
 
-// explain puts the parts of a Connect into the document about it.
+// explain writes the parts of a Connect into docs/performance.md.
 func (r *Results) explain() error {
 	const from, to = "<!-- make bench writes from here -->\n", "<!-- to here -->"
 	text, err := os.ReadFile(document)
@@ -94,7 +94,7 @@ func (r *Results) draw() error {
 	return os.WriteFile(pictureFile, svg, 0o644)
 }
 
-// measure asks every question. What can be told despite an error is returned along with it.
+// measure asks every question. With an error, it returns the results so far.
 func measure(ctx context.Context, short bool) (_ *Results, failure error) {
 	begin := time.Now()
 	b, err := newBench(ctx, short)

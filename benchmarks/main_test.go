@@ -12,9 +12,9 @@ import (
 	"unicode/utf8"
 )
 
-// TestEveryQuestionIsAnswered runs everything in a shortened form, whose figures
+// TestBenchmarks_AnswerEveryQuestion runs everything in a short form, whose figures
 // mean nothing.
-func TestEveryQuestionIsAnswered(t *testing.T) {
+func TestBenchmarks_AnswerEveryQuestion(t *testing.T) {
 	r, err := measure(t.Context(), true)
 	if err != nil {
 		t.Fatal(err)

@@ -15,7 +15,7 @@ import (
 	"gonum.org/v1/plot/vg/vgsvg"
 )
 
-// All colors stand out from white and from black.
+// All colors are visible on white and on black.
 var (
 	ink     = color.NRGBA{0x80, 0x88, 0x94, 0xff}
 	faint   = color.NRGBA{0x80, 0x88, 0x94, 0x48}
@@ -27,7 +27,7 @@ var (
 
 const (
 	lowest, highest = 1.0, 10_000.0 // milliseconds
-	failures        = 6000.0        // where a connect that failed is marked
+	failures        = 6000.0        // failed connects are marked here
 )
 
 // In points.
@@ -41,7 +41,7 @@ func (r *Results) picture() ([]byte, error) {
 	}
 	var out bytes.Buffer
 	_, err := canvas.WriteTo(&out)
-	// Who looks at it seldom has gonum's fonts; Arial's letters are as wide.
+	// Few systems have gonum's fonts. Arial's letters have the same width.
 	const sans, alternatives = "font-family:Liberation Sans;", "font-family:Liberation Sans,Arial,Helvetica,sans-serif;"
 	return bytes.ReplaceAll(out.Bytes(), []byte(sans), []byte(alternatives)), err
 }
@@ -134,8 +134,8 @@ func (t *Timeline) strip(w way) (*plot.Plot, error) {
 	return p, nil
 }
 
-// points are the connects that were served, in stretches that a failure ends,
-// and those that failed.
+// points returns the successful connects, in runs that a failure ends, and the
+// failed ones.
 func (t *Timeline) points(name string) (served []plotter.XYs, refused plotter.XYs) {
 	var stretch plotter.XYs
 	end := func() {
@@ -156,7 +156,7 @@ func (t *Timeline) points(name string) (served []plotter.XYs, refused plotter.XY
 	return served, refused
 }
 
-// seconds are the ticks of the axis of time.
+// seconds returns the ticks of the time axis.
 func (t *Timeline) seconds() plot.ConstantTicks {
 	var ticks plot.ConstantTicks
 	for i := range 7 {

@@ -17,10 +17,9 @@ const coldLatency = 400 * time.Millisecond
 
 var coldPool = question{
 	name: "cold pool of 20, credential as the Azure CLI's",
-	how: "sql.OpenDB and 20 goroutines that each want a connection of their own; until all have one. A request " +
-		"takes 400 ms, nothing is cached, " +
-		"and one request is made at a time. The ratio is what is left of the time without those 400 ms, beside the " +
-		"same pool with a static password.",
+	how: "20 goroutines each open a connection of one sql.DB; the time until all have one. A token request takes " +
+		"400 ms, the credential caches nothing and makes one request at a time. The ratio compares the time without " +
+		"those 400 ms with that of the same pool with a static password.",
 	ask: askColdPool,
 }
 
@@ -78,8 +77,8 @@ func askColdPool(ctx context.Context, b *bench) ([]*Row, error) {
 	return []*Row{requests, whole}, nil
 }
 
-// fillPool opens a pool's connections all at once, and tells how long that took
-// since begin.
+// fillPool opens all connections of a pool at once. It returns the time since
+// begin.
 func fillPool(ctx context.Context, connector driver.Connector, size int, begin time.Time) (time.Duration, error) {
 	db := sql.OpenDB(connector)
 	defer db.Close()
@@ -101,11 +100,10 @@ func fillPool(ctx context.Context, connector driver.Connector, size int, begin t
 
 var coldCrowd = question{
 	name: "1,000 cold connects at once, credential as a managed identity's",
-	how: "1,000 goroutines call Connect of one connector at the same moment. A request takes 400 ms, nothing is " +
-		"cached, and requests do not wait for each other. " +
-		"Of those with a token, 200 at a time get through to the server, which takes 300. Goroutines are counted " +
-		"halfway through the first request, beyond the callers' own. " +
-		"The ratio is p99 without those 400 ms beside that of the static password.",
+	how: "1,000 goroutines call Connect of one connector at the same time. A token request takes 400 ms, the " +
+		"credential caches nothing, and requests do not wait for each other. At most 200 connections at a time reach " +
+		"the server, which accepts 300. Goroutines beyond those of the callers are counted halfway through the first " +
+		"request. The ratio compares p99 without those 400 ms with that of the static password.",
 	ask: askColdCrowd,
 }
 
@@ -123,7 +121,7 @@ func askColdCrowd(ctx context.Context, b *bench) ([]*Row, error) {
 		var count sync.Once
 		open := false
 		c.during = func() {
-			if !open { // the constructor's request; the callers are not there yet
+			if !open { // the constructor's request, before the callers started
 				return
 			}
 			count.Do(func() {
@@ -176,8 +174,8 @@ func askColdCrowd(ctx context.Context, b *bench) ([]*Row, error) {
 	return []*Row{requests, beyond, slow}, nil
 }
 
-// crowd connects so many times at once, and tells how many milliseconds after
-// begin each was through.
+// crowd connects size times at once. It returns the milliseconds from begin to the
+// end of each.
 func crowd(ctx context.Context, connector driver.Connector, size int, begin time.Time) ([]float64, error) {
 	took, errs := make([]float64, size), make([]error, size)
 	start := make(chan struct{})
@@ -199,7 +197,7 @@ func crowd(ctx context.Context, connector driver.Connector, size int, begin time
 	return took, nil
 }
 
-// gate lets so many connections at a time through to the server.
+// gate limits the connections to the server to size at a time.
 func gate(size int) func(*pgx.ConnConfig) {
 	places := make(chan struct{}, size)
 	return func(config *pgx.ConnConfig) {

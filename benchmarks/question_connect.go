@@ -10,9 +10,9 @@ import (
 
 var warmConnect = question{
 	name: "Connect as a whole, with a fresh token",
-	how: "Connect of each way in turns with the static password's, first the one and then the other; the median of the pairs' ratios. " +
-		"The credential caches and answers at once. Allocations are the least of several batches, those of the " +
-		"server in the same process among them.",
+	how: "Connect of each way and of the static password take turns; the ratio is the median over all pairs. " +
+		"The credential returns a cached token. Allocations are the lowest of several batches, including those of the " +
+		"server in the same process.",
 	ask: askWarmConnect,
 }
 
@@ -65,13 +65,13 @@ func askWarmConnect(ctx context.Context, b *bench) ([]*Row, error) {
 		}
 	}
 	for name, c := range counts {
-		allocations.Figures[name] = Figure{Value: slices.Min(c)} // what else the process does can only add
+		allocations.Figures[name] = Figure{Value: slices.Min(c)} // other work in the process can only add
 	}
 	allocations.judge(allocations.Figures[ours].Value <= allocations.Figures[floor].Value+allowed)
 	return []*Row{whole, allocations}, nil
 }
 
-// pair connects by both ways, in an order that alternates.
+// pair connects with both connectors, in an order that alternates.
 func pair(ctx context.Context, i int, a, b driver.Connector) (tookA, tookB time.Duration, err error) {
 	if i%2 == 1 {
 		tookB, tookA, err = pair(ctx, 0, b, a)
@@ -84,7 +84,7 @@ func pair(ctx context.Context, i int, a, b driver.Connector) (tookA, tookB time.
 	return tookA, tookB, err
 }
 
-// mallocs counts the allocations of one of n calls.
+// mallocs returns the allocations of a call, the average of n.
 func mallocs(n int, call func() error) (float64, error) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)

@@ -12,10 +12,10 @@ const shortLife = 4 * time.Second
 
 var turnover = question{
 	name: "slowest connect while tokens turn over",
-	how: "Tokens live 4 s, and a request takes 500 ms; the credential caches as azidentity's do. entrapg and the " +
-		"static password connect in turns, without a pause, " +
-		"and of every window of 3.5 s, which has one turnover in it, the slowest of each are compared; the median " +
-		"of the windows' ratios. The other ways connect side by side afterwards, through two turnovers.",
+	how: "Tokens live 4 s, a request takes 500 ms, and the credential caches as azidentity's do. entrapg and the " +
+		"static password connect in turns without a pause. Each window of 3.5 s contains one turnover; the ratio " +
+		"compares the slowest connects of a window and is the median over all windows. The other ways connect side by " +
+		"side afterwards, through two turnovers.",
 	ask: askTurnover,
 }
 
@@ -74,9 +74,9 @@ func askTurnover(ctx context.Context, b *bench) ([]*Row, error) {
 
 var outage = question{
 	name: "Entra down while a token is valid",
-	how: "Every way has logged in with a token that lives 4 s; then Entra is down until that token expires, and a " +
-		"connect is tried every 20 ms. " +
-		"The credential caches nothing, as the Azure CLI's. Panics are caught, which a program would end by.",
+	how: "Each way logs in with a token that lives 4 s. Then Entra is down until that token expires, and each way " +
+		"connects every 20 ms. The credential caches nothing, as the Azure CLI's. The benchmark recovers from panics, " +
+		"which would end a program.",
 	ask: askOutage,
 }
 
@@ -97,7 +97,7 @@ func askOutage(ctx context.Context, b *bench) ([]*Row, error) {
 		if expires.IsZero() {
 			expires = time.Now().Add(life)
 		}
-		return expires.Add(-life / 10) // one that begins later may be refused in the end
+		return expires.Add(-life / 10) // a later one may be rejected when it arrives
 	}, 20*time.Millisecond)
 	row := &Row{Name: "connects served, Entra down", Unit: "%", Figures: map[string]Figure{}, Target: "100 %"}
 	for name, o := range seen {
@@ -107,9 +107,9 @@ func askOutage(ctx context.Context, b *bench) ([]*Row, error) {
 	return []*Row{row}, nil
 }
 
-// observed is what one way's connects came to.
+// observed is the result of one way's connects.
 type observed struct {
-	took     []float64 // of those that succeeded
+	took     []float64 // successful ones
 	failed   int
 	panicked bool
 }
@@ -134,12 +134,12 @@ func (o *observed) word() string {
 	return ""
 }
 
-// served is the share of all connects that succeeded.
+// served returns the share of connects that succeeded.
 func (o *observed) served() Figure {
 	return Figure{Value: 100 * float64(len(o.took)) / float64(max(1, len(o.took)+o.failed)), Says: o.word()}
 }
 
-// slowest is the slowest connect, where none failed.
+// slowest returns the slowest connect, or a word if one failed.
 func (o *observed) slowest() Figure {
 	f := Figure{Says: o.word()}
 	if len(o.took) > 0 {
@@ -151,8 +151,8 @@ func (o *observed) slowest() Figure {
 	return f
 }
 
-// observe has all connectors connect at the same time, each again and again with
-// a pause, until the moment that end names for it.
+// observe connects with all connectors at the same time, repeatedly and with a
+// pause, each until the time that end returns for it.
 func observe(
 	ctx context.Context, connectors map[string]driver.Connector, end func(name string) time.Time, pause time.Duration,
 ) map[string]*observed {

@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// cells are a table with its heading.
+// cells returns the table with its heading.
 func (r *Results) cells() [][]string {
 	heading := []string{"", "unit"}
 	for _, w := range ways {
@@ -38,7 +38,7 @@ func orDash(s string) string {
 	return s
 }
 
-// text is the table for a terminal.
+// text returns the table for a terminal.
 func (r *Results) text() string {
 	table := r.cells()
 	widths := make([]int, len(table[0]))
@@ -69,7 +69,7 @@ func (r *Results) text() string {
 	return out.String()
 }
 
-// markdown is the same with all that is known about it.
+// markdown returns the table with explanations.
 func (r *Results) markdown() string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "# Results\n\nWritten by `make bench`: %s. The run took %.0f s. What it means: "+
@@ -97,7 +97,7 @@ func (r *Results) markdown() string {
 	return out.String()
 }
 
-// parts is the table of what one Connect consists of.
+// parts returns the table of the parts of a Connect.
 func (r *Results) parts() string {
 	var out strings.Builder
 	out.WriteString("| | ms | share |\n|---|---:|---:|\n")

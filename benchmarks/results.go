@@ -14,7 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Results are all that a run has found out.
+// Results are the results of a run.
 type Results struct {
 	Settings
 	Rows     []*Row    `json:"rows"`
@@ -22,7 +22,7 @@ type Results struct {
 	Timeline *Timeline `json:"timeline"`
 }
 
-// Settings say where and when a run was.
+// Settings describe the machine and the time of a run.
 type Settings struct {
 	Date       string  `json:"date"`
 	Go         string  `json:"go"`
@@ -58,7 +58,7 @@ func settings(ctx context.Context, b *bench) (Settings, error) {
 
 var modelName = regexp.MustCompile(`(?m)^model name\s*: (.+)$`)
 
-// cpu names the processor where the system tells.
+// cpu returns the name of the processor, if the system knows it.
 func cpu() string {
 	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		if m := modelName.FindSubmatch(info); m != nil {
@@ -77,7 +77,7 @@ func (r *Results) marshal() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A connect is one triple of three lines otherwise.
+	// Otherwise, each connect would take three lines.
 	return append(triple.ReplaceAll(out, []byte("[$1, $2, $3]")), '\n'), nil
 }
 

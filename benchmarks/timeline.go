@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// A Timeline is how connects went through several lives of a token and an outage
-// of Entra: what the picture shows.
+// A Timeline is what the picture shows: connects through several token lifetimes
+// and an outage of Entra.
 type Timeline struct {
-	Life    float64           `json:"life"` // of a token; seconds, like all times but latencies
+	Life    float64           `json:"life"` // of a token, in seconds, as all times except latencies
 	Latency float64           `json:"latency"`
 	Every   float64           `json:"every"`
 	Down    [2]float64        `json:"down"`
@@ -18,8 +18,8 @@ type Timeline struct {
 	Ways    map[string][]Seen `json:"ways"`
 }
 
-// Seen is one connect: when it began, in seconds; how many milliseconds it took;
-// and 0 where it succeeded, 1 where it failed, 2 where it panicked.
+// Seen is one connect: its start in seconds, its duration in milliseconds, and 0 if
+// it succeeded, 1 if it failed, or 2 if it panicked.
 type Seen [3]float64
 
 const (
@@ -27,8 +27,8 @@ const (
 	panicked = 2
 )
 
-// watch has all ways connect on a schedule, which no slow connect holds up.
-// Renewals are due at 15 s and about 30 s; the outage falls on the second.
+// watch connects with all ways on a schedule that a slow connect does not delay.
+// Refreshes are due at 15 s and about 30 s. The outage starts at the second one.
 func watch(ctx context.Context, b *bench) (*Timeline, *Row, error) {
 	second := pick(b, time.Second, 50*time.Millisecond)
 	life, latency, every := 20*second, second/2, pick(b, second/5, second)
@@ -55,7 +55,7 @@ func watch(ctx context.Context, b *bench) (*Timeline, *Row, error) {
 	for i, w := range ways {
 		seen := make([]Seen, until/every)
 		t.Ways[w.name] = seen
-		offset := every * time.Duration(i) / time.Duration(len(ways)) // so that they do not meet
+		offset := every * time.Duration(i) / time.Duration(len(ways)) // so that the ways do not connect at the same moment
 		for n := range seen {
 			all.Go(func() {
 				if sleep(ctx, time.Until(begin.Add(offset+time.Duration(n)*every))) != nil {
@@ -86,7 +86,7 @@ func outcome(err error) float64 {
 	}
 }
 
-// row is what the picture comes to in the table.
+// row returns the line of the table for the picture.
 func (t *Timeline) row() *Row {
 	row := &Row{Question: "the picture", Name: "served, 3 lives and an outage", Unit: "%", Figures: map[string]Figure{}, Target: "100 %"}
 	for name, seen := range t.Ways {

@@ -16,15 +16,15 @@ import (
 	"github.com/entrapg/entrapg"
 )
 
-// A way is what a Go program can do to log in with a token of Entra's.
+// A way is a way for a Go program to log in with an Entra token.
 type way struct {
-	name     string // heads a column
+	name     string // heading of its column
 	what     string
-	password bool // the DSN has a password that lasts, and Entra is not asked
+	password bool // logs in with a password that does not expire
 	open     func(ctx context.Context, to place) (driver.Connector, error)
 }
 
-// A place is where to log in, and with what.
+// A place is a server to log in to, with a credential.
 type place struct {
 	dsn        string
 	credential *credential
@@ -36,14 +36,13 @@ const (
 	floor = "static"
 )
 
-// ways are the columns of every table: entrapg first, the floor second. One more
-// is one more entry.
+// ways are the columns of the table: entrapg first, the lower bound second.
 var ways = []way{
 	{name: ours, what: "entrapg.NewConnector", open: openEntrapg},
-	{name: floor, what: "pgx's connector with a password that never changes, the floor", password: true, open: openStatic},
-	{name: "hook", what: "pgx's connector with a BeforeConnect hook that calls credential.GetToken, the usual way by hand", open: openHook},
+	{name: floor, what: "pgx's connector with a password that never changes: the lower bound", password: true, open: openStatic},
+	{name: "hook", what: "pgx's connector with a BeforeConnect hook that calls credential.GetToken", open: openHook},
 	{name: "multiauth", what: "github.com/hashicorp/go-pgmultiauth", open: openMultiauth},
-	{name: "fixed", what: "pgx's connector with the token that the credential gave at the start", open: openFixed},
+	{name: "fixed", what: "pgx's connector with the token that the credential returned at the start", open: openFixed},
 }
 
 func openEntrapg(_ context.Context, to place) (driver.Connector, error) {
