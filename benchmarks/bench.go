@@ -66,8 +66,8 @@ func (b *bench) tokensLive(life time.Duration) {
 }
 
 // pick returns full, or brief for a short run.
-func pick[T any](b *bench, full, brief T) T {
-	if b.short {
+func pick[T any](short bool, brief, full T) T {
+	if short {
 		return brief
 	}
 	return full

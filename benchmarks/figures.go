@@ -42,6 +42,13 @@ func (r *Row) atMost(limit float64, of string, rounds []float64) {
 	r.judge(*r.Ratio <= limit)
 }
 
+// atLeast is atMost with a lower limit.
+func (r *Row) atLeast(limit float64, of string, rounds []float64) {
+	r.compare(of, rounds)
+	r.Target = fmt.Sprintf("≥ %.4g×", limit)
+	r.judge(*r.Ratio >= limit)
+}
+
 // compare sets the ratio without a target.
 func (r *Row) compare(of string, rounds []float64) {
 	ratio := median(rounds)

@@ -29,10 +29,20 @@ const (
 
 func main() {
 	onlyPicture := flag.Bool("picture", false, "draw the picture of results.json without measuring")
+	onlyProxy := flag.Bool("proxy", false, "measure the proxy only, and write nothing")
 	short := flag.Bool("short", false, "measure little and write nothing, to test that everything works")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	if *onlyProxy {
+		rows, err := measureProxy(ctx, *short)
+		fmt.Print(aligned(cells(proxyColumns, rows)))
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := run(ctx, *onlyPicture, *short); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -130,6 +140,10 @@ func measure(ctx context.Context, short bool) (_ *Results, failure error) {
 		return r, fmt.Errorf("the picture: %w", err)
 	}
 	r.Timeline, r.Rows = t, append(r.Rows, row)
+	progress("the proxy")
+	if r.Proxy, err = measureProxy(ctx, short); err != nil {
+		return r, fmt.Errorf("the proxy: %w", err)
+	}
 	r.Took = time.Since(begin).Seconds()
 	return r, failure
 }

@@ -25,7 +25,7 @@ var coldPool = question{
 
 func askColdPool(ctx context.Context, b *bench) ([]*Row, error) {
 	const limit, size = 1.1, 20
-	latency := pick(b, coldLatency, 20*time.Millisecond)
+	latency := pick(b.short, 20*time.Millisecond, coldLatency)
 	requests := &Row{Name: "cold pool of 20: requests", Unit: "n", Figures: map[string]Figure{}}
 	whole := &Row{Name: "cold pool of 20", Unit: "ms", Figures: map[string]Figure{}}
 
@@ -42,7 +42,7 @@ func askColdPool(ctx context.Context, b *bench) ([]*Row, error) {
 		return took, err
 	}
 	times := map[string][]float64{}
-	ratios, err := b.settle(limit, pick(b, 9, 1), func(i int) (float64, error) {
+	ratios, err := b.settle(limit, pick(b.short, 1, 9), func(i int) (float64, error) {
 		a, s := ways[0], ways[1]
 		if i%2 == 1 {
 			a, s = s, a
@@ -109,8 +109,8 @@ var coldCrowd = question{
 
 func askColdCrowd(ctx context.Context, b *bench) ([]*Row, error) {
 	const limit = 1.1
-	latency := pick(b, coldLatency, 20*time.Millisecond)
-	size := pick(b, 1000, 20)
+	latency := pick(b.short, 20*time.Millisecond, coldLatency)
+	size := pick(b.short, 20, 1000)
 	requests := &Row{Name: "1,000 connects at once: requests", Unit: "n", Figures: map[string]Figure{}}
 	beyond := &Row{Name: "goroutines beyond the callers", Unit: "n", Figures: map[string]Figure{}}
 	slow := &Row{Name: "1,000 connects at once: p99", Unit: "ms", Figures: map[string]Figure{}}
@@ -141,7 +141,7 @@ func askColdCrowd(ctx context.Context, b *bench) ([]*Row, error) {
 		return quantile(took, 0.99), err
 	}
 	times := map[string][]float64{}
-	ratios, err := b.settle(limit, pick(b, 3, 1), func(i int) (float64, error) {
+	ratios, err := b.settle(limit, pick(b.short, 1, 3), func(i int) (float64, error) {
 		pair := []way{ways[0], ways[1]}
 		for j := range pair {
 			w := pair[(i+j)%2]
@@ -244,4 +244,14 @@ func goroutines() int {
 		}
 	}
 	return n
+}
+
+// heapNow returns the bytes of the heap that are in use.
+func heapNow() float64 {
+	for range 3 { // cleanups of the first collection free more in the next
+		runtime.GC()
+	}
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return float64(m.HeapAlloc)
 }

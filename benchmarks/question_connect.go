@@ -30,9 +30,9 @@ func askWarmConnect(ctx context.Context, b *bench) ([]*Row, error) {
 		if w.name == floor {
 			continue
 		}
-		rounds, target := pick(b, 250, 5), 1e9
+		rounds, target := pick(b.short, 5, 250), 1e9
 		if w.name == ours {
-			rounds, target = pick(b, 1000, 10), limit
+			rounds, target = pick(b.short, 10, 1000), limit
 		}
 		var own []float64
 		ratios, err := b.settle(target, rounds, func(i int) (float64, error) {
@@ -52,9 +52,9 @@ func askWarmConnect(ctx context.Context, b *bench) ([]*Row, error) {
 
 	allocations := &Row{Name: "allocations of Connect", Unit: "n", Figures: map[string]Figure{}, Of: "beyond " + floor, Target: "≤ +10"}
 	counts := map[string][]float64{}
-	for range pick(b, 15, 2) {
+	for range pick(b.short, 2, 15) {
 		for _, w := range ways {
-			n, err := mallocs(pick(b, 30, 5), func() error {
+			n, err := mallocs(pick(b.short, 5, 30), func() error {
 				_, err := connect(ctx, connectors[w.name])
 				return err
 			})

@@ -21,7 +21,7 @@ var turnover = question{
 
 func askTurnover(ctx context.Context, b *bench) ([]*Row, error) {
 	const limit = 1.2
-	life, latency := pick(b, shortLife, 800*time.Millisecond), pick(b, 500*time.Millisecond, 50*time.Millisecond)
+	life, latency := pick(b.short, 800*time.Millisecond, shortLife), pick(b.short, 50*time.Millisecond, 500*time.Millisecond)
 	window := life * 7 / 8
 	b.tokensLive(life)
 	defer b.tokensLive(0)
@@ -40,7 +40,7 @@ func askTurnover(ctx context.Context, b *bench) ([]*Row, error) {
 		return nil, err
 	}
 	var own, least []float64
-	ratios, err := b.settle(limit, pick(b, 7, 1), func(int) (float64, error) {
+	ratios, err := b.settle(limit, pick(b.short, 1, 7), func(int) (float64, error) {
 		var a, s time.Duration
 		end := time.Now().Add(window)
 		for i := 0; time.Now().Before(end); i++ {
@@ -65,7 +65,7 @@ func askTurnover(ctx context.Context, b *bench) ([]*Row, error) {
 	}
 	defer closeAll(connectors)
 	end := func(string) time.Time { return time.Now().Add(2 * window) }
-	seen := observe(ctx, connectors, end, pick(b, 10*time.Millisecond, 5*time.Millisecond))
+	seen := observe(ctx, connectors, end, pick(b.short, 5*time.Millisecond, 10*time.Millisecond))
 	for _, w := range ways[2:] {
 		row.Figures[w.name] = seen[w.name].slowest()
 	}
@@ -81,7 +81,7 @@ var outage = question{
 }
 
 func askOutage(ctx context.Context, b *bench) ([]*Row, error) {
-	life := pick(b, shortLife, 800*time.Millisecond)
+	life := pick(b.short, 800*time.Millisecond, shortLife)
 	b.tokensLive(life)
 	defer b.tokensLive(0)
 	connectors, credentials, err := b.connectors(ctx, func() *credential { return b.commandLine(20 * time.Millisecond) })

@@ -18,6 +18,7 @@ import (
 type Results struct {
 	Settings
 	Rows     []*Row    `json:"rows"`
+	Proxy    []*Row    `json:"proxy,omitempty"`
 	Anatomy  []Part    `json:"anatomy"`
 	Timeline *Timeline `json:"timeline"`
 }

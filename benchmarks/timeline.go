@@ -30,8 +30,8 @@ const (
 // watch connects with all ways on a schedule that a slow connect does not delay.
 // Refreshes are due at 15 s and about 30 s. The outage starts at the second one.
 func watch(ctx context.Context, b *bench) (*Timeline, *Row, error) {
-	second := pick(b, time.Second, 50*time.Millisecond)
-	life, latency, every := 20*second, second/2, pick(b, second/5, second)
+	second := pick(b.short, 50*time.Millisecond, time.Second)
+	life, latency, every := 20*second, second/2, pick(b.short, second, second/5)
 	down, up, until := 29*second, 65*second/2, 60*second
 
 	b.tokensLive(life)
