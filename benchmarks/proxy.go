@@ -331,7 +331,7 @@ const proxyQuestion = "entrapg proxy and PgBouncer"
 // pgbench returns a measurement by pgbench, of the number that follows label.
 func (b *proxyBench) pgbench(label string, args ...string) func(context.Context, string) (float64, error) {
 	return func(ctx context.Context, dsn string) (float64, error) {
-		all := append([]string{"--no-vacuum", "--protocol=prepared", "--time=" + pick(b.short, "1", "4")}, args...)
+		all := append([]string{"--no-vacuum", "--protocol=prepared", pick(b.short, "--transactions=5", "--time=4")}, args...)
 		out, err := b.command(ctx, "pgbench", append(all, dsn)...).CombinedOutput()
 		if err != nil {
 			return 0, fmt.Errorf("pgbench: %w\n%s", err, out)
