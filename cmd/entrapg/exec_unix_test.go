@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"syscall"
 	"testing"
+	"time"
 )
 
 func TestExec_ForwardsSignals(t *testing.T) {
@@ -43,7 +44,7 @@ func TestExec_ForwardsSignals(t *testing.T) {
 func TestRunChild_PassesSignalsOn(t *testing.T) {
 	t.Parallel()
 	cmd := exec.Command(os.Args[0], "/bin/sh", "-c",
-		`trap 'echo hangup' HUP; trap 'echo terminated; exit 9' TERM; echo ready; while :; do sleep 0.05; done`)
+		`trap 'echo hangup' HUP; trap 'echo terminated; exit 9' TERM; echo ready; for i in $(seq 1200); do sleep 0.05; done`)
 	cmd.Env = []string{"ENTRAPG_TEST_AS_PARENT=1"}
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -55,6 +56,7 @@ func TestRunChild_PassesSignalsOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.Close()
+	r.SetReadDeadline(time.Now().Add(time.Minute))
 	out := bufio.NewReader(r)
 	for _, step := range []struct {
 		line    string
@@ -65,6 +67,7 @@ func TestRunChild_PassesSignalsOn(t *testing.T) {
 		{"terminated\n", nil},
 	} {
 		if line, err := out.ReadString('\n'); line != step.line {
+			cmd.Process.Kill()
 			t.Fatalf("%q, %v, want %q", line, err, step.line)
 		}
 		for _, s := range step.signals {
