@@ -88,6 +88,9 @@ func execute(ctx context.Context, t *target, byProxy bool, args []string, std st
 	for _, warning := range append(ignored, warnings(ctx, login, token.User, argv)...) {
 		fmt.Fprintln(std.err, "entrapg: warning:", warning)
 	}
+	if ctx.Err() != nil { // interrupted before the command runs
+		return ctx.Err()
+	}
 	return resultOf(std, argv[0], become(path, argv, env))
 }
 
@@ -131,7 +134,11 @@ func cut(args []string) (dsn, argv []string, err error) {
 	case len(args) == 0, i == len(args)-1, i < 0 && first < 0:
 		return nil, nil, wrongUse("exec: missing command; for example: entrapg exec -- psql")
 	case i < 0:
-		return nil, nil, wrongUse(fmt.Sprintf("exec: missing -- before the command; run entrapg exec [DSN] -- %s", shell(args[first])))
+		usage := "entrapg exec -- "
+		if first > 0 {
+			usage = "entrapg exec DSN -- "
+		}
+		return nil, nil, wrongUse("exec: missing -- before the command; use " + usage + shell(args[first]))
 	case first < i:
 		return nil, nil, wrongUse(fmt.Sprintf("exec: unexpected argument %q before --; "+
 			"write only a DSN there, which is a postgres:// URL or a list of key=value settings", args[first]))

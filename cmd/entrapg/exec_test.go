@@ -63,9 +63,9 @@ func TestExec_RejectsCommandWithoutSeparator(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"psql"}, "exec: missing -- before the command; run entrapg exec [DSN] -- psql"},
-		{[]string{"psql", "-c", "select 1"}, "exec: missing -- before the command; run entrapg exec [DSN] -- psql"},
-		{[]string{"host=h password=secret", "my program"}, "exec: missing -- before the command; run entrapg exec [DSN] -- 'my program'"},
+		{[]string{"psql"}, "exec: missing -- before the command; use entrapg exec -- psql"},
+		{[]string{"psql", "-c", "select 1"}, "exec: missing -- before the command; use entrapg exec -- psql"},
+		{[]string{"host=h password=secret", "my program"}, "exec: missing -- before the command; use entrapg exec DSN -- 'my program'"},
 		{[]string{"psql", "--", "-c"}, `exec: unexpected argument "psql" before --`},
 		{nil, "exec: missing command"},
 		{[]string{"--"}, "exec: missing command"},
