@@ -18,7 +18,7 @@ func execCommand(std streams) *cli.Command {
 	var byProxy bool
 	return &cli.Command{
 		Name: "exec", ArgsUsage: "[DSN] -- COMMAND [ARGUMENT ...]",
-		Usage:     "run psql, pg_dump or another program that reads PG* variables",
+		Usage: "run psql, pg_dump or another program that reads PG* variables",
 		UsageText: "entrapg exec -- psql\nentrapg exec host=shop.postgres.database.azure.com -- pg_dump -s shop\n" +
 			"entrapg exec --proxy -- pg_dump -j 4 -Fd -f shop.dump shop",
 		Description: "Runs the command with the settings of the DSN in its environment, as PGHOST, PGUSER, PGDATABASE, " +
@@ -61,7 +61,11 @@ func execute(ctx context.Context, t *target, byProxy bool, args []string, std st
 	if err != nil {
 		return err
 	}
-	login, ignored, err := openForLibpq(dsn)
+	open := openForLibpq
+	if byProxy {
+		open = openForProxy
+	}
+	login, ignored, err := open(dsn)
 	if err != nil {
 		return err
 	}
@@ -74,7 +78,7 @@ func execute(ctx context.Context, t *target, byProxy bool, args []string, std st
 		for _, warning := range ignored {
 			fmt.Fprintln(std.err, "entrapg: warning:", warning)
 		}
-		return executeByProxy(ctx, std, login, withoutForeignKeys(dsn), path, argv)
+		return executeByProxy(ctx, std, login, withoutKeys(dsn, ignoredByProxy), path, argv)
 	}
 	token, err := login.Token(ctx, true)
 	if err != nil {

@@ -87,7 +87,13 @@ var libpqKeys = map[string]libpqKey{
 // take from the environment.
 func openForLibpq(dsn string) (login *inspect.Login, warnings []string, err error) {
 	settings := connstring.Parse(connstring.Clean(dsn))
-	if login, err = inspect.Open(withoutForeignKeys(dsn)); err != nil {
+	var foreign []string
+	for key, libpq := range libpqKeys {
+		if libpq.foreign {
+			foreign = append(foreign, key)
+		}
+	}
+	if login, err = inspect.Open(withoutKeys(dsn, foreign)); err != nil {
 		return nil, nil, err
 	}
 	for _, key := range slices.Sorted(maps.Keys(libpqKeys)) {
@@ -110,12 +116,12 @@ func openForLibpq(dsn string) (login *inspect.Login, warnings []string, err erro
 	return login, warnings, nil
 }
 
-// withoutForeignKeys removes the keys of a DSN that only libpq knows.
-func withoutForeignKeys(dsn string) string {
+// withoutKeys returns a DSN in which keys are empty, also those of its service file.
+func withoutKeys(dsn string, keys []string) string {
 	dsn = connstring.Clean(dsn)
 	settings := connstring.Parse(dsn)
-	for key, libpq := range libpqKeys {
-		if libpq.foreign && settings.Value(key) != "" {
+	for _, key := range keys {
+		if settings.Value(key) != "" {
 			dsn = connstring.WithOverride(dsn, key, "")
 		}
 	}
@@ -222,7 +228,7 @@ func addParameters(env, params map[string]string) {
 		lower := strings.ToLower(name)
 		variable := libpqKeys[lower].variable
 		switch {
-		case name == "options":
+		case name == "options" || name == "replication": // which is not a parameter of the server
 		case variable == "":
 			words = append(words, "-c "+optionEscaper.Replace(name+"="+params[name]))
 		case env[variable] == "" || name != lower: // which only the DSN and service files can contain

@@ -10,8 +10,30 @@ import (
 
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/listener"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy"
+	"github.com/entrapg/entrapg/internal/connstring"
 	"github.com/entrapg/entrapg/internal/inspect"
 )
+
+// ignoredByProxy are keys of libpq that package entrapg, with which the proxy logs
+// in, does not support, and that it can do without. sslcrl, sslcrldir and
+// requirepeer are not among them: the server would be verified less.
+var ignoredByProxy = []string{
+	"gssdelegation", "gsslib", "load_balance_hosts", "oauth_ca_file", "oauth_client_id", "oauth_client_secret", "oauth_issuer",
+	"oauth_scope", "scram_client_key", "scram_server_key", "sslcompression", "sslkeylogfile", "tcp_user_timeout",
+}
+
+// openForProxy opens a login as inspect.Open does, but ignores keys of libpq. The
+// warnings name them.
+func openForProxy(dsn string) (login *inspect.Login, warnings []string, err error) {
+	settings := connstring.Parse(connstring.Clean(dsn))
+	for _, key := range ignoredByProxy {
+		if setting := settings[key]; setting.Value != "" {
+			warnings = append(warnings, fmt.Sprintf("%s (%s) is ignored: the proxy does not support it", key, setting.Origin))
+		}
+	}
+	login, err = inspect.Open(withoutKeys(dsn, ignoredByProxy))
+	return login, warnings, err
+}
 
 // executeByProxy runs a command with a proxy of its own, which ends with it. The
 // command can open connections for as long as it runs.

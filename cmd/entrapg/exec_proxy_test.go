@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -106,5 +107,34 @@ func TestExecProxy_DumpWithSeveralJobs(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, "dump", "toc.dat")); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestExecProxy_AcceptsKeysOfLibpq(t *testing.T) {
+	t.Parallel()
+	s := azureServer(t)
+	_, env := identityWith(t, s, "exec-proxy-keys", true)
+	psql := installed(t, "psql")
+	rejected := []string{"sslcrl", "sslcrldir", "requirepeer"}
+	dsn := s.DSN()
+	for _, k := range keysOfLibpq {
+		if !slices.Contains(append(rejected, "sslpassword"), k.key) { // pgx requires sslkey beside sslpassword
+			dsn += "&" + k.key + "=" + inURL(k.value)
+		}
+	}
+	r := runAs(t, env, "exec", "--proxy", dsn, "--", psql, "-XAtc", "select current_setting('application_name'), current_setting('geqo_effort')")
+	if r.code != 0 || r.stdout != "shop|3\n" || strings.Contains(r.stderr, "hidden") {
+		t.Errorf("%+v", r)
+	}
+	for _, k := range keysOfLibpq {
+		warned := strings.Contains(r.stderr, "entrapg: warning: "+k.key+" (DSN) is ignored: the proxy does not support it\n")
+		if warned != slices.Contains(ignoredByProxy, k.key) {
+			t.Errorf("%s: warning %t in\n%s", k.key, warned, r.stderr)
+		}
+	}
+	for _, key := range rejected {
+		if r := runAs(t, env, "exec", "--proxy", s.DSN()+"&"+key+"=x", "--", psql); r.code != failed || !strings.HasPrefix(r.stderr, "entrapg: "+key+": ") {
+			t.Errorf("%s: %+v", key, r)
+		}
 	}
 }
