@@ -17,7 +17,7 @@ var completions = []struct{ line, want, not string }{
 	{"entrapg whoami --j", "--json", "--dsn"},
 	{"entrapg whoami --", "--env-file", "--principals"},
 	{"entrapg emulator --identity a --no", "--no-roles", "--identity"},
-	{"entrapg completion z", "zsh", "help"},
+	{"entrapg completion ", "zsh", "help"},
 	{"entrapg help do", "doctor", "demo"},
 	{"entrapg exec --", "--dsn", "--json"},
 	{"entrapg exec host=h -- ba", "bash", "--dsn"},
