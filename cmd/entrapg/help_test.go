@@ -10,7 +10,7 @@ import (
 )
 
 // commands are the names of all commands that help lists.
-var commands = []string{"exec", "doctor", "whoami", "token", "emulator", "demo", "completion"}
+var commands = []string{"exec", "doctor", "whoami", "token", "emulator", "demo", "proxy", "completion"}
 
 func TestHelp_ListsCommandsAfterExamples(t *testing.T) {
 	t.Parallel()
@@ -145,6 +145,8 @@ func TestMisuse_NamesCommandFlagAndCorrection(t *testing.T) {
 		{"doctor --dsn host=a --dsn host=b", `doctor: --dsn: set twice; remove one`},
 		{"demo --for 5", `demo: --for: invalid value "5"; must be a number with a unit, such as 90s, 5m or 1h`},
 		{"demo --for 2s", `demo: --for: invalid value "2s"; must be at least 6s`},
+		{"token host=a host=b", `unexpected argument, which is a second DSN; remove one`},
+		{"token host=a again", `unexpected argument "again"`},
 		{"demo now", `demo: unexpected argument "now"`},
 		{"doctor --json=maybe", `doctor: --json: invalid value "maybe"; must be true or false`},
 		{"completion", `completion: missing shell; must be bash, zsh, fish or pwsh`},

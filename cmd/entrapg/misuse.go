@@ -40,19 +40,12 @@ func usageError(_ context.Context, c *cli.Command, err error, _ bool) error {
 	return wrongUse(strings.TrimPrefix(c.FullName(), "entrapg ")) + ": " + wrong
 }
 
-// suggest returns a question about the name that is meant, or else the help. The
-// best suggestion is used only if two thirds of its letters are in the word.
+// suggest asks whether the best name is meant, unless it is too different from
+// the word.
 func suggest(word, best, help string) string {
 	name := strings.TrimLeft(best, "-")
-	rest, shared := word, 0
-	for _, letter := range name {
-		if strings.ContainsRune(rest, letter) {
-			rest = strings.Replace(rest, string(letter), "", 1)
-			shared++
-		}
-	}
 	begins := word != "" && strings.HasPrefix(name, word)
-	if name == "" || !begins && 3*shared < 2*max(len(name), len(word)) {
+	if name == "" || !begins && distance(word, name) > max(2, len(name)/3) {
 		return help
 	}
 	return fmt.Sprintf("did you mean %q?", best)

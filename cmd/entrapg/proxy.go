@@ -91,7 +91,7 @@ func proxyCommand(std streams) *cli.Command {
 		Name: "proxy", ArgsUsage: "[DSN]",
 		Usage: "log in for programs that cannot hold a token",
 		UsageText: "entrapg proxy postgres://shop.postgres.database.azure.com/shop\n" +
-			"entrapg proxy --listen 5433=postgres://orders.postgres.database.azure.com/orders\n" +
+			"entrapg proxy --listen 5433=postgres://db.postgres.database.azure.com/orders\n" +
 			"entrapg proxy --listen /run/entrapg --status :9090",
 		Description: "Listens on this machine, logs each client in to the server with a current token over verified TLS, and " +
 			"relays the session. Clients use any PostgreSQL driver, without TLS and without a token. The client's database " +

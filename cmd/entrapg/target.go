@@ -20,18 +20,18 @@ type target struct {
 func (t *target) flags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{
-			Name: "dsn", Destination: &t.dsn, OnlyOnce: true, Validator: notEmpty,
-			Usage: "connection string: a postgres:// `URL` or key=value settings; the argument, DATABASE_URL or PG* variables " +
-				"can set it instead",
-		},
-		&cli.StringFlag{
 			Name: "env-file", TakesFile: true,
 			Usage: "set environment variables from this `FILE` in the format of .env files; they override existing ones",
-			// Here, so that other flags can take their values from these variables.
+			// Before other flags take their values from variables.
 			Validator: func(path string) error {
 				t.envFile = errors.Join(t.envFile, loadEnv(path))
 				return nil
 			},
+		},
+		&cli.StringFlag{
+			Name: "dsn", Destination: &t.dsn, OnlyOnce: true, Validator: notEmpty,
+			Usage: "connection string: a postgres:// `URL` or key=value settings; the argument, DATABASE_URL or PG* variables " +
+				"can set it instead",
 		},
 	}
 }
@@ -46,6 +46,8 @@ func (t *target) find(args []string) (string, error) {
 		return "", t.envFile
 	}
 	switch {
+	case len(args) > 1 && isDSN(args[1]): // which may contain a password
+		return "", wrongUse("unexpected argument, which is a second DSN; remove one")
 	case len(args) > 1:
 		return "", wrongUse(fmt.Sprintf("unexpected argument %q", args[1]))
 	case len(args) == 1 && t.dsn != "":
