@@ -21,6 +21,14 @@ func doctorCommand(std streams) *cli.Command {
 			"stops and shows the error of the server or of Entra, its explanation, and the command or SQL that fixes it.\n" +
 			"The output contains no secrets: you can paste it into a ticket. The exit code is 0 if the login works, and 1 " +
 			"if it fails.\n" +
+			"Each address has 5 seconds to answer, or connect_timeout if that is set, and the login has 30. If the login fails because of its user or its database, the doctor " +
+			"tries another login, with the user that the token names or with the database postgres, to check its advice.\n" +
+			"With --json, each object has step (DSN, DNS, TCP, TLS, credential, token, user, login, server or clock), status " +
+			"(ok, warning or failed), milliseconds, and, if they apply: found, a list of facts; error, in the words of the " +
+			"server, Entra or the network; explanation; and fix, a list of lines to paste, in which lines that begin with # or " +
+			"-- are comments. The step DSN has settings, a list of objects with name, value and origin: argument, --dsn, " +
+			"DATABASE_URL or another variable, \"service NAME in FILE\", or default. Secrets have the value REDACTED. Steps " +
+			"that do not apply, and those after a failure, are omitted.\n" +
 			aboutDSN,
 		Flags: append(t.flags(), &cli.BoolFlag{
 			Name: "json", Destination: &asJSON,

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/entrapg/entrapg/internal/claims"
@@ -44,6 +45,22 @@ func (r remedies) drop(key string) []string {
 	default:
 		return []string{comment("# in the " + origin + ": remove " + key)}
 	}
+}
+
+// replace returns what removes a key, and gives its value to another one unless
+// that is "". The value is shown only if the other key is one whose values are.
+func (r remedies) replace(key, by string) []string {
+	lines, value := r.drop(key), r.settings().Value(key)
+	switch {
+	case lines == nil || by == "" || by == key:
+	case by == "sslmode":
+		lines = append(lines, r.set(by, "verify-full")...)
+	case slices.Contains(knownKeys, by) && value != "":
+		lines = append(lines, r.set(by, value)...)
+	default:
+		lines = append(lines, "# perhaps "+by+" is meant")
+	}
+	return lines
 }
 
 // choose returns what sets one of the settings that choose an identity: a key of

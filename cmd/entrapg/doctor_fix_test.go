@@ -37,6 +37,7 @@ type failing struct {
 var (
 	assignment = regexp.MustCompile(`^export (\w+)=`)
 	parameter  = regexp.MustCompile(`^[a-z_]+=`)
+	removal    = regexp.MustCompile(`^# in DATABASE_URL: remove (\w+)$`)
 )
 
 // paste does what a line of a fix says: it exports a variable, adds a setting to
@@ -51,6 +52,9 @@ func (f *failing) paste(t *testing.T, line string) {
 			t.Fatalf("%s: %v", line, err)
 		}
 		f.env = append(f.env, name+"="+string(value))
+	case removal.MatchString(line):
+		key := removal.FindStringSubmatch(line)[1]
+		f.env = append(f.env, "DATABASE_URL="+regexp.MustCompile(`(\s|&)`+key+`=[^\s&]*`).ReplaceAllString(f.dsn(), ""))
 	case strings.HasPrefix(line, "unset "):
 		name := strings.TrimPrefix(line, "unset ")
 		f.env = slices.DeleteFunc(f.env, func(entry string) bool { return strings.HasPrefix(entry, name+"=") })
@@ -99,6 +103,72 @@ func administrator(t *testing.T, s *entrapgtest.Server) *sql.DB {
 // with returns an environment with another DSN.
 func with(env []string, dsn string, more ...string) []string {
 	return append(append(slices.Clone(env), "DATABASE_URL="+dsn), more...)
+}
+
+// Roles that are mapped to another object, or not mapped, take the identity that
+// the fix gives them.
+func TestDoctor_RoleIsMappedOnceFixIsPasted(t *testing.T) {
+	t.Parallel()
+	s := azureServer(t)
+	db := administrator(t, s)
+	for name, test := range map[string]struct {
+		setUp func(name string) error
+		error string
+		fix   string
+	}{
+		"identity was created again": {
+			func(name string) error {
+				return s.CreateRole(t.Context(), "", s.Tenant.NewUserAssignedIdentity(name))
+			}, "oid mismatch", "select * from pgaadauth_update_principal_with_oid(",
+		},
+		"role is that of a person": {
+			func(name string) error {
+				return s.CreateRole(t.Context(), name, s.Tenant.NewUser(name+"@contoso.example"))
+			}, "is neither", "security label",
+		},
+		"role is one of PostgreSQL": {
+			func(name string) error {
+				_, err := db.ExecContext(t.Context(), `create role "`+name+`" login`)
+				return err
+			}, "scram-sha-256", "security label",
+		},
+		"role does not exist": {func(string) error { return nil }, "scram-sha-256", "select * from pgaadauth_create_principal_with_oid("},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := test.setUp(name); err != nil {
+				t.Fatal(err)
+			}
+			_, env := identityWith(t, s, name, false)
+			last, _ := visit(t, env, failed)
+			i := slices.IndexFunc(last.Fix, func(line string) bool { return strings.HasPrefix(line, test.fix) })
+			if last.Step != "login" || !strings.Contains(last.Error, test.error) || i < 0 {
+				t.Fatalf("got %+v, want %q", last, test.fix)
+			}
+			(&failing{env: env, db: db}).paste(t, last.Fix[i])
+			if r := runAs(t, env, "doctor"); r.code != done {
+				t.Errorf("after %q:\n%s", last.Fix[i], r.stdout)
+			}
+		})
+	}
+}
+
+func TestDoctor_MayConnectOnceFixIsPasted(t *testing.T) {
+	t.Parallel()
+	s := azureServer(t)
+	f := &failing{db: administrator(t, s)}
+	for _, line := range []string{`create database "fix private";`, `revoke connect on database "fix private" from public;`} {
+		f.paste(t, line)
+	}
+	_, env := identityWith(t, s, "may connect", true)
+	f.env = with(env, strings.Replace(s.DSN(), "/postgres?", "/fix%20private?", 1))
+	last, _ := visit(t, f.env, failed)
+	if last.Step != "login" || !slices.Equal(pasted(last.Fix), []string{`grant connect on database "fix private" to "may connect";`}) {
+		t.Fatalf("got %+v", last)
+	}
+	f.paste(t, pasted(last.Fix)[0])
+	if r := runAs(t, f.env, "doctor"); r.code != done {
+		t.Errorf("%+v", r)
+	}
 }
 
 // For each failure, pasting the fix makes the login work.
@@ -195,6 +265,27 @@ func TestDoctor_LoginWorksOnceFixIsPasted(t *testing.T) {
 		"sslmode=prefer":            {with(env, keywords+" sslmode=prefer"), "DSN", "", []string{"sslmode=verify-full"}, ""},
 		"misspelled credential":     {with(env, dsn+"&entra_credential=managed-identity"), "DSN", "", []string{"entra_credential=managedidentity", "entra_client_id=CLIENT_ID"}, ""},
 		"workload identity, no pod": {with(env, dsn+"&entra_credential=workloadidentity"), "credential", "AZURE_FEDERATED_TOKEN_FILE", []string{"entra_credential=default"}, "kubectl get pod POD"},
+		"key with a typo":           {with(env, dsn+"&keepalive=1"), "login", "remove it", []string{"# in DATABASE_URL: remove keepalive", "keepalives=1"}, ""},
+		"key of entrapg with a typo": {
+			with(managed, keywords+" entra_credential=managedidentity entra_clientid="+app.ClientID), "DSN", "",
+			[]string{"# in DATABASE_URL: remove entra_clientid", "entra_client_id=" + app.ClientID},
+			"",
+		},
+		"key of another driver": {with(env, dsn+"&username=fix-app"), "DSN", "", []string{"# in DATABASE_URL: remove username", "user=fix-app"}, ""},
+		"ssl of another driver": {with(env, keywords+" ssl=1"), "DSN", "", []string{"# in DATABASE_URL: remove ssl", "sslmode=verify-full"}, ""},
+		"key in upper case":     {with(env, keywords+" DBName=postgres"), "DSN", "", []string{"# in DATABASE_URL: remove DBName", "dbname=postgres"}, ""},
+		"client ID for default": {
+			with(env, dsn+"&entra_client_id="+app.ClientID, "AZURE_CLIENT_ID="), "DSN", "",
+			[]string{"# in DATABASE_URL: remove entra_client_id", "export AZURE_CLIENT_ID=" + app.ClientID},
+			"or, for a managed identity",
+		},
+		"user with a newline": {with(env, dsn, "PGUSER=fix-app\n"), "DSN", "", []string{"export PGUSER=fix-app"}, ""},
+		"port is a word":      {with(env, dsn, "PGPORT=x", "DATABASE_URL=host=127.0.0.1"), "DSN", "", nil, "export PGPORT=5432"},
+		"timeout with a unit": {with(env, dsn+"&connect_timeout=20s"), "DSN", "", []string{"connect_timeout=20"}, ""},
+		"session attributes":  {with(env, dsn, "PGTARGETSESSIONATTRS=readwrite"), "DSN", "", []string{"export PGTARGETSESSIONATTRS=read-write"}, ""},
+		"token is for another service": {
+			with(env, dsn+"&entra_scope=https://vault.azure.net/.default"), "login", "another service", []string{"entra_scope=https://ossrdbms-aad.database.windows.net/.default"}, "",
+		},
 		"port of PgBouncer": {
 			with(env, strings.Replace(dsn, ":"+port, ":1", 1)), "TCP", "nothing listens on port 1", nil, "pg_isready -h 127.0.0.1 -p 1",
 		},
@@ -208,7 +299,7 @@ func TestDoctor_LoginWorksOnceFixIsPasted(t *testing.T) {
 			if !strings.Contains(strings.Join(last.Fix, "\n"), test.origin) {
 				t.Errorf("%q is not in %q", test.origin, last.Fix)
 			}
-			f, lines := &failing{env: slices.Clone(test.env), db: db}, pasted(last.Fix)
+			f, lines := &failing{env: slices.Clone(test.env), db: db}, last.Fix
 			for _, want := range test.fix {
 				i := slices.IndexFunc(lines, func(line string) bool { return strings.HasPrefix(line, want) })
 				if i < 0 && want == "entra_client_id=CLIENT_ID" {
@@ -248,9 +339,9 @@ func TestDoctor_NamesWhatEachCredentialLacks(t *testing.T) {
 		"azd is missing":               {with(env, dsn+"&entra_credential=azuredevelopercli"), "credential", "not installed", "azd auth login"},
 		"PowerShell is missing":        {with(env, dsn+"&entra_credential=azurepowershell"), "credential", "not installed", "Install-Module Az.Accounts; Connect-AzAccount"},
 		"no variables":                 {with(env, dsn+"&entra_credential=environment", "AZURE_CLIENT_ID="), "credential", "needs AZURE_TENANT_ID", "export AZURE_CLIENT_SECRET=SECRET"},
-		"unknown key":                  {with(env, dsn+"&keepalive=1"), "login", "remove it", "# in DATABASE_URL: remove keepalive"},
-		"unknown key of entrapg":       {with(env, dsn+"&entra_clientid=1"), "DSN", "", "# perhaps entra_client_id is meant"},
-		"key of another driver":        {with(env, dsn+"&username=bob"), "DSN", "", "# in DATABASE_URL: remove username"},
+		"unknown key like no other":    {with(env, dsn+"&colour=red"), "login", "remove it", "# in DATABASE_URL: remove colour"},
+		"password with a typo":         {with(env, dsn+"&pasword=hunter2"), "login", "remove it", "# in DATABASE_URL: remove pasword"},
+		"DSN of JDBC":                  {with(env, "jdbc:postgresql://127.0.0.1/shop?user=bob&password=hunter2"), "DSN", "", "postgres://SERVER.postgres.database.azure.com/DATABASE"},
 		"password":                     {with(env, "postgres://bob:hunter2@127.0.0.1/postgres"), "DSN", "", "# in DATABASE_URL: remove password"},
 		"user with an @ in a URL":      {with(env, "postgres://alice@contoso.example@127.0.0.1/postgres"), "DSN", "", "alice%40contoso.example"},
 		"missing file":                 {with(env, "host=127.0.0.1 sslrootcert=/nowhere/ca.pem"), "DSN", "", "# in DATABASE_URL: remove sslrootcert"},

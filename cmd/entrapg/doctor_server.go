@@ -137,6 +137,8 @@ func (s serverSteps) fix(kind pgfail.Kind, err error) []string {
 		}
 	case pgfail.NoObjectID:
 		return whoami
+	case pgfail.WrongPassword:
+		return r.set("password", "PASSWORD")
 	case pgfail.NoAuthentication:
 		return r.set("entra_credential", "none")
 	case pgfail.NoDatabase:
@@ -175,11 +177,7 @@ func (s serverSteps) unknownParameter(err error) []string {
 			if !strings.Contains(response.Message, `"`+key+`"`) && !strings.HasSuffix(response.Message, ": "+key) {
 				continue
 			}
-			lines := remedies(s).drop(key)
-			if known := closest(strings.ToLower(key), knownKeys, ""); known != "" && known != key {
-				lines = append(lines, "# perhaps "+known+" is meant")
-			}
-			return lines
+			return remedies(s).replace(key, closest(strings.ToLower(key), knownKeys, ""))
 		}
 	}
 	return remedies(s).drop("options")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -183,7 +184,7 @@ func (s settingsStep) fix(e *entrapg.ConfigError) []string {
 	r, value := remedies(s), s.settings().Value(e.Setting)
 	switch e.Setting {
 	case "dsn":
-		return s.fixURL()
+		return s.fixDSN()
 	case "sslmode":
 		if strings.Contains(e.Problem, "sslmode=disable") { // a socket
 			return r.set("sslmode", "disable")
@@ -191,22 +192,23 @@ func (s settingsStep) fix(e *entrapg.ConfigError) []string {
 		modes := []string{"require", "verify-ca", "verify-full"}
 		return r.set("sslmode", closest(value, modes, "verify-full"))
 	case "host":
-		if value == "" {
-			return r.set("host", "SERVER.postgres.database.azure.com")
+		if strings.HasPrefix(value, "/") {
+			return r.set("sslmode", "disable")
 		}
-		return nil
+		return r.set("host", "SERVER.postgres.database.azure.com")
+	case "port":
+		return r.set("port", "5432")
+	case "connect_timeout":
+		return r.set("connect_timeout", cmp.Or(leadingDigits.FindString(value), "10"))
+	case "target_session_attrs":
+		kinds := []string{"any", "read-write", "read-only", "primary", "standby", "prefer-standby"}
+		return r.set("target_session_attrs", closest(value, kinds, "any"))
+	case "user", "dbname": // with white space around it
+		return r.set(e.Setting, strings.TrimSpace(value))
 	case "entra_credential":
 		return r.set("entra_credential", closest(value, credentialNames, "default"))
-	case "entra_tenant_id":
-		if strings.Contains(e.Problem, "is not a tenant") {
-			return append([]string{"az account show --query tenantId --output tsv"}, r.set("entra_tenant_id", "TENANT_ID")...)
-		}
-	case "entra_client_id":
-		if strings.Contains(e.Problem, "is not a client ID") {
-			return append([]string{
-				"az identity list --query '[].{name:name,clientId:clientId}' --output table",
-			}, r.set("entra_client_id", "CLIENT_ID")...)
-		}
+	case "entra_tenant_id", "entra_client_id":
+		return s.fixIdentity(e, value)
 	case "sslrootcert", "sslcert", "sslkey":
 		if path, ok := s.windowsPath(e.Setting); ok {
 			return r.set(e.Setting, path)
@@ -215,14 +217,43 @@ func (s settingsStep) fix(e *entrapg.ConfigError) []string {
 			return append([]string{"# for the roots of the system"}, r.drop(e.Setting)...)
 		}
 	}
-	lines := r.drop(e.Setting)
-	switch known := closest(strings.ToLower(e.Setting), knownKeys, ""); {
-	case known == "" || known == e.Setting:
-	case lines == nil:
-	default:
-		lines = append(lines, comment("# perhaps "+known+" is meant"))
+	return r.replace(e.Setting, cmp.Or(alternative(e.Problem), closest(strings.ToLower(e.Setting), knownKeys, "")))
+}
+
+var leadingDigits = regexp.MustCompile(`^[1-9][0-9]*`)
+
+// useKey matches the key that an error recommends.
+var useKey = regexp.MustCompile(`use ([a-z_]+)(,|;|$)`)
+
+// alternative returns the key that an error recommends, or "".
+func alternative(problem string) string {
+	if match := useKey.FindStringSubmatch(problem); match != nil && slices.Contains(knownKeys, match[1]) {
+		return match[1]
 	}
-	return lines
+	return ""
+}
+
+// fixIdentity returns what to type to fix a setting that chooses an identity.
+func (s settingsStep) fixIdentity(e *entrapg.ConfigError, value string) []string {
+	r := remedies(s)
+	switch {
+	case strings.Contains(e.Problem, "is not a tenant"):
+		return append([]string{"az account show --query tenantId --output tsv"}, r.set(e.Setting, "TENANT_ID")...)
+	case strings.Contains(e.Problem, "is not a client ID"):
+		return append([]string{
+			"az identity list --query '[].{name:name,clientId:clientId}' --output table",
+		}, r.set(e.Setting, "CLIENT_ID")...)
+	case strings.Contains(e.Problem, "which reads AZURE_"):
+		variable := strings.ToUpper(strings.Replace(e.Setting, "entra_", "azure_", 1))
+		lines := append(r.drop(e.Setting), export(variable, value))
+		if e.Setting == "entra_client_id" {
+			lines = append(lines, "# or, for a managed identity, keep it and choose that credential:")
+			lines = append(lines, r.set("entra_credential", "managedidentity")...)
+		}
+		return lines
+	default:
+		return r.drop(e.Setting)
+	}
 }
 
 // credentialNames are the values of entra_credential that name a credential.
@@ -238,13 +269,13 @@ var knownKeys = slices.Concat(shownSettings, []string{
 	"fallback_application_name", "ssl_min_protocol_version", "ssl_max_protocol_version",
 })
 
-// fixURL returns the escaped user if that is what is wrong with a URL. A URL with
-// a password is not shown.
-func (s settingsStep) fixURL() []string {
+// fixDSN returns the escaped user if that is what is wrong with a URL, otherwise an
+// example of a DSN. A URL with a password is not shown.
+func (s settingsStep) fixDSN() []string {
 	_, rest, ok := strings.Cut(connstring.Clean(s.dsn), "://")
 	end := strings.LastIndexByte(strings.Split(rest, "?")[0], '@')
 	if !ok || end < 0 || strings.Contains(rest[:end], ":") || !strings.ContainsAny(rest[:end], "@/") {
-		return nil
+		return []string{"# for example", "postgres://SERVER.postgres.database.azure.com/DATABASE"}
 	}
 	user := strings.ReplaceAll(url.QueryEscape(rest[:end]), "+", "%20")
 	return []string{comment("# in " + s.origin("user") + ", before the @ of the host"), user}

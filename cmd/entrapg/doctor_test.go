@@ -332,20 +332,21 @@ func TestDoctor_FindsFaultInNetworkAndTLS(t *testing.T) {
 		said, means string
 		fix         string
 	}{
-		"no such host":      {"host=no-such-host.invalid connect_timeout=5", "DNS", "no-such-host.invalid", "name", "nslookup no-such-host.invalid"},
-		"refused":           {"host=localhost port=" + closed, "TCP", "refused", "nothing listens on port " + closed, "pg_isready -h localhost -p " + closed},
-		"a socket":          {"host=/nowhere sslmode=disable", "TCP", "/nowhere", "no server listens on this socket", ""},
-		"silence":           {"host=127.0.0.1 connect_timeout=1 port=" + silent, "TLS", "does not answer within 1s", "a proxy whose server is gone", ""},
-		"cut":               {"host=127.0.0.1 port=" + cut, "TLS", "", "closed at once", ""},
-		"no TLS":            {"host=127.0.0.1 port=" + plain, "TLS", "no TLS", "turn TLS on", "alter system set ssl = on;"},
-		"no PostgreSQL":     {"host=127.0.0.1 port=" + web, "TLS", `"H"`, "not PostgreSQL", ""},
-		"TLS that hangs":    {"host=127.0.0.1 connect_timeout=3 port=" + stuck, "TLS", "does not finish within 3s", "inspects TLS", ""},
-		"an unknown root":   {"host=localhost port=" + unknown, "TLS", "unknown authority", "Corner Shop Root", ""},
-		"another root file": {"host=localhost port=" + other + " sslrootcert=" + namedCA, "TLS", "", "not in " + namedCA, ""},
-		"under verify-ca":   {"host=localhost sslmode=verify-ca port=" + other + " sslrootcert=" + namedCA, "TLS", "unknown authority", "not in " + namedCA, ""},
-		"a wrong name":      {"host=localhost port=" + named + " sslrootcert=" + namedCA, "TLS", "db.corner.example", "the certificate is for db.corner.example, and not for localhost", "host=db.corner.example"},
-		"expired":           {"host=localhost port=" + expired + " sslrootcert=" + expiredCA, "TLS", "expired", "needs a new certificate", "date -u"},
-		"two, both refused": {"host=localhost,127.0.0.1 port=" + closed, "TCP", "refused", "nothing listens", ""},
+		"no such host":        {"host=no-such-host.invalid connect_timeout=5", "DNS", "no-such-host.invalid", "name", "nslookup no-such-host.invalid"},
+		"refused":             {"host=localhost port=" + closed, "TCP", "refused", "nothing listens on port " + closed, "pg_isready -h localhost -p " + closed},
+		"a socket":            {"host=/nowhere sslmode=disable", "TCP", "/nowhere", "no server listens on this socket", ""},
+		"silence":             {"host=127.0.0.1 connect_timeout=1 port=" + silent, "TLS", "does not answer within 1s", "a proxy whose server is gone", ""},
+		"silence, by default": {"host=127.0.0.1 port=" + silent, "TLS", "does not answer within 5s", "a proxy whose server is gone", ""},
+		"cut":                 {"host=127.0.0.1 port=" + cut, "TLS", "", "closed at once", ""},
+		"no TLS":              {"host=127.0.0.1 port=" + plain, "TLS", "no TLS", "turn TLS on", "alter system set ssl = on;"},
+		"no PostgreSQL":       {"host=127.0.0.1 port=" + web, "TLS", `"H"`, "not PostgreSQL", ""},
+		"TLS that hangs":      {"host=127.0.0.1 connect_timeout=3 port=" + stuck, "TLS", "does not finish within 3s", "inspects TLS", ""},
+		"an unknown root":     {"host=localhost port=" + unknown, "TLS", "unknown authority", "Corner Shop Root", ""},
+		"another root file":   {"host=localhost port=" + other + " sslrootcert=" + namedCA, "TLS", "", "not in " + namedCA, ""},
+		"under verify-ca":     {"host=localhost sslmode=verify-ca port=" + other + " sslrootcert=" + namedCA, "TLS", "unknown authority", "not in " + namedCA, ""},
+		"a wrong name":        {"host=localhost port=" + named + " sslrootcert=" + namedCA, "TLS", "db.corner.example", "the certificate is for db.corner.example, and not for localhost", "host=db.corner.example"},
+		"expired":             {"host=localhost port=" + expired + " sslrootcert=" + expiredCA, "TLS", "expired", "needs a new certificate", "date -u"},
+		"two, both refused":   {"host=localhost,127.0.0.1 port=" + closed, "TCP", "refused", "nothing listens", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

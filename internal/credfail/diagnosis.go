@@ -53,7 +53,7 @@ func classify(err error) Diagnosis {
 			return m.diagnosis
 		}
 	}
-	if managed && !chain && rejected.MatchString(text) {
+	if managed && !chain && rejected.MatchString(text) && !strings.Contains(text, metadataService) {
 		return staleSecret
 	}
 	switch {
@@ -68,8 +68,13 @@ func classify(err error) Diagnosis {
 	}
 }
 
-// managedIdentity is in the errors of managed identities.
-const managedIdentity = "ManagedIdentityCredential"
+const (
+	// managedIdentity is in the errors of managed identities.
+	managedIdentity = "ManagedIdentityCredential"
+
+	// metadataService is the address of the endpoint that requires no secret.
+	metadataService = "//169.254.169.254/"
+)
 
 // rejected matches a response by which an endpoint rejects a secret, as azidentity
 // shows it.

@@ -243,6 +243,9 @@ func TestClassify_KnowsManagedIdentityEndpoints(t *testing.T) {
 		t.Run(name, func(t *testing.T) { check(t, test.err, test.kind, test.hint) })
 	}
 
+	if got := credfail.Classify(managedIdentity(other, answer(http.StatusForbidden, `{"error":"x"}`)), credfail.Settings{}); got.Kind == credfail.StaleSecret {
+		t.Error("the Instance Metadata Service has no secret")
+	}
 	t.Setenv("IDENTITY_ENDPOINT", "http://127.0.0.1:1/msi/token")
 	t.Setenv("IDENTITY_HEADER", "x")
 	check(t, managedIdentity(other, answer(
