@@ -7,8 +7,8 @@ import (
 	"flag"
 	"io"
 	"os"
+	"regexp"
 	"runtime"
-	"slices"
 	"strings"
 	"testing"
 
@@ -25,7 +25,7 @@ const referenceTemplate = `# entrapg, the command
 
 | command | what it does |
 |---|---|
-{{range .VisibleCommands}}| [{{code .Name}}](#entrapg-{{.Name}}) | {{.Usage}} |
+{{range .VisibleCommands}}| [{{code .Name}}](#entrapg-{{.Name}}) | {{marked .Usage}} |
 {{end}}
 Exit codes: 0 for success, 1 for failure, 2 for incorrect usage. {{code "exec"}} ends with the exit code of the program that it runs.
 
@@ -41,11 +41,42 @@ with or without {{code "export"}}, and comments after {{code "#"}}. A value in s
 
 Usage: {{code (usage .)}}
 
-{{paragraphs .Description}}
-{{with flags .}}
-| flag | |
-|---|---|
-{{range .}}{{row .}}{{end}}{{end}}{{end}}`
+{{marked (paragraphs .Description)}}
+{{with table .}}
+{{.}}{{end}}{{end}}`
+
+// typed matches what users type: flags, variables and keys.
+var typed = regexp.MustCompile(`--[a-z][a-z-]*|\bPG\*|\.s\.PGSQL\.\d+|\b(PG[A-Z]+|[A-Z]+(_[A-Z]+)+|[a-z]+(_[a-z]+)+)\b`)
+
+func code(s string) string   { return "`" + s + "`" }
+func marked(s string) string { return typed.ReplaceAllStringFunc(s, code) }
+
+// flagTable is a table of flags, with a column of environment variables if there
+// are any.
+func flagTable(c *cli.Command) string {
+	var b strings.Builder
+	head, line := "| flag | |\n", "|---|---|\n"
+	for _, f := range c.VisibleFlags() {
+		if f.Names()[0] == "help" {
+			continue
+		}
+		variables := f.(cli.DocGenerationFlag).GetEnvVars()
+		if b.Len() == 0 && len(variables) > 0 {
+			head, line = "| flag | variable | |\n", "|---|---|---|\n"
+		}
+		term, text := flagText(f)
+		b.WriteString("| " + code(term))
+		if len(variables) > 0 {
+			text, _, _ = strings.Cut(text, " [$"+variables[0])
+			b.WriteString(" | " + code(strings.Join(variables, "`, `")))
+		}
+		b.WriteString(" | " + marked(strings.ReplaceAll(text, "|", `\|`)) + " |\n")
+	}
+	if b.Len() == 0 {
+		return ""
+	}
+	return head + line + b.String()
+}
 
 // TestReference_IsCurrent compares docs/cli.md with the commands.
 func TestReference_IsCurrent(t *testing.T) {
@@ -54,17 +85,9 @@ func TestReference_IsCurrent(t *testing.T) {
 	}
 	const path = "../../docs/cli.md"
 	var b bytes.Buffer
-	code := func(s string) string { return "`" + s + "`" }
 	cli.HelpPrinterCustom(&b, referenceTemplate, referenceRoot(t), map[string]any{
-		"usage": usageLine, "code": code,
+		"usage": usageLine, "code": code, "marked": marked, "table": flagTable,
 		"paragraphs": func(s string) string { return strings.ReplaceAll(s, "\n", "\n\n") },
-		"flags": func(c *cli.Command) []cli.Flag {
-			return slices.DeleteFunc(slices.Clone(c.VisibleFlags()), func(f cli.Flag) bool { return f.Names()[0] == "help" })
-		},
-		"row": func(f cli.Flag) string {
-			term, text := flagText(f)
-			return "| " + code(term) + " | " + strings.ReplaceAll(text, "|", `\|`) + " |\n"
-		},
 	})
 	if *update {
 		if err := os.WriteFile(path, b.Bytes(), 0o644); err != nil {
