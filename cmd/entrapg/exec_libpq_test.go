@@ -59,7 +59,7 @@ func TestLibpq_SetsVariablesFromDSN(t *testing.T) {
 	home := t.TempDir() // without a root.crt
 	t.Setenv("HOME", home)
 	ca := azureServer(t).CAFile()
-	services := filepath.Join(home, "services")
+	services := filepath.ToSlash(filepath.Join(home, "services"))
 	if err := os.WriteFile(services, []byte("[shop]\nhost=db.example\nuser=svc\ntarget_session_attrs=read-write\nsslcrl=shop.crl\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +147,7 @@ const ignored = "ignored"
 
 func TestLibpq_HandlesEveryKey(t *testing.T) {
 	unsetLibpq(t)
-	services := filepath.Join(t.TempDir(), "services")
+	services := filepath.ToSlash(filepath.Join(t.TempDir(), "services"))
 	for _, test := range append(keysOfLibpq, []struct{ key, value, want string }{
 		{"hostaddr", "127.0.0.1", "PGHOSTADDR=127.0.0.1"},
 		{"oauth_ca_file", "/nowhere", ignored},
@@ -248,7 +248,7 @@ func TestLibpq_PsqlLogsInWithEveryKey(t *testing.T) {
 	_, env := identityWith(t, s, "psql-keys", true)
 	psql := installed(t, "psql")
 	keywords := "host=localhost hostaddr=127.0.0.1 port=" + portOf(t, s) + " dbname=postgres sslmode=verify-full sslrootcert=" + s.CAFile()
-	services := filepath.Join(t.TempDir(), "services")
+	services := filepath.ToSlash(filepath.Join(t.TempDir(), "services"))
 	service := "[s]\n" + strings.ReplaceAll(keywords, " ", "\n") + "\n"
 	link := s.DSN()
 	for _, k := range keysOfLibpq {

@@ -11,11 +11,15 @@ import (
 )
 
 func TestRoots_WrittenFileIsReadAndRemoved(t *testing.T) {
-	t.Setenv("TMPDIR", t.TempDir())
 	text, err := os.ReadFile(azureServer(t).CAFile())
 	if err != nil {
 		t.Fatal(err)
 	}
+	temporary := func(dir string) {
+		t.Setenv("TMPDIR", dir)
+		t.Setenv("TMP", dir) // Windows
+	}
+	temporary(t.TempDir())
 	block, _ := pem.Decode(text)
 	path, remove, err := writeRoots([][]byte{block.Bytes, block.Bytes})
 	if err != nil {
@@ -34,7 +38,7 @@ func TestRoots_WrittenFileIsReadAndRemoved(t *testing.T) {
 		t.Errorf("the file is left: %v", err)
 	}
 
-	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "missing"))
+	temporary(filepath.Join(t.TempDir(), "missing"))
 	if _, _, err := writeRoots(nil); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no directory for temporary files: %v", err)
 	}
