@@ -57,12 +57,45 @@ type Session struct {
 // Install makes pgx log in as the client. It must be called when the user of
 // config is final.
 func (t *Takeover) Install(config *pgconn.Config) {
-	next := config.BuildFrontend
-	startup := t.Startup(config.User).Encode()
+	next, startup := config.BuildFrontend, t.Startup(config.User).Encode()
 	config.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
-		t.attempt = &attempt{takeover: t, r: r, w: w, startup: startup}
-		return next(t.attempt, t.attempt)
+		return t.begin(startup, r, w, next)
 	}
+}
+
+// Attach is Install for a configuration whose logins go through an Exchange. It
+// only marks the connection: Attached, which must have wrapped the hook that the
+// Exchange calls, then lets the Takeover see what the Exchange has redacted.
+func (t *Takeover) Attach(config *pgconn.Config) {
+	next, startup := config.BuildFrontend, t.Startup(config.User).Encode()
+	config.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+		return next(&mark{r, t, startup}, w)
+	}
+}
+
+// Attached returns a hook for configurations to which a Takeover may be attached.
+func Attached(next pgconn.BuildFrontendFunc) pgconn.BuildFrontendFunc {
+	return func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+		if x, ok := r.(*Exchange); ok {
+			if m, ok := x.Reader.(*mark); ok {
+				return m.takeover.begin(m.startup, r, w, next)
+			}
+		}
+		return next(r, w)
+	}
+}
+
+// A mark tells an Exchange's hook which Takeover a connection belongs to.
+type mark struct {
+	io.Reader
+	takeover *Takeover
+	startup  []byte
+}
+
+// begin begins an attempt.
+func (t *Takeover) begin(startup []byte, r io.Reader, w io.Writer, next pgconn.BuildFrontendFunc) *pgproto3.Frontend {
+	t.attempt = &attempt{takeover: t, r: r, w: w, startup: startup}
+	return next(t.attempt, t.attempt)
 }
 
 // ErrorResponse returns the last error that a server sent, as it was sent, or

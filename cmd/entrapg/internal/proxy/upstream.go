@@ -50,6 +50,7 @@ func (u *Upstream) adjust(config *pgx.ConnConfig) {
 		}
 		return pgwire.NewConn(conn), nil
 	}
+	config.BuildFrontend = pgwire.Attached(config.BuildFrontend)
 	if config.TLSConfig != nil {
 		config.TLSConfig.DynamicRecordSizingDisabled = true
 	}
@@ -81,7 +82,7 @@ func beforeConnect(ctx context.Context, config *pgx.ConnConfig) error {
 	}
 	l.user = config.User
 	l.takeover.Startup = func(user string) *pgwire.Startup { return l.merge(user, config.Database, config.RuntimeParams) }
-	l.takeover.Install(&config.Config)
+	l.takeover.Attach(&config.Config)
 	return nil
 }
 

@@ -1,0 +1,226 @@
+package proxy_test
+
+import (
+	"context"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy"
+	"github.com/entrapg/entrapg/entrapgtest"
+)
+
+// TestFailure_OfServerIsPassedOn compares the server's own error with what a
+// client of the proxy is sent.
+func TestFailure_OfServerIsPassedOn(t *testing.T) {
+	s := ownServer(t, entrapgtest.Config{})
+	app := newIdentity(t, s)
+	for name, test := range map[string]struct {
+		code, message, hint string
+		refusal             *entrapgtest.Refusal
+		settings            string
+	}{
+		"no hint": {
+			"28000", "The access token has expired. Acquire a new token and try again.", "token", &entrapgtest.Refusal{
+				Code: "28000", Message: "The access token has expired. Acquire a new token and try again.",
+			}, "",
+		},
+		"the server's hint": {
+			"28000", "Azure AD access token not valid for role x (does not contain group ID y)", "Did you specify the correct user name and access token?",
+			&entrapgtest.Refusal{
+				Code: "28000", Message: "Azure AD access token not valid for role x (does not contain group ID y)",
+				Hint: "Did you specify the correct user name and access token?",
+			}, "",
+		},
+		"missing database": {"3D000", `database "nothing" does not exist`, "database", nil, "dbname=nothing"},
+		"user as database": {"3D000", `database "client" does not exist`, "name of the user", nil, "dbname=client"},
+		"invalid setting":  {"22023", `invalid value for parameter "TimeZone": "Mars"`, "", nil, "TimeZone=Mars"},
+	} {
+		s.SetFaults(entrapgtest.Faults{Refuse: test.refusal})
+		p := start(t, &proxy.Server{Upstream: to(t, s, app)})
+		got := p.rejection(t, test.settings)
+		if got.Severity != "FATAL" || got.Code != test.code || got.Message != test.message || !strings.Contains(got.Hint, test.hint) {
+			t.Errorf("%s: rejected with %+v", name, got)
+		}
+		if got.Hint != "" && !strings.HasSuffix(got.Hint, ".") && !strings.HasSuffix(got.Hint, "?") {
+			t.Errorf("%s: the hint is no sentence: %q", name, got.Hint)
+		}
+		if test.refusal == nil && got.File == "" {
+			t.Errorf("%s: fields of the server's error are missing: %+v", name, got)
+		}
+		if p.Stats().Rejected[proxy.RejectedServer] != 1 {
+			t.Errorf("%s: counted %v", name, p.Stats().Rejected)
+		}
+	}
+}
+
+func TestFailure_OfProxy(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := l.Addr().String()
+	l.Close()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	s := ownServer(t, entrapgtest.Config{})
+	app := newIdentity(t, s)
+	named := newIdentity(t, s)
+	for name, test := range map[string]struct {
+		dsn           string
+		faults        entrapgtest.Faults
+		code, message string
+		kind          proxy.Rejection
+	}{
+		"refused":       {"postgres://u@" + closed + "/?sslmode=require", entrapgtest.Faults{}, "08001", "connection refused", proxy.RejectedNetwork},
+		"unknown host":  {"postgres://u@no-such-host.invalid/", entrapgtest.Faults{}, "08001", "no-such-host.invalid", proxy.RejectedNetwork},
+		"silent":        {"postgres://u@" + silent.Addr().String() + "/?connect_timeout=1", entrapgtest.Faults{}, "08001", "in time", proxy.RejectedNetwork},
+		"not trusted":   {strings.Replace(s.DSN(), "sslrootcert=", "x_", 1), entrapgtest.Faults{}, "08001", "certificate", proxy.RejectedNetwork},
+		"cut":           {s.DSN(), entrapgtest.Faults{CutLogin: entrapgtest.AfterPassword}, "08006", "EOF", proxy.RejectedNetwork},
+		"no TLS":        {s.DSN(), entrapgtest.Faults{NoTLS: true}, "08006", "TLS", proxy.RejectedNetwork},
+		"Entra is down": {s.DSN(), entrapgtest.Faults{EntraDown: true}, "28000", "no token from", proxy.RejectedToken},
+		"MFA":           {s.DSN(), entrapgtest.Faults{Entra: entrapgtest.EntraFails}, "28000", "no token from", proxy.RejectedToken},
+	} {
+		s.SetFaults(test.faults)
+		dsn := test.dsn
+		if name == "not trusted" {
+			dsn = s.DSN()[:strings.Index(s.DSN(), "&sslrootcert")]
+		}
+		credential := app
+		if test.kind == proxy.RejectedToken {
+			credential = named
+		}
+		p := start(t, &proxy.Server{Upstream: upstream(t, dsn, withApp(credential)...)})
+		got := p.rejection(t, "")
+		if got.Severity != "FATAL" || got.Code != test.code || !strings.Contains(got.Message, test.message) || got.Hint == "" {
+			t.Errorf("%s: rejected with %+v", name, got)
+		}
+		if strings.ContainsAny(got.Message+got.Hint, "\n\t\r") || len(got.Message) > 1100 {
+			t.Errorf("%s: the message is not fit for one line: %q", name, got.Message)
+		}
+		if p.Stats().Rejected[test.kind] != 1 {
+			t.Errorf("%s: counted %v", name, p.Stats().Rejected)
+		}
+	}
+}
+
+// A sameToken is a credential that has only one token.
+type sameToken struct{ azcore.AccessToken }
+
+func (s *sameToken) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	return s.AccessToken, nil
+}
+
+func TestFailure_NeverShowsTheToken(t *testing.T) {
+	s := ownServer(t, entrapgtest.Config{})
+	app := newIdentity(t, s)
+	token, err := app.GetToken(t.Context(), policy.TokenRequestOptions{Scopes: []string{"https://ossrdbms-aad.database.windows.net/.default"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.SetFaults(entrapgtest.Faults{Refuse: &entrapgtest.Refusal{Code: "28000", Message: "the token is " + token.Token, Hint: token.Token}})
+	dsn := strings.Replace(s.DSN(), "://", "://"+app.Name+"@", 1)
+	p := start(t, &proxy.Server{Upstream: upstream(t, dsn, withApp(&sameToken{token})...)})
+	if got := p.rejection(t, ""); got.Message != "the token is [token]" || got.Hint != "[token]" {
+		t.Errorf("the client is sent %+v", got)
+	}
+	if log := p.log.String(); strings.Contains(log, token.Token[:64]) || !strings.Contains(log, "[token]") {
+		t.Errorf("logged: %s", log)
+	}
+}
+
+func TestFailure_OfRevokedTokenIsRetried(t *testing.T) {
+	s := ownServer(t, entrapgtest.Config{})
+	u := to(t, s, newIdentity(t, s))
+	p := start(t, &proxy.Server{Upstream: u})
+	query(t, p.connect(t, ""), "select 1::text")
+	if err := s.RevokeTokens(); err != nil {
+		t.Fatal(err)
+	}
+	query(t, p.connect(t, ""), "select 1::text")
+	if n := u.Stats().LoginRetries; n != 1 {
+		t.Errorf("%d retries", n)
+	}
+}
+
+func TestFailure_OfServerThatRestarts(t *testing.T) {
+	s := ownServer(t, entrapgtest.Config{})
+	p := start(t, &proxy.Server{Upstream: to(t, s, newIdentity(t, s))})
+	conn := p.connect(t, "")
+	if err := s.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	_, err := conn.Exec(t.Context(), "select 1")
+	if response, ok := asPgError(err); !ok || response.Code != "57P01" {
+		t.Errorf("the open session ends with %v", err)
+	}
+	query(t, p.connect(t, ""), "select 1::text")
+}
+
+func TestFailure_OfUserThatClientNames(t *testing.T) {
+	s := server(t)
+	app := newIdentity(t, s)
+	p := start(t, &proxy.Server{Upstream: to(t, s, app), ClientUser: true})
+	if got := p.rejection(t, "user=nobody"); got.Code != "28P01" && got.Code != "28000" {
+		t.Errorf("rejected with %+v", got)
+	}
+	conn := p.connect(t, "user="+app.Name)
+	if got := query(t, conn, "select current_user"); got != app.Name {
+		t.Errorf("logged in as %s", got)
+	}
+}
+
+func TestUpstream_Check(t *testing.T) {
+	s := ownServer(t, entrapgtest.Config{})
+	u := to(t, s, newIdentity(t, s))
+	if err := u.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+	s.SetFaults(entrapgtest.Faults{EntraDown: true})
+	if err := to(t, s, newIdentity(t, s)).Check(t.Context()); err == nil {
+		t.Error("no error while Entra is down")
+	}
+	if _, err := proxy.NewUpstream("postgres://h/?sslmode=prefer"); err == nil {
+		t.Error("an invalid DSN is accepted")
+	}
+}
+
+func TestServer_LimitsConnections(t *testing.T) {
+	s := server(t)
+	limit := proxy.NewLimit(2)
+	u := to(t, s, newIdentity(t, s))
+	first, second := start(t, &proxy.Server{Upstream: u, Limit: limit}), start(t, &proxy.Server{Upstream: u, Limit: limit})
+	one, _ := first.connect(t, ""), second.connect(t, "")
+	for _, p := range []*running{first, second} {
+		if got := p.rejection(t, ""); got.Code != "53300" || got.Hint == "" {
+			t.Errorf("rejected with %+v", got)
+		}
+	}
+	one.Close(t.Context())
+	await(t, "a free slot", func() bool { return first.Stats().Open == 0 })
+	second.connect(t, "")
+}
+
+func TestServer_RejectsClientsThatDoNotStart(t *testing.T) {
+	s := server(t)
+	u := to(t, s, newIdentity(t, s))
+	p := start(t, &proxy.Server{Upstream: u, StartupTimeout: 300 * time.Millisecond})
+	for name, sent := range map[string]string{
+		"nothing": "", "a part": "\x00\x00\x00", "HTTP": "GET / HTTP/1.1\r\n\r\n", "TLS": "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+		"zeros": "\x00\x00\x00\x00\x00\x00\x00\x00", "a long one": "\x00\x00\x27\x14\x00\x03\x00\x00user\x00",
+	} {
+		client := dialWire(t, p.addr.Network(), p.addr.String())
+		client.write([]byte(sent))
+		if answer := client.next(); answer != "" && answer[0] != 'E' {
+			t.Errorf("%s: answered %q", name, answer)
+		}
+	}
+	await(t, "the connections to end", func() bool { return p.Stats().Open == 0 })
+}

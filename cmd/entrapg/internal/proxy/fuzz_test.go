@@ -1,0 +1,64 @@
+package proxy
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/entrapg/entrapg"
+)
+
+// FuzzServer_Client sends what it likes to a proxy with a password. No client may
+// get as far as a login.
+func FuzzServer_Client(f *testing.F) {
+	startup := "\x00\x00\x00\x12\x00\x03\x00\x00user\x00me\x00\x00"
+	for _, seed := range []string{
+		startup, "\x00\x00\x00\x08\x04\xd2\x16\x2f" + startup, "\x00\x00\x00\x08\x04\xd2\x16\x30", "\x16\x03\x01\x00\x05hello",
+		"\x00\x00\x00\x10\x04\xd2\x16\x2e\x00\x00\x00\x01\x00\x00\x00\x01", startup + "p\x00\x00\x00\x09word\x00", startup + "Q\x00\x00\x00\x0dselect 1\x00",
+		startup + "p\x00\x00\x00\x24SCRAM-SHA-256\x00\x00\x00\x00\x0en,,n=,r=abcdef" + "p\x00\x00\x00\x10c=biws,r=abc,p=AAAA",
+		"\x00\x00\x00\x08\x00\x02\x00\x00", "\x00\x00\x00\x09\x00\x03\x00\x02\x00",
+	} {
+		f.Add([]byte(seed), 0)
+		f.Add([]byte(seed), 3)
+	}
+	u, err := NewUpstream("postgres://u:p@127.0.0.1:1/?sslmode=disable&entra_credential=none", entrapg.WithLogger(nil))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, sent []byte, piece int) {
+		s := &Server{Upstream: u, Password: "secret", StartupTimeout: time.Second}
+		s.init()
+		client, network := net.Pipe()
+		s.accept(network)
+		answers := make(chan []byte, 1)
+		go func() {
+			b, _ := io.ReadAll(client)
+			answers <- b
+		}()
+		client.SetWriteDeadline(time.Now().Add(5 * time.Second))
+		for rest := sent; len(rest) > 0; {
+			n := len(rest)
+			if piece > 0 {
+				n = min(n, piece)
+			}
+			if _, err := client.Write(rest[:n]); err != nil {
+				break
+			}
+			rest = rest[n:]
+		}
+		client.SetDeadline(time.Now().Add(time.Millisecond)) // nothing more comes
+		client.Close()
+		answer := <-answers
+		s.running.Wait()
+		stats := s.Stats()
+		if stats.Open != 0 || stats.Sessions != 0 || stats.Login.Count() != 0 || stats.Rejected[RejectedServer]+stats.Rejected[RejectedNetwork] != 0 {
+			t.Errorf("%+v", stats)
+		}
+		if bytes.Contains(answer, []byte("R\x00\x00\x00\x08\x00\x00\x00\x00")) {
+			t.Errorf("logged in: %q", answer)
+		}
+		s.Close()
+	})
+}

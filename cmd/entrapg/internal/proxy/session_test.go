@@ -1,0 +1,255 @@
+package proxy_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy"
+	"github.com/entrapg/entrapg/entrapgtest"
+)
+
+func TestSession_HasClientsSettings(t *testing.T) {
+	s := server(t)
+	app := newIdentity(t, s)
+	p := start(t, &proxy.Server{Upstream: to(t, s, app), Password: password})
+	admin(t, s, "drop database if exists shop", "create database shop")
+	conn := p.connect(t, "dbname=shop application_name=till client_encoding=LATIN1 options='-c statement_timeout=1234ms -c search_path=s'")
+	for setting, want := range map[string]string{
+		"current_user":                         app.Name,
+		"current_database()":                   "shop",
+		"current_setting('application_name')":  "till",
+		"current_setting('client_encoding')":   "LATIN1",
+		"current_setting('statement_timeout')": "1234ms",
+		"current_setting('search_path')":       "s",
+	} {
+		if got := query(t, conn, "select "+setting); got != want {
+			t.Errorf("%s is %q, want %q", setting, got, want)
+		}
+	}
+}
+
+// TestSession_BeginsAsWithoutProxy compares what a client is sent until it is
+// ready with what the server itself sends.
+func TestSession_BeginsAsWithoutProxy(t *testing.T) {
+	s := server(t)
+	app := newIdentity(t, s)
+	p := start(t, &proxy.Server{Upstream: to(t, s, app)})
+	direct, err := pgx.ParseConfig(s.AdminDSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	network, address := pgconn.NetworkAddress(direct.Host, direct.Port)
+	admin(t, s, fmt.Sprintf("alter role %s set client_min_messages = 'notice'", pgx.Identifier{app.Name}.Sanitize()))
+	for _, version := range []string{"3.0", "3.2", "3.9999"} {
+		client := dialWire(t, p.addr.Network(), p.addr.String())
+		client.startup(version, "user", "client", "database", "postgres", "TimeZone", "Asia/Tokyo", "application_name", "x", "_pq_.unknown", "1")
+		got := client.untilReady()
+		server := dialWire(t, network, address)
+		server.startup(version, "user", app.Name, "database", "postgres", "TimeZone", "Asia/Tokyo", "application_name", "x", "_pq_.unknown", "1")
+		want := server.untilAuthentication() // the server's answer to the version
+		if len(want) > 0 && got[0] != want[0] {
+			t.Errorf("%s: the client is sent %q first, the server sends %q", version, got[0], want[0])
+		}
+		kinds := kindsOf(got)
+		if want := "v?RS+KZ"; !matchKinds(kinds, want) {
+			t.Errorf("%s: the client is sent messages %s, want %s", version, kinds, want)
+		}
+	}
+}
+
+func TestSession_WithoutDatabaseHasTheDSNs(t *testing.T) {
+	s := server(t)
+	admin(t, s, "drop database if exists fallback", "create database fallback")
+	p := start(t, &proxy.Server{Upstream: upstream(t, strings.Replace(s.DSN(), "/postgres?", "/fallback?application_name=of%20the%20DSN&", 1),
+		withApp(newIdentity(t, s))...)})
+	client := dialWire(t, p.addr.Network(), p.addr.String())
+	client.startup("3.0", "user", "client")
+	client.untilReady()
+	client.send('Q', "select current_database() || ', ' || current_setting('application_name')\x00")
+	if got := strings.Join(client.untilReady(), ""); !strings.Contains(got, "fallback, of the DSN") {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestSession_OutlivesTokens(t *testing.T) {
+	s := server(t)
+	u := to(t, s, newIdentity(t, s))
+	p := start(t, &proxy.Server{Upstream: u})
+	conn := p.connect(t, "")
+	first := u.Stats().TokenExpiry
+	await(t, "the token to expire", func() bool { return time.Now().After(first.Add(100 * time.Millisecond)) })
+	query(t, conn, "select 'still there'")
+	query(t, p.connect(t, ""), "select 'a new session'")
+	if !u.Stats().TokenExpiry.After(first) {
+		t.Error("the second session used the expired token")
+	}
+}
+
+func TestSession_ManyShareOneToken(t *testing.T) {
+	s := ownServer(t, entrapgtest.Config{})
+	u := to(t, s, newIdentity(t, s))
+	p := start(t, &proxy.Server{Upstream: u})
+	for range 20 {
+		p.connect(t, "").Close(t.Context())
+	}
+	if n := u.Stats().TokenRequests; n > 2 { // the user may need one for Azure Resource Manager
+		t.Errorf("%d token requests for 20 sessions", n)
+	}
+}
+
+func TestSession_CopiesBothWays(t *testing.T) {
+	s := server(t)
+	p := start(t, &proxy.Server{Upstream: to(t, s, newIdentity(t, s)), Password: password})
+	conn := p.connect(t, "")
+	if _, err := conn.Exec(t.Context(), "create temporary table copied (t text)"); err != nil {
+		t.Fatal(err)
+	}
+	line := make([]byte, 1000)
+	rand.Read(line)
+	text := strings.Repeat(hex.EncodeToString(line)+"\n", 20_000) // 40 MB
+	tag, err := conn.PgConn().CopyFrom(t.Context(), strings.NewReader(text), "copy copied from stdin")
+	if err != nil || tag.RowsAffected() != 20_000 {
+		t.Fatalf("copied %v in, error %v", tag, err)
+	}
+	var out bytes.Buffer
+	if _, err := conn.PgConn().CopyTo(t.Context(), &out, "copy copied to stdout"); err != nil {
+		t.Fatal(err)
+	}
+	if out.String() != text {
+		t.Errorf("copied out %d bytes that differ from the %d that were copied in", out.Len(), len(text))
+	}
+	await(t, "the counters", func() bool {
+		stats := p.Stats()
+		return stats.FromClients > int64(len(text)) && stats.ToClients > int64(len(text))
+	})
+}
+
+func TestSession_PassesOnNotifications(t *testing.T) {
+	s := server(t)
+	p := start(t, &proxy.Server{Upstream: to(t, s, newIdentity(t, s))})
+	listener, notifier := p.connect(t, ""), p.connect(t, "")
+	if _, err := listener.Exec(t.Context(), "listen orders"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := notifier.Exec(t.Context(), "select pg_notify('orders', repeat('x', 7000))"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	n, err := listener.WaitForNotification(ctx)
+	if err != nil || len(n.Payload) != 7000 {
+		t.Errorf("notification %v, error %v", n, err)
+	}
+}
+
+func TestSession_PassesOnPipelines(t *testing.T) {
+	s := server(t)
+	p := start(t, &proxy.Server{Upstream: to(t, s, newIdentity(t, s))})
+	conn := p.connect(t, "")
+	batch := &pgx.Batch{}
+	sum := 0
+	for i := range 5000 {
+		batch.Queue("select $1::int", i).QueryRow(func(row pgx.Row) error {
+			var n int
+			err := row.Scan(&n)
+			sum += n
+			return err
+		})
+	}
+	if err := conn.SendBatch(t.Context(), batch).Close(); err != nil || sum != 5000*4999/2 {
+		t.Errorf("sum %d, error %v", sum, err)
+	}
+}
+
+func TestSession_PassesOnLargeObjects(t *testing.T) {
+	s := server(t)
+	p := start(t, &proxy.Server{Upstream: to(t, s, newIdentity(t, s))})
+	tx, err := p.connect(t, "").Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects := tx.LargeObjects()
+	id, err := objects.Create(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	object, err := objects.Open(t.Context(), id, pgx.LargeObjectModeRead|pgx.LargeObjectModeWrite)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content := make([]byte, 3<<20)
+	rand.Read(content)
+	if _, err := object.Write(content); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := object.Seek(0, io.SeekStart); err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(object)
+	if err != nil || !bytes.Equal(got, content) {
+		t.Errorf("read %d of %d bytes, error %v", len(got), len(content), err)
+	}
+}
+
+func TestSession_ReplicatesLogically(t *testing.T) {
+	s := server(t)
+	app := newIdentity(t, s)
+	admin(t, s, fmt.Sprintf("alter role %s replication", pgx.Identifier{app.Name}.Sanitize()))
+	p := start(t, &proxy.Server{Upstream: to(t, s, app)})
+	conn := p.connect(t, "replication=database")
+	results, err := conn.PgConn().Exec(t.Context(), "IDENTIFY_SYSTEM").ReadAll()
+	if err != nil || len(results) != 1 || len(results[0].Rows) != 1 {
+		t.Errorf("%v, error %v", results, err)
+	}
+}
+
+func TestSession_OfPsql(t *testing.T) {
+	s := server(t)
+	p := start(t, &proxy.Server{Upstream: to(t, s, newIdentity(t, s)), Password: password})
+	cmd := p.psql(t, "", "-c", "select generate_series(1, 3)", "-c", `\conninfo`)
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.HasPrefix(string(out), "1\n2\n3\n") {
+		t.Errorf("%s, error %v", out, err)
+	}
+}
+
+// TestSession_LastWordsArrive ends sessions from the server's side.
+func TestSession_LastWordsArrive(t *testing.T) {
+	s := server(t)
+	p := start(t, &proxy.Server{Upstream: to(t, s, newIdentity(t, s))})
+	conn := p.connect(t, "")
+	pid := query(t, conn, "select pg_backend_pid()::text")
+	admin(t, s, "select pg_terminate_backend("+pid+")")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	_, err := conn.WaitForNotification(ctx)
+	if response, ok := asPgError(err); !ok || response.Code != "57P01" {
+		t.Errorf("error %v, want the server's 57P01", err)
+	}
+}
+
+// TestSession_AnswersClientThatHasEnded sends a query and the end of the
+// connection at once.
+func TestSession_AnswersClientThatHasEnded(t *testing.T) {
+	s := server(t)
+	p := start(t, &proxy.Server{Upstream: to(t, s, newIdentity(t, s))})
+	client := dialWire(t, p.addr.Network(), p.addr.String())
+	client.startup("3.0", "user", "client", "database", "postgres")
+	client.untilReady()
+	client.send('Q', "select repeat('x', 1000000) || 'the end'\x00")
+	if err := client.Conn.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(client.Conn); err != nil || !strings.Contains(string(got), "the end") {
+		t.Errorf("%d bytes, error %v", len(got), err)
+	}
+}

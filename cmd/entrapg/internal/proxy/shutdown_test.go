@@ -1,0 +1,148 @@
+package proxy_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy"
+	"github.com/entrapg/entrapg/entrapgtest"
+)
+
+func TestShutdown_WaitsForSessions(t *testing.T) {
+	s := server(t)
+	p := start(t, &proxy.Server{Upstream: to(t, s, newIdentity(t, s))})
+	conn := p.connect(t, "")
+	shut := make(chan error, 1)
+	go func() { shut <- p.Shutdown(context.WithoutCancel(t.Context())) }()
+	await(t, "the listener to close", func() bool {
+		c, err := net.Dial("tcp", p.addr.String())
+		if err == nil {
+			c.Close()
+		}
+		return err != nil
+	})
+	query(t, conn, "select 'still served'")
+	select {
+	case err := <-shut:
+		t.Fatalf("Shutdown returned %v before the session ended", err)
+	default:
+	}
+	conn.Close(t.Context())
+	if err := <-shut; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestShutdown_EndsSessionsInTheEnd(t *testing.T) {
+	s := server(t)
+	p := start(t, &proxy.Server{Upstream: to(t, s, newIdentity(t, s))})
+	idle, busy := p.connect(t, ""), p.connect(t, "")
+	ended := make(chan error, 1)
+	go func() {
+		_, err := busy.Exec(context.WithoutCancel(t.Context()), "select pg_sleep(600)")
+		ended <- err
+	}()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := p.Shutdown(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("Shutdown: %v", err)
+	}
+	if err := <-ended; err == nil {
+		t.Error("the busy session went on")
+	}
+	if !idle.IsClosed() {
+		_, err := idle.Exec(t.Context(), "select 1")
+		if response, ok := asPgError(err); !ok || response.Code != "57P01" {
+			t.Errorf("the idle session ends with %v, want 57P01", err)
+		}
+	}
+	if open := p.Stats().Open; open != 0 {
+		t.Errorf("%d connections are open", open)
+	}
+}
+
+func TestShutdown_DuringLogin(t *testing.T) {
+	s := ownServer(t, entrapgtest.Config{})
+	s.SetFaults(entrapgtest.Faults{LoginDelay: time.Hour})
+	p := start(t, &proxy.Server{Upstream: to(t, s, newIdentity(t, s))})
+	client := dialWire(t, "tcp", p.addr.String())
+	client.startup("3.0", "user", "client", "database", "postgres")
+	await(t, "the login", func() bool { return p.Stats().Open == 1 })
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	if answer := client.next(); !strings.Contains(answer, "57P0") {
+		t.Errorf("the client is answered %q", answer)
+	}
+}
+
+// TestServer_ForgetsClientsThatVanish counts goroutines and descriptors before and
+// after a thousand clients that break off at all stages.
+func TestServer_ForgetsClientsThatVanish(t *testing.T) {
+	s := server(t)
+	p := start(t, &proxy.Server{Upstream: to(t, s, newIdentity(t, s)), Password: password})
+	q := start(t, &proxy.Server{Upstream: p.Upstream})
+	query(t, p.connect(t, ""), "select 1::text")
+	goroutines, descriptors := runtime.NumGoroutine(), openDescriptors(t)
+	var clients sync.WaitGroup
+	slots := make(chan struct{}, 50)
+	for i := range 1000 {
+		slots <- struct{}{}
+		clients.Go(func() {
+			defer func() { <-slots }()
+			addr := p.addr
+			if i%5 > 1 {
+				addr = q.addr
+			}
+			conn, err := net.Dial("tcp", addr.String())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			if i%2 == 0 {
+				_ = conn.(*net.TCPConn).SetLinger(0) // with a reset
+			}
+			client := &wire{conn, t}
+			switch i % 5 {
+			case 0: // nothing
+			case 1: // while it is asked for the password
+				client.startup("3.0", "user", "client")
+				_, _ = conn.Read(make([]byte, 1))
+			case 2: // during the login
+				client.startup("3.0", "user", "client", "database", "postgres")
+			case 3: // when the session begins
+				client.startup("3.0", "user", "client", "database", "postgres")
+				_, _ = conn.Read(make([]byte, 1))
+			case 4: // in the middle of a result
+				client.startup("3.0", "user", "client", "database", "postgres")
+				_, _ = conn.Read(make([]byte, 1))
+				_, _ = conn.Write([]byte("Q\x00\x00\x00\x2cselect repeat('x', 10000000)           \x00"))
+				_, _ = conn.Read(make([]byte, 1000))
+			}
+		})
+	}
+	clients.Wait()
+	await(t, "goroutines and descriptors to be as before", func() bool {
+		return q.Stats().Open == 0 && p.Stats().Open == 1 && runtime.NumGoroutine() <= goroutines && openDescriptors(t) <= descriptors
+	})
+	query(t, q.connect(t, ""), "select 1::text")
+}
+
+// openDescriptors returns how many file descriptors the process has, or 0 if the
+// system does not tell.
+func openDescriptors(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return 0
+	}
+	return len(entries)
+}
