@@ -387,7 +387,8 @@ func (s *Server) createRole(ctx context.Context, role string, p *Principal, admi
 	if admin {
 		rights = " createrole createdb; grant azure_pg_admin to " + name
 	}
-	if err := s.exec(ctx, "alter role "+name+" login password '"+s.roles.password(role)+"'"+rights); err != nil {
+	// Servers that share a PostgreSQL take turns, or grants fail.
+	if err := s.exec(ctx, advisoryLock+"alter role "+name+" login password '"+s.roles.password(role)+"'"+rights); err != nil {
 		return fmt.Errorf("entrapgtest: %w", err)
 	}
 	m := mapping{objectID: p.ObjectID, objectType: p.Kind.objectType(), admin: admin}

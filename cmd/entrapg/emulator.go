@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
+	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/urfave/cli/v3"
 
 	"github.com/entrapg/entrapg/entrapgtest"
@@ -20,27 +22,42 @@ func emulatorCommand(std streams) *cli.Command {
 	var file string
 	principal := func(kind, usage string) cli.Flag {
 		return eachFlag(kind, usage+"; can be repeated", func(s string) error {
-			name, members, _ := strings.Cut(s, "=")
-			e.add(kind, name, strings.FieldsFunc(members, func(r rune) bool { return r == ',' }))
+			e.wanted = append(e.wanted, fromFlag(kind, s))
 			return nil
 		})
 	}
 	return &cli.Command{
-		Name:      "emulator",
-		Usage:     "emulate Azure on this machine, for programs in any language",
-		UsageText: "entrapg emulator\nentrapg emulator --identity shop-api --env-file emulator.env",
+		Name:  "emulator",
+		Usage: "emulate Azure on this machine, for programs in any language",
+		UsageText: "entrapg emulator\nentrapg emulator --identity shop-api --env-file emulator.env\n" +
+			"entrapg emulator --state ~/.entrapg --service jobs --as jobs",
 		Description: "Starts a PostgreSQL that checks Entra tokens as Azure does, an Entra tenant, and an endpoint of " +
-			"managed identities, on fixed ports, until Ctrl-C or SIGTERM. It prints the settings of programs to paste into a " +
-			"shell, and then a line for each login with the result and the reason. It requires the programs of PostgreSQL " +
-			"on this machine, or another server set by --upstream.\n" +
+			"managed identities, on fixed ports, until Ctrl-C, SIGTERM or SIGHUP. It prints the settings of programs to paste " +
+			"into a shell, and then a line for each login with the result and the reason. It requires the programs of " +
+			"PostgreSQL on this machine, or another server set by --upstream.\n" +
 			"Each principal gets a role of the same name. An administrator, db-admin unless --admin names others, can " +
 			"create roles in the database postgres as on Azure, with pgaadauth_create_principal and the other functions " +
 			"of pgaadauth, and map existing roles with SECURITY LABEL for \"pgaadauth\". With --no-roles, your own scripts " +
 			"create the roles.\n" +
 			"A principals file has a line for each principal: its kind (admin, user, guest, group, identity, system or " +
-			"service), its name, and the members of a group. Names with @ are people. The name of a system identity is the " +
-			"part of its resource ID after /providers/, such as Microsoft.Web/sites/shop. Without any principal, there is " +
-			"an identity shop-api.",
+			"service), its name, and the members of a group. Quote names that contain spaces. Names of administrators with @ " +
+			"are people. The name of a system identity is the part of its resource ID after /providers/, such as " +
+			"Microsoft.Web/sites/shop. Without any principal, there is an identity shop-api.\n" +
+			"The settings are those of one principal: the first identity, or else the first other principal. With --as, there " +
+			"are settings for each principal that you name. Those of a group log a member in as the group. Settings contain no " +
+			"way to log in as an administrator, unless you name it with --as.\n" +
+			"The settings work for entrapg, for psql, and for programs that use Microsoft's libraries. The same credential " +
+			"is each kind of principal, because AZURE_TOKEN_CREDENTIALS selects the kind:\n" +
+			"Go: azidentity.NewDefaultAzureCredential with DisableInstanceDiscovery: true in its options. On macOS and Windows, " +
+			"Go ignores SSL_CERT_FILE, which users, guests and service principals need: set GODEBUG=x509usefallbackroots=1 and " +
+			"call x509.SetFallbackRoots with a pool that contains the certificates of that file. The entrapg command does so.\n" +
+			"Node.js: new DefaultAzureCredential({ disableInstanceDiscovery: true }) of @azure/identity.\n" +
+			"Python: DefaultAzureCredential(disable_instance_discovery=True) of azure-identity.\n" +
+			"In each language, get a token for https://ossrdbms-aad.database.windows.net/.default, and log in to DATABASE_URL " +
+			"with the token as the password and PGUSER as the user. SSL_CERT_FILE and REQUESTS_CA_BUNDLE replace the " +
+			"certificates that a program trusts otherwise.\n" +
+			"With --state, the certificate authority, the tenant, client IDs, secrets and data are the same at each start, so " +
+			".env files and settings of an IDE remain valid. Only PGPASSWORD, which is a token, expires.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{
 				Name: "addr", Value: "127.0.0.1:15432", Destination: &e.config.Addr,
@@ -62,6 +79,10 @@ func emulatorCommand(std streams) *cli.Command {
 				Name: "upstream", Destination: &e.config.Upstream,
 				Usage: "`DSN` of a superuser, with password, on an existing PostgreSQL",
 			},
+			&cli.StringFlag{
+				Name: "state", TakesFile: true, Destination: &e.config.StateDir,
+				Usage: "keep secrets and data in this `DIRECTORY`, and use those of earlier starts",
+			},
 			&cli.DurationFlag{
 				Name: "token-life", Value: time.Hour, Destination: &e.config.TokenLife, Validator: atLeast(time.Second),
 				Usage: "how long tokens are valid, a `DURATION` of at least 1s",
@@ -70,6 +91,11 @@ func emulatorCommand(std streams) *cli.Command {
 				Name: "env-file", TakesFile: true, Destination: &e.envFile,
 				Usage: "also write the settings into a new `FILE` in the format of .env files; it is removed at the end",
 			},
+			eachFlag("as", "print the settings of the principal with this `NAME`; can be repeated, --env-file gets the first",
+				func(s string) error {
+					e.as = append(e.as, s)
+					return nil
+				}),
 			&cli.StringFlag{
 				Name: "principals", TakesFile: true, Destination: &file,
 				Usage: "read principals from this `FILE`",
@@ -94,11 +120,13 @@ func emulatorCommand(std streams) *cli.Command {
 		ArgValidator: noArguments,
 		Action: func(ctx context.Context, _ *cli.Command) error {
 			if file != "" {
-				if err := e.read(file); err != nil {
+				read, err := readPrincipals(file)
+				if err != nil {
 					return err
 				}
+				e.wanted = append(e.wanted, read...)
 			}
-			return e.run(ctx, std.out)
+			return e.run(ctx, std)
 		},
 	}
 }
@@ -109,258 +137,182 @@ type emulator struct {
 	envFile string
 	noRoles bool
 	wanted  []wanted
+	as      []string
 }
 
-// A wanted principal is one that the command line or a file asks for.
-type wanted struct {
-	kind, name string
-	members    []string // of a group
+// flagOf names the flags that set fields of the configuration.
+var flagOf = map[string]string{
+	"Addr": "--addr", "TenantAddr": "--tenant-addr", "IdentityAddr": "--identity-addr", "Hostnames": "--hostname",
+	"Upstream": "--upstream", "StateDir": "--state",
 }
 
-func (e *emulator) add(kind, name string, members []string) {
-	e.wanted = append(e.wanted, wanted{kind, name, members})
-}
-
-// read takes principals from a file.
-func (e *emulator) read(path string) error {
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("--principals: %w", err)
+func (e *emulator) run(ctx context.Context, std streams) (err error) {
+	if !signal.Ignored(syscall.SIGHUP) { // as under nohup
+		var stop func()
+		ctx, stop = signal.NotifyContext(ctx, syscall.SIGHUP)
+		defer stop()
 	}
-	n := 0
-	for line := range strings.Lines(string(content)) {
-		n++
-		line, _, _ = strings.Cut(line, "#")
-		words := strings.Fields(line)
-		switch {
-		case len(words) == 0:
-			continue
-		case len(words) == 1 || makers[words[0]] == nil || len(words) > 2 && words[0] != "group":
-			return wrongUse(fmt.Sprintf("--principals: %s, line %d: a line is KIND NAME, or group NAME MEMBER ...", path, n))
-		}
-		e.add(words[0], words[1], words[2:])
-	}
-	return nil
-}
+	pipes := make(chan os.Signal, 1)
+	signal.Notify(pipes, syscall.SIGPIPE) // so that a write to a closed pipe is an error, not the end
+	defer signal.Stop(pipes)
 
-// makers make principals of each kind.
-var makers = map[string]func(*entrapgtest.Tenant, string) *entrapgtest.Principal{
-	"admin": func(t *entrapgtest.Tenant, name string) *entrapgtest.Principal {
-		if strings.Contains(name, "@") {
-			return t.NewUser(name)
-		}
-		return t.NewUserAssignedIdentity(name)
-	},
-	"user":  func(t *entrapgtest.Tenant, name string) *entrapgtest.Principal { return t.NewUser(name) },
-	"guest": func(t *entrapgtest.Tenant, name string) *entrapgtest.Principal { return t.NewGuest(name) },
-	"group": (*entrapgtest.Tenant).NewGroup, "identity": (*entrapgtest.Tenant).NewUserAssignedIdentity,
-	"system": (*entrapgtest.Tenant).NewSystemAssignedIdentity, "service": (*entrapgtest.Tenant).NewServicePrincipal,
-}
-
-func (e *emulator) run(ctx context.Context, out *terminal) (err error) {
-	var lines sync.Mutex // logins are told by many goroutines
-	started := false
-	e.config.OnLogin = func(l entrapgtest.Login) {
-		lines.Lock()
-		defer lines.Unlock()
-		if started {
-			writeLogin(out, l)
-		}
-	}
-	server, err := entrapgtest.Start(ctx, e.config)
+	all, err := completePrincipals(e.wanted)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, server.Close()) }()
-	principals, err := e.populate(ctx, server)
-	if err != nil {
+	if _, err := choose(settle(new(entrapgtest.Tenant), all), e.as); err != nil {
 		return err
 	}
-	settings, err := settingsFor(ctx, server, principals)
-	if err != nil {
-		return err
-	}
+	var file *settingsFile
 	if e.envFile != "" {
-		remove, err := writeEnv(e.envFile, settings)
-		if err != nil {
+		if file, err = createSettingsFile(e.envFile); err != nil {
 			return err
 		}
-		defer remove()
+		defer func() { err = errors.Join(err, file.remove()) }()
 	}
-	lines.Lock()
-	e.introduce(out, server, principals, settings)
-	started = true
-	lines.Unlock()
-	<-ctx.Done()
-	out.printf("%s\n", out.dim("stopped"))
+	log := &loginLog{std: std}
+	e.config.OnLogin = log.write
+	server, err := entrapgtest.Start(ctx, e.config)
+	if err != nil {
+		return e.explain(ctx, err)
+	}
+	residents := settle(server.Tenant, all)
+	err = e.createRoles(ctx, server, residents)
+	if err == nil {
+		err = e.introduce(ctx, std.out, server, residents, file)
+	}
+	if err != nil {
+		return errors.Join(e.explain(ctx, err), server.Close())
+	}
+	log.start()
+	ended := server.Wait(ctx)
+	if err := server.Close(); err != nil && ctx.Err() != nil {
+		return err
+	}
+	if ctx.Err() == nil {
+		return e.explain(ctx, ended)
+	}
+	std.out.printf("%s\n", std.out.dim("stopped"))
 	return nil
 }
 
-// A resident is a principal that the emulator has.
-type resident struct {
-	*entrapgtest.Principal
-	admin bool
+// explain names the flag that an error is about.
+func (e *emulator) explain(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return errors.New("interrupted")
+	}
+	wrong := new(entrapgtest.ConfigError)
+	switch {
+	case errors.As(err, &wrong) && errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%s: %w; stop the program that uses it, or name another address", flagOf[wrong.Field], wrong.Err)
+	case errors.As(err, &wrong):
+		return fmt.Errorf("%s: %w", flagOf[wrong.Field], wrong.Err)
+	}
+	return errors.New(strings.TrimPrefix(err.Error(), "entrapgtest: "))
 }
 
-func (e *emulator) populate(ctx context.Context, server *entrapgtest.Server) ([]resident, error) {
-	wanted := e.wanted
-	has := func(admin bool) bool {
-		for _, w := range wanted {
-			if (w.kind == "admin") == admin {
-				return true
-			}
-		}
-		return false
-	}
-	if !has(false) {
-		e.add("identity", "shop-api", nil)
-	}
-	if !has(true) {
-		e.add("admin", "db-admin", nil)
-	}
-	var all []resident
-	byName := map[string]*entrapgtest.Principal{}
-	for _, w := range e.wanted {
-		if w.name == "" {
-			return nil, wrongUse("emulator: a principal has no name")
-		}
-		p := makers[w.kind](server.Tenant, w.name)
-		byName[w.name] = p
-		all = append(all, resident{p, w.kind == "admin"})
-	}
-	for _, w := range e.wanted {
-		for _, member := range w.members {
-			m := byName[member]
-			if m == nil {
-				return nil, wrongUse(fmt.Sprintf("emulator: group %s: there is no principal %s", w.name, member))
-			}
-			m.Groups = append(m.Groups, byName[w.name])
-		}
-	}
-	for _, r := range all {
+func (e *emulator) createRoles(ctx context.Context, server *entrapgtest.Server, residents []resident) error {
+	for _, r := range residents {
 		var err error
 		switch {
-		case r.admin:
+		case r.admin():
 			err = server.CreateAdmin(ctx, "", r.Principal)
 		case !e.noRoles:
 			err = server.CreateRole(ctx, "", r.Principal)
 		}
 		if err != nil {
-			return nil, err
+			return fmt.Errorf("%s: %w", r.origin, err)
 		}
 	}
-	return all, nil
+	return nil
 }
 
-// A variable of the environment.
-type variable struct{ name, value string }
-
-// settingsFor leads programs to the server, as the first identity that is no
-// administrator, or else with the token of the first principal that gets one.
-func settingsFor(ctx context.Context, server *entrapgtest.Server, residents []resident) ([]variable, error) {
-	settings := []variable{{"DATABASE_URL", server.DSN()}}
-	var identities []*entrapgtest.Principal
-	var first, admin *entrapgtest.Principal
-	for _, r := range residents {
-		managed := r.Kind == entrapgtest.UserAssignedIdentity || r.Kind == entrapgtest.SystemAssignedIdentity
-		if managed {
-			identities = append(identities, r.Principal)
-		}
-		switch {
-		case r.Kind == entrapgtest.Group:
-		case r.admin && admin == nil:
-			admin = r.Principal
-		case !r.admin && (first == nil || managed && first.ClientSecret+first.Password != ""):
-			first = r.Principal
-		}
+// introduce writes what there is, and the settings.
+func (e *emulator) introduce(
+	ctx context.Context, out *terminal, server *entrapgtest.Server, residents []resident, file *settingsFile,
+) error {
+	logins, err := choose(residents, e.as)
+	if err != nil {
+		return err
 	}
-	if first == nil {
-		first = admin
-	}
-	for _, entry := range server.Tenant.NewHost(identities...).Environ() {
-		name, value, _ := strings.Cut(entry, "=")
-		settings = append(settings, variable{name, value})
-	}
-	if first.Kind == entrapgtest.UserAssignedIdentity || first.Kind == entrapgtest.SystemAssignedIdentity {
-		settings = append(settings, variable{"AZURE_TOKEN_CREDENTIALS", "ManagedIdentityCredential"})
-		if first.Kind == entrapgtest.UserAssignedIdentity {
-			settings = append(settings, variable{"AZURE_CLIENT_ID", first.ClientID})
-		}
-	} else {
-		for _, entry := range first.Environ() {
-			name, value, _ := strings.Cut(entry, "=")
-			settings = append(settings, variable{name, value})
-		}
-		settings = append(settings,
-			variable{"AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential"}, variable{"SSL_CERT_FILE", server.CAFile()})
-	}
-	settings = append(settings, variable{"PGSSLROOTCERT", server.CAFile()}, variable{"NODE_EXTRA_CA_CERTS", server.CAFile()})
-	token, err := first.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{databaseScope}})
-	return append(settings, variable{"PGPASSWORD", token.Token}), err
-}
-
-// writeEnv writes a file that was not there before, and returns what removes it,
-// unless somebody has put another one in its place.
-func writeEnv(path string, settings []variable) (remove func(), err error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	switch {
-	case errors.Is(err, os.ErrExist):
-		return nil, fmt.Errorf("--env-file: %s is there already and stays as it is: remove it, or name another file", path)
-	case err != nil:
-		return nil, fmt.Errorf("--env-file: %w", err)
-	}
-	written, err := f.Stat()
-	remove = func() {
-		if there, err := os.Lstat(path); err == nil && os.SameFile(there, written) {
-			os.Remove(path)
-		}
-	}
-	var b strings.Builder
-	for _, v := range settings {
-		fmt.Fprintf(&b, "%s='%s'\n", v.name, v.value)
-	}
-	_, writing := f.WriteString(b.String())
-	if err := errors.Join(err, writing, f.Close()); err != nil {
-		remove()
-		return nil, fmt.Errorf("--env-file: %w", err)
-	}
-	return remove, nil
-}
-
-func (e *emulator) introduce(out *terminal, server *entrapgtest.Server, residents []resident, settings []variable) {
 	out.printf("%s PostgreSQL on %s, tenant on %s,\n  tokens live %s\n\n",
 		out.good("✓"), out.bold(server.Addr()), server.Tenant.URL(), e.config.TokenLife)
 	for _, r := range residents {
 		what := string(r.Kind)
 		switch {
-		case r.admin:
+		case r.admin():
 			what += ", Entra administrator"
 		case e.noRoles:
 			what += ", no role yet"
 		}
 		out.printf("  %-24s  %s\n", r.Name, what)
-		for _, entry := range r.Environ() {
-			name, value, _ := strings.Cut(entry, "=")
-			if name == "AZURE_CLIENT_SECRET" || name == "AZURE_PASSWORD" || name == "AZURE_CLIENT_ID" && r.ClientID != "" {
-				out.printf("  %-24s  %s\n", "", out.dim(name+"="+value))
+		for _, v := range r.secrets() {
+			out.printf("  %-24s  %s\n", "", out.dim(v.name+"="+v.value))
+		}
+	}
+	needsRoots := false
+	for i, l := range logins {
+		settings, err := l.settings(ctx, server, residents)
+		if err != nil {
+			return err
+		}
+		if i == 0 && file != nil {
+			if err := file.write(settings); err != nil {
+				return err
 			}
 		}
-		if len(r.Environ()) <= 2 && r.ClientID != "" {
-			out.printf("  %-24s  %s\n", "", out.dim("AZURE_CLIENT_ID="+r.ClientID))
+		title := "Paste this into a shell:"
+		if len(e.as) > 0 {
+			title = "Paste this into a shell to log in as " + l.role + ":"
 		}
-	}
-	out.printf("\n%s\n\n", out.bold("Paste this into a shell:"))
-	for _, v := range settings {
-		out.printf("export %s=%s\n", v.name, shell(v.value))
+		out.printf("\n%s\n\n%s", out.bold(title), styled(syntaxFor(runtime.GOOS, os.Getenv).lines(settings)))
+		needsRoots = needsRoots || !l.managed() && ignoresCertFile(runtime.GOOS)
 	}
 	out.printf("\n")
+	if needsRoots {
+		out.hang("", "Go ignores SSL_CERT_FILE on this system, and only entrapg itself does not: in your programs, set "+
+			"GODEBUG=x509usefallbackroots=1 and pass that file to x509.SetFallbackRoots. Node.js and Python need nothing else.")
+	}
 	then := "and then, for example: entrapg exec -- psql"
 	if e.envFile != "" {
 		then = "or, as it is in " + e.envFile + " too: entrapg exec --env-file " + shell(e.envFile) + " -- psql"
 	}
 	out.hang("", escape(then))
-	out.hang("", "Another identity is one AZURE_CLIENT_ID away. Ctrl-C stops it all.")
+	out.hang("", "To log in as another principal, start with --as NAME. Ctrl-C stops the emulator.")
 	out.printf("\n%s\n", out.bold("Logins:"))
+	if failure := out.failure.Load(); failure != nil {
+		return *failure
+	}
+	return nil
+}
+
+// A loginLog writes a line for each login.
+type loginLog struct {
+	std streams
+
+	mu      sync.Mutex // guards what follows; many goroutines write
+	started bool
+	failed  bool
+}
+
+// start ends the time in which logins are those of the emulator itself.
+func (g *loginLog) start() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.started = true
+}
+
+func (g *loginLog) write(l entrapgtest.Login) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.started {
+		return
+	}
+	writeLogin(g.std.out, l)
+	if failure := g.std.out.failure.Load(); failure != nil && !g.failed {
+		g.failed = true
+		fmt.Fprintf(g.std.err, "entrapg: the log of logins is incomplete: %v; the emulator keeps running\n", *failure)
+	}
 }
 
 // writeLogin writes one attempt to log in.

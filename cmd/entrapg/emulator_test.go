@@ -1,59 +1,164 @@
 package main
 
 import (
+	"bufio"
+	"context"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+	"github.com/jackc/pgx/v5"
 )
 
-// emulate starts an emulator on ports of its own and returns the file with its
-// settings, what it has said so far, and how to stop it.
-func emulate(t *testing.T, args ...string) (envFile string, said func() string, stop func(os.Signal) int) {
+// A running emulator is one that a test has started, on ports of its own.
+type running struct {
+	t       *testing.T
+	cmd     *exec.Cmd
+	dir     string // its temporary files
+	out     string // the file with its output
+	envFile string
+	ended   chan struct{}
+}
+
+// anyPorts are arguments for tests that run at once.
+var anyPorts = []string{"--addr", "127.0.0.1:0", "--tenant-addr", "127.0.0.1:0", "--identity-addr", "127.0.0.1:0"}
+
+// startEmulator starts an emulator with a PostgreSQL of its own.
+func startEmulator(t *testing.T, args ...string) *running {
 	t.Helper()
-	envFile = filepath.Join(t.TempDir(), ".env")
-	args = append([]string{"emulator", "--addr", "127.0.0.1:0", "--tenant-addr", "127.0.0.1:0", "--identity-addr", "127.0.0.1:0", "--upstream", azureServer(t).AdminDSN(), "--env-file", envFile}, args...)
-	cmd, _, dir := program(t, args...)
-	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	e := &running{t: t, ended: make(chan struct{}), out: filepath.Join(t.TempDir(), "out"), envFile: filepath.Join(t.TempDir(), ".env")}
+	e.cmd, _, e.dir = program(t, slices.Concat([]string{"emulator", "--env-file", e.envFile}, anyPorts, args)...)
+	out, err := os.Create(e.out)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { out.Close() })
-	cmd.Stdout, cmd.Stderr = out, out
-	if err := cmd.Start(); err != nil {
+	defer out.Close()
+	e.cmd.Stdout, e.cmd.Stderr = out, out
+	if err := e.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	said = func() string {
-		b, err := os.ReadFile(out.Name())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(b)
-	}
-	ended := make(chan struct{})
 	go func() {
-		defer close(ended)
-		cmd.Wait()
+		defer close(e.ended)
+		e.cmd.Wait()
 	}()
-	await(t, func() bool {
+	t.Cleanup(func() {
+		e.cmd.Process.Kill()
+		<-e.ended
+	})
+	e.await("Logins:")
+	return e
+}
+
+// emulate starts an emulator in front of the PostgreSQL that the tests share.
+func emulate(t *testing.T, args ...string) *running {
+	t.Helper()
+	return startEmulator(t, append([]string{"--upstream", azureServer(t).AdminDSN()}, args...)...)
+}
+
+// said returns the output.
+func (e *running) said() string {
+	b, err := os.ReadFile(e.out)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return string(b)
+}
+
+// await waits for output.
+func (e *running) await(want string) {
+	e.t.Helper()
+	for deadline := time.Now().Add(2 * time.Minute); !strings.Contains(e.said(), want); time.Sleep(10 * time.Millisecond) {
 		select {
-		case <-ended:
-			t.Fatalf("it ended at once:\n%s", said())
+		case <-e.ended:
+			if strings.Contains(e.said(), want) {
+				return
+			}
+			e.t.Fatalf("it ended without %q:\n%s", want, e.said())
 		default:
 		}
-		return strings.Contains(said(), "Logins:")
-	}, said)
-	return envFile, said, func(signal os.Signal) int {
-		cmd.Process.Signal(signal)
-		<-ended
-		if entries := left(t, dir); len(entries) > 0 {
-			t.Errorf("left behind: %v", entries)
+		if time.Now().After(deadline) {
+			e.t.Fatalf("no %q:\n%s", want, e.said())
 		}
-		return cmd.ProcessState.ExitCode()
 	}
+}
+
+// stop sends a signal and returns the exit code.
+func (e *running) stop(signal os.Signal) int {
+	e.cmd.Process.Signal(signal)
+	if signal == os.Kill {
+		<-e.ended
+		return failed
+	}
+	return e.wait()
+}
+
+func (e *running) wait() int {
+	<-e.ended
+	if entries := left(e.t, e.dir); len(entries) > 0 {
+		e.t.Errorf("left behind: %v", entries)
+	}
+	return e.cmd.ProcessState.ExitCode()
+}
+
+// blocks returns the settings that the emulator has printed, without titles.
+func (e *running) blocks() []string {
+	var blocks []string
+	open := false
+	for line := range strings.Lines(e.said()) {
+		setting := strings.HasPrefix(line, "export ") || strings.HasPrefix(line, "unset ")
+		switch {
+		case setting && !open:
+			blocks = append(blocks, line)
+		case setting:
+			blocks[len(blocks)-1] += line
+		}
+		open = setting
+	}
+	return blocks
+}
+
+// logInWithAzidentity is a program of somebody else, which knows nothing of this
+// module.
+func logInWithAzidentity() {
+	err := func() error {
+		ctx := context.Background()
+		credential, err := azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{DisableInstanceDiscovery: true})
+		if err != nil {
+			return err
+		}
+		token, err := credential.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{databaseScope}})
+		if err != nil {
+			return err
+		}
+		config, err := pgx.ParseConfig(os.Getenv("DATABASE_URL"))
+		if err != nil {
+			return err
+		}
+		config.Password = token.Token
+		conn, err := pgx.ConnectConfig(ctx, config)
+		if err != nil {
+			return err
+		}
+		defer conn.Close(ctx)
+		var user string
+		err = conn.QueryRow(ctx, "select session_user").Scan(&user)
+		fmt.Println(user)
+		return err
+	}()
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	os.Exit(0)
 }
 
 // await waits until something is so.
@@ -61,150 +166,478 @@ func await(t *testing.T, so func() bool, said func() string) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); !so(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("it did not come to that:\n%s", said())
+			t.Fatalf("it did not happen:\n%s", said())
 		}
+	}
+}
+
+// write writes a file of the test's own and returns its path.
+func write(t *testing.T, name, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func needsSignals(t *testing.T) {
+	t.Helper()
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has no such signals and no such shell")
 	}
 }
 
 func TestEmulator_ServesProgramsThatReadItsSettings(t *testing.T) {
 	t.Parallel()
-	file := filepath.Join(t.TempDir(), "principals")
-	principals := "# who there is\nuser emma@contoso.example\nidentity emu-api\nidentity emu-later\ngroup emu-readers emma@contoso.example\nservice emu-deployer\nadmin emu-admin\n"
-	if err := os.WriteFile(file, []byte(principals), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	envFile, said, stop := emulate(t, "--principals", file, "--no-roles", "--token-life", "90s")
+	file := write(t, "principals", "\ufeff# who exists\nuser emma@contoso.example # a person\nidentity emu-api\r\nidentity \"emu later\"\n"+
+		"group 'emu readers' emma@contoso.example\nservice emu-deployer\nadmin emu-admin\n")
+	e := emulate(t, "--principals", file, "--no-roles", "--token-life", "90s")
 	psql := installed(t, "psql")
-	log := func(want string) { t.Helper(); await(t, func() bool { return strings.Contains(said(), want) }, said) }
 
-	if r := runAs(t, nil, "exec", "--env-file", envFile, "--", psql, "-XAtc", "select 1"); r.code == 0 {
+	if r := runAs(t, nil, "exec", "--env-file", e.envFile, "--", psql, "-XAtc", "select 1"); r.code == 0 {
 		t.Errorf("in without a role: %+v", r)
 	}
-	log("· emu-api → postgres, psql: the role is not mapped to Entra")
+	e.await("· emu-api → postgres, psql: the role is not mapped to Entra")
 
-	_, admin, _ := strings.Cut(said(), "Entra administrator")
-	_, id, _ := strings.Cut(admin, "AZURE_CLIENT_ID=")
-	id, _, _ = strings.Cut(id, "\n")
-	b, err := os.ReadFile(envFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	lines := strings.Split(string(b), "\n")
-	for i, line := range lines {
-		if strings.HasPrefix(line, "AZURE_CLIENT_ID=") {
-			lines[i] = "AZURE_CLIENT_ID=" + id
-		}
-	}
-	adminFile := filepath.Join(t.TempDir(), "admin.env")
-	if err := os.WriteFile(adminFile, []byte(strings.Join(lines, "\n")), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	script := "select * from pgaadauth_create_principal('emu-api', false, false); select rolename from pgaadauth_list_principals(false) order by 1"
-	if r := runAs(t, nil, "exec", "--env-file", adminFile, "--", psql, "-XAtc", script); r.code != 0 || !strings.Contains(r.stdout, "Created role for \"emu-api\"\n") || !strings.Contains(r.stdout, "emu-admin\nemu-api\n") {
+	admin := emulate(t, "--upstream", azureServer(t).AdminDSN(), "--admin", "emu-admin-2", "--identity", "emu-2", "--as", "emu-admin-2", "--no-roles")
+	script := "select * from pgaadauth_create_principal('emu-2', false, false); select rolename from pgaadauth_list_principals(false) order by 1"
+	if r := runAs(t, nil, "exec", "--env-file", admin.envFile, "--", psql, "-XAtc", script); r.code != 0 || !strings.Contains(r.stdout, "Created role for \"emu-2\"\n") || !strings.Contains(r.stdout, "emu-2\nemu-admin-2\n") {
 		t.Errorf("provisioning: %+v", r)
 	}
-	log("✓ emu-admin → postgres, psql: accepted")
-	if r := runAs(t, nil, "exec", "--env-file", envFile, "--", psql, "-XAtc", "select session_user"); r.code != 0 || r.stdout != "emu-api\n" {
-		t.Errorf("%+v", r)
-	}
-	if r := runAs(t, nil, "whoami", "--env-file", envFile); r.code != 0 || !strings.Contains(r.stdout, "1m ") {
+	admin.await("✓ emu-admin-2 → postgres, psql: accepted")
+
+	if r := runAs(t, nil, "whoami", "--env-file", e.envFile); r.code != 0 || !strings.Contains(r.stdout, "1m ") {
 		t.Errorf("a token of 90 seconds: %+v", r)
 	}
-	if r := runAs(t, []string{"PGUSER=emu-admin"}, "exec", "--env-file", envFile, "--", psql, "-XAtc", "select 1"); r.code == 0 {
+	if r := runAs(t, nil, "exec", "--env-file", e.envFile, "user=emu-admin", "--", psql, "-XAtc", "select 1"); r.code == 0 {
 		t.Errorf("in as somebody else: %+v", r)
 	}
-	log("✗ emu-admin → postgres, psql: 28000 the role is mapped to somebody else")
-
-	for line := range strings.Lines(said()) {
+	for line := range strings.Lines(e.said()) {
 		line = strings.TrimSuffix(line, "\n")
-		if n := len([]rune(line)); n > 80 && !strings.HasPrefix(line, "export ") && !strings.Contains(line, envFile) {
+		if n := len([]rune(line)); n > 80 && !strings.HasPrefix(line, "export ") && !strings.HasPrefix(line, "unset ") && !strings.HasPrefix(line, "$env:") && !strings.Contains(line, e.envFile) {
 			t.Errorf("%d columns: %q", n, line)
 		}
 	}
 	if runtime.GOOS == "windows" {
-		stop(os.Kill)
 		return
 	}
-	if code := stop(syscall.SIGTERM); code != done {
-		t.Errorf("exit code %d", code)
+	if code := e.stop(syscall.SIGTERM); code != done || !strings.HasSuffix(e.said(), "stopped\n") {
+		t.Errorf("exit code %d: %s", code, e.said())
 	}
-	if _, err := os.Stat(envFile); err == nil {
+	if _, err := os.Stat(e.envFile); err == nil {
 		t.Error("the settings of a server that is gone are left")
 	}
 }
 
-func TestEmulator_KeepsFilesThatItDidNotCreate(t *testing.T) {
+// What it prints is for a shell to read: for entrapg, for libpq, and for programs
+// with azidentity.
+func TestEmulator_SettingsLogEachKindOfPrincipalIn(t *testing.T) {
+	needsSignals(t)
 	t.Parallel()
-	if runtime.GOOS == "windows" {
-		t.Skip("Windows has no SIGTERM for it to end at")
+	everybody := []string{
+		"--user", "kim@contoso.example", "--guest", "lee@fabrikam.example", "--guest", "live.com#max@outlook.example",
+		"--service", "kind-deployer", "--identity", "kind-api", "--identity", "kind-jobs", "--system", "Microsoft.Web/sites/kind-shop",
+		"--system", "/subscriptions/1/resourceGroups/g/providers/Microsoft.Web/sites/kind-shop/slots/staging",
+		"--group", "kind readers=kim@contoso.example,kind-jobs", "--group", "kind-writers=kind-jobs",
+		"--admin", "kind-admin", "--admin", "kind-boss@contoso.example",
 	}
-	const own = "SECRET=mine\n"
-	envFile := filepath.Join(t.TempDir(), ".env")
-	if err := os.WriteFile(envFile, []byte(own), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	r := runAs(t, nil, "emulator", "--addr", "127.0.0.1:0", "--tenant-addr", "127.0.0.1:0", "--identity-addr", "127.0.0.1:0", "--upstream", azureServer(t).AdminDSN(), "--identity", "env-own", "--admin", "env-own-admin", "--env-file", envFile)
-	if b, err := os.ReadFile(envFile); r.code != failed || !strings.Contains(r.stderr, envFile+" is there already") || err != nil || string(b) != own {
-		t.Errorf("%+v\n%v: %q", r, err, b)
-	}
-
-	envFile, _, stop := emulate(t, "--identity", "env-new", "--admin", "env-new-admin")
-	if info, err := os.Stat(envFile); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("%v: mode %v", err, info.Mode())
-	}
-	if err := os.Rename(envFile, envFile+".old"); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(envFile, []byte(own), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	stop(syscall.SIGTERM)
-	if b, err := os.ReadFile(envFile); err != nil || string(b) != own {
-		t.Errorf("%v: %q", err, b)
+	for _, test := range []struct {
+		args  []string
+		roles []string // of the blocks
+	}{
+		{[]string{"--user", "ann@contoso.example"}, []string{"ann@contoso.example"}},
+		{[]string{"--user", "o'brien@contoso.example"}, []string{"o'brien@contoso.example"}},
+		{[]string{"--guest", "ben@fabrikam.example"}, []string{"ben_fabrikam.example#EXT#@contoso.example"}},
+		{[]string{"--service", "only service"}, []string{"only service"}},
+		{[]string{"--identity", "only-identity"}, []string{"only-identity"}},
+		{[]string{"--system", "Microsoft.Compute/virtualMachines/only-vm"}, []string{"only-vm"}},
+		{[]string{"--group", "only-group", "--as", "only-group"}, []string{"only-group"}},
+		{[]string{"--admin", "only-admin@contoso.example", "--identity", "beside-admin"}, []string{"beside-admin"}},
+		{
+			append(everybody,
+				"--as", "kim@contoso.example", "--as", "lee@fabrikam.example", "--as", "live.com#max@outlook.example", "--as", "kind-deployer",
+				"--as", "kind-api", "--as", "kind-jobs", "--as", "kind-shop", "--as", "kind-shop/slots/staging", "--as", "kind readers",
+				"--as", "kind-writers", "--as", "kind-admin", "--as", "kind-boss@contoso.example"),
+			[]string{
+				"kim@contoso.example", "lee_fabrikam.example#EXT#@contoso.example", "max_outlook.example#EXT#@contoso.example", "kind-deployer",
+				"kind-api", "kind-jobs", "kind-shop", "kind-shop/slots/staging", "kind readers", "kind-writers", "kind-admin", "kind-boss@contoso.example",
+			},
+		},
+	} {
+		t.Run(strings.Join(test.args[:2], " "), func(t *testing.T) {
+			t.Parallel()
+			e := emulate(t, test.args...)
+			blocks := e.blocks()
+			if len(blocks) != len(test.roles) {
+				t.Fatalf("%d blocks for %q:\n%s", len(blocks), test.roles, e.said())
+			}
+			// All in one shell, the last one first: nothing of an earlier block may count.
+			script, want := "set -e\n", ""
+			for i, block := range slices.Backward(blocks) {
+				script += block + `"$0" exec -- sh -c 'echo "$PGUSER"; psql -XAtc "select session_user"'; psql -XAtc 'select session_user' "$DATABASE_URL"; ` +
+					`ENTRAPG_TEST_AS_COMMAND= ENTRAPG_TEST_AS_AZIDENTITY=1 "$0"` + "\n"
+				want += strings.Repeat(test.roles[i]+"\n", 4)
+			}
+			installed(t, "psql")
+			cmd, out, _ := program(t)
+			cmd.Path, cmd.Args = "/bin/sh", []string{"/bin/sh", "-c", script, os.Args[0]}
+			cmd.Env = append(cmd.Env, "AZURE_CLIENT_SECRET=stale", "AZURE_CLIENT_ID=stale", "AZURE_USERNAME=stale")
+			if err := cmd.Run(); err != nil || out.String() != want {
+				t.Errorf("%v: got %s\nwant %s\n%s", err, out, want, e.said())
+			}
+			r := runAs(t, []string{"PGUSER=stale"}, "exec", "--env-file", e.envFile, "--", "sh", "-c", `echo "$PGUSER"; psql -XAtc "select session_user"`)
+			if r.code != done || r.stdout != strings.Repeat(test.roles[0]+"\n", 2) {
+				t.Errorf("--env-file: %+v", r)
+			}
+		})
 	}
 }
 
-// What it prints is for a shell to read.
-func TestEmulator_SettingsCanBePastedIntoShell(t *testing.T) {
+func TestEmulator_SettingsLeadToNoAdministrator(t *testing.T) {
+	needsSignals(t)
 	t.Parallel()
-	if runtime.GOOS == "windows" {
-		t.Skip("there is no such shell")
+	e := emulate(t, "--identity", "away-api", "--system", "Microsoft.Web/sites/away-shop", "--service", "away-service", "--admin", "away-admin", "--admin", "away@contoso.example")
+	_, list, _ := strings.Cut(e.said(), "away@contoso.example")
+	list, _, _ = strings.Cut(list, "\n\n")
+	if strings.Contains(list, "PASSWORD") {
+		t.Errorf("an administrator's password is printed: %s", list)
 	}
-	_, said, stop := emulate(t, "--identity", "pasted", "--admin", "paste-admin")
-	var block strings.Builder
-	for line := range strings.Lines(said()) {
-		if strings.HasPrefix(line, "export ") {
-			block.WriteString(line)
-		}
-	}
-	block.WriteString(`"$0" token >/dev/null && "$0" exec -- sh -c 'echo "$PGUSER"'; echo "$PGPASSWORD" | cut -c1-3; ls "$PGSSLROOTCERT" "$NODE_EXTRA_CA_CERTS" >/dev/null` + "\n")
+	_, list, _ = strings.Cut(e.said(), "  away-admin ")
+	_, id, _ := strings.Cut(list, "AZURE_CLIENT_ID=")
+	id, _, _ = strings.Cut(id, "\n")
+	script := e.blocks()[0] + "AZURE_CLIENT_ID=" + id + ` exec "$0" token`
 	cmd, out, _ := program(t)
-	cmd.Path, cmd.Args = "/bin/sh", []string{"/bin/sh", "-c", block.String(), os.Args[0]}
-	if err := cmd.Run(); err != nil || out.String() != "pasted\neyJ\n" {
-		t.Errorf("%v: %s", err, out)
+	cmd.Path, cmd.Args = "/bin/sh", []string{"/bin/sh", "-c", script, os.Args[0]}
+	if err := cmd.Run(); err == nil || strings.Contains(out.String(), "eyJ") || len(id) != 36 {
+		t.Errorf("the application has a token of %s: %v, %s", id, err, out)
 	}
-	if code := stop(syscall.SIGINT); code != done {
+}
+
+func TestEmulator_EnvFileOfEarlierEmulatorIsTakenOver(t *testing.T) {
+	needsSignals(t)
+	t.Parallel()
+	first := emulate(t, "--identity", "env-first")
+	first.stop(syscall.SIGKILL)
+	content, err := os.ReadFile(first.envFile)
+	if err != nil || !strings.Contains(string(content), "env-first") {
+		t.Fatalf("%v: %q", err, content)
+	}
+	args := append([]string{"emulator", "--upstream", azureServer(t).AdminDSN(), "--env-file"}, anyPorts...)
+	start := func(path string, more ...string) *running { return emulate(t, append(more, "--env-file", path)...) }
+
+	second := start(first.envFile, "--identity", "env-second")
+	content, err = os.ReadFile(first.envFile)
+	if err != nil || !strings.Contains(string(content), "env-second") || strings.Contains(string(content), "env-first") {
+		t.Errorf("%v: %q", err, content)
+	}
+	if info, err := os.Stat(first.envFile); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v: %v", err, info.Mode())
+	}
+	if r := runAs(t, nil, slices.Concat(args[:4], []string{first.envFile}, anyPorts)...); r.code != failed || !strings.Contains(r.stderr, "is in use by another emulator") {
+		t.Errorf("beside a running one: %+v", r)
+	}
+	if code := second.stop(syscall.SIGINT); code != done {
 		t.Errorf("exit code %d", code)
 	}
+	if _, err := os.Stat(first.envFile); err == nil {
+		t.Error("the file is still there")
+	}
 }
 
-func TestEmulator_ReportsInvalidPrincipals(t *testing.T) {
+func TestEmulator_KeepsFilesThatItDidNotCreate(t *testing.T) {
+	needsSignals(t)
 	t.Parallel()
-	file := filepath.Join(t.TempDir(), "principals")
-	if err := os.WriteFile(file, []byte("identity a\nrobot b\n"), 0o600); err != nil {
+	const own = "SECRET=mine\n"
+	target := write(t, "target", own)
+	link := filepath.Join(t.TempDir(), ".env")
+	if err := os.Symlink(target, link); err != nil {
 		t.Fatal(err)
 	}
+	left := emulate(t, "--identity", "env-edited")
+	left.stop(syscall.SIGKILL)
+	f, err := os.OpenFile(left.envFile, os.O_APPEND|os.O_WRONLY, 0)
+	if err == nil {
+		_, err = f.WriteString(own)
+		f.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, path := range map[string]string{
+		"own": write(t, ".env", own), "empty": write(t, ".env", ""), "link": link, "edited": left.envFile, "directory": t.TempDir(),
+	} {
+		before, _ := os.ReadFile(path)
+		r := runAs(t, nil, slices.Concat([]string{"emulator", "--upstream", azureServer(t).AdminDSN(), "--env-file", path}, anyPorts)...)
+		after, _ := os.ReadFile(path)
+		if r.code != failed || !strings.Contains(r.stderr, "--env-file: "+path+" already exists") || string(before) != string(after) {
+			t.Errorf("%s: %+v, %q", name, r, after)
+		}
+	}
+
+	for name, replace := range map[string]func(path string) error{
+		"renamed":    func(path string) error { return os.Rename(path, path+".old") },
+		"removed":    os.Remove, // whose inode the next file would get
+		"overwrites": func(string) error { return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := emulate(t, "--identity", "env-"+name, "--admin", "env-"+name+"-admin")
+			if err := replace(e.envFile); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(e.envFile, []byte(own), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if code := e.stop(syscall.SIGTERM); code != done {
+				t.Errorf("exit code %d", code)
+			}
+			if b, err := os.ReadFile(e.envFile); err != nil || string(b) != own {
+				t.Errorf("%v: %q", err, b)
+			}
+		})
+	}
+}
+
+func TestEmulator_StopsCleanlyAtHangup(t *testing.T) {
+	needsSignals(t)
+	t.Parallel()
+	e := emulate(t, "--identity", "hangup", "--admin", "hangup-admin")
+	if code := e.stop(syscall.SIGHUP); code != done || !strings.HasSuffix(e.said(), "stopped\n") {
+		t.Errorf("exit code %d: %s", code, e.said())
+	}
+	if _, err := os.Stat(e.envFile); err == nil {
+		t.Error("the file with its settings is left")
+	}
+}
+
+func TestEmulator_KeepsRunningWhenItsLogEnds(t *testing.T) {
+	needsSignals(t)
+	t.Parallel()
+	envFile := filepath.Join(t.TempDir(), ".env")
+	cmd, stderr, dir := program(t, slices.Concat([]string{"emulator", "--upstream", azureServer(t).AdminDSN(), "--env-file", envFile, "--identity", "pipe-api", "--admin", "pipe-admin"}, anyPorts)...)
+	cmd.Stdout = nil
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Process.Kill()
+	for lines := bufio.NewScanner(out); lines.Scan() && lines.Text() != "Logins:"; {
+	}
+	if err := out.Close(); err != nil { // as head does
+		t.Fatal(err)
+	}
+	psql := installed(t, "psql")
+	for range 2 {
+		if r := runAs(t, nil, "exec", "--env-file", envFile, "--", psql, "-XAtc", "select 1"); r.code != done {
+			t.Errorf("a login: %+v", r)
+		}
+	}
+	cmd.Process.Signal(syscall.SIGTERM)
+	cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != failed || strings.Count(stderr.String(), "the log of logins is incomplete") != 1 || !strings.Contains(stderr.String(), "broken pipe") {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+	if entries := left(t, dir); len(entries) > 0 {
+		t.Errorf("left behind: %v", entries)
+	}
+	if _, err := os.Stat(envFile); err == nil {
+		t.Error("the file with its settings is left")
+	}
+}
+
+func TestEmulator_ReportsFullDisk(t *testing.T) {
+	t.Parallel()
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer full.Close()
+	cmd, stderr, dir := program(t, slices.Concat([]string{"emulator", "--upstream", azureServer(t).AdminDSN(), "--identity", "full-api", "--admin", "full-admin"}, anyPorts)...)
+	cmd.Stdout = full
+	_ = cmd.Run()
+	if code := cmd.ProcessState.ExitCode(); code != failed || !strings.Contains(stderr.String(), "no space left on device") {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+	if entries := left(t, dir); len(entries) > 0 {
+		t.Errorf("left behind: %v", entries)
+	}
+}
+
+func TestEmulator_EndsWithItsPostgreSQL(t *testing.T) {
+	needsSignals(t)
+	t.Parallel()
+	e := startEmulator(t)
+	killPostgres(t, e)
+	if code := e.wait(); code != failed || !strings.Contains(e.said(), "entrapg: PostgreSQL ended: ") {
+		t.Errorf("exit code %d: %s", code, e.said())
+	}
+	if _, err := os.Stat(e.envFile); err == nil {
+		t.Error("the file with its settings is left")
+	}
+}
+
+// killPostgres ends the PostgreSQL of an emulator as a crash does.
+func killPostgres(t *testing.T, e *running) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(e.dir, "*", "data", "postmaster.pid"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%v: %v", err, files)
+	}
+	content, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	if _, err := fmt.Sscan(string(content), &pid); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestEmulator_StateSurvivesStops(t *testing.T) {
+	needsSignals(t)
+	t.Parallel()
+	psql := installed(t, "psql")
+	parent, err := os.MkdirTemp("", "state")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(parent) })
+	if err := os.Chmod(parent, 0o755); err != nil { // PostgreSQL may run as another user
+		t.Fatal(err)
+	}
+	dir := filepath.Join(parent, "state")
+	settings := func(e *running) string {
+		b, err := os.ReadFile(e.envFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var lasting []string
+		for line := range strings.Lines(string(b)) {
+			// Ports are the test's, and the token is a new one each time.
+			if name, _, _ := strings.Cut(line, "="); name == "AZURE_CLIENT_ID" || name == "IDENTITY_HEADER" || name == "PGSSLROOTCERT" || name == "PGUSER" {
+				lasting = append(lasting, line)
+			}
+		}
+		return strings.Join(lasting, "")
+	}
+	var first string
+	for n, signal := range []os.Signal{syscall.SIGTERM, syscall.SIGKILL, syscall.SIGINT} {
+		e := startEmulator(t, "--state", dir, "--identity", "state-api")
+		if n == 0 {
+			first = settings(e)
+			r := runAs(t, nil, slices.Concat([]string{"emulator", "--state", dir}, anyPorts)...)
+			if r.code != failed || !strings.Contains(r.stderr, "--state: "+dir+" is in use by process ") {
+				t.Errorf("a second emulator: %+v", r)
+			}
+		}
+		if now := settings(e); now != first || !strings.Contains(now, "PGUSER") {
+			t.Errorf("start %d: settings %s, were %s", n, now, first)
+		}
+		sql := "do $$ begin perform lo_create(0); end $$; select count(*) from pg_largeobject_metadata" // which every role may
+		if r := runAs(t, nil, "exec", "--env-file", e.envFile, "--", psql, "-qXAtc", sql); r.code != done || r.stdout != fmt.Sprintln(n+1) {
+			t.Errorf("start %d: %+v", n, r)
+		}
+		e.stop(signal)
+	}
+}
+
+func TestEmulator_ReportsInvalidArguments(t *testing.T) {
+	t.Parallel()
+	file := func(content string) string { return write(t, "principals", content) }
 	for _, test := range []struct {
 		args []string
 		says string
 	}{
-		{[]string{"--principals", file}, "line 2"},
+		{[]string{"--principals", file("identity a\nrobot b\n")}, `principals, line 2: unknown kind "robot"`},
+		{[]string{"--principals", file("identity a\n\nidentity\n")}, "principals, line 3: missing name after identity"},
+		{[]string{"--principals", file("identity my app\n")}, `principals, line 1: unexpected "app"; quote a name that contains spaces`},
+		{[]string{"--principals", file("identity \"my app\n")}, `principals, line 1: missing " at the end of a name`},
+		{[]string{"--principals", file("identity \"my app\"x\n")}, `principals, line 1: unexpected "x" after a quoted name`},
+		{[]string{"--principals", file("i\x00d\x00")}, "save it as UTF-8"},
+		{[]string{"--principals", file("group g\ngroup all g nobody\nuser u@x.example\n")}, `principals, line 2: member "g" of group "all" is a group`},
+		{[]string{"--principals", file("identity twice\n"), "--service", "twice"}, `principals, line 1: "twice" has the same role name as "twice" of --service`},
+		{[]string{"--identity", "a", "--identity", "a"}, `--identity: "a" has the same role name as "a" of --identity; rename one of them`},
+		{[]string{"--user", "Ann@x.example", "--user", "ann@x.example"}, `"ann@x.example" has the same role name`},
+		{[]string{"--identity", "shop", "--system", "Microsoft.Web/sites/shop"}, `"Microsoft.Web/sites/shop" has the same role name as "shop"`},
+		{[]string{"--identity", "db-admin"}, `of --identity; rename one of them`},
+		{[]string{"--system", "shop"}, `--system: "shop" is not a resource ID; it must be like Microsoft.Web/sites/shop`},
+		{[]string{"--system", "Microsoft.Web/sites"}, "is not a resource ID"},
+		{[]string{"--system", "Microsoft.Web/sites/"}, "is not a resource ID"},
+		{[]string{"--system", "sites/shop/x"}, "is not a resource ID"},
+		{[]string{"--guest", "bob"}, `--guest: "bob" is not an email address`},
+		{[]string{"--identity", ""}, "--identity: missing name"},
+		{[]string{"--identity", "pg_api"}, `reserves the role name "pg_api"`},
+		{[]string{"--identity", strings.Repeat("x", 64)}, "has 64 bytes; PostgreSQL accepts 63"},
+		{[]string{"--service", "a\x1b[31m"}, "contains characters that do not print"},
+		{[]string{"--group", "g=nobody", "--user", "u@x.example"}, `--group: unknown member "nobody" of group "g"`},
+		{[]string{"--as", "nobody", "--user", "u@x.example"}, `--as: unknown principal "nobody"; the principals are "u@x.example", "db-admin"`},
+		{[]string{"--as", "g", "--group", "g", "--user", "u@x.example"}, `--as: group "g" has no members`},
 		{[]string{"--token-life", "1ms"}, "--token-life"},
 		{[]string{"extra"}, "extra"},
 	} {
 		r := runAs(t, nil, append([]string{"emulator"}, test.args...)...)
 		if r.code != misuse || !strings.Contains(r.stderr, test.says) {
 			t.Errorf("%q: %+v", test.args, r)
+		}
+	}
+}
+
+func TestEmulator_AddressInUseNamesFlag(t *testing.T) {
+	t.Parallel()
+	taken := azureServer(t).Addr()
+	for _, flag := range []string{"--addr", "--tenant-addr", "--identity-addr"} {
+		r := runAs(t, nil, slices.Concat([]string{"emulator", "--upstream", azureServer(t).AdminDSN()}, anyPorts, []string{flag, taken})...)
+		if r.code != failed || !strings.HasPrefix(r.stderr, "entrapg: "+flag+": ") || !strings.Contains(r.stderr, "; stop the program that uses it, or name another address") {
+			t.Errorf("%s: %+v", flag, r)
+		}
+	}
+	for flag, value := range map[string]string{"--addr": "127.0.0.1:x", "--upstream": "port=x", "--state": write(t, "file", "")} {
+		r := runAs(t, nil, slices.Concat([]string{"emulator"}, anyPorts, []string{flag, value})...)
+		if r.code != failed || !strings.HasPrefix(r.stderr, "entrapg: "+flag+": ") {
+			t.Errorf("%s: %+v", flag, r)
+		}
+	}
+}
+
+func TestEmulator_SettingsForPowerShell(t *testing.T) {
+	t.Parallel()
+	lines := powershell.lines([]variable{{"PGUSER", "o'brien ‘x’ $y `z"}, {"AZURE_CLIENT_ID", ""}, {"AZURE_USERNAME", ""}, {"PGSSLROOTCERT", `C:\Users\Ann Lee\ca.pem`}})
+	want := "$env:PGUSER = 'o''brien ‘‘x’’ $y `z'\n$env:PGSSLROOTCERT = 'C:\\Users\\Ann Lee\\ca.pem'\n" +
+		"Remove-Item Env:AZURE_CLIENT_ID, Env:AZURE_USERNAME -ErrorAction Ignore\n"
+	if lines != want {
+		t.Errorf("got %s", lines)
+	}
+	none := func(string) string { return "" }
+	msys := func(name string) string { return map[string]string{"MSYSTEM": "MINGW64"}[name] }
+	if syntaxFor("windows", none) != powershell || syntaxFor("windows", msys) != posix || syntaxFor("linux", none) != posix || syntaxFor("darwin", none) != posix {
+		t.Error("wrong syntax")
+	}
+	pwsh, err := exec.LookPath("pwsh")
+	if err != nil {
+		return // installed in CI only
+	}
+	out, err := exec.CommandContext(t.Context(), pwsh, "-NoProfile", "-Command", lines+"Write-Output $env:PGUSER").CombinedOutput()
+	if err != nil || strings.TrimSpace(string(out)) != "o'brien ‘x’ $y `z" {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+func TestRoots_CertFileIsRead(t *testing.T) {
+	for path, valid := range map[string]bool{azureServer(t).CAFile(): true, write(t, "none.pem", "none"): false, "missing": false, "": false} {
+		if roots := readRoots(path); (roots != nil) != valid {
+			t.Errorf("%q: %v", path, roots)
+		}
+	}
+	for goos, ignores := range map[string]bool{"linux": false, "freebsd": false, "darwin": true, "windows": true} {
+		if ignoresCertFile(goos) != ignores {
+			t.Error(goos)
 		}
 	}
 }

@@ -26,6 +26,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv("ENTRAPG_TEST_AS_COMMAND") != "" {
 		main()
 	}
+	if os.Getenv("ENTRAPG_TEST_AS_AZIDENTITY") != "" {
+		logInWithAzidentity()
+	}
 	if os.Getenv("ENTRAPG_TEST_AS_PARENT") != "" {
 		code := exitCode(0)
 		errors.As(runChild(os.Args[1], os.Args[1:], os.Environ()), &code)

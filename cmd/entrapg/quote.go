@@ -135,3 +135,18 @@ func comment(s string) string {
 		return r
 	}, s)
 }
+
+// powershellQuote quotes a value for PowerShell. It takes the typographic quotation
+// marks for the straight one.
+func powershellQuote(s string) string {
+	var b strings.Builder
+	b.WriteByte('\'')
+	for _, r := range s {
+		if strings.ContainsRune("'\u2018\u2019\u201a\u201b", r) {
+			b.WriteRune(r)
+		}
+		b.WriteRune(r)
+	}
+	b.WriteByte('\'')
+	return b.String()
+}

@@ -45,6 +45,7 @@ func (t *target) find(args []string) (string, error) {
 	if t.envFile != nil {
 		return "", t.envFile
 	}
+	trustCertFile() // which the file may name
 	switch {
 	case len(args) > 1 && isDSN(args[1]): // which may contain a password
 		return "", wrongUse("unexpected argument, which is a second DSN; remove one")

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+
+	"github.com/entrapg/entrapg/internal/lockfile"
+)
+
+// A settingsFile is a .env file that exists while an emulator runs. It stays open, so
+// that it can be told from another file of the same name, and locked.
+type settingsFile struct {
+	path    string
+	file    *os.File
+	content []byte
+}
+
+// settingsHeader is the first line. The sum of the others tells whether somebody has
+// changed the file.
+const settingsHeader = "# Written by entrapg emulator, which removes this file when it ends. SHA-256: %x\n"
+
+// createSettingsFile creates a file, or takes over one that an emulator has left behind.
+func createSettingsFile(path string) (*settingsFile, error) {
+	file, err := lockfile.Open(path, os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		file, err = takeOver(path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--env-file: %w", err)
+	}
+	f := &settingsFile{path: path, file: file}
+	if err := f.write(nil); err != nil {
+		return nil, errors.Join(err, f.remove())
+	}
+	return f, nil
+}
+
+func takeOver(path string) (*os.File, error) {
+	exists := fmt.Errorf("%s already exists and is not a file that an emulator left behind; remove it, or name another file", path)
+	info, err := os.Lstat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, exists
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if !isSettingsFile(content) {
+		return nil, exists
+	}
+	file, err := lockfile.Open(path, 0, 0)
+	if errors.Is(err, lockfile.ErrLocked) {
+		return nil, fmt.Errorf("%s is in use by another emulator; name another file", path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	// Again, now that it is locked.
+	opened, err := file.Stat()
+	if err == nil {
+		content, err = io.ReadAll(file)
+	}
+	if err == nil && (!os.SameFile(opened, info) || !isSettingsFile(content)) {
+		err = exists
+	}
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return file, nil
+}
+
+// isSettingsFile reports whether an emulator has written a file, and nobody has changed
+// it since.
+func isSettingsFile(content []byte) bool {
+	header, rest, ok := bytes.Cut(content, []byte("\n"))
+	return ok && string(header)+"\n" == fmt.Sprintf(settingsHeader, sha256.Sum256(rest))
+}
+
+// write replaces the content.
+func (f *settingsFile) write(all []variable) error {
+	var b strings.Builder
+	for _, v := range all {
+		if v.value == "" { // azidentity reports an empty AZURE_CLIENT_ID as invalid
+			continue
+		}
+		fmt.Fprintf(&b, "%s=%s\n", v.name, envQuote(v.value))
+	}
+	f.content = []byte(fmt.Sprintf(settingsHeader, sha256.Sum256([]byte(b.String()))) + b.String())
+	_, err := f.file.WriteAt(f.content, 0)
+	err = errors.Join(f.file.Chmod(0o600), err, f.file.Truncate(int64(len(f.content))))
+	if err != nil {
+		f.content = nil // what remove looks for
+		_ = f.file.Truncate(0)
+		return fmt.Errorf("--env-file: %w", err)
+	}
+	return nil
+}
+
+// remove removes the file, unless another one has its name or somebody has changed
+// it.
+func (f *settingsFile) remove() error {
+	opened, err := f.file.Stat()
+	named, missing := os.Lstat(f.path)
+	content, unreadable := os.ReadFile(f.path)
+	ours := missing == nil && err == nil && os.SameFile(opened, named) && unreadable == nil && bytes.Equal(content, f.content)
+	if ours && runtime.GOOS == "windows" { // which removes no open file, and has let nobody replace it
+		f.file.Close()
+	}
+	if ours {
+		err = os.Remove(f.path)
+	}
+	f.file.Close()
+	return err
+}
+
+// envQuote quotes a value for a .env file. Nothing within single quotes has a
+// meaning; a value that contains them is in double quotes.
+func envQuote(value string) string {
+	if !strings.Contains(value, "'") {
+		return "'" + value + "'"
+	}
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "$", `\$`, "`", "\\`").Replace(value) + `"`
+}
