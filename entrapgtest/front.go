@@ -78,6 +78,7 @@ func (s *Server) session(network net.Conn) {
 		return // the client knows
 	case request.Cancel != nil:
 		s.cancelQuery(ctx, *request.Cancel)
+		request.Conn.Close() // ends TLS, which libpq waits for
 		return
 	}
 	c := s.newClient(request)

@@ -2,6 +2,7 @@ package entrapgtest
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/binary"
 	"io"
 	"net"
@@ -50,6 +51,34 @@ func TestFront_AnswersStartupsAsPostgreSQL(t *testing.T) {
 		if !bytes.Equal(got, want) {
 			t.Errorf("%s: the front answers %q, PostgreSQL %q", name, got, want)
 		}
+	}
+}
+
+// TestFront_EndsTLSAfterACancelRequest checks the alert without which OpenSSL
+// reports an unexpected EOF, and libpq 17 and newer a cancellation that failed.
+func TestFront_EndsTLSAfterACancelRequest(t *testing.T) {
+	t.Parallel()
+	s, err := Start(t.Context(), Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	network, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", s.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer network.Close()
+	network.SetDeadline(time.Now().Add(time.Minute))
+	// Up to TLS 1.2, an alert is a record of a type of its own.
+	conn := tls.Client(network, &tls.Config{
+		InsecureSkipVerify: true, NextProtos: []string{"postgresql"}, MaxVersion: tls.VersionTLS12,
+	})
+	if _, err := conn.Write(startup(1234, 5678, "\x00\x00\x00\x01\x00\x00\x00\x01")); err != nil {
+		t.Fatal(err)
+	}
+	const alert = 21
+	if rest, err := io.ReadAll(network); err != nil || len(rest) == 0 || rest[0] != alert {
+		t.Errorf("the front ends TLS with %x, error %v; want a record of type %d", rest, err, alert)
 	}
 }
 

@@ -52,6 +52,7 @@ func (c *conn) open() *pgwire.Relay {
 		return nil
 	case request.Cancel != nil:
 		s.forward(*request.Cancel)
+		request.Conn.Close() // ends TLS, which libpq waits for
 		return nil
 	}
 	startup := request.Startup
