@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"database/sql"
 	"fmt"
 	"net/http"
 	"os"
@@ -142,6 +143,37 @@ func TestIsRejectedAsAnotherRole(t *testing.T) {
 			if _, err := loginBy(t, w, credentialOf(t, "shop-api"), role)(); err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s as %s: %v", w.name, role, err)
 			}
+		}
+	}
+}
+
+func TestLibPQCancelsAQuery(t *testing.T) {
+	credential := credentialOf(t, "shop-api")
+	db := sql.OpenDB(passwords{func(ctx context.Context) (string, string, error) {
+		password, err := tokenOf(ctx, credential)
+		return "shop-api", password, err
+	}})
+	defer db.Close()
+	conn, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	var pid int
+	if err := conn.QueryRowContext(t.Context(), "select pg_backend_pid()").Scan(&pid); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if _, err := conn.ExecContext(ctx, "select pg_sleep(300)"); err == nil {
+		t.Fatal("the query was not canceled")
+	}
+	for active, deadline := true, time.Now().Add(time.Minute); active; {
+		if err := db.QueryRow("select exists (select from pg_stat_activity where pid = $1 and state = 'active')", pid).Scan(&active); err != nil {
+			t.Fatal(err)
+		}
+		if active && time.Now().After(deadline) {
+			t.Fatal("the server still runs the query")
 		}
 	}
 }

@@ -1,8 +1,11 @@
 """Each way logs in before and after its first token expires, and is rejected when it should be."""
 
+import asyncio
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 from azure.core.credentials import AccessToken
 from azure.identity import DefaultAzureCredential, EnvironmentCredential
@@ -12,12 +15,14 @@ from conftest import CREDENTIALS, TENANT
 from ways import (
     DRIVERS,
     MICROSOFT,
+    AsyncpgPool,
     AsyncPsycopgPool,
     MicrosoftPsycopg,
     MicrosoftPsycopg2,
     MicrosoftSQLAlchemy,
     Psycopg2,
     PsycopgPool,
+    TokenConnection,
     loop,
 )
 
@@ -131,6 +136,62 @@ def test_is_rejected_as_another_role(way):
 @drivers
 def test_is_rejected_without_a_role(way):
     assert 'password authentication failed for user "stranger"' in rejection(way, "stranger")
+
+
+class Watch:
+    """Another connection, which sees the queries of the others."""
+
+    def __init__(self):
+        self.connection = TokenConnection.connect(credential=CREDENTIALS["shop-api"][0](), user="shop-api", autocommit=True)
+
+    def active(self, pid):
+        query = "select state = 'active' and query ~ 'pg_sleep' from pg_stat_activity where pid = %s"
+        return self.connection.execute(query, [pid]).fetchone() == (True,)
+
+    def wait(self, pid, active):
+        deadline = time.time() + 60
+        while self.active(pid) != active:
+            assert time.time() < deadline
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def watch():
+    watch = Watch()
+    with watch.connection:
+        yield watch
+
+
+@pytest.mark.parametrize("cancel", ["cancel", "cancel_safe"])  # in plaintext, and over TLS
+def test_psycopg_cancels(cancel, watch):
+    with MicrosoftPsycopg.as_identity("shop-api").connect() as connection:
+        pid = connection.info.backend_pid
+
+        def when_active():
+            watch.wait(pid, True)
+            getattr(connection, cancel)()
+
+        with ThreadPoolExecutor() as threads:
+            canceled = threads.submit(when_active)
+            with pytest.raises(psycopg.errors.QueryCanceled):
+                connection.execute("select pg_sleep(300)")
+            canceled.result()
+
+
+def test_asyncpg_cancels(watch):
+    async def cancel():
+        async with way.pool.acquire() as connection:
+            pid = connection.get_server_pid()
+            query = asyncio.ensure_future(connection.execute("select pg_sleep(300)"))
+            await asyncio.to_thread(watch.wait, pid, True)
+            query.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await query
+            await asyncio.to_thread(watch.wait, pid, False)
+
+    way = AsyncpgPool.as_identity("shop-api", user="shop-api")
+    loop.run(cancel())
+    way.close()
 
 
 @pytest.mark.parametrize("way", [MicrosoftPsycopg, MicrosoftPsycopg2, MicrosoftSQLAlchemy])

@@ -63,8 +63,11 @@ class AsyncWay(Way):
 
 
 class MicrosoftPsycopg(Way):
+    def connect(self):
+        return microsoft3.EntraConnection.connect(credential=self.credential, **self.settings)
+
     def login(self):
-        with microsoft3.EntraConnection.connect(credential=self.credential, **self.settings) as connection:
+        with self.connect() as connection:
             return connection.execute(QUERY).fetchone()
 
 

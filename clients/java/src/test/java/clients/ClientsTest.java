@@ -5,6 +5,8 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.azure.core.credential.AccessToken;
+import java.sql.DriverManager;
+import java.sql.SQLException;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.LinkedHashMap;
@@ -91,6 +93,17 @@ class ClientsTest {
             String message = rejection(name, "reporting", "shop-api");
             assertTrue(message.contains("Service principal oid mismatch for role \"reporting\""), message);
         }));
+    }
+
+    @Test
+    @Order(6)
+    void pgJDBCCancels() throws Exception {
+        try (var connection = DriverManager.getConnection(Way.URL, Way.settings("shop-api", "shop-api")); var statement = connection.createStatement()) {
+            statement.setQueryTimeout(1);
+            var error = assertThrows(SQLException.class, () -> statement.execute("select pg_sleep(300)"));
+            assertEquals("57014", error.getSQLState());
+            assertEquals("shop-api", Session.of(connection).user());
+        }
     }
 
     @AfterAll
