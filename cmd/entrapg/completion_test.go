@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -81,6 +82,9 @@ done
 // completeIn runs a script in a shell that prints a line with what the shell
 // offers for each argument.
 func completeIn(t *testing.T, shell, script string, flags ...string) {
+	if runtime.GOOS == "windows" {
+		t.Skip("the scripts of these tests are for Unix")
+	}
 	path := lookPath(t, shell)
 	dir := t.TempDir()
 	self, err := os.Executable()
