@@ -144,9 +144,11 @@ func TestDemo_FixedTokenFailsAndEntrapgSucceeds(t *testing.T) {
 	text := out.String()
 	for _, want := range []string{
 		`queries failed +0 +[1-9]`,
-		`logins refused +0 +[1-9]`,
+		`logins rejected +0 +[1-9]`,
 		`tokens requested +[2-9] +1`,
-		`was being replaced +\d+\.\d ms`,
+		`while a token was being replaced +\d+\.\d ms`,
+		`at other times +\d+\.\d ms`,
+		`(?s)^Two pools.*This takes about 7s\..*starting PostgreSQL`,
 		`└ The access token has expired`,
 	} {
 		if !regexp.MustCompile(want).MatchString(text) {
