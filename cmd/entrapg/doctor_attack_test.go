@@ -262,7 +262,11 @@ func TestDoctor_FixesRunNoInjectedCommand(t *testing.T) {
 	if err != nil {
 		t.Skip(err)
 	}
-	t.Setenv("PATH", filepath.Dir(bash)+"/none")
+	touchPath, err := exec.LookPath("touch")
+	if err != nil {
+		t.Skip(err)
+	}
+	t.Setenv("PATH", t.TempDir()) // no az
 	t.Setenv("AZURE_CLIENT_ID", touch+"\n"+touch+"'"+touch)
 	for _, test := range []struct{ host, hostile string }{
 		{"shop.postgres.database.azure.com", touch + ".postgres.database.azure.com"},
@@ -296,20 +300,80 @@ func TestDoctor_FixesRunNoInjectedCommand(t *testing.T) {
 				if strings.Contains(line, "\n") {
 					t.Errorf("more than a line: %q", line)
 				}
-				requireInert(t, bash, line)
+				requireInert(t, bash, touchPath, line)
 			}
 		}
 	}
 }
 
-// requireInert runs a line where nothing but the shell itself exists.
-func requireInert(t *testing.T, bash, line string) {
-	t.Helper()
-	dir := t.TempDir()
+// A DSN, a variable and a service file can come from someone else than the person
+// who pastes the fix.
+func TestDoctor_FixesOfSettingsRunNoInjectedCommand(t *testing.T) {
+	bash, err := exec.LookPath("bash")
+	if err != nil {
+		t.Skip(err)
+	}
 	touchPath, err := exec.LookPath("touch")
 	if err != nil {
 		t.Skip(err)
 	}
+	services := filepath.Join(t.TempDir(), "services")
+	name := "x" + touch
+	if err := os.WriteFile(services, []byte("["+name+"]\nsslmode="+touch+"\nuser="+touch+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ dsn, variable, value string }{
+		{"postgres://" + touch + "@x@h/d", "", ""},
+		{"postgres://a/b" + touch + "@h/d", "", ""},
+		{"host=h username='" + touch + "'", "", ""},
+		{"host=h username='a\\'" + touch + "'", "", ""},
+		{"postgres://h/d?username=" + strings.ReplaceAll(touch, " ", "%20"), "", ""},
+		{"host=h '" + touch + "'=1", "", ""},
+		{"host=h sslrootcert='C:\\" + touch + "'", "", ""},
+		{"host=h sslrootcert=C:\\'" + touch + "'", "", ""},
+		{"host=h sslmode='" + touch + "'", "", ""},
+		{"host=h connect_timeout='5" + touch + "'", "", ""},
+		{"host=h entra_credential='" + touch + "'", "", ""},
+		{"host=h entra_client_id='" + touch + "'", "", ""},
+		{"host='" + touch + "'", "", ""},
+		{"host=h", "PGUSER", touch + "\n"},
+		{"host=h", "PGUSER", "' " + touch + " \n"},
+		{"host=h", "PGSSLMODE", touch},
+		{"host=h", "PGSSLROOTCERT", "/nowhere\n" + touch},
+		{"host=h", "PGSERVICE", "none\n" + touch},
+		{"host=h", "PGSERVICE", name},
+		{"host=h", "PGDATABASE", "'\n" + touch + "\n"},
+	} {
+		t.Run("", func(t *testing.T) {
+			t.Setenv("PGSERVICEFILE", services)
+			if test.variable != "" {
+				t.Setenv(test.variable, test.value)
+			}
+			for _, source := range []string{"DATABASE_URL", "argument"} {
+				x := &examination{dsn: test.dsn, source: source, tried: &attempts{}}
+				failure := settingsStep{x}.read(t.Context(), &finding{Status: statusOK})
+				if failure == nil {
+					t.Fatalf("%+v: no failure", test)
+				}
+				if len(failure.Fix) == 0 {
+					t.Errorf("%+v: no fix for %s", test, failure.Error)
+				}
+				for _, line := range failure.Fix {
+					requireHarmless(t, line)
+					if strings.Contains(line, "\n") {
+						t.Errorf("more than a line: %q", line)
+					}
+					requireInert(t, bash, touchPath, line)
+				}
+			}
+		})
+	}
+}
+
+// requireInert runs a line where nothing but the shell itself exists.
+func requireInert(t *testing.T, bash, touchPath, line string) {
+	t.Helper()
+	dir := t.TempDir()
 	if err := os.Symlink(touchPath, filepath.Join(dir, "touch")); err != nil {
 		t.Skip(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -17,6 +18,8 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/entrapg/entrapg"
 	"github.com/entrapg/entrapg/entrapgtest"
@@ -405,6 +408,15 @@ func TestDoctor_TellsWhenTokenKnowsNewMembership(t *testing.T) {
 	_ = app
 }
 
+func parsed(t *testing.T, dsn string) *pgx.ConnConfig {
+	t.Helper()
+	config, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return config
+}
+
 func TestDoctor_AcceptsPlaintextOnlyOnLoopback(t *testing.T) {
 	t.Parallel()
 	s, err := entrapgtest.Start(t.Context(), entrapgtest.Config{Upstream: azureServer(t).AdminDSN()})
@@ -412,15 +424,21 @@ func TestDoctor_AcceptsPlaintextOnlyOnLoopback(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	// The throwaway PostgreSQL itself has no TLS.
-	local := connstring.InDSN(azureServer(t).AdminDSN())
-	plain := "host=127.0.0.1 port=" + local.Value("port") + " user=" + local.Value("user") + " password=" + local.Value("password") +
-		" dbname=postgres entra_credential=none"
-	if strings.HasPrefix(local.Value("host"), "/") {
-		t.Skip("the throwaway PostgreSQL listens on a socket only")
-	}
+	// The throwaway PostgreSQL itself has no TLS, and a socket instead of a port.
+	local := parsed(t, azureServer(t).AdminDSN())
+	port := fake(t, func(conn net.Conn) {
+		network, address := pgconn.NetworkAddress(local.Host, local.Port)
+		server, err := new(net.Dialer).DialContext(t.Context(), network, address)
+		if err != nil {
+			return
+		}
+		defer server.Close()
+		go func() { io.Copy(server, conn); server.Close() }()
+		io.Copy(conn, server)
+	})
+	plain := "host=127.0.0.1 port=" + port + " user=" + local.User + " password=" + local.Password + " dbname=postgres entra_credential=none"
 	last, _ := visit(t, []string{"DATABASE_URL=" + plain}, failed)
-	if last.Step != "TLS" || !slices.Equal(pasted(last.Fix), []string{"sslmode=disable"}) {
+	if last.Step != "TLS" || !strings.Contains(last.Explanation, "on this machine") || !slices.Equal(pasted(last.Fix), []string{"sslmode=disable"}) {
 		t.Fatalf("got %+v", last)
 	}
 	f := &failing{env: []string{"DATABASE_URL=" + plain}}

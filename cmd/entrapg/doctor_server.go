@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -183,19 +184,23 @@ func (s serverSteps) unknownParameter(err error) []string {
 	return remedies(s).drop("options")
 }
 
+// attempted matches the address and the host of an attempt in pgx's error.
+var attempted = regexp.MustCompile(`(?m)(\S+ \(\S+\)): [^` + "`" + `]*$`)
+
 // unsuitable says what the hosts are that target_session_attrs rejects.
 func (s serverSteps) unsuitable(err error) string {
 	var hosts []string
 	for _, attempt := range pgfail.Attempts(err) {
-		is := pgfail.Session(attempt)
-		if is == "" {
-			is = "not reachable"
+		does := "cannot be reached"
+		switch is := pgfail.Session(attempt); {
+		case is != "":
+			does = "is " + is
+		case len(pgfail.ServerErrors(attempt)) > 0:
+			does = "rejects the login"
 		}
-		host, _, _ := strings.Cut(strings.TrimSpace(strings.TrimPrefix(attempt.Error(), "failed to connect to ")), "): ")
-		if i := strings.LastIndexByte(host, '\n'); i >= 0 {
-			host = strings.TrimSpace(host[i+1:])
+		if host := attempted.FindStringSubmatch(attempt.Error()); host != nil {
+			hosts = append(hosts, host[1]+" "+does)
 		}
-		hosts = append(hosts, host+") is "+is)
 	}
 	return fmt.Sprintf("%s; target_session_attrs is %s, from %s. Add the host that is meant, or accept any", strings.Join(hosts, ", "),
 		s.login.Settings.Value("target_session_attrs"), s.origin("target_session_attrs"))

@@ -87,7 +87,10 @@ func (s tlsStep) requestTLS(e *endpoint) *trouble {
 
 // silence reports an endpoint that does not answer in time.
 func (s tlsStep) silence(e *endpoint, does, explanation string) *trouble {
-	return &trouble{Error: fmt.Sprintf("%v %s within %v", e, does, s.patience()), Explanation: explanation}
+	return &trouble{
+		Error: fmt.Sprintf("%v %s within %v", e, does, s.patience()), Explanation: explanation,
+		Fix: []string{fmt.Sprintf("pg_isready -h %s -p %d", shell(e.host), e.port)},
+	}
 }
 
 // noServerTLS reports a server that has no TLS. A token and a password may do
