@@ -184,13 +184,22 @@ func (r remedies) logIn() []string {
 	}
 }
 
-// logInAgain returns what makes a developer tool forget its tokens.
+// source returns the credential that returned the token.
+func (r remedies) source() string {
+	name, _, _ := strings.Cut(r.tried.name(r.login.Credential), ",")
+	return name
+}
+
+// logInAgain returns what replaces the token of a person: developer tools keep
+// tokens until they are told to forget them.
 func (r remedies) logInAgain() []string {
-	switch r.tried.name(r.login.Credential) {
-	case "AzureDeveloperCLICredential", "AzureDeveloperCLICredential, of DefaultAzureCredential":
+	switch r.source() {
+	case "AzureDeveloperCLICredential":
 		return []string{"azd auth logout && azd auth login"}
-	case "AzurePowerShellCredential", "AzurePowerShellCredential, of DefaultAzureCredential":
+	case "AzurePowerShellCredential":
 		return []string{"Disconnect-AzAccount; Connect-AzAccount"}
+	case "EnvironmentCredential": // each process requests a token
+		return []string{"entrapg doctor"}
 	default:
 		return []string{"az logout && az login"}
 	}

@@ -130,13 +130,19 @@ func (a roleAdvice) provision() []string {
 func (a roleAdvice) otherIdentity() []string {
 	text := fmt.Sprintf("# or, to log in as %s: as the identity that has this role", shell(a.user()))
 	r := remedies{a.examination}
+	lines := []string{comment(text)}
+	isPerson, inEnvironment := a.claims.Kind() == claims.Person, r.source() == "EnvironmentCredential"
 	switch {
-	case a.claims.Kind() == claims.Person:
-		return append([]string{comment(text)}, r.logInAgain()...)
+	case isPerson && inEnvironment:
+		return append(lines, export("AZURE_USERNAME", "NAME@DOMAIN"), export("AZURE_PASSWORD", "PASSWORD"))
+	case isPerson:
+		return append(lines, r.logInAgain()...)
+	case inEnvironment:
+		return append(lines, export("AZURE_CLIENT_ID", "CLIENT_ID"), export("AZURE_CLIENT_SECRET", "SECRET"))
 	case a.login.Identity.ClientID == "":
 		return nil
 	default:
-		return append([]string{comment(text)}, r.choose(a.login.Identity.ClientID, "CLIENT_ID")[1:]...)
+		return append(lines, r.choose(a.login.Identity.ClientID, "CLIENT_ID")[1:]...)
 	}
 }
 
@@ -156,9 +162,9 @@ func (a roleAdvice) membership(ctx context.Context, message string) (explanation
 	if seconds, ok := a.claims["iat"].(float64); ok {
 		issued = " at " + clock(time.Unix(int64(seconds), 0))
 	}
-	switch a.claims.Kind() {
-	case claims.ManagedIdentity:
-		const sql = "-- at once, without the group: as an Entra administrator of the server, in the database postgres, a role of its own"
+	switch {
+	case (remedies{a.examination}).source() == "ManagedIdentityCredential":
+		const sql = "-- at once, without the group: a role of its own; as an Entra administrator of the server, in the database postgres"
 		explanation += ". A membership newer than the token shows in the next one. The token was issued" + issued + ", and Azure " +
 			"returns the same one until it expires at " + clock(a.token.Expires) + "; nothing renews it before. Log in again then"
 		if own := a.own(ctx); own != "" {
@@ -166,7 +172,7 @@ func (a roleAdvice) membership(ctx context.Context, message string) (explanation
 			fix = append(fix, sql, r.create(own))
 			fix = append(fix, r.set("user", own)...)
 		}
-	case claims.ServicePrincipal:
+	case a.claims.Kind() != claims.Person:
 		explanation += ". The token was issued" + issued + ": a membership newer than that shows in the next token, which each new " +
 			"process requests; Entra can need some minutes"
 		fix = append(fix, "# if that says true, in a few minutes", "entrapg doctor")

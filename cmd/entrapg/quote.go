@@ -105,7 +105,7 @@ func placeholder(key string) string {
 
 func export(name, value string) string {
 	if runtime.GOOS == "windows" {
-		return "$env:" + name + " = " + powerShell(value)
+		return "$env:" + name + " = " + powershellQuote(comment(value))
 	}
 	return "export " + name + "=" + shell(value)
 }
@@ -117,16 +117,7 @@ func unset(name string) string {
 	return "unset " + name
 }
 
-// powerShell quotes for PowerShell, to which typographic quotation marks are
-// apostrophes too.
-func powerShell(s string) string {
-	if !utf8.ValidString(s) || strings.ContainsFunc(s, unprintable) || strings.ContainsAny(s, "‘’‚‛") {
-		return "'VALUE'"
-	}
-	return "'" + strings.ReplaceAll(s, "'", "''") + "'"
-}
-
-// comment keeps a comment of a shell or of SQL in one line.
+// comment keeps a comment of a shell or of SQL, or a text for PowerShell, in one line.
 func comment(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unprintable(r) {
