@@ -14,6 +14,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 	"golang.org/x/text/unicode/norm"
@@ -40,15 +41,14 @@ type scramKeys struct{ stored, server []byte }
 // normalize passwords that are not ASCII: by SASLprep, by its successor or not
 // at all. Each of these is accepted.
 func NewVerifier(password string) *Verifier {
-	v := &Verifier{salt: make([]byte, 16)}
-	rand.Read(v.salt)
-	forms := []string{password}
-	for _, form := range []string{norm.NFKC.String(mapSpaces(password)), norm.NFC.String(mapSpaces(password))} {
-		if !slices.Contains(forms, form) {
-			forms = append(forms, form)
-		}
-	}
-	for _, form := range forms {
+	salt := make([]byte, 16)
+	rand.Read(salt)
+	return newVerifier(password, salt)
+}
+
+func newVerifier(password string, salt []byte) *Verifier {
+	v := &Verifier{salt: salt}
+	for _, form := range normalizations(password) {
 		salted, err := pbkdf2.Key(sha256.New, form, v.salt, scramIterations, sha256.Size)
 		if err != nil {
 			panic(err) // never with this length
@@ -57,6 +57,21 @@ func NewVerifier(password string) *Verifier {
 		v.keys = append(v.keys, scramKeys{stored[:], sum(salted, "Server Key")})
 	}
 	return v
+}
+
+// normalizations returns what clients may take for a password.
+func normalizations(password string) []string {
+	forms := []string{password}
+	if !utf8.ValidString(password) {
+		return forms
+	}
+	mapped := mapSpaces(password)
+	for _, form := range []string{norm.NFKC.String(mapped), norm.NFC.String(mapped)} {
+		if !slices.Contains(forms, form) {
+			forms = append(forms, form)
+		}
+	}
+	return forms
 }
 
 // mapSpaces replaces and removes characters as SASLprep does (RFC 4013, section

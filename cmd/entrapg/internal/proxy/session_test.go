@@ -253,3 +253,28 @@ func TestSession_AnswersClientThatHasEnded(t *testing.T) {
 		t.Errorf("%d bytes, error %v", len(got), err)
 	}
 }
+
+// TestSession_OfServerThatIsAskedFirst has pgx send queries of its own before the
+// session begins.
+func TestSession_OfServerThatIsAskedFirst(t *testing.T) {
+	s := server(t)
+	for _, settings := range []string{"target_session_attrs=read-write", "target_session_attrs=primary", "sslnegotiation=direct"} {
+		p := start(t, &proxy.Server{Upstream: upstream(t, s.DSN()+"&"+settings, withApp(newIdentity(t, s))...)})
+		client := dialWire(t, p.addr.Network(), p.addr.String())
+		client.startup("3.0", "user", "client", "database", "postgres")
+		if kinds := kindsOf(client.untilReady()); !matchKinds(kinds, "RS+KZ") {
+			t.Errorf("%s: the session begins with %s", settings, kinds)
+		}
+		client.send('Q', "select 1\x00")
+		if kinds := kindsOf(client.untilReady()); kinds != "TDCZ" {
+			t.Errorf("%s: the first query is answered %s", settings, kinds)
+		}
+		conn := p.connect(t, "")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := conn.PgConn().CancelRequest(ctx); err != nil {
+			t.Fatal(err)
+		}
+		await(t, "the cancel request", func() bool { return p.Stats().Cancels == 1 })
+	}
+}
