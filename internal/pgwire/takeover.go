@@ -102,6 +102,9 @@ func (t *Takeover) begin(startup []byte, r io.Reader, w io.Writer, next pgconn.B
 // nil.
 func (t *Takeover) ErrorResponse() []byte { return t.failure }
 
+// Begun reports whether the last server was sent the startup message.
+func (t *Takeover) Begun() bool { return t.attempt != nil && t.attempt.startup == nil }
+
 // Session takes over the connection of a login that has succeeded. dial is for
 // cancel requests.
 func (t *Takeover) Session(conn *pgconn.PgConn, dial pgconn.DialFunc) (*Session, error) {
@@ -152,11 +155,10 @@ func (a *attempt) Write(b []byte) (int, error) {
 	if a.startup == nil {
 		return a.w.Write(b)
 	}
-	startup := a.startup
-	a.startup = nil
-	if _, err := a.w.Write(startup); err != nil {
+	if _, err := a.w.Write(a.startup); err != nil {
 		return 0, err
 	}
+	a.startup = nil
 	return len(b), nil
 }
 

@@ -26,7 +26,6 @@ const (
 	adminShutdown       = "57P01"
 	cannotConnectNow    = "57P03"
 	configError         = "F0000"
-	internalError       = "XX000"
 	maxMessage          = 1000 // bytes of a message of the proxy's own
 	adviceToRunTheCheck = "Run entrapg doctor with the proxy's DSN on the proxy's machine to see which step fails."
 )
@@ -77,7 +76,6 @@ func explain(err error, l *login) *failure {
 		config   *entrapg.ConfigError
 		server   *pgconn.PgError
 		unknown  *net.DNSError
-		refused  *net.OpError
 		untrusty *tls.CertificateVerificationError
 	)
 	response := l.takeover.ErrorResponse()
@@ -88,7 +86,7 @@ func explain(err error, l *login) *failure {
 		}
 		return &failure{kind: RejectedServer, response: pgwire.WithHint(response, sentence(hint)), err: err}
 	}
-	e := &pgwire.Error{Code: connectionFailure, Hint: sentence(entrapg.Explain(err))}
+	e := &pgwire.Error{Code: cannotConnect, Hint: sentence(entrapg.Explain(err))}
 	kind := RejectedNetwork
 	switch {
 	case errors.As(err, &token):
@@ -96,27 +94,40 @@ func explain(err error, l *login) *failure {
 	case errors.As(err, &username):
 		e.Code, e.Message, kind = invalidLogin, err.Error(), RejectedToken
 	case errors.As(err, &login):
-		e.Code, e.Message, kind = invalidLogin, fmt.Sprintf("login as %q failed: %v", login.User, login.Err), RejectedServer
+		e.Code, e.Message, kind = invalidLogin, fmt.Sprintf("login as %q failed: %s", login.User, cause(login.Err)), RejectedServer
 	case errors.As(err, &config):
-		e.Code, e.Message, kind = configError, err.Error(), RejectedNetwork
+		e.Code, e.Message = configError, err.Error()
 	case errors.Is(err, entrapg.ErrClosed):
 		return fatal(RejectedShutdown, errShuttingDown)
+	case l.takeover.Begun():
+		e.Code, e.Message = connectionFailure, fmt.Sprintf("the connection to %s broke during the login: %s", l.servers, cause(err))
 	case errors.As(err, &unknown):
-		e.Code, e.Message = cannotConnect, fmt.Sprintf("cannot resolve host %q: %v", unknown.Name, unknown)
+		e.Message = fmt.Sprintf("cannot resolve host %q: %v", unknown.Name, unknown)
 	case errors.As(err, &untrusty):
-		e.Code, e.Message = cannotConnect, fmt.Sprintf("cannot verify the server: %v", untrusty.Err)
-	case errors.As(err, &refused) && refused.Op == "dial":
-		e.Code, e.Message = cannotConnect, fmt.Sprintf("cannot connect to the server: %v", refused)
+		e.Message = fmt.Sprintf("cannot verify the certificate of %s: %v", l.servers, untrusty.Err)
 	case errors.Is(err, context.DeadlineExceeded):
-		e.Code, e.Message = cannotConnect, "cannot connect to the server in time"
+		e.Message = fmt.Sprintf("no answer from %s in time", l.servers)
 	default:
-		e.Message = err.Error()
+		e.Message = fmt.Sprintf("cannot connect to %s: %s", l.servers, cause(err))
 	}
 	e.Message = tidy(strings.TrimPrefix(e.Message, "entrapg: "))
 	if e.Hint == "" {
 		e.Hint = adviceToRunTheCheck
 	}
 	return fatal(kind, e)
+}
+
+// cause returns pgx's error without its introduction, which names the role. The
+// error of a single address comes without the address.
+func cause(err error) string {
+	text := strings.TrimPrefix(err.Error(), "entrapg: ")
+	if _, rest, ok := strings.Cut(text, "`: "); ok && strings.HasPrefix(text, "failed to connect to `") {
+		text = rest
+	}
+	if _, rest, ok := strings.Cut(text, "): "); ok && !strings.Contains(strings.TrimSpace(text), "\n") {
+		text = rest
+	}
+	return text
 }
 
 // tidy makes a text fit for a message: in one line, without characters that do

@@ -81,10 +81,10 @@ func TestFailure_OfProxy(t *testing.T) {
 	}{
 		"refused":       {"postgres://u@" + closed + "/?sslmode=require", entrapgtest.Faults{}, "08001", "connection refused", proxy.RejectedNetwork},
 		"unknown host":  {"postgres://u@no-such-host.invalid/", entrapgtest.Faults{}, "08001", "no-such-host.invalid", proxy.RejectedNetwork},
-		"silent":        {"postgres://u@" + silent.Addr().String() + "/?connect_timeout=1", entrapgtest.Faults{}, "08001", "in time", proxy.RejectedNetwork},
-		"not trusted":   {strings.Replace(s.DSN(), "sslrootcert=", "x_", 1), entrapgtest.Faults{}, "08001", "certificate", proxy.RejectedNetwork},
-		"cut":           {s.DSN(), entrapgtest.Faults{CutLogin: entrapgtest.AfterPassword}, "08006", "EOF", proxy.RejectedNetwork},
-		"no TLS":        {s.DSN(), entrapgtest.Faults{NoTLS: true}, "08006", "TLS", proxy.RejectedNetwork},
+		"silent":        {"postgres://u@" + silent.Addr().String() + "/?connect_timeout=1", entrapgtest.Faults{}, "08001", "no answer from 127.0.0.1:", proxy.RejectedNetwork},
+		"not trusted":   {strings.Replace(s.DSN(), "sslrootcert=", "x_", 1), entrapgtest.Faults{}, "08001", "cannot verify the certificate of 127.0.0.1:", proxy.RejectedNetwork},
+		"cut":           {s.DSN(), entrapgtest.Faults{CutLogin: entrapgtest.AfterPassword}, "08006", "broke during the login", proxy.RejectedNetwork},
+		"no TLS":        {s.DSN(), entrapgtest.Faults{NoTLS: true}, "08001", "TLS", proxy.RejectedNetwork},
 		"Entra is down": {s.DSN(), entrapgtest.Faults{EntraDown: true}, "28000", "no token from", proxy.RejectedToken},
 		"MFA":           {s.DSN(), entrapgtest.Faults{Entra: entrapgtest.EntraFails}, "28000", "no token from", proxy.RejectedToken},
 	} {

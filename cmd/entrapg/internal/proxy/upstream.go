@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -68,6 +69,7 @@ type login struct {
 
 	takeover pgwire.Takeover
 	user     string // that was logged in as
+	servers  string // that were tried
 }
 
 type loginKey struct{}
@@ -80,10 +82,22 @@ func beforeConnect(ctx context.Context, config *pgx.ConnConfig) error {
 	if l.clientUser {
 		config.User = l.startup.Get("user")
 	}
-	l.user = config.User
+	l.user, l.servers = config.User, serversOf(&config.Config)
 	l.takeover.Startup = func(user string) *pgwire.Startup { return l.merge(user, config.Database, config.RuntimeParams) }
 	l.takeover.Attach(&config.Config)
 	return nil
+}
+
+// serversOf returns the addresses of a configuration, for people.
+func serversOf(config *pgconn.Config) string {
+	_, first := pgconn.NetworkAddress(config.Host, config.Port)
+	all := []string{first}
+	for _, f := range config.Fallbacks {
+		if _, address := pgconn.NetworkAddress(f.Host, f.Port); !slices.Contains(all, address) {
+			all = append(all, address)
+		}
+	}
+	return strings.Join(all, ", ")
 }
 
 // merge returns the client's startup message with another user, completed with
