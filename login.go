@@ -26,6 +26,7 @@ type login struct {
 	token    *token.Token
 	tokens   *token.Source // where verdicts are recorded
 	key      any           // of the server and the user
+	user     string        // that key is for, or that the token is for
 	users    *userCache    // that derived the user; nil if it was set
 	password func() string // instead of token, with entra_credential=none
 	applied  verifications // by the policy
@@ -58,7 +59,7 @@ type login struct {
 // copy: its fields are replaced, and what they point to is not changed. Hooks
 // that it has remain in use.
 func (l *login) install(config *pgx.ConnConfig, user string) {
-	config.User = user
+	config.User, l.user = user, user
 	l.nextDial, config.DialFunc = config.DialFunc, l.dial
 	l.nextAfterNetConnect, config.AfterNetConnect = config.AfterNetConnect, l.afterNetConnect
 	l.nextBuildFrontend, config.BuildFrontend = config.BuildFrontend, l.buildFrontend
@@ -153,19 +154,30 @@ func (l *login) ExchangeEnded(x *pgwire.Exchange) {
 	case pgwire.Accepted:
 		l.accepted.Store(true)
 		if x.Sent {
-			l.tokens.Accept(l.key, l.token)
+			l.tokens.Accept(l.verdictKey(), l.token)
 		}
 	case pgwire.Rejected:
 		l.rejected = true
 		if x.Sent {
 			l.tokenRejected = true
-			l.tokens.Reject(l.key, l.token)
+			l.tokens.Reject(l.verdictKey(), l.token)
 		}
 	case pgwire.Broken:
 		if x.Sent && (l.config.Port == pgBouncerPort || len(l.token.Secret()) > pgBouncerLimit) {
 			l.tokenCut = true
 		}
 	}
+}
+
+// verdictKey returns whom a server's verdict is about: if a BeforeConnect hook has
+// set another user, not the one that the connector asks for tokens for.
+func (l *login) verdictKey() any {
+	key, ok := l.key.(loginKey)
+	if !ok || l.config.User == l.user {
+		return l.key
+	}
+	key.user = l.config.User
+	return key
 }
 
 // Older versions of PgBouncer close the connection if a token is longer than
