@@ -158,7 +158,13 @@ func versionCommand() *cli.Command {
 	}
 }
 
+// version is set by the linker in builds without version control.
+var version string
+
 func buildVersion() string {
+	if version != "" {
+		return version
+	}
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 		return info.Main.Version
 	}

@@ -39,7 +39,7 @@ func (plan *proxyPlan) serve(ctx context.Context, out *terminal, logger *slog.Lo
 		}
 		for _, l := range listeners {
 			defer monitor.Serve(l, s.pages()).Close()
-			logger.Info("answering probes and scrapes", "listen", l.Addr())
+			logger.Info("answering probes and scrapes", "listen", l.Addr().String())
 		}
 	}
 	if err := s.start(ctx); err != nil {
