@@ -616,7 +616,7 @@ func TestProxy_LogThatCannotBeWrittenStopsNothing(t *testing.T) {
 	}
 	for name, stderr := range map[string]*os.File{"full disk": full, "closed pipe": brokenWriter, "pipe that nobody reads": unread} {
 		t.Run(name, func(t *testing.T) {
-			p := newProxy(t, env, "--listen", "127.0.0.1:0")
+			p := newProxy(t, env, "--listen", "127.0.0.1:0", "--grace", "10ms")
 			p.cmd.Stderr = stderr
 			p.start(t)
 			if err := p.connect(t, "password=wrong").Ping(); err == nil || !strings.Contains(err.Error(), "28P01") {
