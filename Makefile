@@ -1,4 +1,4 @@
-.PHONY: demo test clients lint fuzz bench soak generate vulncheck postgres go
+.PHONY: demo test clients lint fuzz bench soak generate image vulncheck postgres go
 
 # The race detector needs a C compiler; without one the tests run without it.
 race = $(shell [ "$$(go env CGO_ENABLED)" = 1 ] && echo -race)
@@ -44,12 +44,17 @@ generate: go
 # A few seconds for each fuzz test: make fuzz time=1h for longer.
 fuzz: time = 5s
 fuzz: go
-	@set -e; for dir in . ./internal/claims ./internal/connstring ./internal/token ./internal/pgwire ./entrapgtest; do \
+	@set -e; for dir in . ./internal/claims ./internal/connstring ./internal/token ./internal/pgwire ./entrapgtest ./cmd/entrapg/internal/listener; do \
 		names=$$(go test -list '^Fuzz' $$dir); \
 		for name in $$(echo "$$names" | grep '^Fuzz'); do \
 			echo "$$dir $$name"; go test -run '^$$' -fuzz "^$$name$$" -fuzztime $(time) -fuzzminimizetime 1s $$dir; \
 		done; \
 	done
+
+# The container image, and the proxy in it.
+image: go postgres
+	docker build -t entrapg .
+	ENTRAPG_TEST_IMAGE=entrapg go test -count=1 -run TestImage ./cmd/entrapg
 
 # Two pools under load and under faults, with a page about it at the end.
 soak: time = 30m

@@ -42,6 +42,9 @@ func (p *proxyOptions) plan(args []string, logger *slog.Logger) (_ *proxyPlan, e
 			plan.close()
 		}
 	}()
+	if p.envFile != nil {
+		return nil, p.envFile
+	}
 	if plan.fronts, err = p.allFronts(args); err != nil {
 		return nil, err
 	}

@@ -92,6 +92,10 @@ func TestProxy_ErrorsNameFileAndLineWithoutSecrets(t *testing.T) {
 	if r.code != misuse || strings.Contains(r.stderr, "hidden") {
 		t.Errorf("%+v", r)
 	}
+	r = runAs(t, nil, "proxy", "--env-file", filepath.Join(t.TempDir(), "missing.env"), "--listen", "5433=host=a")
+	if r.code != failed || !strings.Contains(r.stderr, "missing.env") {
+		t.Errorf("%+v", r)
+	}
 	r = runAs(t, nil, "proxy", "--config", filepath.Join(t.TempDir(), "missing.conf"))
 	if r.code != failed || !strings.Contains(r.stderr, "missing.conf") {
 		t.Errorf("%+v", r)
