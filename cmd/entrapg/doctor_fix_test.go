@@ -474,6 +474,44 @@ echo '{"accessToken":"%s","expiresOn":"%s","expires_on":%d}'
 	return []string{"PATH=" + dir, "AZURE_TOKEN_CREDENTIALS=AzureCLICredential", "DATABASE_URL=" + s.DSN()}
 }
 
+func TestDoctor_ExplainsTokenOfPerson(t *testing.T) {
+	t.Parallel()
+	s := azureServer(t)
+	alice := s.Tenant.NewUser("alice-of-doctor@contoso.example")
+	group := s.Tenant.NewGroup("not hers")
+	for _, p := range []*entrapgtest.Principal{alice, group} {
+		if err := s.CreateRole(t.Context(), "", p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	identityWith(t, s, "role-of-service", true)
+	env := azureCLI(t, s, alice)
+	for user, test := range map[string]struct{ explanation, fix, other string }{
+		"role-of-service": {`The login as "alice-of-doctor@contoso.example" works`, "user=alice-of-doctor%40contoso.example", "az logout && az login"},
+		"Alice-of-doctor%40contoso.example": {
+			`names are case-sensitive. The login as "alice-of-doctor@contoso.example" works`, "user=alice-of-doctor%40contoso.example", "",
+		},
+		"not%20hers": {"shows after a new login", "", "az logout && az login"},
+	} {
+		f := &failing{env: with(env, s.DSN()+"&user="+user)}
+		last, _ := visit(t, f.env, failed)
+		if last.Step != "login" || !strings.Contains(last.Explanation, test.explanation) || !strings.Contains(last.Explanation, "the person") ||
+			slices.Contains(last.Fix, "az logout && az login") != (test.other != "") {
+			t.Errorf("%s: got %+v", user, last)
+		}
+		if test.fix == "" {
+			continue
+		}
+		if !slices.Contains(last.Fix, test.fix) {
+			t.Fatalf("%s: got %q", user, last.Fix)
+		}
+		f.paste(t, test.fix)
+		if r := runAs(t, f.env, "doctor"); r.code != done {
+			t.Errorf("%s: %+v", user, r)
+		}
+	}
+}
+
 func TestDoctor_NamesRoleOfGuest(t *testing.T) {
 	t.Parallel()
 	s := azureServer(t)
