@@ -1,6 +1,7 @@
 package entrapgtest
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -8,9 +9,11 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
+	"fmt"
 	"math/big"
 	"net"
-	"path/filepath"
+	"os"
 	"time"
 )
 
@@ -20,6 +23,8 @@ type authority struct {
 	key         *ecdsa.PrivateKey
 }
 
+const authorityName = "entrapgtest CA"
+
 func newAuthority(validity time.Duration) (*authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -27,7 +32,7 @@ func newAuthority(validity time.Duration) (*authority, error) {
 	}
 	template := &x509.Certificate{
 		SerialNumber:          big.NewInt(1),
-		Subject:               pkix.Name{CommonName: "entrapgtest CA"},
+		Subject:               pkix.Name{CommonName: authorityName},
 		NotBefore:             time.Now().Add(-time.Hour),
 		NotAfter:              time.Now().Add(validity),
 		IsCA:                  true,
@@ -46,16 +51,47 @@ func (a *authority) pem() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.certificate.Raw})
 }
 
+// publish writes the certificate into a file, in the place of one that an earlier
+// server has left. It returns what removes the file.
+func (a *authority) publish(path string) (undo func() error, err error) {
+	content, err := os.ReadFile(path)
+	if err == nil && !isCA(content) {
+		return nil, fmt.Errorf("%s already exists and is not a certificate of an earlier server; remove it, or name another file", path)
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	if err := writeFile(path, a.pem(), 0o644); err != nil {
+		return nil, err
+	}
+	return func() error {
+		content, err := os.ReadFile(path)
+		if err != nil || !bytes.Equal(content, a.pem()) { // of another server by now
+			return nil
+		}
+		return os.Remove(path)
+	}, nil
+}
+
+// isCA reports whether a file contains the certificate of an authority that
+// newAuthority has made.
+func isCA(content []byte) bool {
+	block, rest := pem.Decode(content)
+	if block == nil || len(rest) > 0 {
+		return false
+	}
+	c, err := x509.ParseCertificate(block.Bytes)
+	return err == nil && c.IsCA && c.Subject.CommonName == authorityName
+}
+
 // A certificate is the server's.
 type certificate struct {
-	caFile    string
 	authority *x509.Certificate
 	tls       *tls.Config // of the PostgreSQL front
 }
 
-// newCertificate issues a certificate, and writes that of the authority into a
-// directory.
-func newCertificate(a *authority, dir string, hostnames []string) (*certificate, error) {
+// newCertificate issues a certificate for names and IP addresses.
+func newCertificate(a *authority, hosts []string) (*certificate, error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 64))
 	if err != nil {
 		return nil, err
@@ -67,8 +103,15 @@ func newCertificate(a *authority, dir string, hostnames []string) (*certificate,
 		NotAfter:     a.certificate.NotAfter,
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		DNSNames:     append([]string{"localhost"}, hostnames...),
+		DNSNames:     []string{"localhost"},
 		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+	}
+	for _, host := range hosts {
+		if ip := net.ParseIP(host); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, host)
+		}
 	}
 	if latest := time.Now().AddDate(1, 0, 0); latest.Before(template.NotAfter) { // some clients accept no longer one
 		template.NotAfter = latest
@@ -81,14 +124,12 @@ func newCertificate(a *authority, dir string, hostnames []string) (*certificate,
 	if err != nil {
 		return nil, err
 	}
-	c := &certificate{
-		caFile:    filepath.Join(dir, "ca.pem"),
+	return &certificate{
 		authority: a.certificate,
 		tls: &tls.Config{
 			Certificates: []tls.Certificate{{Certificate: [][]byte{der, a.certificate.Raw}, PrivateKey: key}},
 			NextProtos:   []string{"postgresql"},
 			MinVersion:   tls.VersionTLS12,
 		},
-	}
-	return c, writeFile(c.caFile, a.pem(), 0o644)
+	}, nil
 }

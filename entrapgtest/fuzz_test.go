@@ -34,7 +34,7 @@ func newFront(tb testing.TB) *Server {
 		Tenant: tenant, config: Config{Audience: "https://ossrdbms-aad.database.windows.net"}, ctx: tb.Context(),
 		roles: newRoles(), conns: map[net.Conn]struct{}{},
 	}
-	if s.certificate, err = newCertificate(st.authority, tb.TempDir(), nil); err != nil {
+	if s.certificate, err = newCertificate(st.authority, nil); err != nil {
 		tb.Fatal(err)
 	}
 	if s.upstream, err = pgx.ParseConfig("host=127.0.0.1 user=postgres"); err != nil {

@@ -1,6 +1,7 @@
 package entrapgtest
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -10,6 +11,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/url"
 	"time"
 )
 
@@ -19,13 +21,13 @@ const maxRequest = 1 << 20
 // serveHTTP has the tenant answer on its two listeners until Close.
 func (s *Server) serveHTTP() {
 	t, tenant, identity := s.Tenant, s.tenantListener, s.identityListener
-	t.url, t.identityURL = "https://"+reachable(tenant), "http://"+reachable(identity)
+	t.url, t.identityURL = "https://"+s.reachable(tenant), "http://"+s.reachable(identity)
 	roots, err := x509.SystemCertPool()
 	if err != nil {
 		roots = x509.NewCertPool()
 	}
 	roots.AddCert(s.certificate.authority)
-	t.client = &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{RootCAs: roots}}}
+	t.client = &http.Client{Transport: s.transport(roots)}
 
 	config := s.certificate.tls.Clone()
 	config.NextProtos = []string{"http/1.1"} // HTTP/2 has no connection of its own to reset
@@ -59,13 +61,25 @@ func (s *Server) serveHTTP() {
 	}
 }
 
-// reachable returns the address to reach a listener at.
-func reachable(l net.Listener) string {
-	host, port, _ := net.SplitHostPort(l.Addr().String())
-	if net.ParseIP(host).IsUnspecified() {
-		host = "127.0.0.1"
+// transport reaches the two listeners in this process, where the name that other
+// machines know need not resolve.
+func (s *Server) transport(roots *x509.CertPool) *http.Transport {
+	local := map[string]string{}
+	for _, l := range []net.Listener{s.tenantListener, s.identityListener} {
+		local[s.reachable(l)] = localAddr(l)
 	}
-	return net.JoinHostPort(host, port)
+	return &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: roots},
+		Proxy: func(r *http.Request) (*url.URL, error) {
+			if local[r.URL.Host] != "" {
+				return nil, nil
+			}
+			return http.ProxyFromEnvironment(r)
+		},
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, cmp.Or(local[addr], addr))
+		},
+	}
 }
 
 // respond makes a handler of a function that finds what to answer, and one that

@@ -32,6 +32,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -98,9 +99,18 @@ type Config struct {
 	// many goroutines at once. The attempt waits for it.
 	OnLogin func(Login)
 
-	// Hostnames are further names that the server's certificate is good for. It
-	// always is for localhost and the loopback addresses.
+	// Hostnames are names and IP addresses that the certificate is valid for, besides
+	// localhost, the loopback addresses and the addresses that the server listens on.
+	// If it listens on all addresses (0.0.0.0 or ::), clients are directed to the first
+	// one without a wildcard, or else to 127.0.0.1: in [Server.DSN], [Tenant.URL] and
+	// [Host.Environ]. In a network of containers, that is the name of the server's.
 	Hostnames []string
+
+	// CAFile is where to write the certificate of the server's certificate authority,
+	// which every user can read. An existing file is replaced only if it is such a
+	// certificate of an earlier server. Close removes the file. Empty means a file in
+	// StateDir or in a temporary directory, which other users cannot enter.
+	CAFile string
 }
 
 // A ConfigError reports a field of [Config] with which the server cannot start.
@@ -124,6 +134,7 @@ type Server struct {
 
 	http        *http.Server // of the tenant and of managed identities
 	certificate *certificate
+	caFile      string
 	upstream    *pgx.ConnConfig // superuser
 	protocol    pgwire.Version  // the newest one that PostgreSQL accepts
 	cluster     *cluster        // nil where there is an Upstream
@@ -164,6 +175,11 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 			*addr = "127.0.0.1:0"
 		}
 	}
+	for _, name := range config.Hostnames {
+		if !validHost(name) {
+			return nil, fmt.Errorf("entrapgtest: %w", &ConfigError{Field: "Hostnames", Err: fmt.Errorf("%q is neither a host name nor an IP address", name)})
+		}
+	}
 	s := &Server{
 		config: config,
 		roles:  newRoles(),
@@ -195,6 +211,16 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 		return nil, &ConfigError{Field: "StateDir", Err: err}
 	}
 	s.cleanup = append(s.cleanup, s.state.close)
+	if config.CAFile != "" {
+		if s.caFile, err = filepath.Abs(config.CAFile); err != nil {
+			return nil, &ConfigError{Field: "CAFile", Err: err}
+		}
+		remove, err := s.state.authority.publish(s.caFile)
+		if err != nil {
+			return nil, &ConfigError{Field: "CAFile", Err: err}
+		}
+		s.cleanup = append(s.cleanup, remove)
+	}
 	if s.Tenant == nil {
 		s.Tenant = newTenant(s.state, config.TokenLife)
 	}
@@ -223,8 +249,14 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	if s.state.dir != "" {
 		dir = s.state.dir
 	}
-	if s.certificate, err = newCertificate(s.state.authority, dir, config.Hostnames); err != nil {
+	if s.certificate, err = newCertificate(s.state.authority, s.hosts()); err != nil {
 		return nil, err
+	}
+	if s.caFile == "" {
+		s.caFile = filepath.Join(dir, "ca.pem")
+		if err := writeFile(s.caFile, s.state.authority.pem(), 0o644); err != nil {
+			return nil, err
+		}
 	}
 	if config.Primary == nil {
 		s.serveHTTP()
@@ -339,15 +371,15 @@ func (s *Server) Restart(ctx context.Context) error {
 // DSN returns how to reach the server: its address, verify-full and the
 // certificate authority's file, no user and no password.
 func (s *Server) DSN() string {
-	caFile := strings.NewReplacer("+", "%20", "%2F", "/").Replace(url.QueryEscape(s.certificate.caFile))
-	return fmt.Sprintf("postgres://%s/postgres?sslmode=verify-full&sslrootcert=%s", s.Addr(), caFile)
+	caFile := strings.NewReplacer("+", "%20", "%2F", "/").Replace(url.QueryEscape(s.caFile))
+	return fmt.Sprintf("postgres://%s/postgres?sslmode=verify-full&sslrootcert=%s", s.reachable(s.listener), caFile)
 }
 
 // Addr returns the address that the server listens on.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
 
 // CAFile returns the file with the certificate of the authority that vouches for the server.
-func (s *Server) CAFile() string { return s.certificate.caFile }
+func (s *Server) CAFile() string { return s.caFile }
 
 // AdminDSN returns the DSN of a superuser on the real PostgreSQL, past the
 // front, with its password: for tables and test data.

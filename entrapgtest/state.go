@@ -267,7 +267,7 @@ func writeFile(path string, content []byte, perm os.FileMode) error {
 		return err
 	}
 	_, err = f.Write(content)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if err := errors.Join(err, f.Chmod(perm), f.Sync(), f.Close()); err != nil {
 		os.Remove(f.Name())
 		return err
 	}

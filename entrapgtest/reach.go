@@ -1,0 +1,50 @@
+package entrapgtest
+
+import (
+	"net"
+	"regexp"
+	"strings"
+)
+
+// reachable returns the address that clients are directed to for a listener.
+func (s *Server) reachable(l net.Listener) string {
+	if host, port, _ := net.SplitHostPort(l.Addr().String()); net.ParseIP(host).IsUnspecified() {
+		for _, name := range s.config.Hostnames {
+			if !strings.HasPrefix(name, "*") {
+				return net.JoinHostPort(name, port)
+			}
+		}
+	}
+	return localAddr(l)
+}
+
+// localAddr returns the address of a listener within this machine.
+func localAddr(l net.Listener) string {
+	host, port, _ := net.SplitHostPort(l.Addr().String())
+	if net.ParseIP(host).IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// hosts returns what clients can call the server.
+func (s *Server) hosts() []string {
+	hosts := s.config.Hostnames
+	for _, l := range []net.Listener{s.listener, s.tenantListener} {
+		if l == nil { // with a Primary
+			continue
+		}
+		if host, _, _ := net.SplitHostPort(l.Addr().String()); !net.ParseIP(host).IsUnspecified() {
+			hosts = append(hosts[:len(hosts):len(hosts)], host)
+		}
+	}
+	return hosts
+}
+
+// hostName matches names that certificates can contain, also those with an
+// underscore, which Compose allows in the names of services.
+var hostName = regexp.MustCompile(`^(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*$`)
+
+func validHost(name string) bool {
+	return net.ParseIP(name) != nil || len(name) <= 253 && hostName.MatchString(name)
+}
