@@ -26,7 +26,7 @@ func emulatorCommand(std streams) *cli.Command {
 			return nil
 		})
 	}
-	return &cli.Command{
+	c := &cli.Command{
 		Name:  "emulator",
 		Usage: "emulate Azure on this machine, for programs in any language",
 		UsageText: "entrapg emulator\nentrapg emulator --identity shop-api --env-file emulator.env\n" +
@@ -56,6 +56,8 @@ func emulatorCommand(std streams) *cli.Command {
 			"In each language, get a token for https://ossrdbms-aad.database.windows.net/.default, and log in to DATABASE_URL " +
 			"with the token as the password and PGUSER as the user. SSL_CERT_FILE and REQUESTS_CA_BUNDLE replace the " +
 			"certificates that a program trusts otherwise.\n" +
+			"Each flag can be set by its environment variable; several values are separated by newlines. docs/emulator.md " +
+			"describes the image of the emulator, Compose and CI.\n" +
 			"With --state, the certificate authority, the tenant, client IDs, secrets and data are the same at each start, so " +
 			".env files and settings of an IDE remain valid. Only PGPASSWORD, which is a token, expires.",
 		Flags: []cli.Flag{
@@ -71,7 +73,8 @@ func emulatorCommand(std streams) *cli.Command {
 				Name: "identity-addr", Value: "127.0.0.1:15434", Destination: &e.config.IdentityAddr,
 				Usage: "`ADDRESS` of the endpoint of managed identities, over HTTP",
 			},
-			eachFlag("hostname", "another `NAME` that the certificate is valid for; can be repeated", func(s string) error {
+			eachFlag("hostname", "another `NAME` that the certificate is valid for; can be repeated, and settings contain "+
+				"the first instead of 0.0.0.0", func(s string) error {
 				e.config.Hostnames = append(e.config.Hostnames, s)
 				return nil
 			}),
@@ -87,11 +90,20 @@ func emulatorCommand(std streams) *cli.Command {
 				Name: "token-life", Value: time.Hour, Destination: &e.config.TokenLife, Validator: atLeast(time.Second),
 				Usage: "how long tokens are valid, a `DURATION` of at least 1s",
 			},
-			&cli.StringFlag{
-				Name: "env-file", TakesFile: true, Destination: &e.envFile,
-				Usage: "also write the settings into a new `FILE` in the format of .env files; it is removed at the end",
+			eachFlag("env-file", "also write the settings into a new `FILE` in the format of .env files, which is removed at the end; "+
+				"can be repeated, and the second has the settings of the second --as", func(s string) error {
+				e.envFiles = append(e.envFiles, s)
+				return nil
+			}),
+			&cli.BoolFlag{
+				Name: "world-readable", Destination: &e.worldReadable,
+				Usage: "let every user read --env-file, as programs in other containers need; settings contain secrets",
 			},
-			eachFlag("as", "print the settings of the principal with this `NAME`; can be repeated, --env-file gets the first",
+			&cli.StringFlag{
+				Name: "ca-file", TakesFile: true, Destination: &e.config.CAFile,
+				Usage: "write the certificate that programs trust into this `FILE`, where other users can read it; it is removed at the end",
+			},
+			eachFlag("as", "print the settings of the principal with this `NAME`; can be repeated, --env-file has the first",
 				func(s string) error {
 					e.as = append(e.as, s)
 					return nil
@@ -129,21 +141,24 @@ func emulatorCommand(std streams) *cli.Command {
 			return e.run(ctx, std)
 		},
 	}
+	withVariables(c.Flags, "ENTRAPG_EMULATOR_")
+	return c
 }
 
 // An emulator is what to start.
 type emulator struct {
-	config  entrapgtest.Config
-	envFile string
-	noRoles bool
-	wanted  []wanted
-	as      []string
+	config        entrapgtest.Config
+	envFiles      []string
+	worldReadable bool
+	noRoles       bool
+	wanted        []wanted
+	as            []string
 }
 
 // flagOf names the flags that set fields of the configuration.
 var flagOf = map[string]string{
 	"Addr": "--addr", "TenantAddr": "--tenant-addr", "IdentityAddr": "--identity-addr", "Hostnames": "--hostname",
-	"Upstream": "--upstream", "StateDir": "--state",
+	"Upstream": "--upstream", "StateDir": "--state", "CAFile": "--ca-file",
 }
 
 func (e *emulator) run(ctx context.Context, std streams) (err error) {
@@ -160,15 +175,25 @@ func (e *emulator) run(ctx context.Context, std streams) (err error) {
 	if err != nil {
 		return err
 	}
-	if _, err := choose(settle(new(entrapgtest.Tenant), all), e.as); err != nil {
+	logins, err := choose(settle(new(entrapgtest.Tenant), all), e.as)
+	if err != nil {
 		return err
 	}
-	var file *settingsFile
-	if e.envFile != "" {
-		if file, err = createSettingsFile(e.envFile); err != nil {
-			return err
+	if more := len(e.envFiles) - len(logins); more > 0 {
+		return wrongUse(fmt.Sprintf("--env-file: %d more than principals; add --as NAME for each file", more))
+	}
+	mode := os.FileMode(0o600)
+	if e.worldReadable {
+		mode = 0o644
+	}
+	var files []*settingsFile
+	for _, path := range e.envFiles {
+		file, failure := createSettingsFile(path, mode)
+		if failure != nil {
+			return failure
 		}
 		defer func() { err = errors.Join(err, file.remove()) }()
+		files = append(files, file)
 	}
 	log := &loginLog{std: std}
 	e.config.OnLogin = log.write
@@ -179,7 +204,7 @@ func (e *emulator) run(ctx context.Context, std streams) (err error) {
 	residents := settle(server.Tenant, all)
 	err = e.createRoles(ctx, server, residents)
 	if err == nil {
-		err = e.introduce(ctx, std.out, server, residents, file)
+		err = e.introduce(ctx, std.out, server, residents, files)
 	}
 	if err != nil {
 		return errors.Join(e.explain(ctx, err), server.Close())
@@ -229,7 +254,7 @@ func (e *emulator) createRoles(ctx context.Context, server *entrapgtest.Server, 
 
 // introduce writes what there is, and the settings.
 func (e *emulator) introduce(
-	ctx context.Context, out *terminal, server *entrapgtest.Server, residents []resident, file *settingsFile,
+	ctx context.Context, out *terminal, server *entrapgtest.Server, residents []resident, files []*settingsFile,
 ) error {
 	logins, err := choose(residents, e.as)
 	if err != nil {
@@ -256,8 +281,8 @@ func (e *emulator) introduce(
 		if err != nil {
 			return err
 		}
-		if i == 0 && file != nil {
-			if err := file.write(settings); err != nil {
+		if i < len(files) {
+			if err := files[i].write(settings); err != nil {
 				return err
 			}
 		}
@@ -274,8 +299,8 @@ func (e *emulator) introduce(
 			"GODEBUG=x509usefallbackroots=1 and pass that file to x509.SetFallbackRoots. Node.js and Python need nothing else.")
 	}
 	then := "and then, for example: entrapg exec -- psql"
-	if e.envFile != "" {
-		then = "or, as it is in " + e.envFile + " too: entrapg exec --env-file " + shell(e.envFile) + " -- psql"
+	if len(e.envFiles) > 0 {
+		then = "or, as it is in " + e.envFiles[0] + " too: entrapg exec --env-file " + shell(e.envFiles[0]) + " -- psql"
 	}
 	out.hang("", escape(then))
 	out.hang("", "To log in as another principal, start with --as NAME. Ctrl-C stops the emulator.")

@@ -17,6 +17,7 @@ import (
 // that it can be told from another file of the same name, and locked.
 type settingsFile struct {
 	path    string
+	mode    os.FileMode
 	file    *os.File
 	content []byte
 }
@@ -26,7 +27,7 @@ type settingsFile struct {
 const settingsHeader = "# Written by entrapg emulator, which removes this file when it ends. SHA-256: %x\n"
 
 // createSettingsFile creates a file, or takes over one that an emulator has left behind.
-func createSettingsFile(path string) (*settingsFile, error) {
+func createSettingsFile(path string, mode os.FileMode) (*settingsFile, error) {
 	file, err := lockfile.Open(path, os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, os.ErrExist) {
 		file, err = takeOver(path)
@@ -34,7 +35,7 @@ func createSettingsFile(path string) (*settingsFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--env-file: %w", err)
 	}
-	f := &settingsFile{path: path, file: file}
+	f := &settingsFile{path: path, mode: mode, file: file}
 	if err := f.write(nil); err != nil {
 		return nil, errors.Join(err, f.remove())
 	}
@@ -97,7 +98,7 @@ func (f *settingsFile) write(all []variable) error {
 	}
 	f.content = []byte(fmt.Sprintf(settingsHeader, sha256.Sum256([]byte(b.String()))) + b.String())
 	_, err := f.file.WriteAt(f.content, 0)
-	err = errors.Join(f.file.Chmod(0o600), err, f.file.Truncate(int64(len(f.content))))
+	err = errors.Join(f.file.Chmod(f.mode), err, f.file.Truncate(int64(len(f.content))))
 	if err != nil {
 		f.content = nil // what remove looks for
 		_ = f.file.Truncate(0)

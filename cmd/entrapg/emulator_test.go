@@ -36,7 +36,12 @@ var anyPorts = []string{"--addr", "127.0.0.1:0", "--tenant-addr", "127.0.0.1:0",
 func startEmulator(t *testing.T, args ...string) *running {
 	t.Helper()
 	e := &running{t: t, ended: make(chan struct{}), out: filepath.Join(t.TempDir(), "out"), envFile: filepath.Join(t.TempDir(), ".env")}
-	e.cmd, _, e.dir = program(t, slices.Concat([]string{"emulator", "--env-file", e.envFile}, anyPorts, args)...)
+	if i := slices.Index(args, "--env-file"); i >= 0 {
+		e.envFile = args[i+1]
+	} else {
+		args = append([]string{"--env-file", e.envFile}, args...)
+	}
+	e.cmd, _, e.dir = program(t, slices.Concat([]string{"emulator"}, anyPorts, args)...)
 	out, err := os.Create(e.out)
 	if err != nil {
 		t.Fatal(err)
@@ -497,6 +502,56 @@ func killPostgres(t *testing.T, e *running) {
 	}
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestEmulator_SettingsForOtherContainers(t *testing.T) {
+	needsSignals(t)
+	t.Parallel()
+	dir := t.TempDir()
+	first, second, ca := filepath.Join(dir, "first.env"), filepath.Join(dir, "second.env"), filepath.Join(dir, "ca.pem")
+	e := emulate(t, "--addr", "0.0.0.0:0", "--tenant-addr", "0.0.0.0:0", "--identity-addr", "0.0.0.0:0", "--hostname", "emulator", "--ca-file", ca,
+		"--identity", "shared-api", "--service", "shared-jobs", "--as", "shared-api", "--as", "shared-jobs", "--admin", "shared-admin",
+		"--world-readable", "--env-file", first, "--env-file", second)
+	for path, contains := range map[string][]string{
+		first:  {"DATABASE_URL='postgres://emulator:", "PGUSER='shared-api'", "IDENTITY_ENDPOINT='http://emulator:", "PGSSLROOTCERT='" + ca + "'"},
+		second: {"DATABASE_URL='postgres://emulator:", "PGUSER='shared-jobs'", "AZURE_AUTHORITY_HOST='https://emulator:", "SSL_CERT_FILE='" + ca + "'"},
+	} {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range contains {
+			if !strings.Contains(string(content), s) {
+				t.Errorf("%s: no %s in %s", path, s, content)
+			}
+		}
+	}
+	for _, path := range []string{first, second, ca} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o644 {
+			t.Errorf("%s: %v, %v", path, info, err)
+		}
+	}
+	e.stop(syscall.SIGTERM)
+	if entries := left(t, dir); len(entries) > 0 {
+		t.Errorf("left behind: %v", entries)
+	}
+}
+
+func TestEmulator_VariablesSetFlags(t *testing.T) {
+	t.Parallel()
+	for variable, says := range map[string]string{
+		"ENTRAPG_EMULATOR_HOSTNAME=emulator:15432":  `--hostname: "emulator:15432" is neither a host name nor an IP address`,
+		"ENTRAPG_EMULATOR_IDENTITY=one\ntwo\none\n": `"one" has the same role name as "one"`,
+		"ENTRAPG_EMULATOR_TOKEN_LIFE=1ms":           "must be at least 1s",
+		"ENTRAPG_EMULATOR_PRINCIPALS=/nowhere":      "--principals: open /nowhere",
+		"ENTRAPG_EMULATOR_ENV_FILE=/nowhere/a\n/b":  "--env-file: 1 more than principals; add --as NAME for each file",
+		"ENTRAPG_EMULATOR_CA_FILE=" + os.Args[0]:    "--ca-file: " + os.Args[0] + " already exists",
+	} {
+		args := append([]string{"emulator"}, anyPorts...)
+		if r := runAs(t, []string{variable}, args...); r.code == done || !strings.Contains(r.stderr, says) {
+			t.Errorf("%s: %+v", variable, r)
+		}
 	}
 }
 

@@ -3,13 +3,14 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v3"
 )
 
-// eachFlag is a flag that can be repeated. Its values are passed to set in the
-// order of the command line, across flags.
+// eachFlag is a flag that can be repeated, or have several values in lines. Its
+// values are passed to set in the order of the command line, across flags.
 func eachFlag(name, usage string, set func(string) error) cli.Flag {
 	return &cli.GenericFlag{Name: name, Usage: usage, Value: each(set)}
 }
@@ -17,9 +18,36 @@ func eachFlag(name, usage string, set func(string) error) cli.Flag {
 // each is a cli.Value.
 type each func(string) error
 
-func (set each) Set(value string) error { return set(value) }
-func (each) String() string             { return "" }
-func (each) Get() any                   { return nil }
+func (set each) Set(values string) error {
+	for value := range strings.SplitSeq(strings.Trim(values, "\n"), "\n") {
+		if err := set(value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+func (each) String() string { return "" }
+func (each) Get() any       { return nil }
+
+// withVariables lets an environment variable set each flag: the prefix and the
+// name of the flag.
+func withVariables(flags []cli.Flag, prefix string) {
+	for _, f := range flags {
+		source := cli.EnvVars(prefix + strings.ToUpper(strings.ReplaceAll(f.Names()[0], "-", "_")))
+		switch f := f.(type) {
+		case *cli.StringFlag:
+			f.Sources = source
+		case *cli.BoolFlag:
+			f.Sources = source
+		case *cli.IntFlag:
+			f.Sources = source
+		case *cli.DurationFlag:
+			f.Sources = source
+		case *cli.GenericFlag:
+			f.Sources = source
+		}
+	}
+}
 
 // notEmpty rejects a value that comes from a variable that is not set.
 func notEmpty(value string) error {

@@ -141,26 +141,6 @@ func (p *proxyOptions) run(ctx context.Context, args []string, std streams) erro
 	return plan.serve(ctx, std.out, log.Logger)
 }
 
-// withVariables lets an environment variable set each flag: the prefix and the
-// name of the flag.
-func withVariables(flags []cli.Flag, prefix string) {
-	for _, f := range flags {
-		source := cli.EnvVars(prefix + strings.ToUpper(strings.ReplaceAll(f.Names()[0], "-", "_")))
-		switch f := f.(type) {
-		case *cli.StringFlag:
-			f.Sources = source
-		case *cli.BoolFlag:
-			f.Sources = source
-		case *cli.IntFlag:
-			f.Sources = source
-		case *cli.DurationFlag:
-			f.Sources = source
-		case *cli.GenericFlag:
-			f.Sources = source
-		}
-	}
-}
-
 // oneOf rejects other values.
 func oneOf(values ...string) func(string) error {
 	return func(value string) error {
