@@ -67,7 +67,7 @@ var azureServices = []*azureService{
 	},
 }
 
-// serviceOf returns the service of a host, or nil for one outside Azure.
+// serviceOf returns the service that a host belongs to, or nil outside Azure.
 func serviceOf(host string) *azureService {
 	for _, s := range azureServices {
 		if s.contains(host) {
@@ -95,9 +95,10 @@ func serviceOfAuthority(authority string) *azureService {
 	return nil
 }
 
-// commonService returns the service of all hosts. A host outside Azure, such as an
-// address, fits every service. If all are outside, it returns the service of
-// AZURE_AUTHORITY_HOST, or the public one.
+// commonService returns the service that all hosts belong to, or an error if they
+// belong to different ones. It ignores hosts outside Azure, such as addresses. If
+// all are outside, it returns the service of AZURE_AUTHORITY_HOST, or the public
+// one.
 func commonService(hosts []string) (*azureService, error) {
 	var found *azureService
 	var first string

@@ -36,22 +36,21 @@ type config struct {
 	keys          map[string]string // of the DSN, those that entrapg handles itself
 	tls           tlsPolicy
 	verifications verifications // by the policy
-	hosts         addresses     // of hostaddr
+	hosts         addresses     // of hostaddr, by host
 	password      func() string // with entra_credential=none, otherwise nil; a function so that no dump shows the password
 	stdlib        []stdlib.OptionOpenDB
 
-	// unnamed reports that no host is set, so that the host is pgx's default, and
-	// empty that the whole DSN is empty.
-	unnamed, empty bool
+	noHost   bool // no host is set, so the host is pgx's default
+	emptyDSN bool
 
-	// credential and identity choose whose tokens log in.
+	// credential and identity determine which tokens log in.
 	credential *credentialSource
 	identity   identityKey
 }
 
-// newConfig completes with options what read returns: a DSN that was parsed, or a
-// configuration that was adopted. If shared is true, connectors whose DSNs choose
-// the same credential share it.
+// newConfig applies the options and the TLS rules to the configuration that read
+// returns, which parseDSN or adoptConfig has made. If shared is true, connectors
+// whose DSNs choose the same credential share it.
 func newConfig(o *options, shared bool, read func() (*config, error)) (*config, error) {
 	c, err := read()
 	if err != nil {
@@ -76,7 +75,7 @@ func newConfig(o *options, shared bool, read func() (*config, error)) (*config, 
 	c.pgx.Password = ""
 	c.forgetReplaced(&parsed)
 	if err := c.checkSpace(); err != nil {
-		return nil, located(err, c.settings)
+		return nil, withOrigin(err, c.settings)
 	}
 	if err := c.checkUser(); err != nil {
 		return nil, err
@@ -87,16 +86,16 @@ func newConfig(o *options, shared bool, read func() (*config, error)) (*config, 
 		}
 	}
 	if err := c.applyTLS(); err != nil {
-		return nil, located(err, c.settings)
+		return nil, withOrigin(err, c.settings)
 	}
 	c.verifications = verificationsOf(&c.pgx.Config)
 	c.pgx.LookupFunc = boundedLookup(c.hosts.lookup(c.pgx.LookupFunc), c.pgx.ConnectTimeout)
 	if c.tls.password {
 		c.password = func() string { return password }
 		_, err := chooseCredential(c.keys, o, publicService)
-		return c, located(err, c.settings)
+		return c, withOrigin(err, c.settings)
 	}
-	return c, located(c.chooseIdentity(o, shared), c.settings)
+	return c, withOrigin(c.chooseIdentity(o, shared), c.settings)
 }
 
 // forgetReplaced removes the settings that the program has replaced in the
@@ -111,14 +110,14 @@ func (c *config) forgetReplaced(parsed *pgconn.Config) {
 	} {
 		if replaced {
 			delete(c.settings, key)
-			c.unnamed = c.unnamed && key != "host"
+			c.noHost = c.noHost && key != "host"
 		}
 	}
 }
 
 // checkSpace returns an error if the user or the database begins or ends with
-// white space, as values that come from a file often do. A space in the DSN is
-// escaped there, and so is meant.
+// white space, as values that come from a file often do. A space in the DSN has
+// to be escaped, so it is intended.
 func (c *config) checkSpace() error {
 	for _, setting := range []struct{ key, value string }{{"user", c.pgx.User}, {"dbname", c.pgx.Database}} {
 		space := "\t\r\n"
@@ -132,8 +131,8 @@ func (c *config) checkSpace() error {
 	return nil
 }
 
-// checkUser returns an error if no role can have the user's name, or if there is
-// no way to find one.
+// checkUser returns an error if no role can have the user's name, or if no user is
+// set and there is no token to derive one from.
 func (c *config) checkUser() error {
 	if c.pgx.User == "" {
 		if c.tls.password {
@@ -145,11 +144,11 @@ func (c *config) checkUser() error {
 	if err == nil {
 		return nil
 	}
-	by := "is set"
+	subject := "the user"
 	if origin := foreignOrigin(c.settings, "user"); origin != "" {
-		by = origin + " sets"
+		subject += " from " + origin
 	}
-	return &UsernameError{Problem: "the user that " + by + " cannot be the name of a role", Err: err}
+	return &UsernameError{Problem: subject + " cannot be the name of a role", Err: err}
 }
 
 // applyTLS applies the rules for TLS. It returns an error if no host is set.
@@ -157,8 +156,8 @@ func (c *config) applyTLS() error {
 	err := c.tls.apply(&c.pgx.Config)
 	var invalid *ConfigError
 	switch {
-	case !c.unnamed:
-	case c.empty:
+	case !c.noHost:
+	case c.emptyDSN:
 		return &ConfigError{
 			Setting: "dsn",
 			Problem: "no host is set, because the DSN and PGHOST are empty; is the variable that holds the DSN empty?",
@@ -173,7 +172,8 @@ func (c *config) applyTLS() error {
 	return err
 }
 
-// chooseIdentity sets whose tokens log in, and who shares them.
+// chooseIdentity sets the credential whose tokens log in, and the key by which
+// connectors share it.
 func (c *config) chooseIdentity(o *options, shared bool) error {
 	azure, err := commonService(hosts(&c.pgx.Config))
 	if err != nil {
@@ -200,23 +200,22 @@ func (c *config) chooseIdentity(o *options, shared bool) error {
 	return nil
 }
 
-// parseDSN parses a DSN. To pgx's result it adds what that does not show:
-// whether the user and sslmode were set, or are defaults, which it replaces by
-// safer ones.
+// parseDSN parses a DSN. It determines whether the user and sslmode are set,
+// which pgx's result does not show, and replaces pgx's defaults with safer ones.
 func parseDSN(dsn string, parse func(string) (*pgx.ConnConfig, error)) (*config, error) {
 	dsn = connstring.Clean(dsn)
 	settings := connstring.Parse(dsn)
 	c, err := parseSettings(dsn, settings, parse)
-	return c, located(err, settings)
+	return c, withOrigin(err, settings)
 }
 
 func parseSettings(
 	dsn string, settings connstring.Settings, parse func(string) (*pgx.ConnConfig, error),
 ) (*config, error) {
-	if err := misread(dsn); err != nil {
+	if err := checkSyntax(dsn); err != nil {
 		return nil, err
 	}
-	c := &config{settings: settings, empty: strings.TrimSpace(dsn) == ""}
+	c := &config{settings: settings, emptyDSN: strings.TrimSpace(dsn) == ""}
 	sslmode, chosen, err := effectiveSSLMode(dsn, settings)
 	if err != nil {
 		return nil, err
@@ -230,7 +229,7 @@ func parseSettings(
 	if c.hosts, dsn, err = parseAddresses(dsn, settings); err != nil {
 		return nil, err
 	}
-	c.unnamed = settings.Value("host") == ""
+	c.noHost = settings.Value("host") == ""
 	c.pgx, err = parse(dsn)
 	if err != nil {
 		return nil, parseError(err, settings)
@@ -276,13 +275,13 @@ func parsePool(pool *pgxpool.Config) func(dsn string) (*pgx.ConnConfig, error) {
 var (
 	sslmodes = []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
 
-	// word matches values that can be quoted in errors. Others may be a piece of a
-	// password in a malformed DSN.
+	// word matches values that errors may quote. Any other value in a malformed DSN
+	// can be a piece of a password.
 	word = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,20}$`)
 )
 
-// effectiveSSLMode returns the sslmode for a token. chosen reports that it is
-// set, and not the default.
+// effectiveSSLMode returns the sslmode for a token. chosen reports whether it is
+// set; otherwise it is the default.
 func effectiveSSLMode(dsn string, settings connstring.Settings) (mode string, chosen bool, err error) {
 	if mode, ok := connstring.InDSN(dsn)["sslmode"]; ok && mode.Value == "" {
 		return "", false, &ConfigError{Setting: "sslmode", Problem: "must not be empty; omit it for verify-full"}
@@ -362,8 +361,8 @@ func takeKeys(config *pgx.ConnConfig) (map[string]string, error) {
 	return keys, nil
 }
 
-// boundedLookup returns a LookupFunc that takes at most timeout. pgx bounds what
-// follows a lookup, but not the lookup.
+// boundedLookup returns a LookupFunc that takes at most timeout. pgx bounds
+// dialing and the login, but not the lookup.
 func boundedLookup(lookup pgconn.LookupFunc, timeout time.Duration) pgconn.LookupFunc {
 	if timeout <= 0 {
 		return lookup

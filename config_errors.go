@@ -13,9 +13,9 @@ import (
 	"github.com/entrapg/entrapg/internal/connstring"
 )
 
-// located returns a ConfigError with the origin of its setting, if that is not
-// the DSN, and other errors as they are.
-func located(err error, settings connstring.Settings) error {
+// withOrigin adds the origin of the setting to a ConfigError, unless that is the
+// DSN. It returns other errors unchanged.
+func withOrigin(err error, settings connstring.Settings) error {
 	var invalid *ConfigError
 	if !errors.As(err, &invalid) {
 		return err
@@ -46,8 +46,8 @@ func passwordError(key string) error {
 var quotation = regexp.MustCompile(`(?s)".*"`)
 
 // parseError returns a ConfigError with pgx's reason, without the DSN and
-// without what pgx quotes from it: any part of a malformed DSN can be a piece of
-// a password. It quotes the value of the setting if that is a plain word.
+// without the parts that pgx quotes, because any part of a malformed DSN can be a
+// piece of a password. It quotes the value of the setting if that is a plain word.
 func parseError(err error, settings connstring.Settings) error {
 	text, detail := err.Error(), ""
 	var parse *pgconn.ParseConfigError
@@ -85,8 +85,8 @@ func parseError(err error, settings connstring.Settings) error {
 	return e
 }
 
-// pgxWords replaces what pgx quotes but does not come from the DSN, and names
-// the setting where pgx does not.
+// pgxWords removes the quotation marks around words that do not come from the
+// DSN, and names the setting where pgx does not.
 var pgxWords = strings.NewReplacer(`"="`, "=", `"sslcert"`, "sslcert", `"sslkey"`, "sslkey",
 	"CA file", "CA file of sslrootcert", "add CA to", "add CA of sslrootcert to",
 	"read cert", "read sslcert", "load cert", "load sslcert", "decrypt key", "decrypt sslkey")

@@ -14,11 +14,10 @@ import (
 	"github.com/entrapg/entrapg/internal/connstring"
 )
 
-// adoptConfig returns the configuration for one that the program has parsed
-// with pgx already, and possibly changed. It compares it with what pgx makes of
-// the same DSN, because a value that was not changed may be a default of pgx:
-// the operating system's user, and a fallback to plaintext. It does not change
-// existing.
+// adoptConfig returns the config for a configuration that the program has parsed
+// with pgx, and possibly changed. It parses the same DSN again and compares: a
+// value that was not changed may be a default of pgx, such as the operating
+// system's user or a fallback to plaintext. It does not change existing.
 func adoptConfig(existing *pgx.ConnConfig) (*config, error) {
 	if !isParsed(existing) {
 		return nil, &ConfigError{Setting: "config", Problem: "must be created by ParseConfig of pgx or pgxpool"}
@@ -26,17 +25,17 @@ func adoptConfig(existing *pgx.ConnConfig) (*config, error) {
 	dsn := existing.ConnString()
 	settings := connstring.Parse(dsn)
 	c, err := adoptSettings(existing, dsn, settings)
-	return c, located(err, settings)
+	return c, withOrigin(err, settings)
 }
 
 func adoptSettings(existing *pgx.ConnConfig, dsn string, settings connstring.Settings) (*config, error) {
 	if connstring.Clean(dsn) != dsn {
 		return nil, &ConfigError{
 			Setting: "dsn",
-			Problem: "has white space around it, which pgx takes for a part of it; use strings.TrimSpace before ParseConfig",
+			Problem: "begins or ends with white space, which pgx does not remove; use strings.TrimSpace before ParseConfig",
 		}
 	}
-	if err := misread(dsn); err != nil {
+	if err := checkSyntax(dsn); err != nil {
 		return nil, err
 	}
 	parsed, err := pgx.ParseConfig(dsn)
@@ -49,10 +48,10 @@ func adoptSettings(existing *pgx.ConnConfig, dsn string, settings connstring.Set
 	}
 	c := &config{
 		pgx: existing.Copy(), settings: settings,
-		unnamed: settings.Value("host") == "", empty: strings.TrimSpace(dsn) == "",
+		noHost: settings.Value("host") == "", emptyDSN: strings.TrimSpace(dsn) == "",
 	}
-	if c.unnamed && settings.Value("hostaddr") != "" {
-		return nil, hostaddrError("not used without host in a configuration that exists; set host too")
+	if c.noHost && settings.Value("hostaddr") != "" {
+		return nil, hostaddrError("not used without host in an existing configuration; set host too")
 	}
 	if c.hosts, _, err = parseAddresses(dsn, settings); err != nil {
 		return nil, err
@@ -66,7 +65,7 @@ func adoptSettings(existing *pgx.ConnConfig, dsn string, settings connstring.Set
 		return nil, err
 	}
 	if dialer != nil {
-		return nil, &ConfigError{Setting: "keepalives", Problem: "not used with a configuration that exists; set its DialFunc"}
+		return nil, &ConfigError{Setting: "keepalives", Problem: "not used with an existing configuration; set its DialFunc"}
 	}
 	c.tls.authority = rootsOf(&parsed.Config)
 	for host, t := range endpoints(&c.pgx.Config) {
@@ -85,9 +84,9 @@ func adoptSettings(existing *pgx.ConnConfig, dsn string, settings connstring.Set
 	return c, nil
 }
 
-// isDefaultUser reports whether a user is the operating system's, which pgx uses
-// by default. set is the user that is set now; PGUSER may have been set or changed
-// since pgx read it.
+// isDefaultUser reports whether name is the operating system's user, which is pgx's
+// default. set is the current setting: PGUSER may have been set or changed since
+// pgx read it.
 func isDefaultUser(name string, set connstring.Setting) bool {
 	if set.Value != "" && (set.Origin != "PGUSER" || set.Value == name) {
 		return false
@@ -114,9 +113,9 @@ func isParsed(config *pgx.ConnConfig) (ok bool) {
 
 var errProbe = errors.New("not dialed")
 
-// withoutDefaults removes from a configuration what pgx has put there because
-// sslmode is not set: fallbacks to plaintext, and the roots in the user's home
-// directory. parsed is the configuration before the program changed it.
+// withoutDefaults removes pgx's defaults for a missing sslmode from config:
+// fallbacks to plaintext, and the roots in the user's home directory. parsed is
+// the configuration before the program changed it.
 func withoutDefaults(config, parsed *pgconn.Config, settings connstring.Settings) {
 	config.Fallbacks = slices.DeleteFunc(slices.Clone(config.Fallbacks), func(f *pgconn.FallbackConfig) bool {
 		return f != nil && f.TLSConfig == nil && slices.ContainsFunc(parsed.Fallbacks, func(p *pgconn.FallbackConfig) bool {

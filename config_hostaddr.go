@@ -11,8 +11,8 @@ import (
 	"github.com/entrapg/entrapg/internal/connstring"
 )
 
-// addresses are the addresses of hostaddr by host. As in libpq, they replace the
-// lookup of the name, and the server is verified by the name.
+// addresses are the addresses of hostaddr, by host. As in libpq, the address is
+// dialed without a lookup, and the certificate is verified against the host.
 type addresses map[string]string
 
 // parseAddresses returns the addresses of hostaddr, and the DSN with the
@@ -53,7 +53,7 @@ func hostaddrError(format string, args ...any) error {
 	return &ConfigError{Setting: "hostaddr", Problem: fmt.Sprintf(format, args...)}
 }
 
-// lookup returns a LookupFunc that looks up other hosts by next.
+// lookup returns a LookupFunc that uses next for all other hosts.
 func (a addresses) lookup(next pgconn.LookupFunc) pgconn.LookupFunc {
 	if a == nil {
 		return next

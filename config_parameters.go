@@ -16,7 +16,7 @@ import (
 // An unsupportedKey is a key of libpq or of another driver that pgx does not
 // know. pgx would send it to the server, which rejects the login.
 type unsupportedKey struct {
-	harmless []string // values that change nothing, as an empty one does
+	harmless []string // values that, like an empty one, change nothing
 	problem  string
 }
 
@@ -65,16 +65,16 @@ var unsupportedKeys = map[string]unsupportedKey{
 	"username": {nil, notAKey + "use user"},
 }
 
-// connectionKeys are keys that the server does not know in any case. It ignores
-// the case of its own, such as TimeZone.
+// connectionKeys are the keys that clients handle. A misspelling such as Host is an
+// error. Keys of the server, such as TimeZone, may have any case.
 var connectionKeys = []string{
 	"connect_timeout", "database", "dbname", "host", "hostaddr", "passfile", "port", "service",
 	"sslcert", "sslkey", "sslmode", "sslrootcert", "user",
 }
 
-// takeParameters removes from the settings that pgx would send to the server
-// those that the server does not know. It applies those that have a counterpart
-// in Go, drops those that change nothing and returns an error for the others. It
+// takeParameters removes the settings that the server does not know from those
+// that pgx would send to it. It applies the ones that have a counterpart in Go,
+// drops the ones that change nothing and returns an error for the others. It
 // returns the dialer for the keepalive settings, or nil.
 func takeParameters(config *pgx.ConnConfig) (*net.Dialer, error) {
 	params := config.RuntimeParams
@@ -141,11 +141,11 @@ func takeKeepalives(params map[string]string) (*net.Dialer, error) {
 	}}, nil
 }
 
-// tlsVersions are libpq's names. Go's client has no versions before 1.2 by
-// default, so that 0 stands for them.
+// tlsVersions are the versions by libpq's names. 0 is Go's default, which excludes
+// versions before 1.2.
 var tlsVersions = map[string]uint16{"tlsv1": 0, "tlsv1.1": 0, "tlsv1.2": tls.VersionTLS12, "tlsv1.3": tls.VersionTLS13}
 
-// takeTLSVersions applies libpq's settings for versions of TLS.
+// takeTLSVersions removes libpq's settings for TLS versions and applies them.
 func takeTLSVersions(config *pgx.ConnConfig) error {
 	const minKey, maxKey = "ssl_min_protocol_version", "ssl_max_protocol_version"
 	limits := map[string]uint16{}

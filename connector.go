@@ -28,9 +28,8 @@ var (
 )
 
 // A Connector opens connections that log in with a Microsoft Entra token. It is
-// created by [NewConnector] and safe for concurrent use. It has no
-// background goroutines: only token requests and log records run in goroutines,
-// and these end by themselves.
+// created by [NewConnector] and safe for concurrent use. An idle connector has no
+// goroutines: each token request and log record runs in one that ends with it.
 type Connector struct {
 	config   *config       // nil if err is not
 	err      error         // of the DSN or an option
@@ -40,12 +39,13 @@ type Connector struct {
 	logger   *slog.Logger
 
 	closed chan struct{}
-	close  func() // may be called more than once
+	close  func() // idempotent
 
 	logins, rejections, retries atomic.Int64
 }
 
-// A loginKey identifies who accepts or rejects a token: the servers and the user.
+// A loginKey identifies the logins for which a token is accepted or rejected
+// together: those to the same servers as the same user.
 type loginKey struct{ servers, user string }
 
 // NewConnector returns a connector for [database/sql.OpenDB]. The package
@@ -109,8 +109,8 @@ func newConnector(identities *registry, opts []Option, shared bool, read func() 
 
 // Connect opens a connection, which is a [*stdlib.Conn]; database/sql calls it.
 // It waits at most 30 seconds for tokens, 90 seconds while a virtual machine's
-// metadata service answers that it is unavailable for the moment, or 5 minutes
-// for a credential that a person completes in a browser. After that, connect_timeout bounds the lookup
+// metadata service is temporarily unavailable, or 5 minutes for a credential that
+// a person completes in a browser. After that, connect_timeout bounds the lookup
 // of each host's name, and then the login at each of its addresses.
 //
 // Its errors are [*ConfigError], [*TokenError], [*UsernameError], [*LoginError]
@@ -152,8 +152,8 @@ func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 //
 // The caller must send the token only to a server that it has verified:
 // sslmode=verify-full in libpq and lib/pq. The token is valid for minutes to
-// hours; call Credentials again for each connection. Credentials does not learn
-// of a rejection; a Connect that is rejected replaces the token.
+// hours; call Credentials again for each connection. Credentials is not told when
+// a server rejects the token; only Connect replaces a rejected token.
 func (c *Connector) Credentials(ctx context.Context) (user, token string, err error) {
 	if err := c.usable(); err != nil {
 		return "", "", err
@@ -187,8 +187,8 @@ func (c *Connector) usable() error {
 }
 
 // credentials returns a token, and the user to log in as: user, or if that is
-// empty, the token's. It waits at most for wait, from which it subtracts the
-// time that it waited. fetched reports that the token is not from the cache.
+// empty, the token's. It waits at most for wait, and subtracts the elapsed time
+// from it. fetched reports whether the token is newly fetched, and not cached.
 func (c *Connector) credentials(
 	ctx context.Context, key any, user string, wait *time.Duration,
 ) (t *token.Token, _ string, fetched bool, err error) {
@@ -215,7 +215,7 @@ func (c *Connector) waiting(ctx context.Context, wait *time.Duration) (context.C
 	expire := func() { cancel(token.NoAnswer(time.Since(start).Round(time.Second))) }
 	timer := time.AfterFunc(*wait, func() {
 		if more := source.extension(); more > 0 {
-			time.AfterFunc(more, expire) // without effect if the wait has ended by then
+			time.AfterFunc(more, expire) // no effect if the wait has ended
 			return
 		}
 		expire()
@@ -240,7 +240,7 @@ func keyFor(config *pgx.ConnConfig, user string) any {
 	return loginKey{servers, user}
 }
 
-// login returns the hooks of one attempt. derived reports that the user is
+// login returns the hooks of one attempt. derived reports whether the user is
 // derived from t.
 func (c *Connector) login(t *token.Token, key any, derived bool, password func() string) *login {
 	l := &login{policy: c.config.tls, token: t, key: key, password: password}
@@ -254,7 +254,7 @@ func (c *Connector) login(t *token.Token, key any, derived bool, password func()
 }
 
 // attempt logs in once as user with t, which is nil with entra_credential=none.
-// rejected reports that a server was sent the token and rejected the login.
+// rejected reports whether a server was sent the token and rejected the login.
 func (c *Connector) attempt(ctx context.Context, user string, t *token.Token) (conn driver.Conn, rejected bool, err error) {
 	config := *c.config.pgx
 	l := c.login(t, c.key, config.User == "", c.config.password)
@@ -294,8 +294,8 @@ func (c *Connector) attempt(ctx context.Context, user string, t *token.Token) (c
 	return nil, l.tokenRejected, loginError(failed, err, known)
 }
 
-// beforeConnect is the hook of a pgxpool. It makes config log in with a token, or
-// with entra_credential=none with password.
+// beforeConnect is the BeforeConnect hook of a pgxpool. It makes config log in with
+// a token or, if entra_credential is none, with password.
 func (c *Connector) beforeConnect(ctx context.Context, config *pgx.ConnConfig, password func() string) error {
 	if err := c.config.tls.apply(&config.Config); err != nil {
 		return err
@@ -336,9 +336,8 @@ func (c *Connector) Driver() driver.Driver {
 
 // Close ends every wait for a token; [database/sql.DB.Close] calls it. When the
 // last of the connectors that share a credential is closed, its token is dropped
-// and a request in flight is canceled. Open connections stay open. Afterwards
-// Connect of a valid connector returns [ErrClosed]. Close may be called more than
-// once and returns nil.
+// and a request in flight is canceled. Open connections stay open. After Close,
+// Connect returns [ErrClosed]. Close is idempotent and returns nil.
 func (c *Connector) Close() error {
 	if c.close != nil {
 		c.close()
@@ -358,8 +357,8 @@ type Stats struct {
 	User          string    // current PostgreSQL user; empty if it is not known yet
 }
 
-// Stats returns the current counters. It does not block, so the counters may be
-// of slightly different moments.
+// Stats returns the current counters. It does not block, so they are not a
+// consistent snapshot.
 func (c *Connector) Stats() Stats {
 	stats := Stats{Logins: c.logins.Load(), LoginsRefused: c.rejections.Load(), LoginRetries: c.retries.Load()}
 	if c.config == nil {

@@ -48,9 +48,9 @@ type credentialChoice struct {
 type credentialKind struct {
 	name    string   // in DSNs
 	typ     string   // azidentity's type, accepted in DSNs too
-	keys    []string // of the DSN that it uses, besides entra_scope
-	environ bool     // takes the settings that the DSN does not set from azidentity's variables
-	hosted  bool     // can ask a managed-identity endpoint
+	keys    []string // of the DSN that it uses, in addition to entra_scope
+	environ bool     // reads azidentity's variables for keys that the DSN does not set
+	hosted  bool     // can use a managed-identity endpoint
 	create  func(credentialChoice, clientOptions) (azcore.TokenCredential, error)
 }
 
@@ -178,8 +178,8 @@ func (k *credentialKind) check(key, value string) error {
 	return &ConfigError{Setting: key, Problem: problem}
 }
 
-// chooseCredential returns what the DSN's keys choose for a service. The keys must
-// not contradict the options.
+// chooseCredential returns the credential that the DSN's keys choose for a service.
+// It returns an error if the keys are invalid or contradict the options.
 func chooseCredential(keys map[string]string, o *options, azure *azureService) (credentialChoice, error) {
 	choice := credentialChoice{kind: defaultKind, clientID: keys[keyClientID], tenantID: keys[keyTenantID], service: azure}
 	if name, ok := keys[keyCredential]; ok {
@@ -204,13 +204,12 @@ func chooseCredential(keys map[string]string, o *options, azure *azureService) (
 }
 
 // A credentialSource holds a credential, which it creates when the first token is
-// requested, so that a connector costs nothing and cannot fail for lack of an
-// identity.
+// requested, so that creating a connector is cheap and needs no identity.
 type credentialSource struct {
 	name    string        // in errors and logs
 	timeout time.Duration // of one request
 	create  func() (azcore.TokenCredential, error)
-	monitor *imds.Monitor // nil if it asks no managed-identity endpoint
+	monitor *imds.Monitor // nil if it uses no managed-identity endpoint
 
 	settings credfail.Settings // that choose the identity
 
@@ -232,8 +231,8 @@ func givenCredential(credential azcore.TokenCredential) *credentialSource {
 	return s
 }
 
-// settings names what chooses the identity: the DSN's keys, or the variables that
-// azidentity reads if they are not set.
+// settings returns the names of the settings that choose the identity: the DSN's
+// keys, or the variables that azidentity reads if the keys are not set.
 func (c credentialChoice) settings() credfail.Settings {
 	name := func(key, value string) string {
 		if c.kind.environ && value == "" {
@@ -244,7 +243,7 @@ func (c credentialChoice) settings() credfail.Settings {
 	return credfail.Settings{ClientID: name(keyClientID, c.clientID), TenantID: name(keyTenantID, c.tenantID)}
 }
 
-// source returns the chosen credential. It dials with dial.
+// source returns a source of the chosen credential, which dials with dial.
 func (c credentialChoice) source(dial dialFunc) *credentialSource {
 	client := sync.OnceValue(func() *http.Client { return imds.NewClient(dial) })
 	s := &credentialSource{name: c.kind.typ, timeout: requestTimeout, settings: c.settings()}
@@ -277,8 +276,7 @@ type dialFunc = func(ctx context.Context, network, address string) (net.Conn, er
 // defaultDial dials for the credentials that DSNs choose.
 var defaultDial = new(net.Dialer).DialContext
 
-// get returns the credential. If it cannot be created, the next call tries
-// again, because what was missing may exist by then.
+// get returns the credential. If it cannot be created, the next call tries again.
 func (s *credentialSource) get() (azcore.TokenCredential, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -295,11 +293,11 @@ func (s *credentialSource) get() (azcore.TokenCredential, error) {
 	return s.created, nil
 }
 
-// progress describes what a managed-identity endpoint has answered to a request
-// that timed out, or returns "".
+// progress describes the last answer of a managed-identity endpoint to a request
+// that timed out. It returns "" if there is none.
 func (s *credentialSource) progress() string {
 	if s.monitor == nil || s.name != managedIdentityType && !s.monitor.Unavailable() {
-		return "" // DefaultAzureCredential asks other sources too
+		return "" // DefaultAzureCredential may have timed out elsewhere
 	}
 	return s.monitor.Progress()
 }
@@ -312,8 +310,8 @@ func (s *credentialSource) wait() time.Duration {
 	return s.timeout
 }
 
-// extension returns how much longer it waits, because a managed-identity endpoint
-// answers that it is unavailable for the moment.
+// extension returns how much longer Connect waits while a managed-identity endpoint
+// is temporarily unavailable.
 func (s *credentialSource) extension() time.Duration {
 	if s.monitor == nil || !s.monitor.Unavailable() {
 		return 0

@@ -11,9 +11,9 @@ import (
 	"github.com/entrapg/entrapg/internal/token"
 )
 
-// A hostedCredential can ask a managed-identity endpoint. Its requests have the
-// usual limit, except while the endpoint answers that it is unavailable for the
-// moment.
+// A hostedCredential is a credential that can use a managed-identity endpoint. Its
+// requests time out after requestTimeout, unless the endpoint is temporarily
+// unavailable.
 type hostedCredential struct {
 	credential azcore.TokenCredential
 	monitor    *imds.Monitor

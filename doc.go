@@ -5,13 +5,13 @@
 //
 // Each new connection authenticates with a current access token, which all
 // connections share and which is refreshed before it expires. For pgxpool, use
-// [PoolConfig]; for a configuration that exists already, [NewConnectorWithConfig]
-// and [ConfigurePool]; for tools that take a driver name, sql.Open("entrapg", dsn).
+// [PoolConfig]; for an existing configuration, [NewConnectorWithConfig] or
+// [ConfigurePool]; for tools that take a driver name, sql.Open("entrapg", dsn).
 //
 // # Connection string
 //
-// A DSN is what [pgconn.ParseConfig] accepts, with service files and PG*
-// variables, and with these additional keys, which are not sent to the server:
+// A DSN is what [pgconn.ParseConfig] accepts, including service files and PG*
+// variables, with these additional keys, which are not sent to the server:
 //
 //   - entra_credential: default, environment, workloadidentity, managedidentity,
 //     azurecli, azuredevelopercli, azurepowershell, or azidentity's name of the
@@ -20,9 +20,9 @@
 //   - entra_tenant_id: the tenant, except for environment and managedidentity.
 //   - entra_scope: the scope of the tokens. The default follows the host's cloud.
 //
-// The user is that of the DSN, its service file or PGUSER, else it is derived from
-// the token; it is never the operating system's. Guests, and members of a group who
-// log in as the group, must set it. A password in the DSN is an error, and
+// The user comes from the DSN, its service file or PGUSER; otherwise it is derived
+// from the token. It is never the operating system's user. Guests, and members of a
+// group who log in as the group, must set it. A password in the DSN is an error, and
 // PGPASSWORD and password files are ignored, except with entra_credential=none.
 // The default of connect_timeout is 30 seconds.
 //
@@ -47,7 +47,7 @@
 //
 // Connect, and so the first query or Ping, returns a [ConfigError], [TokenError],
 // [UsernameError] or [LoginError], or pgx's *pgconn.ConnectError if no server can be
-// reached. [Explain] tells what an error means on Azure and what to do, also for
-// errors of pgxpool. A login that a server rejects with a cached token is retried
-// once with another one.
+// reached. [Explain] returns what an error means on Azure and what to do, including
+// errors of pgxpool. If a server rejects a cached token, the login is retried once
+// with another one.
 package entrapg

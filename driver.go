@@ -22,9 +22,9 @@ var (
 // An entraDriver creates connectors for [sql.Open].
 type entraDriver struct{ identities registry }
 
-// OpenConnector returns an error if the DSN is invalid. The exception is an
-// empty one: libraries that wrap drivers call sql.Open("entrapg", "") to get the
-// driver from [sql.DB.Driver].
+// OpenConnector returns a connector, or an error if the DSN is invalid. An empty
+// DSN is not an error here: libraries that wrap drivers call
+// sql.Open("entrapg", "") to get the driver from [sql.DB.Driver].
 func (d *entraDriver) OpenConnector(dsn string) (driver.Connector, error) {
 	c := newConnector(&d.identities, nil, true, func() (*config, error) { return parseDSN(dsn, pgx.ParseConfig) })
 	if c.err != nil && dsn != "" {

@@ -12,13 +12,13 @@ import (
 	"github.com/entrapg/entrapg/internal/pgfail"
 )
 
-// ErrClosed is returned by Connect and Credentials, and by a wait for a token,
-// after Close.
+// ErrClosed is returned by Connect and Credentials after Close. Close also ends
+// waits for a token with it.
 var ErrClosed = errors.New("entrapg: the connector is closed")
 
-// A ConfigError reports an invalid DSN or option. It is returned before anything
-// is dialed and before a token is requested, except if a hook or name resolution
-// makes a connection unsafe for a token; then no token is sent.
+// A ConfigError reports an invalid DSN or option. It is returned before a token is
+// requested and before anything is dialed. The exception is a hook or name
+// resolution that makes a connection unsafe for a token; no token is sent then.
 type ConfigError struct {
 	Setting string // a key of the DSN, "dsn" for the whole DSN, or the name of an option or of a field that a hook sets
 	Origin  string // of a setting that is not in the DSN: a variable such as PGSSLMODE, or "service NAME in FILE"; or empty
@@ -38,9 +38,9 @@ func (e *ConfigError) Error() string {
 func (e *ConfigError) Unwrap() error { return e.Err }
 
 // A TokenError reports that there is no token to log in with: the credential
-// failed, did not answer in time or returned something that cannot be a token.
-// If it is returned alone, no server has been dialed. If a rejected token cannot
-// be replaced, it is joined to the LoginError.
+// failed, timed out or returned an invalid token. If it is returned alone, no
+// server has been dialed. If a rejected token cannot be replaced, it is joined to
+// the LoginError.
 //
 // Its cause is the credential's own error, for example
 // *azidentity.AuthenticationFailedError, unless that error contains a token; then
@@ -70,7 +70,7 @@ func (e *TokenError) Unwrap() error { return e.Err }
 // A UsernameError reports that there is no PostgreSQL user to log in as: none is
 // set and the token does not identify one, or the name cannot be that of a role.
 // Setting user in the DSN fixes it. No server has been dialed, unless a
-// BeforeConnect hook sets such a name.
+// BeforeConnect hook set the name.
 type UsernameError struct {
 	Problem string
 	Claims  []string // names of the token's claims, sorted; nil if the token was not read
@@ -103,9 +103,9 @@ type LoginError struct {
 	Hint string // what the error means on Azure and what to do; empty if nothing is known
 	Err  error
 
-	// lookup is why the server rejected the application's name or ID and not the
-	// identity's name. It is not part of what Unwrap returns: a TokenError there
-	// would mean that no server was dialed.
+	// lookup, if not nil, is why the login used the application's name or ID instead
+	// of the identity's name. Unwrap does not return it: a TokenError there would
+	// mean that no server was dialed.
 	lookup *TokenError
 }
 
@@ -123,8 +123,8 @@ func (e *LoginError) Error() string {
 // Unwrap returns the cause.
 func (e *LoginError) Unwrap() error { return e.Err }
 
-// loginError returns pgx's error for a login with config as a LoginError if a
-// server answered, or if it is known why it did not.
+// loginError converts pgx's error for a login with config to a LoginError if a
+// server answered, or if the reason for which it did not is known.
 func loginError(config *pgconn.Config, err error, c circumstances) error {
 	responses := pgfail.ServerErrors(err)
 	wrongMethod := pgfail.WrongMethod(err) || pgfail.IsBearerRejection(err)
@@ -158,9 +158,9 @@ func loginHint(config *pgconn.Config, err error, c circumstances) string {
 }
 
 // Explain returns what an error of a login means on Azure and what to do, or ""
-// if nothing is known. It accepts what database/sql, pgxpool, pgx and this package
-// return, wrapped or joined. It also knows errors of statements that come from how
-// the program connects, such as those of prepared statements behind PgBouncer.
+// if nothing is known. It accepts errors of database/sql, pgxpool, pgx and this
+// package, wrapped or joined. It also explains errors of statements that depend on
+// how the program connects, such as prepared statements behind PgBouncer.
 //
 // A [LoginError] and a [TokenError] contain the same text as their Hint. Errors of
 // pgxpool do not. The text contains nothing that a server sent, so it can be shown

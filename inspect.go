@@ -12,7 +12,7 @@ import (
 
 func init() { inspect.Open = openInspection }
 
-// openInspection returns the steps of a login with a DSN.
+// openInspection implements [inspect.Open].
 func openInspection(dsn string) (*inspect.Login, error) {
 	c := newConnector(&defaultDriver.identities, []Option{WithLogger(nil)}, false, func() (*config, error) {
 		return parseDSN(dsn, parsePool(new(pgxpool.Config)))

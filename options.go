@@ -10,8 +10,9 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-// An Option changes how [NewConnector] and [PoolConfig] log in. A nil Option
-// changes nothing. If two options set the same thing, the later one applies.
+// An Option configures [NewConnector], [NewConnectorWithConfig], [PoolConfig] or
+// [ConfigurePool]. A nil Option changes nothing. If two options set the same thing,
+// the later one applies.
 type Option func(*options) error
 
 type options struct {
@@ -36,12 +37,12 @@ func collect(opts []Option) (*options, error) {
 	return o, nil
 }
 
-// WithCredential sets the credential, which is otherwise
+// WithCredential sets the credential. The default is
 // azidentity.DefaultAzureCredential. Any credential of azidentity works, and so
-// does an implementation of your own that is safe for concurrent use. It need
-// not cache tokens. Connectors and pools that are given equal credentials (==)
-// share the tokens if their scope is the same too; a credential that is not
-// comparable is not shared.
+// does your own implementation if it is safe for concurrent use. It need not cache
+// tokens. Connectors and pools that are given equal credentials (==) share their
+// tokens if they have the same scope; a credential that is not comparable is not
+// shared.
 //
 // A nil credential is a [ConfigError]. So is a DSN that sets an entra_ key other
 // than entra_scope.
@@ -77,13 +78,13 @@ func WithScope(scope string) Option {
 	}
 }
 
-// WithLogger sets the logger, which is otherwise [slog.Default]. A connector
-// logs warnings about failures that no caller gets as an error: a token that
-// could not be refreshed while the current one remains in use, a rejected login
-// that is retried, and a user that could not be looked up. At the debug level, it
-// logs each new token's expiry. Of connectors that share a credential, the one
-// whose Connect started a token request logs its outcome. No record contains a
-// token. A nil logger discards all records.
+// WithLogger sets the logger. The default is [slog.Default]. A connector logs
+// warnings about failures that it does not return as an error: a token that could
+// not be refreshed while the current one remains in use, a rejected login that is
+// retried, and a user that could not be looked up. At the debug level, it logs each
+// new token's expiry. If connectors share a credential, the one whose Connect
+// started a token request logs its outcome. No record contains a token. A nil
+// logger discards all records.
 func WithLogger(logger *slog.Logger) Option {
 	return func(o *options) error {
 		if logger == nil {
@@ -94,11 +95,11 @@ func WithLogger(logger *slog.Logger) Option {
 	}
 }
 
-// logging bounds the goroutines of logLater.
+// logging bounds the number of goroutines that logLater starts.
 var logging = make(chan struct{}, 64)
 
-// logLater logs a warning without making the caller wait: a slog.Handler may
-// itself need a connection. It drops records if a handler blocks.
+// logLater logs a warning on another goroutine, because a slog.Handler may itself
+// need a connection. It drops records if a handler blocks.
 func logLater(log *slog.Logger, message string, args ...any) {
 	select {
 	case logging <- struct{}{}:
@@ -117,9 +118,9 @@ func logLater(log *slog.Logger, message string, args ...any) {
 //
 // User is empty unless the DSN, a service file or PGUSER sets it; adjust may set
 // it. Setting Password is a [ConfigError]. TLSConfig.ServerName is empty; adjust
-// may set the name to verify. With several hosts, the TLSConfig of each of
-// Fallbacks needs the same change; to set roots, sslrootcert is simpler. The rules
-// for TLS are applied afterwards: see "Security" in the package documentation.
+// may set the name to verify. With several hosts, adjust must also change the
+// TLSConfig of each of Fallbacks; to set roots, sslrootcert is simpler. The rules
+// for TLS are applied after adjust: see "Security" in the package documentation.
 func WithConnConfig(adjust func(*pgx.ConnConfig)) Option {
 	return func(o *options) error {
 		if adjust == nil {
@@ -137,7 +138,8 @@ func WithConnConfig(adjust func(*pgx.ConnConfig)) Option {
 //
 // The options do what pgx documents, except that a connection whose AfterConnect
 // hook fails is closed. A BeforeConnect hook runs for each attempt, so twice if a
-// login is retried. It gets a copy of the configuration that shares maps and slices with others; it may reorder the hosts, as
+// login is retried. It gets a shallow copy of the configuration, and must not change
+// what maps and slices contain. It may reorder the hosts, as
 // [stdlib.RandomizeHostOrderFunc] does. If it makes the configuration unsafe for a
 // token, Connect returns a [ConfigError] and sends no token. [PoolConfig] returns
 // a ConfigError for this option; set the hooks of the [pgxpool.Config] instead.

@@ -12,16 +12,16 @@ import (
 // PoolConfig returns a configuration for [pgxpool.NewWithConfig] whose
 // connections log in as those of a [Connector] do. It accepts the same DSNs and
 // options, and pgxpool's pool_… settings. It returns a [ConfigError], or a
-// [UsernameError] for a user that cannot be the name of a role. The errors of a
-// login come from the pool's methods.
+// [UsernameError] for a user that cannot be the name of a role. The pool's methods
+// return the errors of logins.
 //
-// The BeforeConnect hook of the configuration provides the token. To add a hook,
-// call that one from yours. All pools made from the configuration and its copies
+// The BeforeConnect hook of the configuration provides the token. A hook that
+// replaces it must call it. All pools made from the configuration and its copies
 // share the token and the credential, and so does every connector that is given
-// the same credential by [WithCredential]. User may be changed in a copy, but
-// hosts only by [WithConnConfig], because they determine the token's scope. The
-// rules for TLS are applied to each connection. Connect through the pool; for
-// database/sql, use [github.com/jackc/pgx/v5/stdlib.OpenDBFromPool].
+// the same credential by [WithCredential]. The program may change User in a copy,
+// but must change hosts by [WithConnConfig], because they determine the token's
+// scope. The rules for TLS are applied to each connection. Connect through the
+// pool; for database/sql, use [github.com/jackc/pgx/v5/stdlib.OpenDBFromPool].
 //
 // pgxpool does not retry a login. If a server rejects a token, the query fails
 // with pgx's error, which [Explain] explains, and the next connection uses
@@ -44,15 +44,15 @@ func PoolConfig(dsn string, opts ...Option) (*pgxpool.Config, error) {
 	return pool, nil
 }
 
-// ConfigurePool makes a pool configuration that the program has parsed already,
-// with [pgxpool.ParseConfig], log in as those of [PoolConfig] do. What applies to
-// ConnConfig is described at [NewConnectorWithConfig]. An existing BeforeConnect
-// hook keeps running, before the login. It may change the user, and the host to
-// another one in the same cloud: the scope of the token stays. A Password that it
-// sets is dropped, or with entra_credential=none, used.
+// ConfigurePool changes an existing pool configuration, which the program has
+// parsed with [pgxpool.ParseConfig], to log in as one of [PoolConfig] does.
+// [NewConnectorWithConfig] describes what happens to ConnConfig. An existing
+// BeforeConnect hook still runs, before the login. It may change the user, and the
+// host to another one in the same cloud, because the token's scope does not change.
+// A Password that it sets is dropped, or used with entra_credential=none.
 //
-// ConfigurePool returns the same errors as PoolConfig and then does not change
-// the configuration. Call it once, before the pool is created.
+// ConfigurePool returns the same errors as PoolConfig, and does not change the
+// configuration if it fails. Call it once, before the pool is created.
 func ConfigurePool(existing *pgxpool.Config, opts ...Option) error {
 	switch {
 	case !isParsedPool(existing):
@@ -113,7 +113,7 @@ func isParsedPool(config *pgxpool.Config) (ok bool) {
 	return true
 }
 
-// A loginContextKey is the key of the context value that shows requireLogin that
+// A loginContextKey is the key of the context value that tells requireLogin that
 // a login is installed.
 type loginContextKey struct{}
 
@@ -124,9 +124,8 @@ func withLogin(ctx context.Context) context.Context {
 type afterNetConnect = func(context.Context, *pgconn.Config, net.Conn) (net.Conn, error)
 
 // requireLogin returns an AfterNetConnect hook that fails unless the pool's
-// BeforeConnect hook has run. Otherwise a program that connects with the
-// configuration, and not through the pool, would get a server's error about a
-// missing user or password.
+// BeforeConnect hook has run. A program that connects with the configuration
+// directly would otherwise get a server's error about a missing user or password.
 //
 //go:noinline
 func requireLogin(next afterNetConnect) afterNetConnect {
@@ -135,7 +134,7 @@ func requireLogin(next afterNetConnect) afterNetConnect {
 			return conn, &ConfigError{
 				Setting: "ConnConfig",
 				Problem: "has no token, because the pool's BeforeConnect hook has not run; " +
-					"connect through the pgxpool.Pool or stdlib.OpenDBFromPool, and if you replace BeforeConnect, call the one that is there",
+					"connect through the pgxpool.Pool or stdlib.OpenDBFromPool, and call the existing BeforeConnect if you replace it",
 			}
 		}
 		if next == nil {

@@ -18,36 +18,36 @@ import (
 
 // tokenMethods are the authentication methods that send a token inside TLS: a
 // cleartext password, which Azure requests, and OAUTHBEARER, which PostgreSQL 18
-// has. A server that requests another one is not Azure's, or the role is not
+// supports. If a server requests another one, it is not Azure's, or the role is not
 // mapped to Entra.
 const tokenMethods = "password,oauth"
 
-// A tlsPolicy decides on which connections a token may travel. The package
-// documentation has the rules, under Security.
+// A tlsPolicy decides on which connections a token may be sent. The package
+// documentation describes the rules under Security.
 type tlsPolicy struct {
 	sslmode  string // in effect
 	sni      bool   // sslsni
 	password bool   // entra_credential=none: pgx's rules, except for Azure hosts
 
 	// authority has the roots of sslrootcert, or is nil if it is not set. Under
-	// require and verify-ca, they vouch for servers outside Azure without their
-	// names, as in libpq.
+	// require and verify-ca, the names of servers outside Azure whose certificates
+	// chain to them are not verified, as in libpq.
 	authority *x509.CertPool
 
 	// strict are the hosts for which the program has set a TLS configuration that
 	// verifies the name.
 	strict []string
 
-	// service, if not nil, is what the token's scope was chosen for.
+	// service, if not nil, is the service that determined the token's scope.
 	service *azureService
 
-	// derived are the hosts whose ServerName the program has not set. Another host
-	// in their place, which a hook may set, is verified by its own name.
+	// derived are the hosts whose ServerName the program has not set. If a hook
+	// replaces one, the new host is verified by its own name.
 	derived []string
 }
 
-// reset removes from a configuration that pgx has just parsed what apply sets,
-// so that apply can tell what the program has set since.
+// reset clears the fields that apply sets in a configuration that pgx has just
+// parsed, so that apply can detect what the program sets later.
 func (p tlsPolicy) reset(config *pgconn.Config) {
 	for _, c := range endpoints(config) {
 		if c != nil {
@@ -58,9 +58,9 @@ func (p tlsPolicy) reset(config *pgconn.Config) {
 	}
 }
 
-// apply makes a configuration verify servers as the policy demands. It returns a
-// ConfigError for a configuration that could expose the token. It replaces what
-// config points to and does not change it.
+// apply makes a configuration verify servers as the policy requires. It returns a
+// ConfigError for a configuration that could expose the token. It replaces the TLS
+// configurations and fallbacks that config points to, and does not change them.
 func (p tlsPolicy) apply(config *pgconn.Config) error {
 	if !p.password {
 		if err := requireTokenMethods(config); err != nil {
@@ -135,8 +135,8 @@ func (p tlsPolicy) verifyingConfig(host string, c *tls.Config) *tls.Config {
 	return c
 }
 
-// otherNames returns which certificates a host may present that are not for
-// ServerName, or nil if there are none.
+// otherNames returns a function that reports whether a host may present a
+// certificate that is not for ServerName, or nil if it may present none.
 func (p tlsPolicy) otherNames(host string, c *tls.Config) func(*x509.Certificate) bool {
 	azure := serviceOf(host)
 	switch {
@@ -194,8 +194,7 @@ func (p tlsPolicy) pgxConfig(host string, c *tls.Config) *tls.Config {
 	return c
 }
 
-// checkPlaintext returns an error unless a connection to host may do without
-// TLS.
+// checkPlaintext returns an error unless a connection to host may be in plaintext.
 func (p tlsPolicy) checkPlaintext(host string) error {
 	switch {
 	case p.password && serviceOf(host) == nil:
@@ -220,8 +219,8 @@ func (p tlsPolicy) checkPlaintext(host string) error {
 }
 
 // check returns a ConfigError if a connection is not as safe as the policy
-// demands, because a hook or name resolution has undone what apply did. config is
-// what the connection was made with, applied what apply left.
+// requires, because a hook or name resolution has undone what apply did. config is
+// the configuration of the connection, and applied is the result of apply.
 func (p tlsPolicy) check(config *pgconn.Config, conn net.Conn, applied verifications) error {
 	if config.Password != "" {
 		return &ConfigError{Setting: "Password", Problem: "must not be set by a BeforeConnect hook"}
@@ -258,9 +257,9 @@ func (p tlsPolicy) check(config *pgconn.Config, conn net.Conn, applied verificat
 	return nil
 }
 
-// A verification is how the policy verifies a host in its own way, with Go's
-// verification switched off. It does not point to a TLS configuration, which a
-// hook could change.
+// A verification describes how the policy verifies a host whose TLS configuration
+// sets InsecureSkipVerify. It does not point to that TLS configuration, which a hook
+// could change.
 type verification struct {
 	host, serverName string
 	roots            *x509.CertPool
@@ -268,7 +267,7 @@ type verification struct {
 
 type verifications []verification
 
-// verificationsOf returns how a configuration that apply has made verifies hosts.
+// verificationsOf returns the verifications of a configuration after apply.
 func verificationsOf(config *pgconn.Config) verifications {
 	var all verifications
 	for host, c := range endpoints(config) {
@@ -349,7 +348,7 @@ func checkHost(host string) error {
 // and underscores, which container networks allow.
 var dnsName = regexp.MustCompile(`^([0-9A-Za-z_-]{1,63}\.)*[0-9A-Za-z_-]{1,63}\.?$`)
 
-// isLocal reports whether a host is this machine by its name.
+// isLocal reports whether a host is this machine, judged by its name only.
 func isLocal(host string) bool {
 	if isSocket(host) || strings.EqualFold(strings.TrimSuffix(host, "."), "localhost") {
 		return true

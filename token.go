@@ -21,9 +21,8 @@ const (
 	interactiveTimeout = 5 * time.Minute
 )
 
-// An identity is a credential with what is cached for it: the current token for
-// the database, and the PostgreSQL user that it is for. Connectors share
-// identities.
+// An identity is a credential with its cached token for the database and the
+// PostgreSQL user of that token. Connectors share identities.
 type identity struct {
 	credential *credentialSource
 	tokens     *token.Source
@@ -33,7 +32,7 @@ type identity struct {
 	refs int // guarded by the mutex of its registry
 }
 
-// An identityKey tells identities apart.
+// An identityKey distinguishes identities.
 type identityKey struct {
 	credential any // comparable; nil if it is not shared
 	scope      string
@@ -81,8 +80,8 @@ func (i *identity) user(ctx context.Context, r token.Request, set string, t *tok
 	return name.Role, err
 }
 
-// fresh returns what get returns, or nil if get could block. It does not
-// allocate.
+// fresh returns the cached token and the user, or nil if get could block. It does
+// not allocate.
 func (i *identity) fresh(key any, user string) (*token.Token, string) {
 	t := i.tokens.Fresh(key)
 	if t != nil && user == "" {
@@ -94,7 +93,7 @@ func (i *identity) fresh(key any, user string) (*token.Token, string) {
 	return t, user
 }
 
-// tokenError returns an error of a token source as package entrapg reports it.
+// tokenError converts an error of a token source to ErrClosed or a TokenError.
 func (i *identity) tokenError(scope string, err error) error {
 	if errors.Is(err, token.ErrClosed) {
 		return ErrClosed
@@ -105,7 +104,7 @@ func (i *identity) tokenError(scope string, err error) error {
 	return &TokenError{Credential: i.credential.name, Scope: scope, Hint: credfail.Classify(err, i.credential.settings).Hint, Err: err}
 }
 
-// report sets the fields of stats that are about tokens.
+// report sets the fields of stats that concern tokens.
 func (i *identity) report(stats *Stats, open bool) {
 	requests, failures, current := i.tokens.Stats()
 	lookups, failedLookups, _ := i.users.management.Stats()

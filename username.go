@@ -12,11 +12,12 @@ import (
 )
 
 const (
-	// lookupTimeout bounds a request for a token for Azure Resource Manager, which
-	// a login may do without.
+	// lookupTimeout bounds a request for a token for Azure Resource Manager. A login
+	// can succeed without it.
 	lookupTimeout = 10 * time.Second
 
-	// lookupRetry is how long a fallback is used after such a request failed.
+	// lookupRetry is how long the application's name is used after such a request
+	// failed.
 	lookupRetry = time.Minute
 )
 
@@ -29,9 +30,9 @@ type userCache struct {
 
 	last atomic.Pointer[resolvedUser]
 
-	mu        sync.Mutex // guards the following
-	principal string     // whose name was looked up
-	name      claims.Name
+	mu        sync.Mutex  // guards the following
+	principal string      // the principal that was looked up
+	name      claims.Name // its name
 }
 
 // A resolvedUser is the user of one token, or why there is none.
@@ -39,7 +40,7 @@ type resolvedUser struct {
 	token  *token.Token
 	name   claims.Name
 	err    error
-	lookup error     // why name is the application's, if looking up the identity's failed
+	lookup error     // why the identity's name could not be looked up; name is the application's then
 	until  time.Time // when to look it up again; zero for never
 }
 
@@ -60,8 +61,9 @@ func (u *userCache) cached(t *token.Token) claims.Name {
 	return claims.Name{}
 }
 
-// failure returns why user, derived from t, is the application's and not the
-// identity's. It returns nil if it is not, or if another token was resolved since.
+// failure returns the error of looking up the identity's name, if user is therefore
+// the application's name, derived from t. Otherwise it returns nil, also if another
+// token was resolved since.
 func (u *userCache) failure(t *token.Token, user string) *TokenError {
 	var failed *TokenError
 	if last := u.last.Load(); last != nil && last.token == t && last.name.Role == user {
@@ -70,8 +72,8 @@ func (u *userCache) failure(t *token.Token, user string) *TokenError {
 	return failed
 }
 
-// resolve returns the user of t. Its errors are a UsernameError, a TokenError if
-// ctx was done, and ErrClosed.
+// resolve returns the user of t. Its error is a UsernameError, ErrClosed, or a
+// TokenError if ctx is done.
 func (u *userCache) resolve(ctx context.Context, r token.Request, t *token.Token) (claims.Name, error) {
 	if known := u.load(t); known != nil {
 		return known.name, known.err
@@ -113,8 +115,8 @@ func (u *userCache) store(r *resolvedUser) (claims.Name, error) {
 	return r.name, r.err
 }
 
-// lookUp returns the name that a token for Azure Resource Manager gives a
-// principal. It returns no name if the token has none or is for another principal.
+// lookUp returns the name of a principal, from a token for Azure Resource Manager.
+// It returns no name if the token contains none or is for another principal.
 func (u *userCache) lookUp(ctx context.Context, r token.Request, principal string) (claims.Name, error) {
 	u.mu.Lock()
 	known, name := principal != "" && principal == u.principal, u.name

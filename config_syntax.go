@@ -11,7 +11,7 @@ import (
 var (
 	errForeignDSN = &ConfigError{
 		Setting: "dsn",
-		Problem: "not a DSN of pgx but perhaps of JDBC, ADO.NET, ODBC or another library; " +
+		Problem: "looks like a connection string of JDBC, ADO.NET, ODBC or another library; " +
 			"use a postgres:// URL or key=value settings",
 	}
 	errQuotedDSN = &ConfigError{Setting: "dsn", Problem: "is in quotation marks; remove them"}
@@ -35,9 +35,10 @@ var foreignPair = regexp.MustCompile(`(?i);\s*(host|server|data source|port|user
 // postgresql+psycopg.
 var foreignURL = regexp.MustCompile(`^\s*[A-Za-z][A-Za-z0-9+.:-]*://`)
 
-// misread returns an error for a DSN that pgx would misread. The errors do not quote the DSN: pgx would take a password for
-// a part of the host or the database.
-func misread(dsn string) error {
+// checkSyntax returns an error for a DSN that pgx would misread, for example by
+// taking a password for a part of the host or the database. The errors do not
+// quote the DSN.
+func checkSyntax(dsn string) error {
 	trimmed := strings.TrimSpace(dsn)
 	if len(trimmed) > 1 && strings.IndexByte("\"'`", trimmed[0]) >= 0 && trimmed[0] == trimmed[len(trimmed)-1] {
 		return errQuotedDSN
