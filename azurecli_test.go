@@ -15,7 +15,7 @@ import (
 // forever is a token that does not expire during the tests.
 var forever = azcore.AccessToken{Token: "forever", ExpiresOn: time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)}
 
-// azureCLI puts a stand-in for the Azure CLI on PATH: a shell script that runs answer.
+// azureCLI installs a fake Azure CLI on PATH: a shell script that runs answer.
 func azureCLI(t *testing.T, answer string) (calls func() int) {
 	t.Helper()
 	if runtime.GOOS == "windows" {

@@ -347,7 +347,7 @@ func TestNone_ExistingPasswordIsUsed(t *testing.T) {
 	}
 }
 
-func TestPool_ConfigurationOutsideItsPoolIsExplained(t *testing.T) {
+func TestPool_ConfigurationUsedWithoutPoolIsConfigError(t *testing.T) {
 	p := app(t, server())
 	existing := parsePool(t, server().DSN())
 	if err := entrapg.ConfigurePool(existing, entrapg.WithCredential(p)); err != nil {
@@ -472,7 +472,7 @@ func TestPool_HookCannotMoveTokenToAnotherCloud(t *testing.T) {
 	}
 }
 
-func TestPool_IsConfiguredOnce(t *testing.T) {
+func TestPool_SecondConfigurePoolIsConfigError(t *testing.T) {
 	s := &pipeServer{}
 	configured := parsePool(t, bubbleDSN)
 	if err := entrapg.ConfigurePool(configured, s.options(), entrapg.WithCredential(alice)); err != nil {

@@ -15,8 +15,8 @@ import (
 	"github.com/entrapg/entrapg/internal/imds"
 )
 
-// managedIdentityOver returns a connector with entra_credential=managedidentity that reaches IMDS
-// through dial.
+// managedIdentityOver returns a connector with entra_credential=managedidentity that dials IMDS with
+// dial.
 func managedIdentityOver(dial dialFunc) *Connector {
 	choice := credentialChoice{kind: mustKind("managedidentity"), service: publicService}
 	c := NewConnector("host=db.example.com user=app entra_credential=managedidentity")
@@ -81,7 +81,7 @@ func TestCredential_ManagedIdentityTimeoutNamesCause(t *testing.T) {
 	})
 }
 
-func TestCredential_PersonHasTimeToFinish(t *testing.T) {
+func TestCredential_InteractiveLoginHasLongerTimeout(t *testing.T) {
 	for _, test := range []struct {
 		credential azcore.TokenCredential
 		want       time.Duration

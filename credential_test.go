@@ -122,8 +122,8 @@ func TestCredential_CallersLeaveAtTheirDeadlinesWhileAzureCLIRuns(t *testing.T) 
 // An environment returns the variables that a program needs to log in as a principal.
 type environment = func(*testing.T, *entrapgtest.Server, *entrapgtest.Principal) []string
 
-// A way is one of azidentity's credentials and how a program configures it: by DSN and
-// environment, or in code.
+// A way is one of azidentity's credentials, and the DSN, the environment or the code that
+// configures it.
 type way struct {
 	principal func(t *entrapgtest.Tenant, name string) *entrapgtest.Principal
 	dsn       string
@@ -189,9 +189,9 @@ func ways() map[string]way {
 	return all
 }
 
-// TestCredential_EveryKindSurvivesRefreshAndOutage takes each of azidentity's credentials
-// through a first login, a refresh, a rejected login, an outage and a slow tenant. All take each
-// step at the same time, because the tenant's faults apply to all.
+// TestCredential_EveryKindSurvivesRefreshAndOutage tests each of azidentity's credentials with a
+// first login, a refresh, a rejected login, an outage and a slow tenant. All perform each step at
+// the same time, because the tenant's faults apply to all.
 func TestCredential_EveryKindSurvivesRefreshAndOutage(t *testing.T) {
 	t.Parallel()
 	const life = 5 * time.Second
@@ -211,7 +211,7 @@ func TestCredential_EveryKindSurvivesRefreshAndOutage(t *testing.T) {
 			dsn: s.DSN() + strings.NewReplacer("{client}", p.ClientID, "{tenant}", s.Tenant.ID).Replace(w.dsn),
 		})
 	}
-	// each has every client that has not failed yet take a step.
+	// each calls do for every client that has not failed yet.
 	each := func(step string, do func(*client) error) {
 		t.Helper()
 		var all sync.WaitGroup
@@ -290,7 +290,7 @@ func TestCredential_EveryKindSurvivesRefreshAndOutage(t *testing.T) {
 }
 
 const (
-	patience = time.Minute            // for what has to happen, however slow the machine is
+	patience = time.Minute            // limit for steps that must succeed, even on a slow machine
 	pause    = 250 * time.Millisecond // between logins
 )
 

@@ -11,8 +11,8 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// A deepDump looks at every string and byte slice that reflection can reach from a value: through pointers,
-// interfaces, maps, slices and unexported fields, as spew.Dump does. Functions are opaque.
+// A deepDump visits every string and byte slice that reflection can reach from a value: through
+// pointers, interfaces, maps, slices and unexported fields, as spew.Dump does. Functions are opaque.
 type deepDump struct {
 	// text is called with each string and byte slice, and with the path to it.
 	text func(path, text string)
@@ -23,7 +23,7 @@ type deepDump struct {
 	seen map[visit]bool
 }
 
-// A visit is a value that was looked at already. The types differ for a struct and its first field.
+// A visit identifies a visited value. The types of a struct and its first field differ.
 type visit struct {
 	pointer uintptr
 	length  int
@@ -99,7 +99,7 @@ func (d *deepDump) elements(v reflect.Value) {
 	}
 }
 
-// first reports whether what v points to has not been looked at yet.
+// first reports whether this is the first visit to the value that v points to.
 func (d *deepDump) first(v reflect.Value, length int) bool {
 	key := visit{v.Pointer(), length, v.Type()}
 	if v.IsNil() || d.seen[key] {
@@ -115,8 +115,8 @@ func (d *deepDump) report(to func(path, text string), text string) {
 	}
 }
 
-// opaqueType reports types that no token can come into, or that other goroutines change meanwhile. The buffers of
-// crypto/tls hold what the peer sent.
+// opaqueType reports whether values of a type are not visited: those that cannot contain a token,
+// that other goroutines change, or that, like the buffers of crypto/tls, hold what the peer sent.
 func opaqueType(t reflect.Type) bool {
 	switch path := t.PkgPath(); {
 	case path == "net", path == "context", path == "reflect", path == "testing", path == "time", path == "os":
@@ -127,22 +127,23 @@ func opaqueType(t reflect.Type) bool {
 	return t == reflect.TypeFor[pgtype.Map]()
 }
 
-// tokenPiece is how many characters of a token must not show. Shorter pieces are of no use.
+// tokenPiece is the shortest piece of a token that counts as a leak, in characters.
 const tokenPiece = 32
 
-// tokenPieces finds pieces of tokens in text, as they are and in the encodings of fmt and encoding/json.
+// tokenPieces finds pieces of tokens in text, plain and in the encodings of fmt and encoding/json.
 type tokenPieces struct {
 	forms   []tokenForm
 	windows map[[tokenBlock]byte]bool
 }
 
-// A tokenForm is a token in some encoding, in which fewer than piece characters of the token have fewer than length.
+// A tokenForm is a token in some encoding. A piece of tokenPiece characters is at least length
+// characters long in it.
 type tokenForm struct {
 	text   string
 	length int
 }
 
-// tokenBlock is half a piece: every piece covers one of the blocks that a text consists of.
+// tokenBlock is half a piece, so that every piece in a text contains one whole block of it.
 const tokenBlock = tokenPiece / 2
 
 func newTokenPieces(tokens ...string) *tokenPieces {
@@ -213,7 +214,7 @@ func webTokenOf(n int) string {
 	return string(token)
 }
 
-func TestTokenPieces_AreFoundHoweverDeep(t *testing.T) {
+func TestTokenPieces_AreFoundAtAnyDepth(t *testing.T) {
 	token := webTokenOf(2000)
 	pieces := newTokenPieces(token)
 	type inner struct {

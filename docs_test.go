@@ -15,7 +15,7 @@ import (
 var goBlock = regexp.MustCompile("(?ms)^```go\n(.*?)^```$")
 
 // TestDocs_GoCodeCompilesAndItsTestsPass makes a package of every Go block of the README and docs, in
-// a module that has this module's requirements. It vets all packages and runs those that are tests.
+// a module with this module's requirements. It vets all packages and runs the tests among them.
 func TestDocs_GoCodeCompilesAndItsTestsPass(t *testing.T) {
 	t.Parallel()
 	root, err := filepath.Abs(".")

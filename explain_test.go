@@ -43,7 +43,7 @@ func failedLogins(t *testing.T, dsn string, opts ...entrapg.Option) map[string]e
 	return errs
 }
 
-func TestExplain_KnowsTheErrorsOfEveryLibrary(t *testing.T) {
+func TestExplain_ExplainsErrorsOfEveryLibrary(t *testing.T) {
 	const expired = "The access token has expired. Acquire a new token and try again."
 	s := rejecting("28000", expired)
 	opts := []entrapg.Option{s.options(), entrapg.WithCredential(&numbered{life: time.Hour}), entrapg.WithLogger(nil)}
@@ -78,7 +78,7 @@ func TestExplain_KnowsTheErrorsOfEveryLibrary(t *testing.T) {
 	}
 }
 
-func TestExplain_KnowsTheErrorsOfTokens(t *testing.T) {
+func TestExplain_ExplainsTokenErrors(t *testing.T) {
 	failing := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
 		return azcore.AccessToken{}, errors.New("ERROR: Please run 'az login' to setup account.")
 	})
@@ -92,7 +92,7 @@ func TestExplain_KnowsTheErrorsOfTokens(t *testing.T) {
 	}
 }
 
-func TestExplain_KnowsTargetSessionAttrs(t *testing.T) {
+func TestExplain_ExplainsTargetSessionAttrs(t *testing.T) {
 	for name, err := range failedLogins(
 		t, server().DSN()+"&target_session_attrs=standby", entrapg.WithCredential(app(t, server())), entrapg.WithLogger(nil),
 	) {
@@ -105,7 +105,7 @@ func TestExplain_KnowsTargetSessionAttrs(t *testing.T) {
 	}
 }
 
-func TestExplain_SaysNothingOfOtherErrors(t *testing.T) {
+func TestExplain_ReturnsNothingForOtherErrors(t *testing.T) {
 	_, config := entrapg.PoolConfig("sslmode=prefer")
 	for _, err := range []error{
 		nil, errors.New("no such host"), context.DeadlineExceeded, sql.ErrNoRows, errors.Join(sql.ErrNoRows, nil),
@@ -124,7 +124,7 @@ func TestExplain_SaysNothingOfOtherErrors(t *testing.T) {
 	}
 }
 
-func TestExplain_KnowsStatementsThatAPoolerBreaks(t *testing.T) {
+func TestExplain_ExplainsStatementsThatPoolerBreaks(t *testing.T) {
 	err := fmt.Errorf(
 		"load orders: %w",
 		&pgconn.PgError{Severity: "ERROR", Code: "26000", Message: `prepared statement "stmtcache_7" does not exist`},
@@ -134,7 +134,7 @@ func TestExplain_KnowsStatementsThatAPoolerBreaks(t *testing.T) {
 	}
 }
 
-func TestExplain_KnowsGuests(t *testing.T) {
+func TestExplain_RecognizesGuests(t *testing.T) {
 	for _, account := range []string{"bob@fabrikam.example", "live.com#carol@outlook.example", "mail#dan@shop.example"} {
 		guest := server().Tenant.NewGuest(account)
 		for name, err := range failedLogins(t, server().DSN(), entrapg.WithCredential(guest), entrapg.WithLogger(nil)) {
@@ -151,7 +151,7 @@ func TestExplain_KnowsGuests(t *testing.T) {
 	}
 }
 
-func TestExplain_KnowsTheUserOfSingleServer(t *testing.T) {
+func TestExplain_RecognizesUserOfSingleServer(t *testing.T) {
 	p := app(t, server())
 	for name, err := range failedLogins(t, server().DSN()+"&user="+p.Name+"@shop", entrapg.WithCredential(p), entrapg.WithLogger(nil)) {
 		if got := entrapg.Explain(err); !strings.Contains(got, "Single Server") {
@@ -160,7 +160,7 @@ func TestExplain_KnowsTheUserOfSingleServer(t *testing.T) {
 	}
 }
 
-func TestExplain_NamesTheScopeOfTheHostAndNotOfTheServer(t *testing.T) {
+func TestExplain_NamesScopeOfHostAndNotOfServer(t *testing.T) {
 	const (
 		cosmosHost  = "c.shop.postgres.cosmos.azure.com"
 		cosmosScope = "https://token.postgres.cosmos.azure.com/.default"
@@ -189,7 +189,7 @@ func TestExplain_NamesTheScopeOfTheHostAndNotOfTheServer(t *testing.T) {
 	}
 }
 
-func TestExplain_TellsOfAFailedLookup(t *testing.T) {
+func TestExplain_MentionsFailedLookup(t *testing.T) {
 	const lookup = "AADSTS53003: Access has been blocked by Conditional Access policies."
 	for name, claims := range map[string]map[string]any{
 		"ID": {"appid": "app", "oid": "7d", "idtyp": "app"}, "name": {"app_displayname": "app", "oid": "7d", "idtyp": "app"},
@@ -231,7 +231,7 @@ func TestExplain_TellsOfAFailedLookup(t *testing.T) {
 	}
 }
 
-func TestExplain_KnowsThatAPasswordIsNoToken(t *testing.T) {
+func TestExplain_DoesNotMentionTokensAfterPasswordLogin(t *testing.T) {
 	s := rejecting("28P01", `password authentication failed for user "app"`)
 	for name, err := range failedLogins(t, bubbleDSN+" password=x entra_credential=none", s.options()) {
 		if got := entrapg.Explain(err); !strings.Contains(got, "check the password") {
@@ -273,13 +273,13 @@ func TestErrors_AnswersOfEntraHaveHints(t *testing.T) {
 	}
 }
 
-// A foreignError is what another driver, such as lib/pq, returns.
+// A foreignError is an error of another driver, such as lib/pq.
 type foreignError struct{ state, text string }
 
 func (e foreignError) Error() string    { return "pq: " + e.text }
 func (e foreignError) SQLState() string { return e.state }
 
-func TestExplain_KnowsErrorsOfOtherDrivers(t *testing.T) {
+func TestExplain_ExplainsErrorsOfOtherDrivers(t *testing.T) {
 	err := fmt.Errorf("query: %w", foreignError{"28000", "The access token has expired. Acquire a new token and try again."})
 	if got := entrapg.Explain(err); !strings.Contains(got, "clock") {
 		t.Errorf("got %q", got)
@@ -300,7 +300,7 @@ func TestExplain_AcceptsOddErrors(t *testing.T) {
 	}
 }
 
-func TestExplain_CallsNoDialerOfTheProgram(t *testing.T) {
+func TestExplain_DoesNotCallDialerOfProgram(t *testing.T) {
 	config := parse(t, bubbleDSN)
 	dials := 0
 	config.DialFunc = func(context.Context, string, string) (net.Conn, error) {

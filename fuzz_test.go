@@ -105,8 +105,7 @@ func FuzzDSN(f *testing.F) {
 	})
 }
 
-// forgetHandled removes the parameters that takeParameters applies or drops, and changes those that
-// it changes.
+// forgetHandled makes the same changes to params as takeParameters.
 func forgetHandled(params map[string]string) {
 	maps.DeleteFunc(params, func(key, _ string) bool {
 		_, unsupported := unsupportedKeys[strings.ToLower(key)]
@@ -201,19 +200,19 @@ func hostsAndPorts(c *pgconn.Config) []pgconn.FallbackConfig {
 	return all
 }
 
-// FuzzUsername derives the user from arbitrary tokens, of which the second one is for Azure
+// FuzzUsername derives the user from two arbitrary tokens: one for the database and one for Azure
 // Resource Manager.
 func FuzzUsername(f *testing.F) {
 	encode := base64.RawURLEncoding.EncodeToString
-	nobody := "e30." + encode([]byte(`{"oid":"o","tid":"t","appid":"a"}`)) + ".sig"
-	for _, seed := range []string{"token", "a.b.c", "..", "e30.e30.", nobody} {
+	unnamed := "e30." + encode([]byte(`{"oid":"o","tid":"t","appid":"a"}`)) + ".sig"
+	for _, seed := range []string{"token", "a.b.c", "..", "e30.e30.", unnamed} {
 		f.Add(seed, seed)
 	}
 	f.Add(
-		nobody,
+		unnamed,
 		"e30."+encode([]byte(`{"oid":"o","tid":"t","xms_mirid":"/providers/Microsoft.ManagedIdentity/userAssignedIdentities/id"}`))+".",
 	)
-	f.Add("e30."+encode([]byte(`{"upn":"`+strings.Repeat("é", 40)+`","appid":"\u0000"}`))+".sig", nobody)
+	f.Add("e30."+encode([]byte(`{"upn":"`+strings.Repeat("é", 40)+`","appid":"\u0000"}`))+".sig", unnamed)
 	f.Fuzz(func(t *testing.T, value, management string) {
 		i := newIdentity(identityKey{scope: "database", management: "management"}, givenCredential(credentialFunc(
 			func(_ context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {

@@ -155,7 +155,7 @@ var (
 
 var md5Hash = regexp.MustCompile("md5[0-9a-f]{32}")
 
-// saw summarizes what the impostor received: SECRET, a hash of it, the user, only the hello of
+// saw summarizes what the impostor received: SECRET, a hash of it, the user, only the ClientHello of
 // TLS, or - if nothing was received.
 func (i *impostor) saw(secret string) string {
 	i.mu.Lock()

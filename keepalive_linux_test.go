@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// keepaliveOf returns what the system says of a socket.
+// keepaliveOf returns the keepalive settings of a socket.
 func keepaliveOf(t *testing.T, conn net.Conn) (k keepalive, supported bool) {
 	t.Helper()
 	raw, err := conn.(*net.TCPConn).SyscallConn()

@@ -7,5 +7,5 @@ import (
 	"testing"
 )
 
-// keepaliveOf reports that the system cannot be asked.
+// keepaliveOf reports that reading the settings is not supported on this system.
 func keepaliveOf(*testing.T, net.Conn) (keepalive, bool) { return keepalive{}, false }

@@ -22,7 +22,7 @@ import (
 	"github.com/entrapg/entrapg"
 )
 
-// leakTokens are what the credential of the tests below returns, one after the other.
+// leakTokens are the tokens that leakCredential returns, in turn.
 var leakTokens = []string{webTokenOf(2000), webTokenOf(2013), webTokenOf(1987), webTokenOf(1024)}
 
 var leakedPieces = sync.OnceValue(func() *tokenPieces { return newTokenPieces(leakTokens...) })
@@ -39,18 +39,18 @@ func leakCredential() azcore.TokenCredential {
 	})
 }
 
-// A leakWatch looks for the tokens in all that pgx hands out during a login.
+// A leakWatch searches everything that pgx passes to hooks and tracers during a login for the tokens.
 type leakWatch struct {
 	t         *testing.T
 	fail      string // the hook that returns errHook
-	onlyTexts bool   // during the login, look only at texts of the server, not at the connection
+	onlyTexts bool   // during the login, search only texts of the server, not the connection
 	logs      rendered
 
-	mu          sync.Mutex // guards what follows
+	mu          sync.Mutex // guards the following
 	seen        map[string]int
-	found       []string // places that show a token
-	spare       []string // places whose spare capacity has one
-	kept        []any    // looked at again later
+	found       []string // places that contain a token
+	spare       []string // places whose spare capacity contains one
+	kept        []any    // to be searched again
 	serverTexts []string // texts of the server that reached a hook
 	ended       chan struct{}
 }
@@ -61,7 +61,7 @@ func newLeakWatch(t *testing.T) *leakWatch {
 	return &leakWatch{t: t, seen: map[string]int{}, ended: make(chan struct{}, 8)}
 }
 
-// look renders values in every form, and looks into them.
+// look searches values, rendered in every form and by reflection.
 func (w *leakWatch) look(where string, values ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -69,7 +69,7 @@ func (w *leakWatch) look(where string, values ...any) {
 	w.search(where, values...)
 }
 
-// keep looks at values that again will look at once more.
+// keep searches values now and in every later call of again.
 func (w *leakWatch) keep(where string, values ...any) {
 	w.look(where, values...)
 	w.mu.Lock()
@@ -119,7 +119,7 @@ func (w *leakWatch) search(where string, values ...any) {
 	}
 }
 
-// during looks at a connection during the login, and at texts of the server.
+// during searches a connection during the login, and texts of the server.
 func (w *leakWatch) during(where string, conn *pgconn.PgConn, texts ...any) {
 	if !w.onlyTexts {
 		texts = append(texts, conn)
@@ -134,7 +134,7 @@ func (w *leakWatch) addServerText(text string) {
 	w.serverTexts = append(w.serverTexts, text)
 }
 
-// provide calls a configuration's OAuthTokenProvider, which must not give the token to everybody.
+// provide calls a configuration's OAuthTokenProvider, which must not return the token outside a login.
 func (w *leakWatch) provide(where string, config *pgconn.Config) {
 	if config.OAuthTokenProvider == nil {
 		return
@@ -143,7 +143,7 @@ func (w *leakWatch) provide(where string, config *pgconn.Config) {
 	w.look(where+"'s OAuthTokenProvider", token, err)
 }
 
-// options log a connector in with the tokens, and watch it.
+// options returns options with which a connector logs in with the tokens and is watched.
 func (w *leakWatch) options(more ...func(*pgx.ConnConfig)) []entrapg.Option {
 	return []entrapg.Option{
 		w.option(more...), entrapg.WithCredential(leakCredential()),
@@ -199,7 +199,7 @@ func (w *leakWatch) option(more ...func(*pgx.ConnConfig)) entrapg.Option {
 		c.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
 			if ctx.Value(loginOfTest{}) != nil {
 				w.look("DialFunc")
-				w.again("what is in reach of DialFunc")
+				w.again("values that DialFunc can reach")
 			}
 			return dial(ctx, network, addr)
 		}
@@ -239,14 +239,14 @@ func (w *leakWatch) check() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, place := range w.found {
-		w.t.Errorf("the token shows: %s", place)
+		w.t.Errorf("token found in %s", place)
 	}
 	for _, place := range w.spare {
-		w.t.Logf("spare capacity has the token: %s", place)
+		w.t.Logf("token found in spare capacity of %s", place)
 	}
 }
 
-// connect opens a connection, looks at it and closes it again.
+// connect opens a connection, searches it and closes it.
 func (w *leakWatch) connect(ctx context.Context, c driver.Connector) error {
 	conn, err := c.Connect(ctx)
 	if err != nil {

@@ -18,10 +18,10 @@ import (
 	"github.com/entrapg/entrapg"
 )
 
-// A replica speaks as much of PostgreSQL's protocol as target_session_attrs takes.
+// A replica implements the part of PostgreSQL's protocol that target_session_attrs needs.
 type replica struct {
 	standby  bool
-	messages []pgproto3.BackendMessage // instead of all else, after the startup message
+	messages []pgproto3.BackendMessage // if set, the only ones sent after the startup message
 
 	mu        sync.Mutex
 	passwords []string
@@ -140,7 +140,7 @@ func TestLogin_NextHostIsUsedIfFirstFailsTargetSessionAttrs(t *testing.T) {
 	}
 }
 
-// impostor is a plaintext server at an address outside this machine.
+// plaintextImpostor is a plaintext server whose address is outside this machine.
 func plaintextImpostor(seen *pipeServer) entrapg.Option {
 	return entrapg.WithConnConfig(func(c *pgx.ConnConfig) {
 		c.LookupFunc = func(context.Context, string) ([]string, error) { return []string{"192.0.2.1"}, nil }

@@ -40,7 +40,8 @@ type leakWay struct {
 	login func(ctx context.Context, w *leakWatch, dsn string, opts ...entrapg.Option) error
 }
 
-// managedIdentity has a scope of its own, because azidentity caches a managed identity's tokens for the whole process.
+// managedIdentity has its own scope, because azidentity caches a managed identity's tokens for the
+// whole process.
 const managedIdentity = " entra_credential=managedidentity entra_scope=https://leaks.example/.default"
 
 var leakWays = []leakWay{
@@ -108,7 +109,8 @@ var leakWays = []leakWay{
 	}},
 }
 
-// serveLeakTokens has managed identities of this process get the first of the tokens.
+// serveLeakTokens starts an endpoint that returns the first of the tokens for managed identities of
+// this process.
 func serveLeakTokens(t *testing.T) {
 	endpoint := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		json.NewEncoder(w).Encode(map[string]string{
@@ -121,10 +123,10 @@ func serveLeakTokens(t *testing.T) {
 	t.Setenv("IDENTITY_HEADER", "header")
 }
 
-// moreMethods allows a server to ask for what a token is not sent by.
+// moreMethods allows authentication methods that do not send a token.
 const moreMethods = " require_auth=password,scram-sha-256,md5,none"
 
-// A leakCase is what a server does, and what becomes of the login. The outcomes are "in", "out", and "" for either.
+// A leakCase is a script of the server and the outcome of the login: "in", "out", or "" for either.
 type leakCase struct {
 	name   string
 	script func(*scriptedLogin)
@@ -300,7 +302,7 @@ func (test leakCase) run(t *testing.T, way leakWay, methods string, limit time.D
 	}
 }
 
-// scramProof is what a client sends that has the password.
+// scramProof returns the proof of a client that has the password.
 func scramProof(t *testing.T, password, message string) []byte {
 	t.Helper()
 	salted, err := pbkdf2.Key(sha256.New, password, scramSalt, 4096, sha256.Size)
@@ -392,8 +394,8 @@ type repetition struct {
 	name    string
 	send    func(l *scriptedLogin, text string) // text has pieces of the token in it
 	methods string
-	silent  bool // pgx hands the text to nobody
-	exact   bool // what replaces the token is [token]
+	silent  bool // pgx discards the text
+	exact   bool // the token is replaced by [token]
 }
 
 var repetitions = []repetition{
@@ -482,7 +484,7 @@ var repetitions = []repetition{
 	}},
 }
 
-// everyField is an error that has text in every field but those that decide.
+// everyField returns an error with text in every field that does not affect the outcome.
 func everyField(code, text string) *pgproto3.ErrorResponse {
 	return &pgproto3.ErrorResponse{
 		Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: code,
@@ -497,7 +499,7 @@ func noticeOf(text string) *pgproto3.NoticeResponse {
 	return &notice
 }
 
-// statusOf is OAUTHBEARER's rejection with text in its status, of which every nth character is escaped.
+// statusOf returns OAUTHBEARER's rejection with text in its status. Every nth character is escaped.
 func statusOf(text string, n int) *pgproto3.AuthenticationSASLContinue {
 	var status strings.Builder
 	for i, char := range text {
@@ -510,7 +512,7 @@ func statusOf(text string, n int) *pgproto3.AuthenticationSASLContinue {
 	return &pgproto3.AuthenticationSASLContinue{Data: fmt.Appendf(nil, `{"status":"%s","scope":"s"}`, status.String())}
 }
 
-// repeatedPieces are what a server can repeat of a token.
+// repeatedPieces returns pieces of a token that a server can repeat.
 func repeatedPieces(token string) map[string]string {
 	chunks := func(n int) string {
 		var all []string

@@ -157,7 +157,7 @@ func TestLogin_CutAtAnyStageIsErrorAndNextLoginSucceeds(t *testing.T) {
 
 // Old versions of PgBouncer close the connection when they get a long token. It
 // is a race whether their error arrives before the connection is reset.
-func TestLogin_ConnectionThatBreaksWhenTheTokenIsSentHasPgBouncersHint(t *testing.T) {
+func TestLogin_ConnectionThatBreaksOnTokenHasHintAboutPgBouncer(t *testing.T) {
 	const ordinary = 5432
 	for _, test := range []struct {
 		name  string

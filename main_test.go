@@ -58,8 +58,8 @@ func TestMain(m *testing.M) {
 // azureName is a host name to which the rules for Azure apply.
 const azureName = "shop.postgres.database.azure.com"
 
-// start starts a server for one test, with a tenant, faults and a record of logins of its own. Behind
-// it is the PostgreSQL of the shared server, whose roles it shares: each role is for one test only.
+// start starts a server for one test, with its own tenant, faults and record of logins. It uses the
+// PostgreSQL of the shared server, so each role must be for one test only.
 func start(t testing.TB, config entrapgtest.Config) *entrapgtest.Server {
 	t.Helper()
 	config.Upstream = server().AdminDSN()

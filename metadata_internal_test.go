@@ -24,7 +24,7 @@ import (
 	"github.com/entrapg/entrapg/internal/token"
 )
 
-// noMetadata keeps the environment's managed identities out of a test.
+// noMetadata unsets the variables that announce metadata endpoints.
 func noMetadata(t *testing.T) {
 	for _, name := range []string{"IDENTITY_ENDPOINT", "IDENTITY_HEADER", "IMDS_ENDPOINT", "MSI_ENDPOINT", "MSI_SECRET"} {
 		t.Setenv(name, "")
@@ -72,7 +72,7 @@ const (
 	asText = "Content-Type: text/plain"
 )
 
-// request asks a managed identity behind e for a token, and returns what it took.
+// request requests a token of a managed identity from e, and returns how long that took.
 func (e *endpoint) request(ctx context.Context, resource string) (time.Duration, error) {
 	c := managedIdentityOver(e.dial)
 	defer c.Close()
@@ -143,8 +143,8 @@ func TestCredential_UnavailableMetadataServiceIsRetried(t *testing.T) {
 	}
 }
 
-// checkStatus fails unless the error has the status, and no advice for machines
-// outside Azure.
+// checkStatus fails the test unless the error has the status, and does not claim that the
+// machine is outside Azure.
 func checkStatus(t *testing.T, err error, status int) {
 	t.Helper()
 	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%d %s", status, http.StatusText(status))) ||
@@ -180,7 +180,7 @@ func TestCredential_ForeignMetadataServiceFailsAtOnce(t *testing.T) {
 	}
 }
 
-func TestCredential_DefaultGoesOnAfterForeignMetadataService(t *testing.T) {
+func TestCredential_DefaultContinuesAfterForeignMetadataService(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("the stand-in for the Azure CLI is a shell script")
 	}
@@ -237,7 +237,7 @@ func TestCredential_DefaultReportsUnavailableMetadataService(t *testing.T) {
 	})
 }
 
-func TestCredential_SilentMetadataServiceIsNotCalledAbsent(t *testing.T) {
+func TestCredential_SilentMetadataServiceIsNotReportedMissing(t *testing.T) {
 	noMetadata(t)
 	synctest.Test(t, func(t *testing.T) {
 		took, err := (&endpoint{}).request(t.Context(), "https://example.com/.default")
@@ -250,7 +250,7 @@ func TestCredential_SilentMetadataServiceIsNotCalledAbsent(t *testing.T) {
 	})
 }
 
-func TestCredential_PlaceholderOfAConsoleIsNamed(t *testing.T) {
+func TestCredential_PlaceholderEndpointIsNamedInError(t *testing.T) {
 	noMetadata(t)
 	t.Setenv("IDENTITY_ENDPOINT", "placeholder")
 	t.Setenv("IDENTITY_HEADER", "placeholder")
@@ -288,7 +288,7 @@ func TestCredential_WorkloadIdentityUsesTheClustersProxy(t *testing.T) {
 	)
 	defer i.close()
 	if _, _, _, err := i.get(t.Context(), token.Request{Log: quiet}, "app"); err == nil || !asked.Load() {
-		t.Errorf("the proxy was asked: %t, error %v", asked.Load(), err)
+		t.Errorf("the proxy got the request: %t, error %v", asked.Load(), err)
 	}
 }
 

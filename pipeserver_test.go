@@ -120,8 +120,8 @@ func rejectTokens(passwords ...string) func(string) *pgproto3.ErrorResponse {
 	}
 }
 
-// expiring returns a credential whose tokens live for life, and a reject function that rejects those
-// that have expired.
+// expiring returns a credential whose tokens are valid for life, and a reject function that rejects
+// expired ones.
 func expiring(life time.Duration) (azcore.TokenCredential, func(string) *pgproto3.ErrorResponse) {
 	credential := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
 		expires := time.Now().Add(life)

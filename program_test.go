@@ -26,8 +26,7 @@ import (
 )
 
 // The test binary also runs as two other programs. One uses entrapg and is configured only by its
-// environment and a DSN. The other stands in for the tools that azidentity runs on a developer's
-// machine.
+// environment and a DSN. The other emulates the developer tools that azidentity runs, such as az.
 const (
 	asProgram = "ENTRAPG_TEST_AS_PROGRAM"
 	asTool    = "ENTRAPG_TEST_AS_TOOL"

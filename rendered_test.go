@@ -57,8 +57,8 @@ func (r *rendered) addError(err error) {
 	}
 }
 
-// hides fails the test if the collected text contains a secret or 32 characters of it, plain or
-// encoded.
+// hides fails the test if the collected text contains a secret, or 32 or more characters of it, plain
+// or encoded.
 func (r *rendered) hides(t *testing.T, secrets ...string) {
 	t.Helper()
 	const piece = 32

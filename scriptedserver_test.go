@@ -21,14 +21,14 @@ type scriptedServer struct {
 	port   int
 	script func(*scriptedLogin)
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the following
 	dials    int
 	logins   int
 	received bytes.Buffer // all that clients sent
-	bearers  []string     // tokens that came by OAUTHBEARER
+	bearers  []string     // tokens received by OAUTHBEARER
 }
 
-// A scriptedLogin is one connection to a scriptedServer, of which the startup message has been read.
+// A scriptedLogin is a connection to a scriptedServer whose startup message has been read.
 type scriptedLogin struct {
 	net.Conn
 	server *scriptedServer
@@ -64,7 +64,8 @@ func newScriptedServer(t *testing.T, script func(*scriptedLogin)) *scriptedServe
 	return s
 }
 
-// serve holds a connection that is there to cancel something until the test has ended.
+// serve runs the script for a login. It keeps a connection for a cancel request open until the test
+// ends.
 func (s *scriptedServer) serve(conn net.Conn, ended <-chan struct{}) {
 	l := &scriptedLogin{Conn: conn, server: s}
 	const protocolVersion3 = 3
@@ -81,7 +82,7 @@ func (s *scriptedServer) serve(conn net.Conn, ended <-chan struct{}) {
 	}
 }
 
-// send sends messages in two parts each, as a network may cut them.
+// send sends each message in two parts, as a network may split it.
 func (l *scriptedLogin) send(messages ...pgproto3.BackendMessage) {
 	for _, message := range messages {
 		b := encode(message)
@@ -93,7 +94,7 @@ func (l *scriptedLogin) send(messages ...pgproto3.BackendMessage) {
 // receive returns the body of the client's next message, nil if there is none.
 func (l *scriptedLogin) receive() []byte { return l.body(1) }
 
-// body reads a message that begins with a head and its length.
+// body reads a message that begins with head bytes and its length.
 func (l *scriptedLogin) body(head int) []byte {
 	start := make([]byte, head+4)
 	if _, err := io.ReadFull(l, start); err != nil {
@@ -124,8 +125,8 @@ func (l *scriptedLogin) bearer() string {
 	return token
 }
 
-// accept logs the client in and serves it until it leaves. The messages take the place of those that are usual before
-// ReadyForQuery.
+// accept accepts the login and serves the client until it disconnects. The messages, if any, replace
+// the usual ones before ReadyForQuery.
 func (l *scriptedLogin) accept(messages ...pgproto3.BackendMessage) {
 	l.send(&pgproto3.AuthenticationOk{})
 	l.send(messages...)
@@ -153,7 +154,7 @@ func (s *scriptedServer) counts() (dials, logins int) {
 	return s.dials, s.logins
 }
 
-// dsn is that of n hosts, all of which are the server.
+// dsn returns a DSN with n hosts, all of which are the server.
 func (s *scriptedServer) dsn(n int) string {
 	hosts, ports := "127.0.0.1", fmt.Sprint(s.port)
 	return fmt.Sprintf("host=%s%s port=%s%s user=app sslmode=disable",
@@ -172,8 +173,8 @@ func (s *scriptedServer) waitForToken(ctx context.Context) {
 	}
 }
 
-// scram asks for SCRAM and plays the server's part up to the client's proof. It returns the proof and what it is
-// computed from.
+// scram requests SCRAM and runs the server's side up to the client's proof. It returns the proof and
+// the messages that it is computed from.
 func (l *scriptedLogin) scram() (proof []byte, message string) {
 	l.send(aNotice, &pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}})
 	_, first, _ := strings.Cut(string(l.receive()), "n=")

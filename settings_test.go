@@ -116,7 +116,7 @@ func TestConfig_ErrorNamesPGUSER(t *testing.T) {
 	}
 }
 
-// A value that the program has replaced does not come from the environment.
+// If the program has replaced a value, the error must not blame the environment.
 func TestConfig_ErrorNamesNoOriginOfReplacedSetting(t *testing.T) {
 	clearSettings(t)
 	t.Setenv("PGHOST", "db.example.com")
@@ -133,7 +133,7 @@ func TestConfig_ErrorNamesNoOriginOfReplacedSetting(t *testing.T) {
 	}
 }
 
-func TestConfig_DSNThatPgxMisreadsIsRefused(t *testing.T) {
+func TestConfig_DSNThatPgxMisreadsIsConfigError(t *testing.T) {
 	clearSettings(t)
 	for _, test := range []struct{ dsn, setting, want string }{
 		{"", "dsn", "is the variable that holds the DSN empty?"},
@@ -216,7 +216,7 @@ func TestConfig_SpaceAroundDSNIsIgnored(t *testing.T) {
 	}
 }
 
-func TestConfig_KeyThatServersDoNotKnowIsRefused(t *testing.T) {
+func TestConfig_KeyThatServersDoNotKnowIsConfigError(t *testing.T) {
 	clearSettings(t)
 	for setting, want := range map[string]string{
 		"gssencmode=require":               "TLS",
@@ -356,13 +356,14 @@ func TestConfig_KeepalivesAreHonored(t *testing.T) {
 	}
 }
 
-// A keepalive is what a socket does: whether it sends probes, and the seconds.
+// A keepalive has a socket's keepalive settings: whether it sends probes, the times in
+// seconds, and the number of probes.
 type keepalive struct {
 	enabled                bool
 	idle, interval, probes int
 }
 
-// hostaddr is dialed instead of what DNS knows, and the server is verified by host.
+// The address in hostaddr is dialed without a DNS lookup, and the certificate is verified against host.
 func TestConfig_HostaddrReplacesLookup(t *testing.T) {
 	clearSettings(t)
 	for _, test := range []struct {
@@ -451,8 +452,8 @@ type addressed struct {
 
 func (a addressed) RemoteAddr() net.Addr { return a.peer }
 
-// A configuration that the program has parsed gets the same treatment as a DSN.
-func TestConfig_ExistingConfigurationIsReadAlike(t *testing.T) {
+// The rules for a DSN apply to a configuration that the program has parsed, too.
+func TestConfig_ExistingConfigurationFollowsSameRules(t *testing.T) {
 	clearSettings(t)
 	adopted := func(dsn string) (*pgx.ConnConfig, error) {
 		pool, err := pgxpool.ParseConfig(dsn)

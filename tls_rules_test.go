@@ -184,7 +184,7 @@ func (s *tlsServer) accept(conn net.Conn) {
 		}
 		conn = tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{s.identity}})
 	}
-	s.serve(&readConn{conn, hearing{conn, &s.heard}})
+	s.serve(&readConn{conn, readRecorder{conn, &s.heard}})
 }
 
 // options route all hosts of a connector to the server.
@@ -207,7 +207,7 @@ func (s *tlsServer) sawNothing(t *testing.T) {
 	}
 }
 
-// connFrom is a connection whose peer has another address than it seems.
+// connFrom is a connection that reports peer as its remote address.
 type connFrom struct {
 	net.Conn
 	peer net.Addr
@@ -223,13 +223,13 @@ type readConn struct {
 
 func (c *readConn) Read(b []byte) (int, error) { return c.r.Read(b) }
 
-// hearing records that something was read.
-type hearing struct {
+// readRecorder records that something was read.
+type readRecorder struct {
 	io.Reader
 	heard *atomic.Bool
 }
 
-func (h hearing) Read(b []byte) (int, error) {
+func (h readRecorder) Read(b []byte) (int, error) {
 	n, err := h.Reader.Read(b)
 	if n > 0 {
 		h.heard.Store(true)
@@ -237,8 +237,9 @@ func (h hearing) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// reach logs in to s and returns how far that went: in, or with an error and
-// what the server saw: TOKEN, user, hello or -; config for a ConfigError before dialing.
+// reach logs in to s and returns the outcome: "in" for success, "config" for a
+// ConfigError before dialing, or what the server had received at the error:
+// "TOKEN", "user", "hello" (only the ClientHello of TLS) or "-" (nothing).
 func reach(t *testing.T, dsn string, s *tlsServer, opts ...entrapg.Option) string {
 	t.Helper()
 	if !strings.Contains(dsn, "entra_credential=none") {
@@ -268,9 +269,10 @@ func reach(t *testing.T, dsn string, s *tlsServer, opts ...entrapg.Option) strin
 }
 
 // TestTLS_SSLModeDeterminesWhichServersGetToken has a row for each kind of host,
-// sslmode and roots. Columns are the server's certificate: for the host, another
-// Azure name of the same cloud, an Azure name of another cloud, a foreign name;
-// then for the host, by an unknown authority and by the roots that are not in force.
+// sslmode and roots. The columns are the server's certificate: for the host, for
+// another Azure name of the same cloud, for an Azure name of another cloud, for a
+// foreign name, and for the host but signed by an unknown authority or by roots
+// that are not in effect.
 func TestTLS_SSLModeDeterminesWhichServersGetToken(t *testing.T) {
 	t.Parallel()
 	file := newAuthority()
@@ -352,7 +354,7 @@ func TestTLS_AliasOfAzureServerWorksUnderRequire(t *testing.T) {
 				t.Errorf("%s, certificate for %q: %s, want hello", dsn, names, got)
 			}
 		}
-		// The subject is no name of the server.
+		// The common name of the subject is ignored.
 		identity := systemAuthority().sign(&x509.Certificate{
 			Subject: pkix.Name{CommonName: azureName}, DNSNames: []string{foreignName},
 		})

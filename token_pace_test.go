@@ -38,7 +38,7 @@ func (f optionsFunc) GetToken(ctx context.Context, options policy.TokenRequestOp
 	return f(ctx, options)
 }
 
-// A recorder is a credential that records what it is asked for. Its tokens are token-1, token-2 and so on.
+// A recorder is a credential that records its requests. Its tokens are token-1, token-2 and so on.
 type recorder struct {
 	noClaims bool // requests with claims fail, as those to the Azure CLI's credential do
 
@@ -56,7 +56,7 @@ func (r *recorder) GetToken(_ context.Context, options policy.TokenRequestOption
 	return azcore.AccessToken{Token: fmt.Sprintf("token-%d", len(r.asked)), ExpiresOn: time.Now().Add(time.Hour)}, nil
 }
 
-// claims are those of all requests so far.
+// claims returns the claims of all requests so far.
 func (r *recorder) claims() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -74,7 +74,7 @@ func sharing(credential azcore.TokenCredential, a, b entrapg.Option) (toA, toB *
 		entrapg.NewConnector("host=127.0.0.2 user=app sslmode=disable", b, with, quiet)
 }
 
-func TestToken_RejectionByOneServerWhileEntraIsDownFailsNobodyElse(t *testing.T) {
+func TestToken_RejectionByOneServerWhileEntraIsDownDoesNotAffectOthers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		credential := &numbered{life: time.Hour}
@@ -87,7 +87,7 @@ func TestToken_RejectionByOneServerWhileEntraIsDownFailsNobodyElse(t *testing.T)
 		serverA.setReject(rejectTokens("token-1"))
 		var login *entrapg.LoginError
 		if err := connect(t, a); !errors.As(err, &login) || !errors.Is(err, errEntraDown) {
-			t.Fatalf("got %v, want a LoginError and what the credential said", err)
+			t.Fatalf("got %v, want a LoginError and the credential's error", err)
 		}
 		failed := 0
 		for range 1000 {
@@ -105,7 +105,7 @@ func TestToken_RejectionByOneServerWhileEntraIsDownFailsNobodyElse(t *testing.T)
 	})
 }
 
-func TestToken_EveryRejectionIsRetriedWhileOthersLogInWithTheOldToken(t *testing.T) {
+func TestToken_EveryRejectionIsRetriedWhileOthersLogInWithOldToken(t *testing.T) {
 	t.Parallel()
 	const rounds = 300
 	synctest.Test(t, func(t *testing.T) {
@@ -199,7 +199,7 @@ func TestToken_ManyRejectedUsersCauseFewRequests(t *testing.T) {
 				for n := range users {
 					mustConnect(t, good)
 					if logIn(fmt.Sprintf("user%d", n)) == nil {
-						t.Fatal("a rejected user was let in")
+						t.Fatal("a rejected user's login succeeded")
 					}
 				}
 				mustConnect(t, good)
@@ -211,7 +211,7 @@ func TestToken_ManyRejectedUsersCauseFewRequests(t *testing.T) {
 	}
 }
 
-func TestToken_RequestAfterARejectionKeepsNobodyElseWaiting(t *testing.T) {
+func TestToken_RequestAfterRejectionDoesNotDelayOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		credential := &numbered{life: time.Hour}
 		serverA, serverB := &pipeServer{}, &pipeServer{}
@@ -246,7 +246,7 @@ func TestToken_RequestAfterARejectionKeepsNobodyElseWaiting(t *testing.T) {
 	})
 }
 
-func TestToken_RequestAfterARejectionCarriesAClaimsChallenge(t *testing.T) {
+func TestToken_RequestAfterRejectionHasClaimsChallenge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		credential, s := &recorder{}, &pipeServer{}
 		c := entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
@@ -270,7 +270,7 @@ func TestToken_RequestAfterARejectionCarriesAClaimsChallenge(t *testing.T) {
 	})
 }
 
-func TestToken_CredentialThatTakesNoClaimsIsAskedWithoutThem(t *testing.T) {
+func TestToken_CredentialThatRejectsClaimsIsCalledWithoutThem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		credential, s := &recorder{noClaims: true}, &pipeServer{}
 		c := entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
@@ -282,12 +282,12 @@ func TestToken_CredentialThatTakesNoClaimsIsAskedWithoutThem(t *testing.T) {
 			t.Errorf("claims of the requests: %q, want %q", got, want)
 		}
 		if s.last() != "token-3" {
-			t.Errorf("logged in with %s, want token-3, which the request without claims brought", s.last())
+			t.Errorf("logged in with %s, want token-3, from the request without claims", s.last())
 		}
 	})
 }
 
-func TestToken_AzureCLIIsAskedAgainAfterARejection(t *testing.T) {
+func TestToken_AzureCLIIsCalledAgainAfterRejection(t *testing.T) {
 	cli, err := azidentity.NewAzureCLICredential(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -315,7 +315,7 @@ func TestToken_AzureCLIIsAskedAgainAfterARejection(t *testing.T) {
 	}
 }
 
-func TestToken_AzidentitysCachesYieldANewTokenAfterRevocation(t *testing.T) {
+func TestToken_AzidentityReturnsNewTokenAfterRevocation(t *testing.T) {
 	t.Parallel()
 	s := start(t, entrapgtest.Config{})
 	service := s.Tenant.NewServicePrincipal("revoked-deployer")
@@ -384,7 +384,7 @@ func TestToken_CredentialThatFailsAtOnceIsNotCalledByEveryConnect(t *testing.T) 
 	})
 }
 
-func TestToken_FirstFailureIsFree(t *testing.T) {
+func TestToken_FirstFailureCausesNoPause(t *testing.T) {
 	credential := &numbered{life: time.Minute}
 	credential.fail(errEntraDown)
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, _ *pipeServer) {
@@ -417,7 +417,7 @@ func TestToken_FirstFailureIsFree(t *testing.T) {
 	})
 }
 
-func TestToken_OutageEndsWithinFifteenSecondsOfItsEnd(t *testing.T) {
+func TestToken_LoginsSucceedWithin15SecondsAfterOutage(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		outage, every time.Duration
@@ -615,7 +615,7 @@ func TestToken_LogHandlerMayConnectThroughTheSameConnector(t *testing.T) {
 	}
 }
 
-func TestToken_ConnectWaitsThirtySecondsForTokensInAll(t *testing.T) {
+func TestToken_ConnectWaitsAtMost30SecondsForTokens(t *testing.T) {
 	const limit = 30 * time.Second
 	const withoutUser = "host=127.0.0.1 sslmode=disable"
 	nameless := jwt(c{"oid": "0a", "tid": "7e", "appid": "y"})
@@ -629,7 +629,7 @@ func TestToken_ConnectWaitsThirtySecondsForTokensInAll(t *testing.T) {
 		time.Sleep(delay)
 		return azcore.AccessToken{Token: token, ExpiresOn: time.Now().Add(time.Hour)}, nil
 	}
-	// measure runs a Connect of c, and says whether it ended in time.
+	// measure calls Connect of c and checks that it returns in time.
 	measure := func(t *testing.T, c *entrapg.Connector) {
 		t.Helper()
 		start := time.Now()
