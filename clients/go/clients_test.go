@@ -70,6 +70,7 @@ func token(t *testing.T, identity string) azcore.AccessToken {
 }
 
 func TestLogsInAcrossTheExpiryOfATokenAs(t *testing.T) {
+	t.Parallel()
 	for identity := range identities {
 		for _, w := range ways {
 			t.Run(identity+" with "+w.name, func(t *testing.T) {
@@ -101,6 +102,7 @@ func (f fixed) GetToken(context.Context, policy.TokenRequestOptions) (azcore.Acc
 }
 
 func TestIsRejectedWithATokenThatIs(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		alter func(t *testing.T, token azcore.AccessToken) string
 		want  string
@@ -135,6 +137,7 @@ func TestIsRejectedWithATokenThatIs(t *testing.T) {
 }
 
 func TestIsRejectedAsAnotherRole(t *testing.T) {
+	t.Parallel()
 	for _, w := range ways {
 		for role, want := range map[string]string{
 			"reporting": `Service principal oid mismatch for role "reporting"`,
@@ -148,6 +151,7 @@ func TestIsRejectedAsAnotherRole(t *testing.T) {
 }
 
 func TestLibPQCancelsAQuery(t *testing.T) {
+	t.Parallel()
 	credential := credentialOf(t, "shop-api")
 	db := sql.OpenDB(passwords{func(ctx context.Context) (string, string, error) {
 		password, err := tokenOf(ctx, credential)
