@@ -19,120 +19,184 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// A cluster is a throwaway PostgreSQL. It listens on a Unix socket in a directory
-// that no other user of the machine can enter. Its data is there too, or in a
-// StateDir.
+// A cluster is a throwaway PostgreSQL in a directory of its own. It listens on
+// a Unix socket in there, which nobody else on the machine can reach.
 type cluster struct {
-	dir      string
-	password string // of the superuser
-	dsn      string // of the superuser
-	process  *process
+	bin, dir, data string
+	password       string // of the superuser
+	dsn            string // of the superuser
+	owner          *owner
+	lock           *os.File
+	dirs           []*tempDir
 
 	restarting sync.Mutex
+
+	mu      sync.Mutex // guards process, which a restart can replace
+	process *process
 }
 
 // startCluster starts a cluster with the data of a state or, if primary is not nil,
 // a streaming replica of that one.
 func startCluster(ctx context.Context, st *state, primary *cluster) (_ *cluster, err error) {
-	bin, err := findPostgres()
-	if err == nil {
-		bin, err = st.suitable(ctx, bin)
+	c := &cluster{lock: st.lock}
+	if c.bin, err = findPostgres(); err == nil {
+		c.bin, err = st.suitable(ctx, c.bin)
 	}
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "entrapg-")
-	if err != nil {
+	if c.owner, err = newOwner(); err != nil {
 		return nil, err
 	}
-	c := &cluster{dir: dir}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.stop())
 		}
 	}()
-	owner, err := newOwner()
-	if err != nil {
+	if c.dir, err = c.tempDir(0); err != nil {
 		return nil, err
 	}
-	if err := owner.give(dir); err != nil {
-		return nil, err
+	sockets := c.dir
+	if len(sockets) > maxSocketDir {
+		if sockets, err = c.tempDir(maxSocketDir); err != nil {
+			return nil, err
+		}
 	}
 
-	data := filepath.Join(dir, dataDir)
+	c.data = filepath.Join(c.dir, dataDir)
 	if primary == nil {
 		c.password = st.Seed.secret("superuser")
 		if st.dir != "" {
-			data = filepath.Join(st.dir, dataDir)
-			err = st.prepareData(owner)
+			c.data = filepath.Join(st.dir, dataDir)
+			if err = st.prepareData(c.owner); err == nil {
+				err = c.owner.canEnter(ctx, st.dir)
+			}
 		}
-		if _, missing := os.Stat(data); missing != nil && err == nil {
-			err = initialize(ctx, owner, bin, dir, data, c.password, st.dir != "")
+		if _, missing := os.Stat(c.data); missing != nil && err == nil {
+			err = c.initialize(ctx, st.dir != "")
 		}
 	} else {
 		c.password = primary.password
-		err = copyFrom(ctx, owner, bin, dir, data, primary)
+		err = c.copyFrom(ctx, primary)
 	}
 	if err != nil {
 		return nil, err
 	}
-	c.dsn = fmt.Sprintf("host='%s' port=5432 user=postgres password=%s dbname=postgres sslmode=disable", quote(dir), c.password)
-	if err := configure(owner, data, dir, st.dir != ""); err != nil {
+	c.dsn = fmt.Sprintf("host='%s' port=5432 user=postgres password=%s dbname=postgres sslmode=disable", quote(sockets), c.password)
+	for _, d := range defaults(c.dir) {
+		if d.key != "user" {
+			c.dsn += fmt.Sprintf(" %s='%s'", d.key, quote(d.value))
+		}
+	}
+	if _, err := pgconn.ParseConfig(c.dsn); err != nil {
 		return nil, err
 	}
-	if c.process, err = startPostgres(owner, bin, dir, data, st.lock); err != nil {
+	if err := configure(c.owner, c.data, sockets, st.dir != ""); err != nil {
+		return nil, err
+	}
+	if err := c.start(); err != nil {
 		return nil, err
 	}
 	_, err = c.await(ctx, "")
 	return c, err
 }
 
-// initialize makes the files of an empty cluster, all or none.
-func initialize(ctx context.Context, owner *owner, bin, dir, data, password string, durable bool) error {
-	passwordFile := filepath.Join(dir, "password")
-	if err := os.WriteFile(passwordFile, []byte(password), 0o600); err != nil {
-		return err
+// maxSocketDir is how long the directory of a Unix socket can be: an address has 104
+// bytes on macOS, and a few more elsewhere.
+const maxSocketDir = 104 - len("/.s.PGSQL.5432") - 1
+
+// tempDir makes a temporary directory that the owner can enter, with a path that
+// has at most so many bytes if that is not 0.
+func (c *cluster) tempDir(length int) (string, error) {
+	var errs []error
+	for i, parent := range append([]string{os.TempDir()}, c.owner.otherTempDirs()...) {
+		if i > 0 && parent == os.TempDir() {
+			continue
+		}
+		dir, err := newTempDir(parent)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		switch {
+		case length > 0 && len(dir.path) > length:
+			err = fmt.Errorf("%s is too long for a Unix socket", dir.path)
+		default:
+			if err = c.owner.give(dir.path); err == nil {
+				err = c.owner.canEnter(context.Background(), dir.path)
+			}
+		}
+		if err == nil {
+			c.dirs = append(c.dirs, dir)
+			return dir.path, nil
+		}
+		errs = append(errs, err, dir.remove())
 	}
-	if err := owner.give(passwordFile); err != nil {
-		return err
+	return "", fmt.Errorf("no temporary directory for PostgreSQL: %w; set TMPDIR to another one", errors.Join(errs...))
+}
+
+// start starts the server.
+func (c *cluster) start() error {
+	p, err := startPostgres(c.owner, c.bin, c.dir, c.data, c.lock)
+	if p != nil {
+		c.mu.Lock()
+		c.process = p
+		c.mu.Unlock()
 	}
-	args := []string{
-		"--pgdata=" + data + newSuffix, "--username=postgres", "--pwfile=" + passwordFile, "--auth=scram-sha-256",
-		"--encoding=UTF8", "--locale=C",
+	return err
+}
+
+// current returns the server's process.
+func (c *cluster) current() *process {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.process
+}
+
+// run runs one of PostgreSQL's programs.
+func (c *cluster) run(cmd *exec.Cmd) error {
+	c.dirs[0].confine(cmd)
+	out, err := cmd.CombinedOutput()
+	if err == nil {
+		return nil
 	}
-	if !durable {
-		args = append(args, "--no-sync")
+	text := string(bytes.TrimSpace(out))
+	if strings.Contains(text, "could not look up effective user ID") {
+		text += "; PostgreSQL requires an entry for its user in /etc/passwd: add one, run as another user, or set Config.Upstream"
 	}
-	initdb := owner.command(ctx, dir, filepath.Join(bin, program("initdb")), args...)
-	if out, err := initdb.CombinedOutput(); err != nil {
-		return fmt.Errorf("initdb of %s: %w: %s", bin, err, bytes.TrimSpace(out))
-	}
-	return errors.Join(os.Remove(passwordFile), os.Rename(data+newSuffix, data))
+	return fmt.Errorf("%s: %w: %s", cmd.Path, err, text)
+}
+
+// initdb makes the files of an empty cluster, with more arguments than all have.
+func (c *cluster) initdb(ctx context.Context, data string, args ...string) error {
+	args = append([]string{"--pgdata=" + data, "--username=postgres", "--encoding=UTF8", "--locale=C"}, args...)
+	return c.run(c.owner.command(ctx, c.dir, filepath.Join(c.bin, program("initdb")), args...))
 }
 
 // copyFrom makes the files of a replica that will follow primary.
-func copyFrom(ctx context.Context, owner *owner, bin, dir, data string, primary *cluster) error {
+func (c *cluster) copyFrom(ctx context.Context, primary *cluster) error {
 	// Where bin has links to some of the programs only, the rest is where they lead.
-	path := filepath.Join(bin, program("pg_basebackup"))
+	path := filepath.Join(c.bin, program("pg_basebackup"))
 	if _, err := os.Stat(path); err != nil {
-		path = filepath.Join(filepath.Dir(resolve(filepath.Join(bin, program("postgres")))), program("pg_basebackup"))
+		path = filepath.Join(filepath.Dir(resolve(filepath.Join(c.bin, program("postgres")))), program("pg_basebackup"))
 	}
-	backup := owner.command(ctx, dir, path,
-		"--pgdata="+data, "--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--no-password",
-		"--host="+primary.dir, "--port=5432", "--username=postgres")
+	config, err := pgconn.ParseConfig(primary.dsn)
+	if err != nil {
+		return err
+	}
+	backup := c.owner.command(ctx, c.dir, path,
+		"--pgdata="+c.data, "--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--no-password",
+		"--host="+config.Host, "--port=5432", "--username=postgres")
 	// In a file, because sessions can see what the replica's settings contain.
-	passwordFile := filepath.Join(dir, "primary.pgpass")
+	passwordFile := filepath.Join(c.dir, "primary.pgpass")
 	if err := os.WriteFile(passwordFile, []byte("*:*:*:*:"+primary.password), 0o600); err != nil {
 		return err
 	}
-	if err := owner.give(passwordFile); err != nil {
+	if err := c.owner.give(passwordFile); err != nil {
 		return err
 	}
 	backup.Env = append(backup.Env, "PGPASSFILE="+passwordFile)
-	if out, err := backup.CombinedOutput(); err != nil {
-		return fmt.Errorf("pg_basebackup of %s: %w: %s", bin, err, bytes.TrimSpace(out))
-	}
-	return nil
+	return c.run(backup)
 }
 
 // configure has the server listen in dir alone. A throwaway trades durability,
@@ -145,7 +209,7 @@ unix_socket_permissions = 0700
 max_connections = 300
 `, strings.ReplaceAll(filepath.ToSlash(dir), "'", "''"))
 	if !durable {
-		settings += "fsync = off\nsynchronous_commit = off\nfull_page_writes = off\n"
+		settings += "fsync = off\nfull_page_writes = off\n"
 	}
 	path := filepath.Join(data, name)
 	if err := os.WriteFile(path, []byte(settings), 0o600); err != nil {
@@ -171,19 +235,41 @@ max_connections = 300
 	return errors.Join(err, f.Close())
 }
 
-// restart stops the server, which breaks its sessions off, and starts it again.
+// restart stops the server, which breaks its sessions off, and starts it again. If
+// it was killed, it is only started.
 func (c *cluster) restart(ctx context.Context) error {
 	c.restarting.Lock()
 	defer c.restarting.Unlock()
+	select {
+	case <-c.current().ended:
+		return c.revive(ctx)
+	default:
+	}
 	before, err := c.await(ctx, "")
 	if err != nil {
 		return err
 	}
-	if err := c.process.restart(); err != nil {
+	if err := c.current().restart(); err != nil {
 		return err
 	}
 	_, err = c.await(ctx, before)
 	return err
+}
+
+// revive starts a server that has ended. Processes that it left can still use its
+// shared memory for a moment.
+func (c *cluster) revive(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		err := c.start()
+		if err == nil {
+			_, err = c.await(ctx, "")
+		}
+		if err == nil || sleep(ctx, 100*time.Millisecond) != nil {
+			return err
+		}
+	}
 }
 
 // await waits until the server takes connections, and returns when it started:
@@ -197,10 +283,10 @@ func (c *cluster) await(ctx context.Context, before string) (string, error) {
 			return started, nil
 		}
 		select {
-		case <-c.process.ended:
-			return "", fmt.Errorf("PostgreSQL ended as soon as it started: %s", c.process.log())
+		case <-c.current().ended:
+			return "", fmt.Errorf("PostgreSQL ended as soon as it started: %s", c.current().log())
 		case <-ctx.Done():
-			return "", fmt.Errorf("PostgreSQL does not take connections: %w: %s", errors.Join(err, ctx.Err()), c.process.log())
+			return "", fmt.Errorf("PostgreSQL does not accept connections: %w: %s", errors.Join(err, ctx.Err()), c.current().log())
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
@@ -221,11 +307,14 @@ func (c *cluster) started(ctx context.Context) (string, error) {
 }
 
 func (c *cluster) stop() error {
-	var err error
-	if c.process != nil {
-		err = c.process.stop()
+	var errs []error
+	if p := c.current(); p != nil {
+		errs = append(errs, p.stop())
 	}
-	return errors.Join(err, os.RemoveAll(c.dir))
+	for _, dir := range c.dirs {
+		errs = append(errs, dir.remove())
+	}
+	return errors.Join(errs...)
 }
 
 // quote escapes a value for a DSN of keywords.

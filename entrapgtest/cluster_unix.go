@@ -3,7 +3,9 @@
 package entrapgtest
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -12,7 +14,9 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
+	"time"
 )
 
 // An owner is the user that PostgreSQL runs as: the caller, but never root.
@@ -61,6 +65,87 @@ func (o *owner) command(ctx context.Context, dir, name string, args ...string) *
 	return cmd
 }
 
+// otherTempDirs are for what TMPDIR is not good for.
+func (o *owner) otherTempDirs() []string { return []string{"/tmp", "/var/tmp"} }
+
+// canEnter reports an error if the owner cannot use a directory, because it is in
+// one that only root can enter.
+func (o *owner) canEnter(ctx context.Context, dir string) error {
+	if o.credential == nil {
+		return nil
+	}
+	if err := o.command(ctx, "/", "/bin/sh", "-c", `cd "$1"`, "sh", dir).Run(); err != nil {
+		return fmt.Errorf("PostgreSQL runs as user %d, who cannot enter %s", o.credential.Uid, dir)
+	}
+	return nil
+}
+
+// A tempDir is a temporary directory with a process that makes it, and removes it if
+// this one ends without doing so.
+type tempDir struct {
+	path    string
+	keeper  *exec.Cmd
+	running io.Closer // standard input of keeper
+}
+
+// keep waits until its standard input ends, which it does however the process ends
+// that holds the other side. It stops the programs of its process group, which then
+// still write for a moment.
+const keep = `
+trap '' PIPE
+mkdir -m 700 "$1" || exit
+echo
+read -r _
+trap '' TERM
+kill -TERM 0
+i=0
+while [ -e "$1" ] && [ $i -lt 100 ]; do
+	rm -rf "$1" 2>/dev/null || sleep 0.1
+	i=$((i + 1))
+done
+`
+
+func newTempDir(parent string) (*tempDir, error) {
+	path := filepath.Join(parent, "entrapg-"+strings.ToLower(rand.Text()[:12]))
+	d := &tempDir{path: path, keeper: exec.Command("/bin/sh", "-c", keep, "entrapgtest", path)}
+	d.keeper.Dir = "/"
+	d.keeper.Env = environment()
+	d.keeper.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	var said bytes.Buffer
+	d.keeper.Stderr = &said
+	stdin, err := d.keeper.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	stdout, err := d.keeper.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := d.keeper.Start(); err != nil {
+		return nil, err
+	}
+	if _, err := stdout.Read(make([]byte, 1)); err != nil { // it has ended
+		stdin.Close()
+		return nil, fmt.Errorf("%w: %s", d.keeper.Wait(), bytes.TrimSpace(said.Bytes()))
+	}
+	d.running = stdin
+	return d, nil
+}
+
+// confine makes a program stop if this process ends before it does.
+func (d *tempDir) confine(cmd *exec.Cmd) {
+	cmd.SysProcAttr.Pgid = d.keeper.Process.Pid
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 10 * time.Second
+}
+
+func (d *tempDir) remove() error {
+	err := os.RemoveAll(d.path)
+	d.running.Close()
+	_ = d.keeper.Wait()
+	return err
+}
+
 // A process is a running server with a shell that watches over it.
 type process struct {
 	stdin   io.WriteCloser
@@ -70,12 +155,10 @@ type process struct {
 }
 
 // watch runs the server until it ends or its own standard input does, which it
-// does however the process ends that holds the other side, and then removes
-// the directory. It stops the server with the signal that it is given.
-// That is a clean end: 0 after a shutdown, 2 after SIGQUIT, 131
-// where SIGQUIT came before the server handled it. After any other the log stays
-// for whoever waits for the server. A line on standard input has the server
-// stopped and started again, which the watcher's status 10 stands for.
+// does however the process ends that holds the other side. It stops the server
+// with the signal that it is given. A clean end is 0 after a shutdown, 2 after
+// SIGQUIT, and 131 if SIGQUIT came before the server handled it. A line on standard
+// input restarts the server, for which the watcher has the status 10.
 const watch = `
 dir=$1 stop=$2; shift 2
 exec 4<&0
@@ -91,7 +174,7 @@ while [ $again = 10 ]; do
 	wait $watcher 2>/dev/null
 	again=$?
 done
-case $code in 0|2|131) rm -rf "$dir"; exit 0;; esac
+case $code in 0|2|131) exit 0;; esac
 exit $code
 `
 

@@ -31,6 +31,38 @@ func (*owner) command(ctx context.Context, dir, name string, args ...string) *ex
 	return cmd
 }
 
+func (*owner) otherTempDirs() []string { return nil }
+
+func (*owner) canEnter(context.Context, string) error { return nil }
+
+// A tempDir is a temporary directory. It stays if the program is killed.
+type tempDir struct{ path string }
+
+func newTempDir(parent string) (*tempDir, error) {
+	path, err := os.MkdirTemp(parent, "entrapg-")
+	return &tempDir{path}, err
+}
+
+func (d *tempDir) confine(*exec.Cmd) {}
+
+func (d *tempDir) remove() error { return os.RemoveAll(d.path) }
+
+// initialize makes the files of an empty cluster, all or none.
+func (c *cluster) initialize(ctx context.Context, durable bool) error {
+	passwordFile := filepath.Join(c.dir, "password")
+	if err := os.WriteFile(passwordFile, []byte(c.password), 0o600); err != nil {
+		return err
+	}
+	args := []string{"--pwfile=" + passwordFile, "--auth=scram-sha-256"}
+	if !durable {
+		args = append(args, "--no-sync")
+	}
+	if err := c.initdb(ctx, c.data+newSuffix, args...); err != nil {
+		return err
+	}
+	return errors.Join(os.Remove(passwordFile), os.Rename(c.data+newSuffix, c.data))
+}
+
 // A process is a running server. On Windows nothing watches over it: it stays
 // behind where its program is killed.
 type process struct {

@@ -30,7 +30,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -134,6 +133,7 @@ type Server struct {
 
 	http        *http.Server // of the tenant and of managed identities
 	certificate *certificate
+	dir         string // of temporary files
 	caFile      string
 	upstream    *pgx.ConnConfig // superuser
 	protocol    pgwire.Version  // the newest one that PostgreSQL accepts
@@ -235,10 +235,12 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 			return nil, err
 		}
 	} else {
-		if dir, err = os.MkdirTemp("", "entrapg-"); err != nil {
+		temp, err := newTempDir(os.TempDir())
+		if err != nil {
 			return nil, err
 		}
-		s.cleanup = append(s.cleanup, func() error { return os.RemoveAll(dir) })
+		s.cleanup = append(s.cleanup, temp.remove)
+		dir = temp.path
 	}
 	if s.protocol, err = s.newestProtocol(ctx); err != nil {
 		if config.Upstream != "" {
@@ -246,6 +248,7 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 		}
 		return nil, err
 	}
+	s.dir = dir
 	if s.state.dir != "" {
 		dir = s.state.dir
 	}
@@ -312,18 +315,19 @@ func (s *Server) release() error {
 func (s *Server) Wait(ctx context.Context) error {
 	var ended chan struct{}
 	if s.cluster != nil {
-		ended = s.cluster.process.ended
+		ended = s.cluster.current().ended
 	}
 	select {
 	case <-ended:
 		if s.ctx.Err() != nil {
 			return nil
 		}
-		cause := s.cluster.process.err
+		process := s.cluster.current()
+		cause := process.err
 		if cause == nil {
 			cause = errors.New("it was shut down")
 		}
-		return fmt.Errorf("entrapgtest: PostgreSQL ended: %w: %s", cause, s.cluster.process.log())
+		return fmt.Errorf("entrapgtest: PostgreSQL ended: %w: %s", cause, process.log())
 	case <-s.ctx.Done():
 		return nil
 	case <-ctx.Done():
@@ -362,17 +366,13 @@ func (s *Server) Restart(ctx context.Context) error {
 	if s.cluster == nil {
 		return errors.New("entrapgtest: the PostgreSQL that Config.Upstream names is not this server's to restart")
 	}
+	if s.ctx.Err() != nil {
+		return errors.New("entrapgtest: restart: the server is closed")
+	}
 	if err := s.cluster.restart(ctx); err != nil {
 		return fmt.Errorf("entrapgtest: restart: %w", err)
 	}
 	return nil
-}
-
-// DSN returns how to reach the server: its address, verify-full and the
-// certificate authority's file, no user and no password.
-func (s *Server) DSN() string {
-	caFile := strings.NewReplacer("+", "%20", "%2F", "/").Replace(url.QueryEscape(s.caFile))
-	return fmt.Sprintf("postgres://%s/postgres?sslmode=verify-full&sslrootcert=%s", s.reachable(s.listener), caFile)
 }
 
 // Addr returns the address that the server listens on.

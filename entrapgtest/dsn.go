@@ -1,0 +1,88 @@
+package entrapgtest
+
+import (
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// A setting of a DSN.
+type setting struct{ key, value string }
+
+// environmentSettings are the settings that PG* variables change, with a value that
+// means what no setting means.
+var environmentSettings = []struct{ variable, key, value string }{
+	{"PGUSER", "user", ""},
+	{"PGAPPNAME", "application_name", ""},
+	{"PGCHANNELBINDING", "channel_binding", "prefer"},
+	{"PGCONNECT_TIMEOUT", "connect_timeout", "0"},
+	{"PGMAXPROTOCOLVERSION", "max_protocol_version", "3.0"},
+	{"PGMINPROTOCOLVERSION", "min_protocol_version", "3.0"},
+	{"PGOPTIONS", "options", ""},
+	{"PGREQUIREAUTH", "require_auth", ""},
+	{"PGSSLCERT", "sslcert", ""},
+	{"PGSSLCERTMODE", "sslcertmode", "allow"},
+	{"PGSSLKEY", "sslkey", ""},
+	{"PGSSLNEGOTIATION", "sslnegotiation", "postgres"},
+	{"PGSSLPASSWORD", "sslpassword", ""},
+	{"PGSSLSNI", "sslsni", "1"},
+	{"PGTARGETSESSIONATTRS", "target_session_attrs", "any"},
+	{"PGTZ", "timezone", "UTC"},
+}
+
+// defaults returns the settings that keep the PG* variables of this process from
+// changing a connection. A service cannot be unset, so that an empty one in a file in
+// dir takes its place.
+func defaults(dir string) []setting {
+	var all []setting
+	for _, s := range environmentSettings {
+		if os.Getenv(s.variable) != "" {
+			all = append(all, setting{s.key, s.value})
+		}
+	}
+	if os.Getenv("PGSERVICE") != "" {
+		file := filepath.Join(dir, "service.conf")
+		_ = os.WriteFile(file, []byte("[entrapgtest]\n"), 0o644) // a connection reports what is wrong with it
+		all = append(all, setting{"service", "entrapgtest"}, setting{"servicefile", file})
+	}
+	return all
+}
+
+// DSN returns a URL to connect with: the address, the database postgres,
+// sslmode=verify-full and the file of the certificate authority. It has no user and
+// no password.
+//
+// Each of settings changes it: "dbname=shop" sets a value, and "user" without a
+// value leaves the setting out. The PG* variables and service of the process that
+// calls DSN do not change a connection: if they are set, the URL contains the
+// defaults. An empty user there means the user that the token identifies.
+func (s *Server) DSN(settings ...string) string {
+	all := append([]setting{
+		{"dbname", "postgres"}, {"sslmode", "verify-full"}, {"sslrootcert", s.caFile},
+	}, defaults(s.dir)...)
+	for _, change := range settings {
+		key, value, set := strings.Cut(change, "=")
+		all = slices.DeleteFunc(all, func(s setting) bool { return s.key == key })
+		if set {
+			all = append(all, setting{key, value})
+		}
+	}
+
+	u := url.URL{Scheme: "postgres", Host: s.reachable(s.listener)}
+	var query []string
+	for _, s := range all {
+		switch {
+		case s.key == "dbname":
+			u.Path = "/" + s.value
+		case s.key == "user" && s.value != "":
+			u.User = url.User(s.value)
+		default:
+			value := strings.NewReplacer("+", "%20", "%2F", "/").Replace(url.QueryEscape(s.value))
+			query = append(query, s.key+"="+value)
+		}
+	}
+	u.RawQuery = strings.Join(query, "&")
+	return u.String()
+}

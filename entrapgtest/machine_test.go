@@ -1,0 +1,434 @@
+//go:build !windows
+
+package entrapgtest_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/entrapg/entrapg"
+	"github.com/entrapg/entrapg/entrapgtest"
+)
+
+// eventually waits until something holds.
+func eventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !holds(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not so after a minute: %s", what)
+		}
+	}
+}
+
+// temporary makes a directory for temporary files that PostgreSQL's user can enter.
+func temporary(t testing.TB, name string) string {
+	t.Helper()
+	parent := must[string](t)(os.MkdirTemp("/tmp", "m"))
+	t.Cleanup(func() { os.RemoveAll(parent) })
+	if err := os.Chmod(parent, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(parent, name)
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TMPDIR", dir)
+	return dir
+}
+
+// works starts a server and logs in to it by its DSN.
+func works(t testing.TB) {
+	t.Helper()
+	s := start(t, entrapgtest.Config{})
+	alice := s.Tenant.NewUser("alice@contoso.example")
+	createRole(t, s, "", alice)
+	connector := entrapg.NewConnector(s.DSN(), entrapg.WithCredential(alice), entrapg.WithLogger(nil))
+	defer connector.Close()
+	conn, err := connector.Connect(t.Context())
+	if err != nil {
+		t.Fatalf("%s: %v", s.DSN(), err)
+	}
+	conn.Close()
+	if admin(t, s, "select session_user::text") != "postgres" {
+		t.Errorf("%s is not the superuser", s.AdminDSN())
+	}
+	if l := s.Logins(); len(l) != 1 || l[0].User != alice.Name || l[0].Application != "" || l[0].Database != "postgres" {
+		t.Errorf("logins: %+v", l)
+	}
+}
+
+func TestServer_IgnoresEnvironmentOfDeveloper(t *testing.T) {
+	for name, value := range map[string]string{
+		"PGHOST": "db.invalid", "PGPORT": "1", "PGDATABASE": "nothing", "PGUSER": "somebody", "PGPASSWORD": "secret", "PGPASSFILE": "/nowhere/passfile",
+		"PGAPPNAME": "their program", "PGCHANNELBINDING": "require", "PGREQUIREAUTH": "none", "PGOPTIONS": "-c work_mem=nonsense",
+		"PGSSLMODE": "disable", "PGSSLROOTCERT": "/nowhere/ca.pem", "PGSSLCERT": "/nowhere/cert.pem", "PGSSLKEY": "/nowhere/key.pem",
+		"PGSSLNEGOTIATION": "direct", "PGSSLSNI": "0", "PGSSLCERTMODE": "require", "PGSSLPASSWORD": "x", "PGTARGETSESSIONATTRS": "standby",
+		"PGTZ": "Nowhere/Land", "PGMINPROTOCOLVERSION": "3.2", "PGMAXPROTOCOLVERSION": "3.2", "PGCONNECT_TIMEOUT": "nonsense",
+		"PGSERVICE": "theirs", "PGSERVICEFILE": "/nowhere/services", "PGDATA": "/nowhere", "PGSYSCONFDIR": "/nowhere",
+		"LC_ALL": "xx_XX.UTF-8", "LANG": "xx_XX", "TZ": "Nowhere/Land",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv(name, value)
+			if testing.Short() && !strings.HasPrefix(name, "PGCH") && !strings.HasPrefix(name, "PGSERV") && name != "PGUSER" {
+				t.Skip("-short")
+			}
+			works(t)
+		})
+	}
+}
+
+func TestServer_DSNTakesSettings(t *testing.T) {
+	s := share(t)
+	address := s.Addr()
+	const rest = "?sslmode=verify-full&sslrootcert="
+	for _, test := range []struct {
+		settings []string
+		want     string
+	}{
+		{nil, "postgres://" + address + "/postgres" + rest + s.CAFile()},
+		{[]string{"user=app", "dbname=shop"}, "postgres://app@" + address + "/shop" + rest + s.CAFile()},
+		{[]string{"user=bob_fabrikam.example#EXT#@contoso.example"}, "postgres://bob_fabrikam.example%23EXT%23%40contoso.example@" + address + "/postgres" + rest + s.CAFile()},
+		{[]string{"dbname=a b/c?d"}, "postgres://" + address + "/a%20b/c%3Fd" + rest + s.CAFile()},
+		{[]string{"sslmode=require", "sslrootcert", "application_name=a b&c"}, "postgres://" + address + "/postgres?sslmode=require&application_name=a%20b%26c"},
+		{[]string{"user=x", "user=y", "user"}, "postgres://" + address + "/postgres" + rest + s.CAFile()},
+	} {
+		if got := s.DSN(test.settings...); got != test.want {
+			t.Errorf("%q: %s, want %s", test.settings, got, test.want)
+		}
+	}
+	config := must[*pgconn.Config](t)(pgconn.ParseConfig(s.DSN("user=it's #1@x", "dbname=a b/c?d#e%f", "application_name=100% + 1")))
+	if config.User != "it's #1@x" || config.Database != "a b/c?d#e%f" || config.RuntimeParams["application_name"] != "100% + 1" {
+		t.Errorf("got %q, %q, %q", config.User, config.Database, config.RuntimeParams["application_name"])
+	}
+}
+
+func TestServer_StartsWithLongTemporaryDirectory(t *testing.T) {
+	dir := temporary(t, strings.Repeat("x", 60)+"/"+strings.Repeat("y", 60))
+	t.Run("start", func(t *testing.T) { works(t) })
+	if left := entries(t, dir, ""); len(left) > 0 {
+		t.Errorf("%s is left in %s", left, dir)
+	}
+}
+
+// entries returns the names in a directory that begin with prefix.
+func entries(t testing.TB, dir, prefix string) []string {
+	t.Helper()
+	var names []string
+	for _, e := range must[[]os.DirEntry](t)(os.ReadDir(dir)) {
+		if strings.HasPrefix(e.Name(), prefix) {
+			names = append(names, e.Name())
+		}
+	}
+	return names
+}
+
+func TestServer_StartsWithTemporaryDirectoryOfRoot(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("not root")
+	}
+	dir := temporary(t, "private/tmp")
+	if err := os.Chmod(filepath.Dir(dir), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	works(t)
+	_, err := entrapgtest.Start(t.Context(), entrapgtest.Config{StateDir: filepath.Join(dir, "state")})
+	if err == nil || !strings.Contains(err.Error(), "cannot enter "+dir) {
+		t.Errorf("data there: %v", err)
+	}
+}
+
+func TestServer_UnusableTemporaryDirectoryIsNamed(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("root uses /tmp instead")
+	}
+	t.Setenv("TMPDIR", "/nowhere/at/all")
+	if _, err := entrapgtest.Start(t.Context(), entrapgtest.Config{}); err != nil && !strings.Contains(err.Error(), "/nowhere/at/all") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestServer_StartsWithoutUsableHome(t *testing.T) {
+	for name, home := range map[string]string{"none": "", "read-only": "/proc/1", "a file": "/etc/passwd"} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("HOME", home)
+			t.Setenv("XDG_CACHE_HOME", "")
+			works(t)
+		})
+	}
+}
+
+func TestServer_TemplateIsPrivateSharedAndReplacedIfDamaged(t *testing.T) {
+	cache := temporary(t, "cache")
+	t.Setenv("XDG_CACHE_HOME", cache)
+	t.Setenv("HOME", cache)
+	if runtime.GOOS == "darwin" {
+		cache = filepath.Join(cache, "Library/Caches")
+	}
+	root := filepath.Join(cache, "entrapgtest")
+	started := make(chan error)
+	const together = 4
+	for range together {
+		go func() {
+			s, err := entrapgtest.Start(context.Background(), entrapgtest.Config{})
+			if err == nil {
+				err = s.Close()
+			}
+			started <- err
+		}()
+	}
+	for range together {
+		if err := <-started; err != nil {
+			t.Error(err)
+		}
+	}
+	names := entries(t, root, "")
+	if len(names) != 1 {
+		t.Fatalf("the cache contains %v", names)
+	}
+	template := filepath.Join(root, names[0])
+	err := filepath.WalkDir(template, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if err == nil && info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("others can read %s", path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	stored := must[os.FileInfo](t)(os.Stat(filepath.Join(template, "manifest.json")))
+	works(t)
+	if again := must[os.FileInfo](t)(os.Stat(filepath.Join(template, "manifest.json"))); !os.SameFile(stored, again) {
+		t.Error("the template was made again")
+	}
+	for what, damage := range map[string]func() error{
+		"a truncated file": func() error { return os.Truncate(filepath.Join(template, "data/base/1/1259"), 0) },
+		"a missing file":   func() error { return os.Remove(filepath.Join(template, "data/global/pg_control")) },
+		"a damaged file": func() error {
+			return os.WriteFile(filepath.Join(template, "data/global/pg_control"), make([]byte, 8192), 0o600)
+		},
+		"a link": func() error { return os.Symlink("/etc/passwd", filepath.Join(template, "data/link")) },
+	} {
+		if err := damage(); err != nil {
+			t.Fatal(err)
+		}
+		t.Run(what, func(t *testing.T) { works(t) })
+		if _, err := os.Lstat(filepath.Join(template, "data/link")); err == nil {
+			t.Error("the template with a link is still there")
+		}
+	}
+
+	if err := os.Chmod(root, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(template, "manifest.json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	works(t) // it is not used
+	if content := must[[]byte](t)(os.ReadFile(filepath.Join(template, "manifest.json"))); string(content) != "{" {
+		t.Error("a cache that others can write to was used")
+	}
+}
+
+// A process that only starts servers: see TestServer_KilledStartLeavesNothing.
+func TestMain_StartsServer(t *testing.T) {
+	if os.Getenv("ENTRAPGTEST_CHILD") == "" {
+		t.Skip("only as a child of other tests")
+	}
+	for {
+		s, err := entrapgtest.Start(context.Background(), entrapgtest.Config{})
+		fmt.Println("started", err)
+		if err == nil {
+			err = s.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestServer_KilledStartLeavesNothing(t *testing.T) {
+	for name, cache := range map[string]string{"initdb": "/proc/1", "template": ""} {
+		t.Run(name, func(t *testing.T) {
+			dir := temporary(t, "killed")
+			for i := range 8 {
+				cmd := exec.Command(os.Args[0], "-test.run", "^TestMain_StartsServer$")
+				cmd.Env = append(os.Environ(), "ENTRAPGTEST_CHILD=1", "TMPDIR="+dir)
+				if cache != "" {
+					cmd.Env = append(cmd.Env, "XDG_CACHE_HOME="+cache, "HOME="+cache)
+				}
+				var out bytes.Buffer
+				cmd.Stdout, cmd.Stderr = &out, &out
+				if err := cmd.Start(); err != nil {
+					t.Fatal(err)
+				}
+				eventually(t, "a directory of the server", func() bool { return len(entries(t, dir, "entrapg-")) > 0 })
+				time.Sleep(time.Duration(i*i) * 20 * time.Millisecond) // another moment of the start each time
+				if err := cmd.Process.Kill(); err != nil {
+					t.Fatalf("%v: %s", err, &out)
+				}
+				_ = cmd.Wait()
+				eventually(t, "nothing is left in "+dir, func() bool { return len(entries(t, dir, "")) == 0 })
+			}
+			eventually(t, "no process is left", func() bool {
+				out, _ := exec.Command("ps", "-eo", "args").Output()
+				return !bytes.Contains(out, []byte(dir))
+			})
+		})
+	}
+}
+
+// postmaster returns the process ID of the server's PostgreSQL.
+func postmaster(t testing.TB, s *entrapgtest.Server) int {
+	t.Helper()
+	data := admin(t, s, "show data_directory")
+	content := must[[]byte](t)(os.ReadFile(filepath.Join(data, "postmaster.pid")))
+	line, _, _ := strings.Cut(string(content), "\n")
+	return must[int](t)(strconv.Atoi(line))
+}
+
+func TestServer_RestartAfterPostgreSQLWasKilled(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	alice := s.Tenant.NewUser("alice@contoso.example")
+	createRole(t, s, "", alice)
+	admin(t, s, "create table kept as select 42 as n; select n::text from kept")
+	for name, signal := range map[string]syscall.Signal{"killed": syscall.SIGKILL, "shut down": syscall.SIGINT, "aborted": syscall.SIGABRT} {
+		pid := postmaster(t, s)
+		if err := syscall.Kill(pid, signal); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Wait(t.Context()); err == nil {
+			t.Errorf("%s: nobody is told", name)
+		}
+		if _, err := session(t, s, alice); err == nil || !hasCode(err, "08006") && !hasCode(err, "57P03") {
+			t.Errorf("%s: meanwhile: %v", name, err)
+		}
+		if err := s.Restart(t.Context()); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if _, err := session(t, s, alice); err != nil {
+			t.Errorf("%s: afterwards: %v", name, err)
+		}
+		if n := admin(t, s, "select n::text from kept"); n != "42" {
+			t.Errorf("%s: the table has %s", name, n)
+		}
+		if err := s.Restart(t.Context()); err != nil {
+			t.Errorf("%s: a second time: %v", name, err)
+		}
+	}
+}
+
+// resources are what servers could leak.
+func resources(t testing.TB) map[string]int {
+	t.Helper()
+	left := map[string]int{"goroutines": runtime.NumGoroutine(), "temporary directories": len(entries(t, os.TempDir(), ""))}
+	if descriptors, err := os.ReadDir("/proc/self/fd"); err == nil {
+		left["file descriptors"] = len(descriptors)
+	}
+	if memory, err := os.ReadDir("/dev/shm"); err == nil {
+		left["shared memory"] = len(memory)
+	}
+	if segments, err := os.ReadFile("/proc/sysvipc/shm"); err == nil {
+		left["System V shared memory"] = bytes.Count(segments, []byte("\n"))
+	}
+	return left
+}
+
+// ENTRAPGTEST_SERVERS=200 starts that many with a PostgreSQL of their own.
+func TestServer_ManyInSequenceLeakNothing(t *testing.T) {
+	upstream := share(t).AdminDSN()
+	temporary(t, "many")
+	one := func(config entrapgtest.Config) {
+		s, err := entrapgtest.Start(t.Context(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		alice := s.Tenant.NewUser("alice@contoso.example")
+		createRole(t, s, "", alice)
+		if err := logIn(t, s, alice.Name, token(t, alice, audience).Token); err != nil {
+			t.Error(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	clusters, fronts := 5, 200
+	if n, err := strconv.Atoi(os.Getenv("ENTRAPGTEST_SERVERS")); err == nil {
+		clusters = n
+	}
+	if testing.Short() {
+		clusters, fronts = 1, 10
+	}
+	one(entrapgtest.Config{})
+	before := resources(t)
+	for range clusters {
+		one(entrapgtest.Config{})
+	}
+	for range fronts {
+		one(entrapgtest.Config{Upstream: upstream})
+	}
+	eventually(t, fmt.Sprintf("nothing is left besides %v", before), func() bool {
+		for name, n := range resources(t) {
+			if n > before[name]+2 { // others come and go
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func TestServer_UserWithoutAccountIsToldWhatToDo(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("not root")
+	}
+	dir := temporary(t, "nobody")
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(dir, "test")
+	if err := os.WriteFile(program, must[[]byte](t)(os.ReadFile(must[string](t)(os.Executable()))), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), program, "-test.run", "^TestMain_StartsServer$")
+	cmd.Dir = "/"
+	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "HOME=") }), "ENTRAPGTEST_CHILD=1", "TMPDIR="+dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 54321, Gid: 54321}}
+	out, err := cmd.CombinedOutput()
+	var failed *exec.ExitError
+	if !errors.As(err, &failed) || !bytes.Contains(out, []byte("/etc/passwd")) || !bytes.Contains(out, []byte("54321")) {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// The first start of a version of PostgreSQL takes the time of initdb; this one
+// measures the others.
+func BenchmarkServer_Start(b *testing.B) {
+	for b.Loop() {
+		s, err := entrapgtest.Start(b.Context(), entrapgtest.Config{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,220 @@
+//go:build !windows
+
+package entrapgtest
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// initialize makes the files of an empty cluster, all or none. A throwaway's are
+// copied from a template if there is one, which takes a fraction of the time that
+// initdb does.
+func (c *cluster) initialize(ctx context.Context, durable bool) error {
+	data := c.data + newSuffix
+	var t *template
+	made := false
+	if !durable {
+		t = findTemplate(ctx, c.bin)
+		made = t.copyTo(data, c.owner) == nil && c.setPassword(ctx, data) == nil
+	}
+	if !made {
+		if err := t.discard(data); err != nil {
+			return err
+		}
+		args := append([]string{}, initdbArgs...)
+		if !durable {
+			args = append(args, "--no-sync")
+		}
+		if err := c.initdb(ctx, data, args...); err != nil {
+			return err
+		}
+		t.store(data) // without a password
+		if err := c.setPassword(ctx, data); err != nil {
+			return err
+		}
+	}
+	hba := filepath.Join(data, "pg_hba.conf")
+	const scram = "local all all scram-sha-256\nlocal replication all scram-sha-256\n"
+	if err := os.WriteFile(hba, []byte(scram), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(data, c.data)
+}
+
+// initdbArgs make a cluster that accepts nobody, because the superuser has no
+// password yet, with a small file of WAL.
+var initdbArgs = []string{"--auth=reject", "--wal-segsize=1"}
+
+// setPassword sets the superuser's password. It stands in no file and in no
+// argument.
+func (c *cluster) setPassword(ctx context.Context, data string) error {
+	cmd := c.owner.command(ctx, c.dir, filepath.Join(c.bin, "postgres"), "--single", "-F", "-D", data,
+		"-c", "exit_on_error=true", "-c", "log_checkpoints=off", "-c", "password_encryption=scram-sha-256", "postgres")
+	cmd.Stdin = strings.NewReader("alter role postgres password '" + c.password + "'\n")
+	return c.run(cmd)
+}
+
+// A template is a copy of what initdb made, in the user's cache directory: nobody
+// else can write there. It has no password. The zero value and nil are none.
+type template struct {
+	dir string
+}
+
+// A manifest is written last, so that a template with one is complete. Sizes show
+// files that were lost when the machine crashed.
+type manifest struct {
+	Files int
+	Bytes int64
+}
+
+const manifestFile = "manifest.json"
+
+// templateLife is for how long a template that is not used is kept.
+const templateLife = 30 * 24 * time.Hour
+
+// findTemplate returns the place of the template for the programs in bin, or nil if
+// there is no place that is safe.
+func findTemplate(ctx context.Context, bin string) *template {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return nil
+	}
+	root := filepath.Join(cache, "entrapgtest")
+	if err := os.MkdirAll(root, 0o700); err != nil {
+		return nil
+	}
+	info, err := os.Lstat(root)
+	if err != nil || !info.IsDir() || info.Mode().Perm()&0o077 != 0 {
+		return nil
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); !ok || int(stat.Uid) != os.Geteuid() {
+		return nil
+	}
+
+	hash := sha256.New()
+	fmt.Fprintln(hash, initdbArgs)
+	for _, name := range []string{"postgres", "initdb"} {
+		path := resolve(filepath.Join(bin, name))
+		info, err := os.Stat(path)
+		if err != nil {
+			return nil
+		}
+		fmt.Fprintln(hash, path, info.Size(), info.ModTime().UnixNano())
+	}
+	return &template{filepath.Join(root, hex.EncodeToString(hash.Sum(nil)[:12]))}
+}
+
+// copyTo copies the template to a new directory of the owner.
+func (t *template) copyTo(data string, o *owner) error {
+	if t == nil {
+		return fs.ErrNotExist
+	}
+	content, err := os.ReadFile(filepath.Join(t.dir, manifestFile))
+	if err != nil {
+		return err
+	}
+	var want manifest
+	if err := json.Unmarshal(content, &want); err != nil {
+		return err
+	}
+	got, err := copyTree(filepath.Join(t.dir, dataDir), data, o)
+	if err != nil {
+		return err
+	}
+	if got != want {
+		return fmt.Errorf("the template %s is damaged", t.dir)
+	}
+	now := time.Now()
+	_ = os.Chtimes(t.dir, now, now)
+	return nil
+}
+
+// discard removes what copyTo made, and a template that does not work.
+func (t *template) discard(data string) error {
+	if t == nil {
+		return nil
+	}
+	return errors.Join(os.RemoveAll(data), os.RemoveAll(t.dir))
+}
+
+// store makes a template of what initdb has made. Errors do not matter: the next
+// start runs initdb again. Others can store the same template at the same time; the
+// first one stays.
+func (t *template) store(data string) {
+	if t == nil {
+		return
+	}
+	root := filepath.Dir(t.dir)
+	entries, _ := os.ReadDir(root)
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > templateLife {
+			os.RemoveAll(filepath.Join(root, e.Name()))
+		}
+	}
+	dir, err := newTempDir(root)
+	if err != nil {
+		return
+	}
+	defer dir.remove()
+	copied := filepath.Join(dir.path, "template")
+	if err := os.Mkdir(copied, 0o700); err != nil {
+		return
+	}
+	m, err := copyTree(data, filepath.Join(copied, dataDir), &owner{})
+	if err != nil {
+		return
+	}
+	content, err := json.Marshal(m)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(copied, manifestFile), content, 0o600)
+	}
+	if err == nil {
+		_ = os.Rename(copied, t.dir)
+	}
+}
+
+// copyTree copies directories and files, and nothing else.
+func copyTree(from, to string, o *owner) (manifest, error) {
+	var m manifest
+	err := filepath.WalkDir(from, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(to, name)
+		switch {
+		case e.IsDir():
+			if err := os.Mkdir(target, 0o700); err != nil {
+				return err
+			}
+		case e.Type().IsRegular():
+			content, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			if err := os.WriteFile(target, content, 0o600); err != nil {
+				return err
+			}
+			m.Files++
+			m.Bytes += int64(len(content))
+		default:
+			return fmt.Errorf("%s is neither a file nor a directory", path)
+		}
+		return o.give(target)
+	})
+	return m, err
+}
