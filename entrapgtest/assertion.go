@@ -83,7 +83,10 @@ func (p *Principal) checkFederated(assertion string) error {
 	_, err := jwt.NewParser(
 		jwt.WithValidMethods([]string{jwt.SigningMethodRS256.Alg()}), jwt.WithExpirationRequired(),
 		jwt.WithSubject(p.serviceAccount()),
-	).Parse(assertion, func(*jwt.Token) (any, error) {
+	).Parse(assertion, func(token *jwt.Token) (any, error) {
+		if err := checkDates(token); err != nil {
+			return nil, err
+		}
 		key, err := p.tenant.federation()
 		if err != nil {
 			return nil, err
@@ -102,6 +105,9 @@ func (p *Principal) checkCertificate(assertion, base string) error {
 		jwt.WithIssuer(p.ClientID), jwt.WithSubject(p.ClientID),
 		jwt.WithAudience(base+"/"+p.tenant.ID+endpoint, base+"/"+tenantDomain+endpoint),
 	).Parse(assertion, func(token *jwt.Token) (any, error) {
+		if err := checkDates(token); err != nil {
+			return nil, err
+		}
 		for _, c := range p.Certificates {
 			if key, ok := c.PublicKey.(*rsa.PublicKey); ok && hasThumbprint(token.Header, c) {
 				return key, nil
@@ -110,6 +116,19 @@ func (p *Principal) checkCertificate(assertion, base string) error {
 		return nil, errors.New("the key was not found")
 	})
 	return err
+}
+
+// checkDates rejects dates that jwt converts in a way that depends on the processor.
+func checkDates(token *jwt.Token) error {
+	claims, _ := token.Claims.(jwt.MapClaims)
+	for _, name := range []string{"exp", "nbf", "iat"} {
+		if date, set := claims[name]; set {
+			if _, ok := exactTime(date); !ok {
+				return fmt.Errorf("%s is no date", name)
+			}
+		}
+	}
+	return nil
 }
 
 // hasThumbprint tells whether a token's header names a certificate. MSAL for Go

@@ -37,6 +37,7 @@ func (t *Tenant) endpoint() http.Handler {
 	mux.Handle("GET /{tenant}/discovery/v2.0/keys", t.document(t.keys))
 	mux.Handle("GET /common/discovery/instance", t.document(t.instance))
 	mux.Handle("GET /common/userrealm/{upn}", t.document(t.realm))
+	mux.Handle("GET "+serviceFabricPath, respond(t.serviceFabric, serviceFabricBody))
 	mux.Handle("POST /{tenant}/oauth2/v2.0/token", respond(t.token, entraBody))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.URL.Path, r.URL.RawPath = strings.ToLower(r.URL.Path), strings.ToLower(r.URL.RawPath)

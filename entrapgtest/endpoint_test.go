@@ -236,6 +236,7 @@ func TestTenant_RejectsRequestsInWordsOfEntra(t *testing.T) {
 		"an assertion for another place":   {assertionCredential(t, app, tenant, signed(jwt.SigningMethodRS256, key, set("aud", "https://login.example/token"))), 401, "AADSTS700027", "invalid_client"},
 		"an assertion about another":       {assertionCredential(t, app, tenant, signed(jwt.SigningMethodRS256, key, set("sub", other.ClientID))), 401, "AADSTS700027", "invalid_client"},
 		"an assertion without end":         {assertionCredential(t, app, tenant, signed(jwt.SigningMethodRS256, key, func(c jwt.MapClaims) { delete(c, "exp") })), 401, "AADSTS700027", "invalid_client"},
+		"an assertion beyond time":         {assertionCredential(t, app, tenant, signed(jwt.SigningMethodRS256, key, set("exp", 1e300))), 401, "AADSTS700027", "invalid_client"},
 		"an expired assertion":             {assertionCredential(t, app, tenant, signed(jwt.SigningMethodRS256, key, set("exp", time.Now().Add(-time.Hour).Unix()))), 401, "AADSTS700024", "invalid_client"},
 		"an assertion that is none":        {assertionCredential(t, app, tenant, func() (string, error) { return "hunter2", nil }), 401, "AADSTS50027", "invalid_client"},
 		"a federated token of another":     {assertionCredential(t, pod, tenant, app.FederatedToken), 400, "AADSTS70021", "invalid_request"},

@@ -2,16 +2,17 @@ package entrapgtest
 
 import "time"
 
-// Faults are what goes wrong from now on. The zero value is fair weather.
+// Faults are failures to inject. The zero value injects none.
 type Faults struct {
 	TokenLife  time.Duration // of tokens issued from now on, instead of Config.TokenLife
-	Entra      EntraFault    // what the tenant makes of requests for tokens
+	Entra      EntraFault    // how the tenant answers requests for tokens
 	EntraDelay time.Duration // before the tenant answers a request for a token
-	EntraDown  bool          // the tenant refuses every request, over HTTP with 503
+	EntraDown  bool          // the tenant rejects every request, over HTTP with 503
+	Identity   IdentityFault // how the endpoints of managed identities answer
 	LoginDelay time.Duration // before the server answers a password
-	CutLogin   Stage         // where the server breaks the connection off
+	CutLogin   Stage         // when the server breaks the connection off
 	NoTLS      bool          // the server answers that it has no TLS
-	Refuse     *Refusal      // what the server says to every mapped role, whatever its token is worth
+	Refuse     *Refusal      // the answer to every mapped role, with any token
 }
 
 // A Refusal is an error that the server answers a password with.
@@ -34,6 +35,41 @@ const (
 	EntraResets               // every connection is reset, also one that asks for no token
 	EntraWantsMFA             // AADSTS50076 for people; programs get their tokens
 )
+
+// IdentityFault is a way in which the endpoints of managed identities fail: those of
+// a [Host], but not [Principal.GetToken].
+type IdentityFault int
+
+// The ways in which the endpoints of managed identities can fail.
+const (
+	IdentityAnswers   IdentityFault = iota
+	IdentityMissing                 // 400: no identity is assigned, or not yet
+	IdentityStarts                  // 404: the endpoint is not there yet
+	IdentityUpdates                 // 410: the endpoint is being updated, for up to 70 seconds on Azure
+	IdentityThrottles               // 429, with Retry-After: 1
+	IdentityFails                   // 500
+)
+
+// failure returns the answer, or nil if there is none to inject.
+func (f IdentityFault) failure(at place) error {
+	switch f {
+	case IdentityMissing:
+		if !at.machine {
+			return noIdentityAssigned
+		}
+		return identityNotFound
+	case IdentityStarts:
+		return identityStarts
+	case IdentityUpdates:
+		return identityUpdates
+	case IdentityThrottles:
+		return identityThrottles
+	case IdentityFails:
+		return identityFails
+	default:
+		return nil
+	}
+}
 
 // outage is what becomes of any request.
 func (f Faults) outage() error {

@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"math"
 	"math/big"
 	"net/http"
 	"strings"
@@ -108,6 +109,11 @@ func TestServer_ForgedTokenIsRejected(t *testing.T) {
 		"no exp":                changed(jwt.MapClaims{"exp": nil}),
 		"exp in words":          changed(jwt.MapClaims{"exp": "never"}),
 		"exp beyond time":       changed(jwt.MapClaims{"exp": 1e300}),
+		"exp of int64's end":    changed(jwt.MapClaims{"exp": math.MaxInt64}),
+		"exp in the year 10000": changed(jwt.MapClaims{"exp": 253402300800}),
+		"exp before time":       changed(jwt.MapClaims{"exp": -1e300}),
+		"nbf beyond time":       changed(jwt.MapClaims{"nbf": 1e300}),
+		"nbf before time":       changed(jwt.MapClaims{"nbf": -1e300}),
 		"exp just now":          changed(jwt.MapClaims{"exp": time.Now().Unix()}),
 		"issuer elsewhere":      changed(jwt.MapClaims{"iss": "https://sts.windows.net/" + other.Tenant.ID + "/"}),
 		"issuer with a tail":    changed(jwt.MapClaims{"iss": "https://sts.windows.net/" + s.Tenant.ID + "/x"}),

@@ -191,7 +191,7 @@ func FuzzTenant(f *testing.F) {
 	f.Add("POST", path, "", "grant_type=password&client_id="+azureCLI+"&username="+user.Name+"&password=x"+scope)
 	f.Add("GET", "/"+t.ID+"/v2.0/.well-known/openid-configuration", "", "")
 	f.Add("GET", imdsPath+"?resource=x", "Metadata: true", "")
-	f.Add("GET", appServicePath+"?resource=x&client_id=%00", "X-IDENTITY-HEADER: x", "")
+	f.Add("GET", appServicePath+"?api-version=2019-08-01&resource=x&client_id=%00", "X-IDENTITY-HEADER: x", "")
 	entra, identity := t.endpoint(), t.identityEndpoint()
 	f.Fuzz(func(t *testing.T, method, target, header, body string) {
 		for name, handler := range map[string]http.Handler{"Entra": entra, "managed identity": identity} {

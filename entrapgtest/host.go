@@ -12,20 +12,24 @@ import (
 )
 
 const (
-	appServicePath = "/msi/token"
-	imdsPath       = "/metadata/identity/oauth2/token"
-	imdsAddress    = "169.254.169.254"
+	appServicePath    = "/msi/token"
+	imdsPath          = "/metadata/identity/oauth2/token"
+	serviceFabricPath = "/managedidentity/token"
+	imdsAddress       = "169.254.169.254"
 
 	appServiceHeader = "X-IDENTITY-HEADER"
 	imdsHeader       = "X-Entrapgtest-Host" // what [Host.Client] adds: on Azure, the network tells hosts apart
 )
 
-// A Host is a place on Azure that programs run in, an App Service app or a virtual
-// machine, with managed identities assigned to it.
+// A Host is a place on Azure where programs run, with managed identities assigned to
+// it: an App Service app ([Host.Environ]), a virtual machine ([Host.Client]), a machine
+// that is connected by Azure Arc ([Host.ArcEnviron]), or a Service Fabric application
+// ([Host.ServiceFabricEnviron]).
 type Host struct {
 	tenant     *Tenant
 	identities []*Principal
 	secret     string
+	id         string // not a secret
 }
 
 // NewHost adds a host with user- and system-assigned identities of the tenant. It
@@ -50,14 +54,24 @@ func (t *Tenant) NewHost(identities ...*Principal) *Host {
 		who = append(who, p.ObjectID)
 	}
 	h.secret = t.seed.secret("host", who...)
+	h.id = strconv.Itoa(len(t.hosts))
 	t.hosts = append(t.hosts, h)
 	return h
 }
 
-// Environ returns what App Service sets for the programs that run there. Who has
-// the secret in it gets tokens; others on the machine do not.
+// Environ returns the variables of App Service, which make azidentity's credentials
+// request tokens from this host. Programs without the secret in it get none.
 func (h *Host) Environ() []string {
 	return []string{"IDENTITY_ENDPOINT=" + h.tenant.identityURL + appServicePath, "IDENTITY_HEADER=" + h.secret}
+}
+
+// ServiceFabricEnviron returns the variables of Service Fabric: its endpoint has a
+// certificate of its own, which clients know by its thumbprint.
+func (h *Host) ServiceFabricEnviron() []string {
+	return []string{
+		"IDENTITY_ENDPOINT=" + h.tenant.url + serviceFabricPath, "IDENTITY_HEADER=" + h.secret,
+		"IDENTITY_SERVER_THUMBPRINT=" + h.tenant.thumbprint,
+	}
 }
 
 // Client returns a client for which 169.254.169.254 is the Instance Metadata
@@ -106,36 +120,64 @@ var (
 		message: "Multiple user assigned identities exist, please specify the clientId / resourceId of the " +
 			"identity in the token request",
 	}
+	noAPIVersion = entraError{
+		status: http.StatusBadRequest,
+		name:   "Bad request. api-version is invalid or was not specified in the request. For more information refer to aka.ms/azureimds",
+		// App Service's words are not publicly known.
+		message: "The api-version is invalid or was not specified in the request.",
+	}
+	// The statuses and descriptions are those of the documentation; the names of 404,
+	// 410 and 429 are not publicly known.
+	// https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token
+	identityStarts    = entraError{status: http.StatusNotFound, name: "not_found", message: "IMDS endpoint is updating."}
+	identityUpdates   = entraError{status: http.StatusGone, name: "gone", message: "IMDS is going through updates."}
+	identityThrottles = entraError{status: http.StatusTooManyRequests, name: "too_many_requests", message: "IMDS Throttle limit reached."}
+	identityFails     = entraError{
+		status: http.StatusInternalServerError, name: "unknown",
+		message: "Failed to retrieve token from the Active directory. For details see logs in /var/log/waagent.log",
+	}
 	noIdentityAssigned = entraError{
 		status:  http.StatusBadRequest,
 		message: "No User Assigned or Delegated Managed Identity found for specified ClientId/ResourceId/PrincipalId.",
 	}
 )
 
-// identityEndpoint is App Service's and the Instance Metadata Service in one.
+// identityEndpoint is the endpoints of all places over HTTP.
 func (t *Tenant) identityEndpoint() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET "+appServicePath, respond(t.appService, func(_ *http.Request, e entraError) any {
-		return map[string]any{"statusCode": e.status, "message": e.Error(), "correlationId": uuid.NewString()}
-	}))
-	mux.Handle("GET "+imdsPath, respond(t.instanceMetadata, func(_ *http.Request, e entraError) any {
-		return map[string]any{"error": e.name, "error_description": e.Error()}
-	}))
+	mux.Handle("GET "+appServicePath, respond(t.appService, appServiceBody))
+	mux.Handle("GET "+imdsPath, respond(t.instanceMetadata, imdsBody))
+	mux.Handle("GET "+arcPath, t.arcEndpoint())
 	return mux
 }
 
-// appService answers as it does for api-version 2019-08-01.
+func appServiceBody(_ *http.Request, e entraError) any {
+	return map[string]any{"statusCode": e.status, "message": e.Error(), "correlationId": uuid.NewString()}
+}
+
+func imdsBody(_ *http.Request, e entraError) any {
+	if e == noAPIVersion {
+		return map[string]any{"error": e.name, "newest-versions": []string{"2021-12-13", "2021-11-15", "2021-11-01"}}
+	}
+	return map[string]any{"error": e.name, "error_description": e.Error()}
+}
+
+func serviceFabricBody(_ *http.Request, e entraError) any {
+	return map[string]any{"error": map[string]any{"code": e.name, "correlationId": uuid.NewString(), "message": e.Error()}}
+}
+
+// appService answers as App Service does from api-version 2019-08-01 on.
 func (t *Tenant) appService(r *http.Request) (any, error) {
-	body, _, err := t.identityToken(r, appServiceHeader)
+	body, _, err := t.identityToken(r, t.hostOf(r.Header.Get(appServiceHeader)), place{since: "2019-08-01"})
 	return body, err
 }
 
-// instanceMetadata answers as it does for api-version 2018-02-01.
+// instanceMetadata answers as IMDS does from api-version 2018-02-01 on.
 func (t *Tenant) instanceMetadata(r *http.Request) (any, error) {
 	if !strings.EqualFold(r.Header.Get("Metadata"), "true") {
 		return nil, noMetadataHeader
 	}
-	body, expires, err := t.identityToken(r, imdsHeader)
+	body, expires, err := t.identityToken(r, t.hostOf(r.Header.Get(imdsHeader)), place{since: "2018-02-01", machine: true})
 	if err != nil {
 		return nil, err
 	}
@@ -145,11 +187,28 @@ func (t *Tenant) instanceMetadata(r *http.Request) (any, error) {
 	return body, nil
 }
 
-// identityToken answers a request that has a host's secret in a header.
-func (t *Tenant) identityToken(r *http.Request, header string) (map[string]string, time.Time, error) {
-	h, query := t.hostOf(r.Header.Get(header)), r.URL.Query()
+// serviceFabric answers as Service Fabric does. The identity is the one of the
+// cluster's configuration.
+func (t *Tenant) serviceFabric(r *http.Request) (any, error) {
+	body, _, err := t.identityToken(r, t.hostOf(r.Header.Get("Secret")), place{since: "2019-07-01", machine: true})
+	return body, err
+}
+
+// A place has its own endpoint of managed identities.
+type place struct {
+	since   string // the first api-version
+	machine bool   // it has a user-assigned identity as its own if there is only one
+}
+
+// identityToken answers a request of a host, nil if the secret is wrong.
+func (t *Tenant) identityToken(r *http.Request, h *Host, at place) (map[string]string, time.Time, error) {
 	if h == nil {
 		return nil, time.Time{}, wrongHeader
+	}
+	query := r.URL.Query()
+	version := strings.TrimSuffix(query.Get("api-version"), "-preview")
+	if _, err := time.Parse(time.DateOnly, version); err != nil || version < at.since {
+		return nil, time.Time{}, noAPIVersion
 	}
 	resource := query.Get("resource")
 	if resource == "" {
@@ -158,7 +217,10 @@ func (t *Tenant) identityToken(r *http.Request, header string) (map[string]strin
 	if err := t.ask(r.Context(), resource); err != nil {
 		return nil, time.Time{}, err
 	}
-	p, err := h.choose(query, header == imdsHeader)
+	if err := t.fault().Identity.failure(at); err != nil {
+		return nil, time.Time{}, err
+	}
+	p, err := h.choose(query, at.machine)
 	if err != nil {
 		return nil, time.Time{}, err
 	}
@@ -180,10 +242,18 @@ func (t *Tenant) hostOf(secret string) *Host {
 	return nil
 }
 
-// choose finds the identity that a request names. Where it names none, the
-// system-assigned one is meant, and on a virtual machine without such a one the
-// only one there is.
-func (h *Host) choose(query url.Values, imds bool) (*Principal, error) {
+func (t *Tenant) hostWithID(id string) *Host {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if i := slices.IndexFunc(t.hosts, func(h *Host) bool { return h.id == id }); i >= 0 {
+		return t.hosts[i]
+	}
+	return nil
+}
+
+// choose finds the identity that a request names. If it names none, that is the
+// system-assigned one, or on a machine without one the only one.
+func (h *Host) choose(query url.Values, machine bool) (*Principal, error) {
 	found, named := slices.Clone(h.identities), false
 	keep := func(is func(*Principal) bool) {
 		found = slices.DeleteFunc(found, func(p *Principal) bool { return !is(p) })
@@ -201,13 +271,13 @@ func (h *Host) choose(query url.Values, imds bool) (*Principal, error) {
 		}
 	}
 	isSystem := func(p *Principal) bool { return p.Kind == SystemAssignedIdentity }
-	if !named && (!imds || slices.ContainsFunc(found, isSystem)) {
+	if !named && (!machine || slices.ContainsFunc(found, isSystem)) {
 		keep(isSystem)
 	}
 	switch {
 	case len(found) == 1:
 		return found[0], nil
-	case !imds:
+	case !machine:
 		return nil, noIdentityAssigned
 	case len(found) == 0:
 		return nil, identityNotFound

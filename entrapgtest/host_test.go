@@ -1,8 +1,13 @@
 package entrapgtest_test
 
 import (
+	"io"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -117,7 +122,8 @@ func TestHost_RequestWithoutItsSecretIsRejected(t *testing.T) {
 	appService := environ["IDENTITY_ENDPOINT"]
 	const imds = "http://169.254.169.254/metadata/identity/oauth2/token"
 	direct := strings.Replace(appService, "/msi/token", "/metadata/identity/oauth2/token", 1)
-	query := url.Values{"resource": {audience}, "client_id": {mine.ClientID}}.Encode()
+	const version = "api-version=2019-08-01&"
+	query := version + url.Values{"resource": {audience}, "client_id": {mine.ClientID}}.Encode()
 
 	for name, test := range map[string]struct {
 		client *http.Client
@@ -132,7 +138,13 @@ func TestHost_RequestWithoutItsSecretIsRejected(t *testing.T) {
 		"App Service, an empty header":    {http.DefaultClient, appService + "?" + query, [2]string{"X-IDENTITY-HEADER", ""}, 401, `"statusCode":401`, 0},
 		"App Service, a guess":            {http.DefaultClient, appService + "?" + query, [2]string{"X-IDENTITY-HEADER", "guess"}, 401, `"statusCode":401`, 0},
 		"App Service, of another host":    {http.DefaultClient, appService + "?" + query, [2]string{"X-IDENTITY-HEADER", otherSecret}, 400, `"statusCode":400`, 1},
-		"App Service, no resource":        {http.DefaultClient, appService, [2]string{"X-IDENTITY-HEADER", environ["IDENTITY_HEADER"]}, 400, "resource", 0},
+		"App Service, no resource":        {http.DefaultClient, appService + "?" + version, [2]string{"X-IDENTITY-HEADER", environ["IDENTITY_HEADER"]}, 400, "resource", 0},
+		"App Service, no version":         {http.DefaultClient, appService + "?resource=x", [2]string{"X-IDENTITY-HEADER", environ["IDENTITY_HEADER"]}, 400, "api-version", 0},
+		"App Service, an old version":     {http.DefaultClient, appService + "?resource=x&api-version=2017-09-01", [2]string{"X-IDENTITY-HEADER", environ["IDENTITY_HEADER"]}, 400, "api-version", 0},
+		"IMDS, no version":                {host.Client(), imds + "?resource=x", [2]string{"Metadata", "true"}, 400, `{"error":"Bad request. api-version is invalid or was not specified in the request.`, 0},
+		"IMDS, an odd version":            {host.Client(), imds + "?resource=x&api-version=latest", [2]string{"Metadata", "true"}, 400, `"newest-versions":[`, 0},
+		"IMDS, no resource":               {host.Client(), imds + "?" + version, [2]string{"Metadata", "true"}, 400, "Required query variable 'resource' is missing", 0},
+		"IMDS, metadata that is not true": {host.Client(), imds + "?" + query, [2]string{"Metadata", "1"}, 400, "Required metadata header not specified", 0},
 		"IMDS":                            {host.Client(), imds + "?" + query, [2]string{"Metadata", "true"}, 200, `"not_before":"`, 1},
 		"IMDS, no metadata header":        {host.Client(), imds + "?" + query, [2]string{}, 400, "bad_request_102", 0},
 		"IMDS of another host":            {other.Client(), imds + "?" + query, [2]string{"Metadata", "true"}, 400, `"error_description":"Identity not found"`, 1},
@@ -181,5 +193,174 @@ func TestHost_AcceptsOnlyManagedIdentities(t *testing.T) {
 			}()
 			s.Tenant.NewHost(p)
 		}()
+	}
+}
+
+// withHost returns a server with identities on a host. The two are also what MSAL,
+// which keeps tokens by identity for the whole process, does not know yet.
+func withHost(t testing.TB, s *entrapgtest.Server) (*entrapgtest.Host, *entrapgtest.Principal, *entrapgtest.Principal) {
+	t.Helper()
+	name := strings.NewReplacer("/", "-").Replace(t.Name())
+	own := s.Tenant.NewSystemAssignedIdentity("Microsoft.Compute/virtualMachines/" + name)
+	user := s.Tenant.NewUserAssignedIdentity("user of " + name)
+	return s.Tenant.NewHost(own, user), own, user
+}
+
+func TestHost_FaultsHaveAzuresStatuses(t *testing.T) {
+	s := startFront(t, entrapgtest.Config{})
+	h, _, user := withHost(t, s)
+	for fault, want := range map[entrapgtest.IdentityFault]struct {
+		status int
+		said   string
+	}{
+		entrapgtest.IdentityMissing:   {400, `{"error":"invalid_request","error_description":"Identity not found"}`},
+		entrapgtest.IdentityStarts:    {404, "IMDS endpoint is updating"},
+		entrapgtest.IdentityUpdates:   {410, "IMDS is going through updates"},
+		entrapgtest.IdentityThrottles: {429, "Throttle limit reached"},
+		entrapgtest.IdentityFails:     {500, "Failed to retrieve token from the Active directory"},
+		entrapgtest.IdentityAnswers:   {200, "access_token"},
+	} {
+		s.SetFaults(entrapgtest.Faults{Identity: fault})
+		r := must[*http.Request](t)(http.NewRequestWithContext(t.Context(), http.MethodGet,
+			"http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01&resource=x&client_id="+user.ClientID, nil))
+		r.Header.Set("Metadata", "true")
+		response, err := h.Client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body := must[[]byte](t)(io.ReadAll(response.Body))
+		response.Body.Close()
+		status := response.StatusCode
+		if status != want.status || !strings.Contains(string(body), want.said) || (status == 429) != (response.Header.Get("Retry-After") == "1") {
+			t.Errorf("%d: %d %s, want %d %s", fault, status, body, want.status, want.said)
+		}
+		if _, err := ask(t, user, "x"); err != nil {
+			t.Errorf("%d reaches Entra: %v", fault, err)
+		}
+
+		// azidentity waits until the endpoint is there, but not for an identity.
+		s.SetFaults(entrapgtest.Faults{Identity: fault})
+		credential := must[*azidentity.ManagedIdentityCredential](t)(azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{
+			ClientOptions: azcore.ClientOptions{
+				Transport: h.Client(), Retry: policy.RetryOptions{MaxRetries: 1000, RetryDelay: time.Millisecond, MaxRetryDelay: 5 * time.Second},
+			},
+			ID: azidentity.ClientID(user.ClientID),
+		}))
+		before := s.Tenant.Requests()
+		done := make(chan error, 1)
+		go func() {
+			_, err := ask(t, credential, "https://"+strconv.Itoa(int(fault))+".fault.example")
+			done <- err
+		}()
+		if status > 400 {
+			for s.Tenant.Requests() < before+2 && len(done) == 0 {
+				time.Sleep(time.Millisecond)
+			}
+			s.SetFaults(entrapgtest.Faults{})
+		}
+		if err := <-done; (err == nil) != (status != 400) {
+			t.Errorf("%d: %v", fault, err)
+		}
+	}
+}
+
+func TestHost_AzureArcChecksKeyFile(t *testing.T) {
+	if runtime.GOOS != "linux" && runtime.GOOS != "windows" {
+		t.Skip("clients do not know Azure Arc on " + runtime.GOOS)
+	}
+	s := startFront(t, entrapgtest.Config{})
+	h, own, user := withHost(t, s)
+	environ, err := h.ArcEnviron()
+	if err != nil {
+		t.Skip(err)
+	}
+	setEnviron(t, environ)
+	createRole(t, s, "", own)
+	got, err := ask(t, managedIdentity(t, h, nil), audience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := logIn(t, s, own.Name, got.Token); err != nil {
+		t.Error(err)
+	}
+	for name, id := range map[string]azidentity.ManagedIDKind{
+		"client": azidentity.ClientID(user.ClientID), "object": azidentity.ObjectID(user.ObjectID), "resource": azidentity.ResourceID(user.ResourceID),
+	} {
+		got, err := ask(t, managedIdentity(t, h, id), "https://"+name+".arc.example")
+		if err != nil || claim(t, got.Token, "oid") != user.ObjectID {
+			t.Errorf("by %s ID: %v", name, err)
+		}
+	}
+
+	endpoint := strings.TrimPrefix(environ[0], "IDENTITY_ENDPOINT=") + "?api-version=2020-06-01&resource=x"
+	request := func(header ...string) (int, string, string) {
+		r := must[*http.Request](t)(http.NewRequestWithContext(t.Context(), http.MethodGet, endpoint, nil))
+		for i := 0; i < len(header); i += 2 {
+			r.Header.Set(header[i], header[i+1])
+		}
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		body := must[[]byte](t)(io.ReadAll(response.Body))
+		return response.StatusCode, string(body), strings.TrimPrefix(response.Header.Get("WWW-Authenticate"), "Basic realm=")
+	}
+	defer http.DefaultClient.CloseIdleConnections()
+	status, _, path := request("Metadata", "true")
+	key := string(must[[]byte](t)(os.ReadFile(path)))
+	if status != 401 || filepath.Ext(path) != ".key" {
+		t.Errorf("the challenge: %d %s", status, path)
+	}
+	for _, test := range []struct {
+		header []string
+		status int
+	}{
+		{nil, 400}, // no Metadata
+		{[]string{"Authorization", "Basic " + key}, 400},
+		{[]string{"Metadata", "true", "Authorization", "Basic guess"}, 401},
+		{[]string{"Metadata", "true", "Authorization", key}, 401},
+		{[]string{"Metadata", "true", "Authorization", "Basic " + key}, 200},
+		{[]string{"Metadata", "true", "Authorization", "Basic " + key}, 401}, // once
+	} {
+		if status, body, _ := request(test.header...); status != test.status {
+			t.Errorf("%q: %d %s, want %d", test.header, status, body, test.status)
+		}
+	}
+	_, _, left := request("Metadata", "true")
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	for _, path := range []string{path, left} {
+		if _, err := os.Stat(path); err == nil {
+			t.Errorf("%s is left", path)
+		}
+	}
+}
+
+func TestHost_ServiceFabricIsKnownByThumbprint(t *testing.T) {
+	s := startFront(t, entrapgtest.Config{})
+	h, own, _ := withHost(t, s)
+	createRole(t, s, "", own)
+	setEnviron(t, h.ServiceFabricEnviron())
+	credential := func() azcore.TokenCredential { // of a client that trusts no authority
+		return must[*azidentity.ManagedIdentityCredential](t)(azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{
+			ClientOptions: azcore.ClientOptions{Transport: &http.Client{Transport: &http.Transport{}}, Retry: policy.RetryOptions{MaxRetries: -1}},
+		}))
+	}
+	got, err := ask(t, credential(), audience+"/") // a resource that other tests do not cache
+	if err != nil {
+		t.Fatal(err)
+	}
+	if claim(t, got.Token, "oid") != own.ObjectID {
+		t.Errorf("the token is of %v", claim(t, got.Token, "oid"))
+	}
+	t.Setenv("IDENTITY_HEADER", "guess")
+	if _, err := ask(t, credential(), "https://guess.fabric.example"); err == nil || !strings.Contains(err.Error(), "401") {
+		t.Errorf("with a guess: %v", err)
+	}
+	t.Setenv("IDENTITY_SERVER_THUMBPRINT", strings.Repeat("0", 40))
+	if _, err := ask(t, credential(), "https://thumbprint.fabric.example"); err == nil || !strings.Contains(err.Error(), "thumbprint") {
+		t.Errorf("with another thumbprint: %v", err)
 	}
 }

@@ -3,10 +3,12 @@ package entrapgtest
 import (
 	"cmp"
 	"context"
+	"crypto/sha1"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -22,6 +24,7 @@ const maxRequest = 1 << 20
 func (s *Server) serveHTTP() {
 	t, tenant, identity := s.Tenant, s.tenantListener, s.identityListener
 	t.url, t.identityURL = "https://"+s.reachable(tenant), "http://"+s.reachable(identity)
+	t.thumbprint = fmt.Sprintf("%x", sha1.Sum(s.certificate.tls.Certificates[0].Certificate[0]))
 	roots, err := x509.SystemCertPool()
 	if err != nil {
 		roots = x509.NewCertPool()

@@ -3,6 +3,7 @@ package entrapgtest
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -47,7 +48,7 @@ func (s *Server) judge(role string, m mapping, password string) *refusal {
 		return invalid(err.Error())
 	}
 
-	if exp, err := claims.GetExpirationTime(); err != nil || exp == nil || !time.Now().Before(exactTime(claims["exp"])) {
+	if exp, ok := exactTime(claims["exp"]); !ok || !time.Now().Before(exp) {
 		return &refusal{
 			code: invalidAuthorization, reason: "the token has expired",
 			message: "The access token has expired. Acquire a new token and try again.",
@@ -61,12 +62,13 @@ func (s *Server) judge(role string, m mapping, password string) *refusal {
 		}
 	}
 	// Which words Azure has for these is not publicly known.
-	switch nbf, err := claims.GetNotBefore(); {
+	nbf, dated := exactTime(claims["nbf"])
+	switch {
 	case claims["tid"] != s.Tenant.ID:
 		return invalid("the token is of another tenant")
 	case !slices.Contains(s.Tenant.issuers(), claims["iss"]):
 		return invalid(fmt.Sprintf("the token is issued by %v", claims["iss"]))
-	case err != nil || nbf != nil && time.Now().Before(nbf.Add(-clockSkew)):
+	case claims["nbf"] != nil && (!dated || time.Now().Before(nbf.Add(-clockSkew))):
 		return invalid("the token is not valid yet")
 	}
 	oid, _ := claims["oid"].(string)
@@ -134,8 +136,14 @@ func malformed(reason string) *refusal {
 	}
 }
 
-// exactTime reads a numericDate with its fraction, which jwt cuts off.
-func exactTime(v any) time.Time {
-	seconds, _ := v.(float64)
-	return time.UnixMicro(int64(seconds * 1e6))
+// exactTime reads a numericDate with its fraction, which jwt cuts off. It returns
+// false for one that is no time: how a number that is too large for int64 converts
+// depends on the processor.
+func exactTime(v any) (time.Time, bool) {
+	const latest = 253402300799 // the last second of the year 9999
+	seconds, ok := v.(float64)
+	if !ok || !(math.Abs(seconds) <= latest) {
+		return time.Time{}, false
+	}
+	return time.UnixMicro(int64(seconds * 1e6)), true
 }

@@ -223,6 +223,8 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	}
 	if s.Tenant == nil {
 		s.Tenant = newTenant(s.state, config.TokenLife)
+		s.roles.key = s.state.Seed.derive("roles")
+		s.cleanup = append(s.cleanup, s.Tenant.arcKeys.close)
 	}
 	dir := ""
 	if s.upstream == nil {
@@ -264,10 +266,12 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	if config.Primary == nil {
 		s.serveHTTP()
 	}
-	if config.GroupSync && config.Primary == nil {
+	if (config.GroupSync || config.StateDir != "") && config.Primary == nil { // the data can have labels already
 		if err := s.provision(ctx); err != nil {
 			return nil, err
 		}
+	}
+	if config.GroupSync && config.Primary == nil {
 		s.sessions.Go(s.syncGroups)
 	}
 	s.sessions.Go(s.serve)

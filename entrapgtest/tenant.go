@@ -31,9 +31,12 @@ type Tenant struct {
 
 	url         string // over HTTPS
 	identityURL string // of the managed-identity endpoint, over HTTP
+	thumbprint  string // SHA-1 of the certificate over HTTPS, in hexadecimal digits
 	client      *http.Client
 	federation  func() (*rsa.PrivateKey, error) // of the issuer of federated tokens; made when asked for
 	seed        seed                            // of IDs and secrets
+
+	arcKeys arcKeys
 
 	mu         sync.Mutex // guards what follows
 	key        *rsa.PrivateKey

@@ -1,0 +1,136 @@
+package entrapgtest
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+)
+
+// arcPath has the number of a host instead of a secret: on Azure Arc, every program
+// that can read the key file gets tokens.
+const arcPath = "/arc/{host}/metadata/identity/oauth2/token"
+
+// arcKeyLife is how long a client has to read a key file.
+const arcKeyLife = time.Minute
+
+// arcKeyDir is the only directory in which clients look for key files.
+func arcKeyDir() string {
+	if runtime.GOOS == "windows" {
+		return filepath.Join(os.Getenv("ProgramData"), "AzureConnectedMachineAgent", "Tokens")
+	}
+	return "/var/opt/azcmagent/tokens"
+}
+
+// ArcEnviron returns the variables of a machine that is connected by Azure Arc. Its
+// endpoint gives a token to a client that proves that it can read a file, which is
+// always in /var/opt/azcmagent/tokens, or in a directory of ProgramData on Windows. If
+// this process cannot write there, ArcEnviron returns an error. Clients on other
+// systems do not know Azure Arc.
+func (h *Host) ArcEnviron() ([]string, error) {
+	err := os.MkdirAll(arcKeyDir(), 0o755)
+	var probe *os.File
+	if err == nil {
+		probe, err = os.CreateTemp(arcKeyDir(), "entrapg-")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("entrapgtest: the directory of Azure Arc's key files: %w; run as a user who can write there", err)
+	}
+	if err := errors.Join(probe.Close(), os.Remove(probe.Name())); err != nil {
+		return nil, fmt.Errorf("entrapgtest: the directory of Azure Arc's key files: %w", err)
+	}
+	return []string{
+		"IDENTITY_ENDPOINT=" + h.tenant.identityURL + strings.Replace(arcPath, "{host}", h.id, 1),
+		"IMDS_ENDPOINT=" + h.tenant.identityURL,
+	}, nil
+}
+
+// arcKeys are the key files that clients have been sent to and have not used yet.
+type arcKeys struct {
+	mu    sync.Mutex
+	files map[string]string // by key
+}
+
+// challenge writes a key file and returns its path.
+func (k *arcKeys) challenge() (string, error) {
+	key, path := rand.Text(), filepath.Join(arcKeyDir(), rand.Text()+".key")
+	if err := os.WriteFile(path, []byte(key), 0o640); err != nil {
+		return "", err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.files == nil {
+		k.files = map[string]string{}
+	}
+	k.files[key] = path
+	time.AfterFunc(arcKeyLife, func() { k.use(key) })
+	return path, nil
+}
+
+// use reports whether a key is valid. It is, once.
+func (k *arcKeys) use(key string) bool {
+	k.mu.Lock()
+	path, valid := k.files[key]
+	delete(k.files, key)
+	k.mu.Unlock()
+	if valid {
+		os.Remove(path)
+	}
+	return valid
+}
+
+// close removes the files that are left.
+func (k *arcKeys) close() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, path := range k.files {
+		os.Remove(path)
+	}
+	k.files = nil
+	return nil
+}
+
+// arcEndpoint answers as Azure Arc's agent does from api-version 2019-11-01 on.
+func (t *Tenant) arcEndpoint() http.Handler {
+	answer := respond(t.arc, imdsBody)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "" || !strings.EqualFold(r.Header.Get("Metadata"), "true") {
+			answer.ServeHTTP(w, r)
+			return
+		}
+		path, err := t.arcKeys.challenge()
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("WWW-Authenticate", "Basic realm="+path)
+		w.WriteHeader(http.StatusUnauthorized)
+	})
+}
+
+func (t *Tenant) arc(r *http.Request) (any, error) {
+	if !strings.EqualFold(r.Header.Get("Metadata"), "true") {
+		return nil, noMetadataHeader
+	}
+	key, basic := strings.CutPrefix(r.Header.Get("Authorization"), "Basic ")
+	if !basic || !t.arcKeys.use(key) {
+		return nil, wrongHeader
+	}
+	body, _, err := t.identityToken(r, t.hostWithID(r.PathValue("host")), place{since: "2019-11-01", machine: true})
+	if err != nil {
+		return nil, err
+	}
+	// Clients check that the agent has heeded their choice.
+	for _, name := range []string{"client_id", "object_id", "msi_res_id"} {
+		if chosen := r.URL.Query().Get(name); chosen != "" {
+			body[name] = chosen
+		}
+	}
+	return body, nil
+}
