@@ -248,7 +248,7 @@ func (c credentialChoice) source(dial dialFunc) *credentialSource {
 	client := sync.OnceValue(func() *http.Client { return imds.NewClient(dial) })
 	s := &credentialSource{name: c.kind.typ, timeout: requestTimeout, settings: c.settings()}
 	if c.kind.hosted {
-		s.timeout, s.monitor = imds.Patience, &imds.Monitor{}
+		s.timeout, s.monitor = imds.MaxWait, &imds.Monitor{}
 	}
 	s.create = func() (azcore.TokenCredential, error) {
 		o := clientOptions{ClientOptions: azcore.ClientOptions{Transport: client()}}

@@ -96,7 +96,7 @@ func TestExplain_ExplainsTargetSessionAttrs(t *testing.T) {
 	for name, err := range failedLogins(
 		t, server().DSN()+"&target_session_attrs=standby", entrapg.WithCredential(app(t, server())), entrapg.WithLogger(nil),
 	) {
-		if got := entrapg.Explain(err); !strings.Contains(got, "no host is what target_session_attrs requires") {
+		if got := entrapg.Explain(err); !strings.Contains(got, "no host satisfies target_session_attrs") {
 			t.Errorf("%s: %v: explained as %q", name, err, got)
 		}
 		if name == "database/sql" && !strings.HasSuffix(err.Error(), entrapg.Explain(err)) {

@@ -122,7 +122,7 @@ func TestCredential_UnavailableMetadataServiceIsRetried(t *testing.T) {
 				took, err := e.request(t.Context(), "https://example.com/.default")
 				var failed *azidentity.AuthenticationFailedError
 				if !errors.As(err, &failed) || failed.RawResponse.StatusCode != test.status || took < 70*time.Second ||
-					took > imds.Patience {
+					took > imds.MaxWait {
 					t.Errorf("error %v after %v", err, took)
 				}
 				checkStatus(t, err, test.status)

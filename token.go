@@ -13,7 +13,7 @@ import (
 
 const (
 	// requestTimeout bounds one token request, and how long one Connect waits
-	// for tokens in all. It is imds.Patience while a metadata endpoint answers
+	// for tokens in all. It is imds.MaxWait while a metadata endpoint answers
 	// that it is unavailable.
 	requestTimeout = token.DefaultTimeout
 

@@ -32,7 +32,7 @@ func Parse(token string) (Claims, error) {
 	return c, nil
 }
 
-// Text returns a claim that is a string. It returns "" if there is none.
+// Text returns the value of a claim, or "" if it is missing or not a string.
 func (c Claims) Text(key string) string {
 	s, _ := c[key].(string)
 	return s
@@ -42,7 +42,7 @@ func (c Claims) Text(key string) string {
 // zero value is no name.
 type Name struct{ Role, Claim string }
 
-// first returns the first of the claims that can be the name of a role.
+// first returns the first of the named claims that can be the name of a role.
 func (c Claims) first(keys ...string) Name {
 	for _, key := range keys {
 		if s := c.Text(key); UsableName(s) == nil {
@@ -85,16 +85,16 @@ func (c Claims) Kind() string {
 	}
 }
 
-// Guest reports whether a token is for a guest: a person whose account another
-// tenant, or another identity provider, keeps.
+// Guest reports whether a token is for a guest: a person whose account belongs to
+// another tenant or another identity provider.
 func (c Claims) Guest() bool {
 	provider, tenant := c.Text("idp"), c.Text("tid")
 	return c.Kind() == Person && c.Text("upn") == "" && provider != "" && tenant != "" && !strings.Contains(provider, tenant)
 }
 
-// RoleName returns the role that Azure's documentation says to create for an
-// identity: the name of a managed identity, a person's user principal name, or
-// the name of the resource with a system-assigned identity.
+// RoleName returns the name of the role that Azure's documentation tells users to
+// create for an identity: the name of a managed identity, a person's user principal
+// name, or the name of the resource with a system-assigned identity.
 func (c Claims) RoleName() Name {
 	const resource = "xms_mirid"
 	userAssigned, name := resourceName(c.Text(resource))
@@ -113,7 +113,8 @@ func (c Claims) RoleName() Name {
 	}
 }
 
-// ApplicationName returns the role of a service principal, if RoleName finds none.
+// ApplicationName returns the name of the role of a service principal. It is used if
+// RoleName returns none.
 func (c Claims) ApplicationName() Name { return c.first("app_displayname", "appid") }
 
 // resourceName returns the name of the resource with the given ID: the last part,
@@ -129,7 +130,7 @@ func resourceName(id string) (userAssigned bool, name string) {
 	parts := strings.Split(id[i+len(providers):], "/")
 	kinds := strings.Split(lower[i+len(providers):], "/")
 	if len(parts) < 3 || len(parts)%2 == 0 {
-		return false, "" // neither NAMESPACE/TYPE/NAME nor that with more /TYPE/NAME
+		return false, "" // not NAMESPACE/TYPE/NAME[/TYPE/NAME...]
 	}
 	switch {
 	case len(parts) == 3 && kinds[0] == "microsoft.managedidentity" && kinds[1] == "userassignedidentities":
@@ -141,8 +142,8 @@ func resourceName(id string) (userAssigned bool, name string) {
 	}
 }
 
-// UsableName returns an error if PostgreSQL cannot have a role of this name. It
-// truncates longer names silently, which would log in as another role.
+// UsableName returns an error if PostgreSQL cannot have a role of this name.
+// PostgreSQL silently truncates a longer name, which can be that of another role.
 func UsableName(name string) error {
 	switch {
 	case name == "":

@@ -11,8 +11,8 @@ import (
 	"github.com/entrapg/entrapg/internal/connstring"
 )
 
-// FuzzParse compares Parse with pgx: a DSN made of the settings that Parse
-// returns must mean to pgx what the original DSN means.
+// FuzzParse compares Parse with pgx: pgx must parse a DSN made of the settings that
+// Parse returns to the same configuration as the original DSN.
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		"", "host=h", "host=h user=u sslmode=require", `host = 'a b' user = 'it\'s' port=1`, `user=a\`,
@@ -52,7 +52,7 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("database %q, pgx has %q", settings.Value("dbname"), want.Database)
 		}
 
-		again := " " // so that no key makes it a URL
+		again := " " // keeps it from looking like a URL
 		if strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://") {
 			again = "postgres://"
 		}
@@ -64,7 +64,7 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("pgx rejects %q, made of %v: %v", again, settings, err)
 		}
 		if describe(got) != describe(want) {
-			t.Errorf("%q means to pgx\n%s\nbut %q means\n%s", again, describe(got), dsn, describe(want))
+			t.Errorf("pgx parses %q to\n%s\nbut %q to\n%s", again, describe(got), dsn, describe(want))
 		}
 
 		got, err = pgx.ParseConfig(with)
@@ -72,7 +72,7 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("pgx rejects %q: %v", with, err)
 		}
 		if _, set := settings["sslmode"]; set && describe(got) != describe(want) {
-			t.Errorf("%q means to pgx\n%s\nbut %q means\n%s", with, describe(got), dsn, describe(want))
+			t.Errorf("pgx parses %q to\n%s\nbut %q to\n%s", with, describe(got), dsn, describe(want))
 		} else if !set && got.TLSConfig != nil && (got.TLSConfig.InsecureSkipVerify || got.TLSConfig.ServerName != got.Host) {
 			t.Errorf("%q does not mean verify-full", with)
 		}

@@ -9,9 +9,9 @@ import (
 	"github.com/jackc/pgservicefile"
 )
 
-// service returns the settings of the service that s names, from the file in
-// which pgx looks for it. It returns none if the file cannot be read or lacks
-// the service; pgx reports that.
+// service returns the settings of the service that s names, from the service file
+// that pgx would read. It returns none if the file cannot be read or does not
+// contain the service, which pgx reports.
 func service(s Settings) Settings {
 	name, ok := s["service"]
 	if !ok {

@@ -3,9 +3,8 @@
 // each one comes from. A configuration that pgx has parsed no longer shows
 // whether a value was set or is a default of pgx.
 //
-// It follows pgconn/config.go, parse_url.go and defaults*.go of pgx 5.12. It
-// does not validate: pgx reports what is wrong with a connection string.
-// FuzzParse checks that the two agree.
+// It follows pgconn/config.go, parse_url.go and defaults*.go of pgx 5.12, and
+// FuzzParse checks that the two agree. It does not validate, because pgx does.
 package connstring
 
 // A Setting is a value and where it was set.

@@ -13,8 +13,8 @@ type Settings map[string]Setting
 
 // Parse returns the settings in effect: those of the DSN, then those of the
 // service file that it or the environment names, then those of the environment.
-// It leaves out defaults. The settings of a service file that cannot be read
-// are missing, and those of a malformed DSN may be.
+// Defaults are not included. The settings of a service file that cannot be read
+// are missing, and those of a malformed DSN can be incomplete.
 func Parse(dsn string) Settings {
 	env, own := environment(), InDSN(dsn)
 	return merge(env, service(merge(env, own)), own)
@@ -64,10 +64,9 @@ func WithOverride(dsn, key, value string) string {
 // IsURL reports whether a DSN is a URL, and not a list of key=value settings.
 func IsURL(dsn string) bool { return isURL(Clean(dsn)) }
 
-// Clean returns a DSN without what surrounds it by accident: a byte order mark,
-// and the white space around a URL, such as the newline at the end of a file. In
-// key=value settings, white space has no meaning at the start and the end, or is
-// escaped.
+// Clean removes a byte order mark from a DSN, and the white space around a URL,
+// such as the newline at the end of a file. In key=value settings, pgx ignores
+// white space at the start and the end.
 func Clean(dsn string) string {
 	dsn = strings.TrimPrefix(dsn, "\ufeff")
 	if trimmed := strings.TrimSpace(dsn); isURL(trimmed) {
@@ -88,7 +87,7 @@ func merge(sets ...Settings) Settings {
 	return all
 }
 
-// canonicalKey returns libpq's key for one that pgx accepts.
+// canonicalKey returns libpq's name of a key that pgx accepts.
 func canonicalKey(key string) string {
 	if key == "database" {
 		return "dbname"

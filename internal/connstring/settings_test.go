@@ -24,7 +24,7 @@ var pgxVariables = map[string]string{
 	"channel_binding": "PGCHANNELBINDING", "require_auth": "PGREQUIREAUTH",
 }
 
-// clearEnvironment unsets what the machine of the test may have set.
+// clearEnvironment unsets the variables that pgx reads.
 func clearEnvironment(t testing.TB) {
 	for _, name := range pgxVariables {
 		t.Setenv(name, "") // restores it after the test
@@ -213,7 +213,7 @@ func TestParse_ReadsEveryVariableOfPgx(t *testing.T) {
 	}
 }
 
-func TestWithDefault_IsOverriddenByTheDSNOnly(t *testing.T) {
+func TestWithDefault_IsOverriddenByDSNOnly(t *testing.T) {
 	clearEnvironment(t)
 	t.Setenv("PGAPPNAME", "variable")
 	for _, base := range []string{

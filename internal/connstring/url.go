@@ -35,7 +35,7 @@ func scanURL(dsn string) (s Settings, query int) {
 	return s, len(dsn) - len(parameters) - 1
 }
 
-// set decodes a part of a URL that pgx ignores if it is empty.
+// set decodes and stores a part of a URL, unless it is empty, as in pgx.
 func set(s Settings, key, raw string) {
 	if raw != "" {
 		s[key] = Setting{Value: decode(raw), Origin: OriginDSN}
@@ -110,7 +110,8 @@ func scanQuery(parameters string) Settings {
 	return s
 }
 
-// decode decodes a part of a URL, and leaves what pgx rejects as it is.
+// decode decodes a part of a URL. It returns malformed parts, which pgx rejects,
+// unchanged.
 func decode(s string) string {
 	s = strings.Trim(s, " ")
 	if decoded, err := url.PathUnescape(s); err == nil {

@@ -11,17 +11,16 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 )
 
-// A Diagnosis is what is known about a failed token request. The zero value
-// means that nothing is known.
+// A Diagnosis is the cause of a failed token request. The zero value means that the
+// cause is unknown.
 type Diagnosis struct {
 	Kind Kind
-	Hint string // what it means and what to do; contains nothing of the error's text
+	Hint string // what it means and what to do; does not quote the error
 }
 
-// Classify returns the diagnosis of a credential's error. If several credentials
-// of a chain were tried, the one that ended the chain counts, or what its members
-// found if none has an identity. The hint names the settings that choose the
-// identity.
+// Classify returns the diagnosis of a credential's error. The error of a chain is
+// diagnosed by the member that ended it; if no member has an identity, by all of
+// them. The hint names the settings that choose the identity.
 func Classify(err error, settings Settings) Diagnosis {
 	d := classify(err)
 	d.Hint = settings.name(d.Hint)
@@ -62,31 +61,32 @@ func classify(err error) Diagnosis {
 	case errors.As(err, &needsPerson):
 		return authenticate
 	case isFailed && failed.RawResponse != nil:
-		return ofStatus(failed.RawResponse.StatusCode)
+		return diagnoseStatus(failed.RawResponse.StatusCode)
 	default:
 		return Diagnosis{}
 	}
 }
 
 const (
-	// managedIdentity is in the errors of managed identities.
+	// managedIdentity is part of every error of a managed identity.
 	managedIdentity = "ManagedIdentityCredential"
 
 	// metadataService is the address of the endpoint that requires no secret.
 	metadataService = "//169.254.169.254/"
 )
 
-// rejected matches a response by which an endpoint rejects a secret, as azidentity
-// shows it.
+// rejected matches the status line that azidentity prints if an endpoint rejects a
+// secret.
 var rejected = regexp.MustCompile(`(?m)^\s*RESPONSE 40[13]\b`)
 
-// chained is in the errors of DefaultAzureCredential and ChainedTokenCredential.
+// chained is part of every error of DefaultAzureCredential and
+// ChainedTokenCredential.
 const chained = "failed to acquire a token.\nAttempted credentials:"
 
-// lastMember returns the last member's part of a chain's error, which
-// lists the members that were tried. Each begins a line with one tab, and its
-// further lines begin with more. A chain ends with the first member that has an
-// identity and fails.
+// lastMember returns the last member's part of a chain's error, which lists the
+// members that were tried. The first line of each begins with one tab, and further
+// lines with more. A chain ends with the first member that has an identity and
+// fails.
 func lastMember(text string) string {
 	const start = "\n\t"
 	for end := len(text); ; {
@@ -105,8 +105,8 @@ func lastMember(text string) string {
 // https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 var code = regexp.MustCompile(`AADSTS(\d+)`)
 
-// ofStatus returns the diagnosis of an HTTP status without a known code.
-func ofStatus(status int) Diagnosis {
+// diagnoseStatus returns the diagnosis of an HTTP status without a known code.
+func diagnoseStatus(status int) Diagnosis {
 	switch {
 	case status == http.StatusTooManyRequests:
 		return throttled

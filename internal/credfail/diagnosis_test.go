@@ -59,8 +59,8 @@ func clientOptions(f transport) azcore.ClientOptions {
 	return azcore.ClientOptions{Transport: f, Retry: policy.RetryOptions{MaxRetries: -1}}
 }
 
-// answer is a transport that answers token requests with a response, and those
-// for Entra's configuration as Entra does.
+// answer returns a transport that answers every token request with a response. It
+// answers requests for Entra's configuration as Entra does.
 func answer(status int, body string) transport {
 	return func(r *http.Request) (*http.Response, error) {
 		if strings.HasSuffix(r.URL.Path, "/.well-known/openid-configuration") {
@@ -73,7 +73,7 @@ func answer(status int, body string) transport {
 	}
 }
 
-// fail is a transport that fails.
+// fail returns a transport that fails with err.
 func fail(err error) transport {
 	return func(*http.Request) (*http.Response, error) { return nil, err }
 }
@@ -102,23 +102,23 @@ func managedIdentity(id azidentity.ManagedIDKind, f transport) error {
 	}))
 }
 
-// defaultCredential is DefaultAzureCredential of a machine whose Instance
-// Metadata Service is f.
+// defaultCredential returns the error of DefaultAzureCredential on a machine whose
+// Instance Metadata Service is f.
 func defaultCredential(f transport) error {
 	return get(azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{
 		ClientOptions: clientOptions(f), DisableInstanceDiscovery: true,
 	}))
 }
 
-// noMetadata is the client that entrapg gives its credentials, on a machine
+// noMetadata returns the client that entrapg passes to credentials, on a machine
 // without an Instance Metadata Service.
 func noMetadata(cause error) transport {
 	client := imds.NewClient(func(context.Context, string, string) (net.Conn, error) { return nil, cause })
 	return client.Do
 }
 
-// anotherCloud returns the error of a managed identity on a machine of a cloud
-// whose metadata service is not Azure's.
+// anotherCloud returns the error of a managed identity on a machine in another
+// cloud, whose metadata service is not Azure's.
 func anotherCloud() error {
 	options := clientOptions(func(r *http.Request) (*http.Response, error) {
 		response := respond(r, http.StatusNotFound, "not found")
@@ -131,7 +131,7 @@ func anotherCloud() error {
 
 func dialError(cause error) error { return &net.OpError{Op: "dial", Net: "tcp", Err: cause} }
 
-// tool puts a developer tool on the PATH that writes a message and fails.
+// tool installs a developer tool on PATH that writes a message and fails.
 func tool(t *testing.T, name, message string) {
 	t.Helper()
 	if runtime.GOOS == "windows" {
@@ -160,7 +160,7 @@ func check(t *testing.T, err error, kind credfail.Kind, hint string) {
 
 // Entra's messages, by https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 // and public reports.
-func TestClassify_KnowsTheCodesOfEntra(t *testing.T) {
+func TestClassify_RecognizesCodesOfEntra(t *testing.T) {
 	emptyEnvironment(t)
 	for _, test := range []struct {
 		status  int
@@ -211,7 +211,7 @@ func TestClassify_KnowsTheCodesOfEntra(t *testing.T) {
 	}
 }
 
-func TestClassify_KnowsManagedIdentityEndpoints(t *testing.T) {
+func TestClassify_RecognizesManagedIdentityEndpoints(t *testing.T) {
 	emptyEnvironment(t)
 	unreachable := dialError(errors.New("connect: no route to host"))
 	const other = azidentity.ClientID(guid)
@@ -260,7 +260,7 @@ func TestClassify_KnowsManagedIdentityEndpoints(t *testing.T) {
 	}
 }
 
-func TestClassify_KnowsTheNetwork(t *testing.T) {
+func TestClassify_RecognizesNetworkErrors(t *testing.T) {
 	emptyEnvironment(t)
 	notFound := &net.DNSError{Err: "no such host", Name: "login.microsoftonline.com", IsNotFound: true}
 	for name, test := range map[string]struct {
@@ -294,7 +294,7 @@ func TestClassify_KnowsTheNetwork(t *testing.T) {
 	}
 }
 
-func TestClassify_KnowsDeveloperTools(t *testing.T) {
+func TestClassify_RecognizesDeveloperTools(t *testing.T) {
 	emptyEnvironment(t)
 	cli := func() error { return get(azidentity.NewAzureCLICredential(nil)) }
 	azd := func() error { return get(azidentity.NewAzureDeveloperCLICredential(nil)) }
@@ -330,7 +330,7 @@ func TestClassify_KnowsDeveloperTools(t *testing.T) {
 	}
 }
 
-func TestClassify_KnowsMissingSettings(t *testing.T) {
+func TestClassify_RecognizesMissingSettings(t *testing.T) {
 	emptyEnvironment(t)
 	environment := func() error { return get(azidentity.NewEnvironmentCredential(nil)) }
 	workload := func() error { return get(azidentity.NewWorkloadIdentityCredential(nil)) }
@@ -349,7 +349,7 @@ func TestClassify_KnowsMissingSettings(t *testing.T) {
 	check(t, defaultCredential(fail(errors.New("x"))), credfail.NotConfigured, "AZURE_TOKEN_CREDENTIALS")
 }
 
-func TestClassify_KnowsAChainWithoutIdentity(t *testing.T) {
+func TestClassify_RecognizesChainWithoutIdentity(t *testing.T) {
 	emptyEnvironment(t)
 	refused := noMetadata(dialError(syscall.ECONNREFUSED))
 	check(t, defaultCredential(refused), credfail.NoIdentity, "az login")
@@ -366,7 +366,7 @@ func TestClassify_KnowsAChainWithoutIdentity(t *testing.T) {
 	check(t, defaultCredential(refused), credfail.NoEndpoint, "no managed identity")
 }
 
-func TestClassify_KnowsTheMemberThatEndsAChain(t *testing.T) {
+func TestClassify_UsesMemberThatEndsChain(t *testing.T) {
 	emptyEnvironment(t)
 	notFound := dialError(&net.DNSError{Err: "no such host", Name: "login.microsoftonline.com", IsNotFound: true})
 	for name, test := range map[string]struct {
@@ -402,7 +402,7 @@ func TestClassify_KnowsTheMemberThatEndsAChain(t *testing.T) {
 	}
 }
 
-func TestClassify_KnowsCredentialsThatNeedAPerson(t *testing.T) {
+func TestClassify_RecognizesCredentialsThatNeedAPerson(t *testing.T) {
 	emptyEnvironment(t)
 	check(t, get(azidentity.NewInteractiveBrowserCredential(&azidentity.InteractiveBrowserCredentialOptions{
 		ClientOptions: clientOptions(answer(http.StatusOK, "{}")), TenantID: guid,
@@ -410,7 +410,7 @@ func TestClassify_KnowsCredentialsThatNeedAPerson(t *testing.T) {
 	})), credfail.NeedsPerson, "Authenticate")
 }
 
-func TestClassify_NamesTheSettingsThatChooseTheIdentity(t *testing.T) {
+func TestClassify_NamesSettingsThatChooseIdentity(t *testing.T) {
 	emptyEnvironment(t)
 	notAssigned := managedIdentity(azidentity.ClientID(guid), answer(http.StatusBadRequest, `{"error":"x","error_description":"Identity not found"}`))
 	noTenant := secretCredential(answer(http.StatusBadRequest, `{"error":"x","error_description":"AADSTS90002: x"}`))

@@ -1,23 +1,23 @@
 package credfail
 
-// A Kind is a reason for which a credential returns no token.
+// A Kind is a cause of a failed token request.
 type Kind int
 
-// The known reasons.
+// The known causes.
 const (
 	Unknown                 Kind = iota
 	WrongSecret                  // the client secret is wrong
 	ExpiredSecret                // the client secret has expired
 	UnregisteredCertificate      // the application does not have the certificate
-	MissingClientCredential      // the application has not proved itself
-	InvalidAssertion             // the federated token or client assertion is not valid, or not now
+	MissingClientCredential      // the application did not authenticate
+	InvalidAssertion             // the federated token or client assertion is invalid or expired
 	NotFederated                 // no federated credential matches the workload
 	UnknownApplication           // the tenant does not have the application
 	UnknownTenant                // the cloud does not have the tenant
-	UnknownResource              // the tenant does not know what the scope names
+	UnknownResource              // the tenant does not have the resource of the scope
 	InvalidScope                 // the scope has the wrong form
 	NeedsPerson                  // only a person can complete the login
-	NeedsSecondFactor            // the same, with a second factor
+	NeedsSecondFactor            // only a person with a second factor can complete the login
 	BlockedByPolicy              // conditional access rejects the login
 	LoginExpired                 // the login of a developer tool or a person has expired or was revoked
 	WrongPassword                // of a user
@@ -26,7 +26,7 @@ const (
 	ServiceFailed                // Entra or the metadata endpoint fails
 	NoSuchIdentity               // the host does not have the managed identity
 	SeveralIdentities            // the host has several, and none is chosen
-	NoEndpoint                   // there is no managed identity endpoint
+	NoEndpoint                   // the host has no managed identity endpoint
 	StaleSecret                  // the managed identity endpoint rejects the secret in the environment
 	StaleEndpoint                // the managed identity endpoint that the environment names cannot be reached
 	UntrustedCertificate         // the certificate of Entra is not trusted
@@ -36,7 +36,7 @@ const (
 	AzureCLIMissing              // the Azure CLI is not installed
 	ToolMissing                  // another developer tool is not installed
 	NotConfigured                // variables that the credential reads are not set
-	NotInPod                     // the same, for a workload identity
+	NotInPod                     // variables that AKS sets for workload identities are not set
 	NoIdentity                   // no member of a chain found an identity
-	NoAnswer                     // the credential took too long
+	NoAnswer                     // the credential timed out
 )

@@ -2,7 +2,7 @@ package credfail
 
 import "github.com/entrapg/entrapg/internal/imds"
 
-// codes are those of Entra.
+// codes are Entra's error codes, without AADSTS.
 var codes = map[string]Diagnosis{
 	"7000215": {WrongSecret, "the client secret is wrong; use the secret's value, not its ID"},
 	"7000222": {ExpiredSecret, "the client secret has expired; create another one"},
@@ -54,10 +54,10 @@ var codes = map[string]Diagnosis{
 	"50000":  serviceFailed,
 }
 
-// A message is what an error has to contain for a diagnosis.
+// A message is a fragment of an error's text and its diagnosis.
 type message struct {
 	fragment  string
-	inChain   bool // it counts in a chain of which no member has an identity
+	inChain   bool // it also matches in a chain without an identity
 	diagnosis Diagnosis
 }
 
@@ -67,8 +67,8 @@ var noEndpoint = Diagnosis{
 }
 
 // messages are those of azidentity, of managed identity endpoints, of developer
-// tools and of Go. The first that matches wins. azidentity does not wrap its
-// causes, so text is all that there is.
+// tools and of Go. The first match wins. Only the text can be matched, because
+// azidentity does not wrap its causes.
 var messages = []message{
 	{"Multiple user assigned identities", true, Diagnosis{
 		SeveralIdentities,
@@ -146,10 +146,10 @@ var (
 			"log in again with it, or use a managed identity or a service principal",
 	}
 	loginExpired  = Diagnosis{LoginExpired, "the login on this machine has expired; log in again"}
-	throttled     = Diagnosis{Throttled, "too many tokens are requested at the moment; wait a minute"}
+	throttled     = Diagnosis{Throttled, "too many token requests; wait a minute"}
 	serviceFailed = Diagnosis{
 		ServiceFailed,
-		"Entra or the managed identity endpoint has a problem at the moment; try again in a minute",
+		"Entra or the managed identity endpoint is temporarily unavailable; try again in a minute",
 	}
 	noSuchIdentity = Diagnosis{
 		NoSuchIdentity,
@@ -158,7 +158,7 @@ var (
 	}
 	untrustedCertificate = Diagnosis{
 		UntrustedCertificate,
-		"this machine does not trust the certificate that it gets for Entra; " +
+		"this machine does not trust the certificate that Entra's host presents; " +
 			"install the system's root certificates, or that of the proxy that inspects TLS",
 	}
 	unreachable = Diagnosis{
@@ -167,7 +167,7 @@ var (
 	}
 	interrupted = Diagnosis{
 		Unreachable,
-		"the connection to Entra or the managed identity endpoint breaks; check the network, and HTTPS_PROXY if there is a proxy",
+		"the connection to Entra or the managed identity endpoint broke; check the network, and HTTPS_PROXY if there is a proxy",
 	}
 	proxy = Diagnosis{
 		Proxy,

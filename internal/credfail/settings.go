@@ -2,20 +2,20 @@ package credfail
 
 import "strings"
 
-// Settings name the settings that choose an identity, in the DSN or the
-// environment. The zero value is for a credential of which nothing is known.
+// Settings are the names of the settings that choose an identity, in the DSN or the
+// environment. The zero value stands for both.
 type Settings struct {
 	ClientID string // such as "entra_client_id"
 	TenantID string // such as "AZURE_TENANT_ID"
 }
 
-// The settings' places in hints.
+// Placeholders for the settings in hints.
 const (
 	clientID = "{client ID}"
 	tenantID = "{tenant ID}"
 )
 
-// name returns a hint that names the settings.
+// name replaces the placeholders in a hint by the names of the settings.
 func (s Settings) name(hint string) string {
 	if s.ClientID == "" {
 		s.ClientID = "entra_client_id or AZURE_CLIENT_ID"

@@ -1,8 +1,8 @@
 // Package imds creates the HTTP client for managed identity endpoints. It differs
 // from azidentity's own client in two ways: it fails in seconds on a machine that
 // has no Instance Metadata Service, where azidentity retries for minutes; and it
-// never sends a request for a metadata endpoint through a proxy. A Monitor tells
-// what the endpoint answers meanwhile.
+// never sends a request for a metadata endpoint through a proxy. A Monitor reports
+// the progress of a request.
 package imds
 
 import (
@@ -19,8 +19,8 @@ import (
 // https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service
 const host = "169.254.169.254"
 
-// Timeout limits the time to connect to the Instance Metadata Service, which
-// takes milliseconds where one exists.
+// Timeout bounds the time to connect to the Instance Metadata Service, which takes
+// milliseconds if there is one.
 const Timeout = 2 * time.Second
 
 // NewClient returns a client for a credential that dials with dial.

@@ -218,7 +218,7 @@ func TestClient_ReachesEveryAnnouncedEndpointDirectly(t *testing.T) {
 	}
 }
 
-func TestCheckEnvironment_RejectsWhatIsNoURL(t *testing.T) {
+func TestCheckEnvironment_RejectsPlaceholder(t *testing.T) {
 	for _, test := range []struct {
 		identity, header, msi, arc string
 		want                       string

@@ -8,18 +8,19 @@ import (
 	"strings"
 )
 
-// variables announce endpoints. Azure Arc sets the first and the last.
+// variables are the environment variables that announce endpoints. Azure Arc sets
+// the first and the last.
 var variables = []string{"IDENTITY_ENDPOINT", "MSI_ENDPOINT", "IMDS_ENDPOINT"}
 
 // CheckEnvironment returns an error if the endpoint that the environment
-// announces is not a URL. A console can show a placeholder instead.
+// announces is not a URL. A console of App Service can set a placeholder instead.
 func CheckEnvironment() error {
 	name := "IDENTITY_ENDPOINT"
 	switch {
 	case os.Getenv(name) != "" && os.Getenv("IDENTITY_HEADER") != "":
 	case os.Getenv("MSI_ENDPOINT") != "":
 		name = "MSI_ENDPOINT"
-	case os.Getenv("IMDS_ENDPOINT") == "": // without it, no credential uses the other one
+	case os.Getenv("IMDS_ENDPOINT") == "": // without it, IDENTITY_ENDPOINT is not used
 		return nil
 	}
 	value := os.Getenv(name)
@@ -27,14 +28,15 @@ func CheckEnvironment() error {
 	if value == "" || err == nil && endpoint.Host != "" && (endpoint.Scheme == "http" || endpoint.Scheme == "https") {
 		return nil
 	}
-	return fmt.Errorf("%s is %q, which is not a URL; a console of App Service can show a placeholder, "+
+	return fmt.Errorf("%s is %q, which is not a URL; a console of App Service can set a placeholder, "+
 		"so run the program in the app itself", name, value)
 }
 
 // isMetadata reports whether host serves metadata endpoints: a link-local
 // address, or the host of an endpoint that App Service, Container Apps, Azure
-// Machine Learning and others announce in the environment. A proxy would answer
-// for another machine, or not at all, and would see the identity header.
+// Machine Learning and others announce in the environment. Through a proxy, a
+// request would reach another machine or none, and the proxy could read the
+// identity header.
 func isMetadata(host string) bool {
 	if address, err := netip.ParseAddr(host); err == nil && address.Unmap().IsLinkLocalUnicast() {
 		return true

@@ -5,8 +5,8 @@ import "fmt"
 // NoEndpoint is the text of the error if no Instance Metadata Service can be reached.
 const NoEndpoint = "no managed-identity endpoint answers; managed identities exist only on Azure"
 
-// NotAzure is in the text of the error if something other than Azure answers at
-// the address of the Instance Metadata Service.
+// NotAzure is part of the error's text if something other than Azure answers at the
+// address of the Instance Metadata Service.
 const NotAzure = "is not Azure's metadata service"
 
 // A noEndpointError reports that no Instance Metadata Service can be reached.
@@ -18,8 +18,8 @@ func (e *noEndpointError) Unwrap() error { return e.err }
 // NonRetriable keeps azcore from retrying.
 func (*noEndpointError) NonRetriable() {}
 
-// A foreignAnswerError reports that the address of the Instance Metadata Service
-// answers, but not as the service does.
+// A foreignAnswerError reports an answer from the address of the Instance Metadata
+// Service that is not the service's.
 type foreignAnswerError struct{ status int }
 
 func (e *foreignAnswerError) Error() string {

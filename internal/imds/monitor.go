@@ -14,15 +14,14 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 )
 
-// Patience is how long a request to the Instance Metadata Service can take if
-// the service answers that it is unavailable for the moment. While it is
-// updated, it answers 410 for up to 70 seconds, and it is asked every ten.
+// MaxWait bounds a request to the Instance Metadata Service while the service is
+// temporarily unavailable. During an update, it answers 410 for up to 70 seconds.
 // https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token#retry-guidance
-const Patience = 90 * time.Second
+const MaxWait = 90 * time.Second
 
-// retries replaces azidentity's options, which ask every 25 seconds in the end.
-// The last try comes after 79 to 84 seconds, so that its answer is the error. A
-// longer Retry-After ends the request.
+// retries replaces azidentity's options, whose delay grows to 25 seconds. The last
+// try starts after 79 to 84 seconds, before MaxWait, so that its answer is in the
+// error. A longer Retry-After ends the request.
 var retries = policy.RetryOptions{
 	MaxRetries:    10,
 	RetryDelay:    time.Second,
@@ -33,12 +32,12 @@ var retries = policy.RetryOptions{
 	},
 }
 
-// A Monitor records how the metadata endpoint treats one credential's requests,
-// and rejects answers that are not of a metadata endpoint. Its methods are safe
-// for concurrent use.
+// A Monitor records the progress of one credential's requests to a metadata
+// endpoint, and rejects answers of other services. Its methods are safe for
+// concurrent use.
 type Monitor struct{ current atomic.Pointer[progress] }
 
-// progress is how far a request has come.
+// progress is the progress of a request.
 type progress struct {
 	connected bool
 	status    int // of the last answer; 0 if there is none
@@ -54,8 +53,8 @@ type policyFunc func(*policy.Request) (*http.Response, error)
 
 func (f policyFunc) Do(r *policy.Request) (*http.Response, error) { return f(r) }
 
-// Progress describes how far the current request has come, or the last one if it
-// was canceled. It returns "" if no metadata endpoint was asked.
+// Progress describes the progress of the current request, or of the last one if it
+// was canceled. It returns "" if there was no request to a metadata endpoint.
 func (m *Monitor) Progress() string {
 	p := m.current.Load()
 	switch {
@@ -69,8 +68,8 @@ func (m *Monitor) Progress() string {
 	return NoEndpoint
 }
 
-// Unavailable reports whether the endpoint answers the current request that it
-// is unavailable for the moment.
+// Unavailable reports whether the endpoint is temporarily unavailable, by its last
+// answer to the current request.
 func (m *Monitor) Unavailable() bool {
 	p := m.current.Load()
 	return p != nil && slices.Contains(retries.StatusCodes, p.status)
@@ -114,7 +113,7 @@ func (m *Monitor) try(r *policy.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// advance records progress. A status remains while the next try is under way.
+// advance records progress. The last status remains during the next try.
 func (m *Monitor) advance(p progress) {
 	if old := m.current.Load(); p.status == 0 && old != nil && old.status != 0 {
 		return
@@ -122,10 +121,10 @@ func (m *Monitor) advance(p progress) {
 	m.current.Store(&p)
 }
 
-// isAnswer reports whether a response can be one of the Instance Metadata
-// Service. Other clouds have services of their own at the same address, and
-// proxies answer for it. Azure's answers are JSON, except that its host can
-// answer in another form while the service is unavailable.
+// isAnswer reports whether a response can come from the Instance Metadata Service.
+// Other clouds have their own services at the same address, and proxies answer for
+// it. Azure's answers are JSON, except that the host's web server can answer while
+// the service is unavailable.
 func isAnswer(r *http.Response) bool {
 	server := r.Header.Get("Server")
 	if strings.HasPrefix(server, "IMDS") || strings.HasPrefix(server, "Microsoft") {

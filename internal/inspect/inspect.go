@@ -26,8 +26,8 @@ type Login struct {
 	Azure      bool                // at least one host is Azure's
 	Identity   credfail.Settings   // that choose the identity
 
-	// Token returns what would log in. If needUser is false, it does not look up
-	// a user that the token does not name.
+	// Token returns the token or password of a login. If needUser is false, it does
+	// not look up a user that the token does not name.
 	Token func(ctx context.Context, needUser bool) (*Token, error)
 
 	// Derive returns the same token, with the user that it names even if another one
@@ -38,5 +38,5 @@ type Login struct {
 	Close   func()
 }
 
-// Entra reports whether a token logs in, and not a PostgreSQL password.
+// Entra reports whether the login uses a token, and not a PostgreSQL password.
 func (l *Login) Entra() bool { return l.Credential != "" }

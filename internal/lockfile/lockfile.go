@@ -1,6 +1,5 @@
-// Package lockfile opens files that one process at a time can have open for
-// writing. The operating system releases a file when the process ends, however it
-// ends.
+// Package lockfile opens files that only one process at a time can have open for
+// writing. The operating system releases a file when the process exits or crashes.
 package lockfile
 
 import (

@@ -8,7 +8,7 @@ import (
 
 const sharingViolation = syscall.Errno(32)
 
-// open does not share the right to write, which is what locks the file.
+// open locks the file with a share mode that excludes other writers.
 func open(path string, flag int, _ os.FileMode) (*os.File, error) {
 	name, err := syscall.UTF16PtrFromString(path)
 	if err != nil {

@@ -11,18 +11,18 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// A Diagnosis is what is known about a failed login. The zero value means that
-// nothing is known.
+// A Diagnosis is the cause of a failed login. The zero value means that the cause is
+// unknown.
 type Diagnosis struct {
 	Kind Kind
-	Hint string // what it means and what to do; contains nothing that a server sent
+	Hint string // what it means and what to do; does not quote the server
 }
 
 // Classify returns the diagnosis of an error that pgx, pgxpool or database/sql
 // returned for a login, or for a statement that fails because of how the program
-// connects. If several hosts failed, the most specific message counts: one that
-// names the problem, then an authentication method without a token, then a
-// rejection without further words.
+// connects. If several hosts failed, the most specific answer counts: a message
+// that names the problem, then an authentication method without a token, then a
+// SQLSTATE alone.
 func Classify(err error, login Login) Diagnosis {
 	if err == nil {
 		return Diagnosis{}
@@ -52,7 +52,7 @@ func classify(err error) Diagnosis {
 		}
 	}
 	all := Attempts(err)
-	for _, classify := range []func(error) Diagnosis{bearer, method} {
+	for _, classify := range []func(error) Diagnosis{diagnoseBearer, diagnoseMethod} {
 		for _, attempt := range all {
 			if d := classify(attempt); d.Kind != Unknown {
 				return d
@@ -70,7 +70,8 @@ func classify(err error) Diagnosis {
 	return Diagnosis{}
 }
 
-// sessions are what a host is that pgx rejects because of target_session_attrs.
+// sessions are the states of hosts that pgx rejects because of
+// target_session_attrs.
 var sessions = []struct {
 	err error
 	is  string
@@ -81,9 +82,9 @@ var sessions = []struct {
 	{pgconn.ErrStandbyConnection, "a standby"},
 }
 
-// Session returns what the host of one attempt is, if that is not what
-// target_session_attrs requires: "a primary", "a standby", "read-write" or
-// "read-only". Otherwise it returns "".
+// Session returns the state of the host of one attempt, if target_session_attrs
+// excludes it: "a primary", "a standby", "read-write" or "read-only". Otherwise it
+// returns "".
 func Session(attempt error) string {
 	for _, session := range sessions {
 		if errors.Is(attempt, session.err) {
@@ -93,20 +94,20 @@ func Session(attempt error) string {
 	return ""
 }
 
-// bearer diagnoses an attempt whose token the server rejects by OAUTHBEARER's
-// own error, for which pgx has no type.
-func bearer(attempt error) Diagnosis {
+// diagnoseBearer diagnoses an attempt whose token the server rejects by
+// OAUTHBEARER's own error, for which pgx has no type.
+func diagnoseBearer(attempt error) Diagnosis {
 	if strings.Contains(attempt.Error(), "OAuth authentication failed: ") {
 		return notAToken
 	}
 	return Diagnosis{}
 }
 
-// method diagnoses an attempt in which the server requests something other than
-// a token. Azure requests a cleartext password for a role that is mapped to Entra,
-// and SCRAM for every other role. pgx does not answer if require_auth excludes
-// that; otherwise SCRAM fails.
-func method(attempt error) Diagnosis {
+// diagnoseMethod diagnoses an attempt in which the server requests something other
+// than a token. Azure requests a cleartext password for a role that is mapped to
+// Entra, and SCRAM for every other role. If require_auth excludes SCRAM, pgx does
+// not answer; otherwise SCRAM fails.
+func diagnoseMethod(attempt error) Diagnosis {
 	if len(ServerErrors(attempt)) > 0 || isTransport(attempt) {
 		return Diagnosis{} // the login got further, or broke off
 	}

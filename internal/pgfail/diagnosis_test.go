@@ -13,7 +13,7 @@ import (
 	"github.com/entrapg/entrapg/internal/pgfail"
 )
 
-// rejections are real messages with their diagnosis. hint is a part of it.
+// rejections are real messages and their diagnoses. hint is a part of the diagnosis's Hint.
 var rejections = []struct {
 	code, message string
 	kind          pgfail.Kind
@@ -102,7 +102,7 @@ var rejections = []struct {
 	{"55000", "cannot execute in this state", pgfail.Unknown, ""},
 }
 
-func TestClassify_KnowsTheMessagesOfServers(t *testing.T) {
+func TestClassify_RecognizesMessagesOfServers(t *testing.T) {
 	for _, test := range rejections {
 		response := reject(test.code, test.message)
 		for name, err := range map[string]error{
@@ -130,7 +130,7 @@ func TestClassify_KnowsTheMessagesOfServers(t *testing.T) {
 	}
 }
 
-func TestClassify_TakesNothingFromTheServer(t *testing.T) {
+func TestClassify_HintDoesNotQuoteServer(t *testing.T) {
 	for _, message := range []string{
 		`The access token does not have a valid audience claim. ` +
 			`Please acquire a new token for the resource "https://mallory.example".`,
@@ -145,7 +145,7 @@ func TestClassify_TakesNothingFromTheServer(t *testing.T) {
 	}
 }
 
-func TestClassify_KnowsMethodsWithoutAToken(t *testing.T) {
+func TestClassify_RecognizesMethodsWithoutToken(t *testing.T) {
 	const require = "password,oauth"
 	for name, test := range map[string]struct {
 		requireAuth         string
@@ -187,7 +187,7 @@ func TestClassify_KnowsMethodsWithoutAToken(t *testing.T) {
 	}
 }
 
-func TestClassify_PrefersTheMostSpecificOfSeveralHosts(t *testing.T) {
+func TestClassify_PrefersMostSpecificAnswerOfSeveralHosts(t *testing.T) {
 	const require = "password,oauth"
 	expired := host{askPassword, reject("28000", "The access token has expired. Acquire a new token and try again.")}
 	odd := host{reject("55000", "cannot execute in this state")}
@@ -224,7 +224,7 @@ func TestClassify_PrefersTheMostSpecificOfSeveralHosts(t *testing.T) {
 	}
 }
 
-func TestClassify_KnowsTheLogin(t *testing.T) {
+func TestClassify_RefinesDiagnosisByLogin(t *testing.T) {
 	const (
 		host  = "shop.postgres.database.azure.com"
 		scope = "https://token.postgres.cosmos.azure.com/.default"
@@ -276,7 +276,7 @@ func TestClassify_KnowsTheLogin(t *testing.T) {
 	}
 }
 
-// PgBouncer also rejects a managed identity's token, which is short.
+// PgBouncer can also reject a managed identity's token, which is shorter than a user's.
 func TestClassify_PgBouncerHintHelpsEveryIdentity(t *testing.T) {
 	for _, message := range []string{"password authentication failed", "client sent partial pkt in startup phase"} {
 		got := pgfail.Classify(&pgconn.PgError{Severity: "FATAL", Code: "08P01", Message: message}, pgfail.Login{})
@@ -287,7 +287,7 @@ func TestClassify_PgBouncerHintHelpsEveryIdentity(t *testing.T) {
 }
 
 // A statement can fail with the codes of logins.
-func TestClassify_TellsStatementsFromLogins(t *testing.T) {
+func TestClassify_DistinguishesStatementsFromLogins(t *testing.T) {
 	for _, e := range []*pgconn.PgError{
 		{Severity: "ERROR", Code: "42501", Message: "permission denied for table orders"},
 		{Severity: "ERROR", Code: "42704", Message: `type "money2" does not exist`},
@@ -308,7 +308,7 @@ func TestClassify_TellsStatementsFromLogins(t *testing.T) {
 	}
 }
 
-func TestClassify_KnowsNothingOfOtherErrors(t *testing.T) {
+func TestClassify_ReturnsUnknownForOtherErrors(t *testing.T) {
 	for _, err := range []error{
 		nil, errors.New("dial tcp: connection refused"), context.DeadlineExceeded, errors.Join(nil, context.Canceled),
 	} {
@@ -316,12 +316,12 @@ func TestClassify_KnowsNothingOfOtherErrors(t *testing.T) {
 			t.Errorf("%v: got %+v", err, got)
 		}
 		if pgfail.ServerErrors(err) != nil || pgfail.WrongMethod(err) || pgfail.IsBearerRejection(err) {
-			t.Errorf("%v: counts as something", err)
+			t.Errorf("%v: recognized as a server's answer", err)
 		}
 	}
 }
 
-func TestClassify_KnowsHostsThatTargetSessionAttrsExcludes(t *testing.T) {
+func TestClassify_RecognizesHostsThatTargetSessionAttrsExcludes(t *testing.T) {
 	for err, want := range map[error]string{
 		pgconn.ErrReadOnlyConnection: "read-only", pgconn.ErrReadWriteConnection: "read-write",
 		pgconn.ErrPrimaryConnection: "a primary", pgconn.ErrStandbyConnection: "a standby",

@@ -40,13 +40,13 @@ func IsRejection(e *pgconn.PgError) bool { return strings.HasPrefix(e.Code, "28"
 // error (RFC 7628), which has no *pgconn.PgError. A server can also reject one by
 // an ordinary error response: see ServerErrors and IsRejection.
 func IsBearerRejection(err error) bool {
-	return slices.ContainsFunc(Attempts(err), func(attempt error) bool { return bearer(attempt).Kind != Unknown })
+	return slices.ContainsFunc(Attempts(err), func(attempt error) bool { return diagnoseBearer(attempt).Kind != Unknown })
 }
 
-// WrongMethod reports whether a server requests another method of authentication
-// than one that takes a token, or for none.
+// WrongMethod reports whether a server requests an authentication method that does
+// not accept a token, or no authentication.
 func WrongMethod(err error) bool {
-	return slices.ContainsFunc(Attempts(err), func(attempt error) bool { return method(attempt).Kind != Unknown })
+	return slices.ContainsFunc(Attempts(err), func(attempt error) bool { return diagnoseMethod(attempt).Kind != Unknown })
 }
 
 // Attempts splits an error at its joins: pgx joins one error per attempt.

@@ -1,15 +1,15 @@
 package pgfail
 
-// A Kind is a reason for which a login fails.
+// A Kind is a cause of a failed login.
 type Kind int
 
-// The known reasons.
+// The known causes.
 const (
 	Unknown             Kind = iota
 	TokenExpired             // the token has expired
 	WrongAudience            // the token is for another service or cloud
 	MalformedToken           // the token was changed or truncated
-	NotAToken                // the server accepts it as no token of its tenant
+	NotAToken                // the server does not accept it as a token of its tenant
 	NoObjectID               // the token has no oid claim
 	UserTokenForService      // a user's token for the role of a service principal
 	ServiceTokenForUser      // the token of a service principal for a user's role
@@ -20,24 +20,23 @@ const (
 	HostNotAllowed           // the server rejects this address, user or database
 	PgBouncer                // PgBouncer cannot handle the token
 	NotMapped                // the server requests an ordinary password: the role is not mapped to Entra
-	NoAuthentication         // the server requests nothing
+	NoAuthentication         // the server requests no authentication
 	NoRole                   // the role does not exist or is not mapped to this identity
-	ServerSuffix             // the same; the user has the form user@server
-	GuestName                // the same; the token is a guest's, and the user is not the name of a guest's role
-	UnnamedIdentity          // the same; the user is the application's, because the identity's name was not found
+	ServerSuffix             // NoRole, and the user has the form user@server
+	GuestName                // NoRole, and the token is a guest's, but the user is not the name of a guest's role
+	UnnamedIdentity          // NoRole, and the user is the application's name, because looking up the identity's failed
 	WrongPassword            // a login with a password is rejected
 	ServerFull               // the server has no free connection
 	NoDatabase               // the database does not exist
 	NoConnectPrivilege       // the role may not connect to the database
 	NotReady                 // the server is starting or stopping
-	NoSuitableHost           // no host is what target_session_attrs requires
+	NoSuitableHost           // no host satisfies target_session_attrs
 	UnknownParameter         // a parameter of the connection string is unknown
 	TransactionPooling       // a prepared statement is lost between transactions
 )
 
-// aboutTokens reports whether the reason is the token or the role that it is
-// for. It is true of Unknown, because a rejection is about them if nothing else
-// is known.
+// aboutTokens reports whether the cause concerns the token or its role. It is true
+// for Unknown, because an unexplained rejection most likely does.
 func (k Kind) aboutTokens() bool {
 	switch k {
 	case NoTLS, HostNotAllowed, ServerFull, NoDatabase, NoConnectPrivilege, NotReady, NoSuitableHost,
@@ -48,8 +47,8 @@ func (k Kind) aboutTokens() bool {
 	}
 }
 
-// AboutRole reports whether the reason is that the token and the role do not
-// belong together.
+// AboutRole reports whether the cause is that the role is not mapped to the token's
+// principal.
 func (k Kind) AboutRole() bool {
 	switch k {
 	case UserTokenForService, ServiceTokenForUser, NotInGroup, OtherPrincipal, OtherObjectID, NotMapped, NoRole,

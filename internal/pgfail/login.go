@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// A Login is what is known about a login besides its error. The zero value is a
-// login with a token of which nothing is known.
+// A Login contains facts about a login that its error does not. The zero value is a
+// login with a token about which nothing else is known.
 type Login struct {
 	User     string
 	Hosts    []string
@@ -17,7 +17,7 @@ type Login struct {
 	TokenCut bool   // a connection broke when it was sent a token that is long, or was meant for PgBouncer
 }
 
-// refine returns d with what the login tells about it.
+// refine returns d, or a more specific diagnosis for this login.
 func (l Login) refine(d Diagnosis) Diagnosis {
 	switch {
 	case d.Kind == WrongAudience && l.Scope != "":

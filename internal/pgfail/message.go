@@ -7,7 +7,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// A message is what an error response has to contain for a diagnosis.
+// A message describes error responses and their diagnosis.
 type message struct {
 	code      string   // the SQLSTATE begins with it
 	fragments []string // the text contains them all, in any case
@@ -39,9 +39,9 @@ func lookUp(table []message, e *pgconn.PgError) Diagnosis {
 	return Diagnosis{}
 }
 
-// messages are those that name the problem. Microsoft has worded its messages in
-// two ways ("does not" and "doesn't", "retry" and "try again"), so the fragments
-// keep to what both have in common. Some are documented at
+// messages are those that name the problem. Microsoft's messages exist in two
+// wordings ("does not" and "doesn't", "retry" and "try again"), so the fragments
+// contain only words that both have in common. Some are documented at
 // https://learn.microsoft.com/azure/postgresql/security/security-entra-configure,
 // the others come from public reports.
 var messages = []message{
@@ -144,7 +144,7 @@ var (
 	}
 	noSuitableHost = Diagnosis{
 		NoSuitableHost,
-		"the login works, but no host is what target_session_attrs requires; add the host that is, " +
+		"the login works, but no host satisfies target_session_attrs; add a host that does, " +
 			"or set target_session_attrs=any",
 	}
 	noDatabase = Diagnosis{
@@ -188,7 +188,7 @@ var (
 	}
 	noAuthentication = Diagnosis{
 		NoAuthentication,
-		"the server requests no token, and every server of Azure does; " +
+		"the server requests no authentication, which every Azure server does; " +
 			"for a server that accepts every client, set entra_credential=none or require_auth=none,password",
 	}
 )

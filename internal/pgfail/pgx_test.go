@@ -10,8 +10,9 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// A host is what a server sends: after the startup message, and after each
-// message that the client sends then. It closes the connection at the end.
+// A host is a script of the messages that a server sends: one after the startup
+// message and one after each further message of the client. At the end, it closes
+// the connection.
 type host []pgproto3.BackendMessage
 
 var (

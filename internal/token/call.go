@@ -8,7 +8,7 @@ import (
 // A call is a request to the credential in flight. Its result is set before
 // done is closed.
 type call struct {
-	other  bool // the current token was rejected, and the call asks for another
+	other  bool // the current token was rejected, and the call requests another
 	log    *slog.Logger
 	cancel context.CancelFunc
 

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// A pause keeps unsuccessful attempts apart. The zero value has ended.
+// A pause delays the next attempt after unsuccessful ones. The zero value has ended.
 type pause struct {
 	attempts int // unsuccessful ones in a row
 	until    time.Time

@@ -23,8 +23,8 @@ func redact(err error, secrets ...string) error {
 	return &sharedError{text, err}
 }
 
-// A sharedError is an error whose text several goroutines can read at once.
-// azidentity's read their response anew for it, which is a data race.
+// A sharedError is an error whose text several goroutines can read at once. The
+// Error methods of azidentity read the response's body, which is a data race.
 type sharedError struct {
 	text string
 	err  error

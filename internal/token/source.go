@@ -15,20 +15,20 @@ import (
 )
 
 // newerThanNow is a claims challenge. It makes credentials that cache tokens
-// request a new one: without it, MSAL returns the rejected token until shortly
-// before it expires, which can be a day.
+// request a new one. Without it, MSAL returns the rejected token until shortly
+// before it expires, for up to a day.
 const newerThanNow = `{"access_token":{"nbf":{"essential":true,"value":"NOW"}}}`
 
 // DefaultTimeout bounds one call to a credential.
 const DefaultTimeout = 30 * time.Second
 
 const (
-	// freeRenewals is how many tokens in a row may be replaced without a pause
-	// because they were rejected.
+	// freeRenewals is how many rejected tokens in a row are replaced before pauses
+	// begin.
 	freeRenewals = 3
 
-	// maxRenewals bounds the tokens that are replaced within an hour because they
-	// were rejected, even if that helps each time.
+	// maxRenewals bounds the replacements of rejected tokens within an hour, even if
+	// each new token is accepted.
 	maxRenewals = 500
 
 	// maxRetryAfter bounds a Retry-After header.
@@ -80,8 +80,8 @@ type Source struct {
 
 // A Request identifies a caller of a Source.
 type Request struct {
-	// Key is comparable and stands for a server and a role, which accept or
-	// reject tokens independently of others.
+	// Key is comparable. Tokens are accepted or rejected for each key independently;
+	// package entrapg uses the servers and the user.
 	Key any
 	// Closed ends the wait when it is closed.
 	Closed <-chan struct{}
@@ -100,11 +100,11 @@ func (s *Source) Fresh(key any) *Token {
 	return t
 }
 
-// Get returns a token that has not expired; fetched reports that it is new to the
-// caller, which need not try another one at once. If the current token was rejected for the
-// key, Get returns another one if the credential has one. Get does not block
-// while a usable token is cached; otherwise it returns when the call in flight
-// completes, ctx is done or the caller is closed.
+// Get returns a token that has not expired. If the current token was rejected for
+// the key, Get returns another one if the credential has one. fetched reports
+// whether the token is newly fetched; if it is rejected too, the caller need not
+// try another one. Get does not block while a usable token is cached. Otherwise it
+// returns when the call in flight completes, ctx is done or the caller is closed.
 func (s *Source) Get(ctx context.Context, r Request) (t *Token, fetched bool, err error) {
 	t, fetched, err = s.get(ctx, r)
 	if err != nil || !s.isRejected(r.Key, t) {
@@ -119,7 +119,7 @@ func (s *Source) Get(ctx context.Context, r Request) (t *Token, fetched bool, er
 	return t, false, nil // the server may accept it by now
 }
 
-// get is Get without regard to rejections.
+// get is like Get, but ignores rejections.
 func (s *Source) get(ctx context.Context, r Request) (t *Token, fetched bool, err error) {
 	for {
 		t, now := s.current.Load(), s.now()
@@ -174,9 +174,8 @@ func (s *Source) Another(ctx context.Context, r Request, t *Token) (*Token, erro
 	}
 }
 
-// start returns the call in flight and starts one if there is none. It returns
-// nil if the current token is no longer seen, and an error if no call may be
-// started yet.
+// start returns the call in flight, or starts one. It returns nil if the current
+// token is no longer seen, and an error if it is too early for another call.
 func (s *Source) start(ctx context.Context, r Request, seen *Token, other bool) (*call, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -327,7 +326,7 @@ func (s *Source) finish(c *call, t *Token, err error) {
 	}
 	s.mu.Unlock()
 
-	// Only now, because a slog.Handler may itself need a token.
+	// Log after unlocking, because a slog.Handler may itself need a token.
 	switch {
 	case late:
 	case err == nil:
@@ -369,9 +368,9 @@ func (s *Source) postpone(now time.Time, current *Token) {
 	}
 }
 
-// failurePause returns the longest pause after n calls in a row that failed
-// while callers waited for a token: none, 0.5 s, 1 s and so on to 15 s, so that a person
-// who has just logged in to the credential hardly waits.
+// failurePause returns the longest pause after n calls in a row that failed while
+// callers waited for a token: none, 0.5 s, 1 s and so on to 15 s. The limit is low
+// because a person may fix the cause at any time, for example by az login.
 func failurePause(n int) time.Duration {
 	if n <= 1 {
 		return 0
@@ -409,8 +408,8 @@ func (s *Source) Reject(key any, t *Token) {
 	}
 }
 
-// Accept records that t was accepted for key. If an earlier token was rejected
-// for it, replacing tokens helps, and needs no pause.
+// Accept records that t was accepted for key. If an earlier token was rejected for
+// key, the replacement helped, and the pause between replacements ends.
 func (s *Source) Accept(key any, t *Token) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -427,8 +426,8 @@ func (s *Source) Forget() {
 	s.current.Store(nil)
 }
 
-// Close drops the token and ends the call in flight. From now on Get returns
-// ErrClosed.
+// Close drops the token and ends the call in flight. After Close, Get and Another
+// return ErrClosed.
 func (s *Source) Close() {
 	s.mu.Lock()
 	s.closed = true

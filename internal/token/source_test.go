@@ -25,8 +25,8 @@ func (f credentialFunc) GetToken(ctx context.Context, o policy.TokenRequestOptio
 	return f(ctx, o)
 }
 
-// numbered returns a source of the tokens token-1, token-2 and so on, which live
-// an hour on the source's clock, and the number of calls.
+// numbered returns a source of the tokens token-1, token-2 and so on, which are
+// valid for an hour on the source's clock, and the number of calls.
 func numbered(now func() time.Time) (*Source, *int) {
 	calls := new(int)
 	return sourceOf(func(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
@@ -39,7 +39,7 @@ func sourceOf(get credentialFunc, now func() time.Time) *Source {
 	return &Source{Scope: "scope", Credential: func() (azcore.TokenCredential, error) { return get, nil }, Now: now}
 }
 
-// from is a request of somebody who accepts and rejects tokens.
+// from returns a request with the given key.
 func from(key any) Request { return Request{Key: key, Log: slog.New(slog.DiscardHandler)} }
 
 func mustGet(t *testing.T, s *Source, key any) *Token {
@@ -51,9 +51,9 @@ func mustGet(t *testing.T, s *Source, key any) *Token {
 	return got
 }
 
-// TestSource_ClockJumpFailsNoCaller counts the tokens requested after the clock
+// TestSource_ClockJumpCausesNoErrors counts the tokens requested after the clock
 // jumps and after it jumps back.
-func TestSource_ClockJumpFailsNoCaller(t *testing.T) {
+func TestSource_ClockJumpCausesNoErrors(t *testing.T) {
 	for _, test := range []struct {
 		jump         time.Duration
 		after, again int // tokens requested after the jump and after the jump back
@@ -103,7 +103,7 @@ func afterSleep(t *testing.T, slept time.Duration) time.Time {
 	return after
 }
 
-func TestSource_TokenExpiryWhileMachineSleeps(t *testing.T) {
+func TestSource_TokenExpiresWhileMachineSleeps(t *testing.T) {
 	clock := time.Now
 	s, calls := numbered(func() time.Time { return clock() })
 	mustGet(t, s, 1)
@@ -113,7 +113,7 @@ func TestSource_TokenExpiryWhileMachineSleeps(t *testing.T) {
 	}
 }
 
-func TestSource_ClockSetBackExtendsNoPause(t *testing.T) {
+func TestSource_ClockSetBackDoesNotExtendPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		jump := time.Duration(0)
 		calls := 0
@@ -162,7 +162,7 @@ func TestSource_CachesTokenOfCallThatTimedOut(t *testing.T) {
 	})
 }
 
-func TestSource_LateTokenDoesNotReplaceOneThatLivesLonger(t *testing.T) {
+func TestSource_LateTokenDoesNotReplaceOneThatExpiresLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		s, _ := hung(release, azcore.AccessToken{Token: "late", ExpiresOn: time.Now().Add(time.Hour)})
@@ -293,7 +293,7 @@ func TestSource_PacesRenewalsForAllKeys(t *testing.T) {
 	})
 }
 
-// TestSource_BoundsRenewalsThatHelp is about a server that accepts and rejects in turn.
+// TestSource_BoundsRenewalsThatHelp uses a server that alternately accepts and rejects tokens.
 func TestSource_BoundsRenewalsThatHelp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, calls := numbered(time.Now)
@@ -362,7 +362,7 @@ func TestSource_PausesAfterFailures(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 		if at[1] > 10*time.Millisecond {
-			t.Errorf("the second call came after %v; the first failure is free", at[1])
+			t.Errorf("the second call came after %v; the first failure causes no pause", at[1])
 		}
 		for n := 2; n < len(at); n++ {
 			longest := doubled(500*time.Millisecond, n-2, 15*time.Second)

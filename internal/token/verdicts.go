@@ -1,7 +1,7 @@
 package token
 
-// maxVerdicts bounds what a source remembers. A forgotten key is treated as new,
-// which costs it one login with a token that is rejected again.
+// maxVerdicts bounds the number of keys that a source remembers. For an evicted
+// key, one more login is attempted with the rejected token.
 const maxVerdicts = 1000
 
 // A verdict records whether the last token for a key was accepted.
