@@ -207,6 +207,7 @@ func configure(owner *owner, data, dir string, durable bool) error {
 unix_socket_directories = '%s'
 unix_socket_permissions = 0700
 max_connections = 300
+wal_level = logical
 `, strings.ReplaceAll(filepath.ToSlash(dir), "'", "''"))
 	if !durable {
 		settings += "fsync = off\nfull_page_writes = off\n"
