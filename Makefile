@@ -44,7 +44,7 @@ generate: go
 # A few seconds for each fuzz test: make fuzz time=1h for longer.
 fuzz: time = 5s
 fuzz: go
-	@set -e; for dir in . ./internal/claims ./internal/connstring ./internal/token ./internal/pgwire ./entrapgtest ./cmd/entrapg/internal/listener; do \
+	@set -e; for dir in . ./internal/claims ./internal/connstring ./internal/token ./internal/pgwire ./entrapgtest ./cmd/entrapg/internal/listener ./cmd/entrapg/internal/proxy; do \
 		names=$$(go test -list '^Fuzz' $$dir); \
 		for name in $$(echo "$$names" | grep '^Fuzz'); do \
 			echo "$$dir $$name"; go test -run '^$$' -fuzz "^$$name$$" -fuzztime $(time) -fuzzminimizetime 1s $$dir; \

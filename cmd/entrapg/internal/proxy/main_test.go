@@ -219,19 +219,25 @@ func asPgError(err error) (*pgconn.PgError, bool) {
 	return nil, false
 }
 
-// psql returns a command that runs psql through the proxy.
-func (r *running) psql(t *testing.T, settings string, args ...string) *exec.Cmd {
+// client returns a command that runs one of PostgreSQL's programs.
+func (r *running) client(t *testing.T, program string, args ...string) *exec.Cmd {
 	t.Helper()
-	path, err := exec.LookPath("psql")
+	path, err := exec.LookPath(program)
 	if err != nil {
-		if os.Getenv("CI") != "" {
+		if os.Getenv("CI") != "" && os.Getenv("ENTRAPG_POSTGRES_BIN") == "" {
 			t.Fatal(err)
 		}
 		t.Skip(err)
 	}
-	cmd := exec.CommandContext(t.Context(), path, append([]string{"-XAtq", r.dsn(settings)}, args...)...)
+	cmd := exec.CommandContext(t.Context(), path, args...)
 	cmd.Env = append(os.Environ(), "PGCONNECT_TIMEOUT=60")
 	return cmd
+}
+
+// psql returns a command that runs psql through the proxy.
+func (r *running) psql(t *testing.T, settings string, args ...string) *exec.Cmd {
+	t.Helper()
+	return r.client(t, "psql", append([]string{"-XAtq", r.dsn(settings)}, args...)...)
 }
 
 // await waits until a condition is met.

@@ -158,7 +158,7 @@ func (s *Server) accept(network net.Conn) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended {
+	if s.closing { // and possibly waiting for those that are running
 		network.Close()
 		s.free(c)
 		return

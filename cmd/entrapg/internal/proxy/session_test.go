@@ -213,6 +213,19 @@ func TestSession_ReplicatesLogically(t *testing.T) {
 	}
 }
 
+func TestSession_BacksUp(t *testing.T) {
+	s := server(t)
+	app := newIdentity(t, s)
+	admin(t, s, fmt.Sprintf("alter role %s replication", pgx.Identifier{app.Name}.Sanitize()))
+	p := start(t, &proxy.Server{Upstream: to(t, s, app), Password: password})
+	cmd := p.client(t, "pg_basebackup", "-d", p.dsn(""), "-D", "-", "-F", "tar", "-X", "fetch", "-c", "fast")
+	var out, diagnostics bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &diagnostics
+	if err := cmd.Run(); err != nil || out.Len() < 20<<20 {
+		t.Errorf("%d bytes, error %v: %s", out.Len(), err, diagnostics.String())
+	}
+}
+
 func TestSession_OfPsql(t *testing.T) {
 	s := server(t)
 	p := start(t, &proxy.Server{Upstream: to(t, s, newIdentity(t, s)), Password: password})
@@ -234,6 +247,24 @@ func TestSession_LastWordsArrive(t *testing.T) {
 	_, err := conn.WaitForNotification(ctx)
 	if response, ok := asPgError(err); !ok || response.Code != "57P01" {
 		t.Errorf("error %v, want the server's 57P01", err)
+	}
+}
+
+// TestSession_OfClientThatDoesNotWait sends everything at once.
+func TestSession_OfClientThatDoesNotWait(t *testing.T) {
+	s := server(t)
+	p := start(t, &proxy.Server{Upstream: to(t, s, newIdentity(t, s))})
+	client := dialWire(t, p.addr.Network(), p.addr.String())
+	client.startup("3.0", "user", "client", "database", "postgres")
+	long := strings.Repeat("x", 200_000)
+	client.send('Q', "select '"+long+"'\x00")
+	client.send('X', "")
+	client.untilReady()
+	if answer := client.untilReady(); kindsOf(answer) != "TDCZ" || !strings.Contains(answer[1], long) {
+		t.Errorf("answered %s", kindsOf(answer))
+	}
+	if rest := client.next(); rest != "" {
+		t.Errorf("then %q", rest)
 	}
 }
 
