@@ -7,7 +7,7 @@ import (
 	"github.com/entrapg/entrapg/examples/internal/azuretest"
 )
 
-func TestEnt_OrdersAreSavedWhileTokensExpire(t *testing.T) {
+func TestEnt_SavesOrdersWhileTokensExpire(t *testing.T) {
 	azuretest.Run(t, func(t *testing.T, dsn string) func() error {
 		driver := open(dsn)
 		t.Cleanup(func() { driver.Close() })

@@ -1,7 +1,7 @@
-// Existing: a program that loads its configuration itself.
+// Existing: a program with an existing configuration.
 //
-// It reads a file of its own, parses the DSN with pgx and sets limits, parameters
-// and hooks. None of that changes: ConfigurePool adds the login to the pool's
+// It reads its own file, parses the DSN with pgx and sets limits, parameters and
+// hooks. None of that changes: ConfigurePool adds the login to the pool's
 // configuration, and NewConnectorWithConfig to one for database/sql.
 package main
 
@@ -34,7 +34,7 @@ func load(path string) (s settings, err error) {
 	return s, err
 }
 
-// poolConfig is what the program had when its DSN contained a password.
+// poolConfig is unchanged since the DSN contained a password.
 func (s settings) poolConfig() (*pgxpool.Config, error) {
 	config, err := pgxpool.ParseConfig(s.DSN)
 	if err != nil {

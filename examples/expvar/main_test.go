@@ -10,7 +10,7 @@ import (
 	"github.com/entrapg/entrapg/examples/internal/azuretest"
 )
 
-func TestFiguresAndLogFollowTheLogins(t *testing.T) {
+func TestExpvar_MetricsAndLogFollowLogins(t *testing.T) {
 	azuretest.Run(t, func(t *testing.T, dsn string) func() error {
 		var log bytes.Buffer
 		db, connector := open(dsn, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
@@ -18,10 +18,10 @@ func TestFiguresAndLogFollowTheLogins(t *testing.T) {
 			db.Close()
 			records := log.String()
 			if strings.Contains(records, "eyJ") {
-				t.Errorf("the log has a token in it:\n%s", records)
+				t.Errorf("the log contains a token:\n%s", records)
 			}
 			if asked := connector.Stats().TokenRequests > 0; asked != strings.Contains(records, "level=DEBUG") {
-				t.Errorf("the log of new tokens is\n%s", records)
+				t.Errorf("the log does not contain the new tokens:\n%s", records)
 			}
 		})
 		db.SetMaxIdleConns(0) // so that every query logs in
@@ -31,8 +31,8 @@ func TestFiguresAndLogFollowTheLogins(t *testing.T) {
 				return err
 			}
 			logins++
-			if got := figures(db, connector)["entrapg.logins"]; got != logins {
-				return fmt.Errorf("%d logins, and the figure is %v", logins, got)
+			if got := metrics(db, connector)["entrapg.logins"]; got != logins {
+				return fmt.Errorf("%d logins, and the metric is %v", logins, got)
 			}
 			return nil
 		}

@@ -7,7 +7,7 @@ import (
 	"github.com/entrapg/entrapg/examples/internal/azuretest"
 )
 
-func TestMigrationsGoUpAndDownWhileTokensExpire(t *testing.T) {
+func TestGolangMigrate_MigratesUpAndDownWhileTokensExpire(t *testing.T) {
 	azuretest.Run(t, func(_ *testing.T, dsn string) func() error {
 		return func() error {
 			m, err := migrations(dsn)

@@ -64,8 +64,8 @@ func migrate(db *gorm.DB) error {
 	return nil
 }
 
-// TestGORM_MigratesAgainAfterTheSchemaChanged checks the table in docs/libraries.md.
-func TestGORM_MigratesAgainAfterTheSchemaChanged(t *testing.T) {
+// TestGORM_MigratesAgainAfterSchemaChange checks the table in docs/libraries.md.
+func TestGORM_MigratesAgainAfterSchemaChange(t *testing.T) {
 	server, err := entrapgtest.Start(t.Context(), entrapgtest.Config{})
 	if err != nil {
 		t.Fatal(err)

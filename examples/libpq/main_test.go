@@ -32,7 +32,7 @@ func TestLibPQ_OpensConnectionsWhileTokensExpire(t *testing.T) {
 	})
 }
 
-func TestLibPQ_SendsNoTokenToAServerWhoseCertificateIsNotTrusted(t *testing.T) {
+func TestLibPQ_SendsNoTokenToUntrustedServer(t *testing.T) {
 	server, err := entrapgtest.Start(t.Context(), entrapgtest.Config{})
 	if err != nil {
 		t.Fatal(err)

@@ -3,7 +3,7 @@
 // A connector opens single connections too. They do not end when the token
 // expires. If one breaks, for example because the server restarts, the program
 // logs in again. It then misses notifications that were sent in between, so each
-// connection first looks at the table.
+// connection first reads the table.
 package main
 
 import (

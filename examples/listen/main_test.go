@@ -11,7 +11,7 @@ import (
 	"github.com/entrapg/entrapg/examples/internal/azuretest"
 )
 
-func TestNoJobIsLostWhileTokensExpireAndConnectionsBreak(t *testing.T) {
+func TestListen_RunsEveryJobWhileTokensExpireAndConnectionsBreak(t *testing.T) {
 	azuretest.Run(t, func(t *testing.T, dsn string) func() error {
 		db := sql.OpenDB(entrapg.NewConnector(dsn))
 		t.Cleanup(func() { db.Close() })

@@ -36,12 +36,12 @@ func register(meter metric.Meter, db *sql.DB, stats func() entrapg.Stats) error 
 		failed = append(failed, err)
 	}
 	counter("entrapg.logins", "{login}", func(s entrapg.Stats) int64 { return s.Logins })
-	counter("entrapg.login.refusals", "{login}", func(s entrapg.Stats) int64 { return s.LoginsRefused })
+	counter("entrapg.logins.rejected", "{login}", func(s entrapg.Stats) int64 { return s.LoginsRefused })
 	counter("entrapg.login.retries", "{login}", func(s entrapg.Stats) int64 { return s.LoginRetries })
 	counter("entrapg.token.requests", "{request}", func(s entrapg.Stats) int64 { return s.TokenRequests })
 	counter("entrapg.token.failures", "{request}", func(s entrapg.Stats) int64 { return s.TokenFailures })
-	_, err := meter.Int64ObservableGauge("entrapg.token.expiry", metric.WithUnit("s"),
-		metric.WithDescription("When the token in use expires, in Unix time; 0 without one"),
+	_, err := meter.Int64ObservableGauge("entrapg.token.expiry.timestamp", metric.WithUnit("s"),
+		metric.WithDescription("When the current token expires, as Unix time; 0 if there is none"),
 		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
 			o.Observe(max(0, stats().TokenExpiry.Unix()), metric.WithAttributes(system))
 			return nil

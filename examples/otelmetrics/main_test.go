@@ -12,7 +12,7 @@ import (
 	"github.com/entrapg/entrapg/examples/internal/azuretest"
 )
 
-func TestMetricsFollowTheLogins(t *testing.T) {
+func TestOtelmetrics_MetricsFollowLogins(t *testing.T) {
 	azuretest.Run(t, func(t *testing.T, dsn string) func() error {
 		connector := entrapg.NewConnector(dsn)
 		db := sql.OpenDB(connector)

@@ -31,8 +31,8 @@ func setUp(ctx context.Context, db *sql.DB) error {
 }
 
 // place places an order and returns how many there are for the same item. It uses
-// one transaction, because PgBouncer may change the connection between two, and
-// with it settings and temporary tables.
+// one transaction, because PgBouncer may use another connection for the next one,
+// with other settings and temporary tables.
 func place(ctx context.Context, db *sql.DB, item string, quantity int) (count int, err error) {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {

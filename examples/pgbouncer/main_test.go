@@ -22,7 +22,7 @@ import (
 	"github.com/entrapg/entrapg/examples/internal/azuretest"
 )
 
-func TestPgBouncer_ProgramWorksWithoutItWhileTokensExpire(t *testing.T) {
+func TestPgBouncer_ProgramWorksDirectlyWhileTokensExpire(t *testing.T) {
 	azuretest.Run(t, func(t *testing.T, dsn string) func() error {
 		db := open(dsn)
 		t.Cleanup(func() { db.Close() })
@@ -46,7 +46,7 @@ func TestPgBouncer_ProgramWorksWithoutItWhileTokensExpire(t *testing.T) {
 func program(t *testing.T) string {
 	t.Helper()
 	path, err := exec.LookPath("pgbouncer")
-	if err != nil { // not on the PATH of every user on Debian
+	if err != nil { // on Debian, /usr/sbin is not on every user's PATH
 		path, err = exec.LookPath("/usr/sbin/pgbouncer")
 	}
 	switch {
@@ -96,7 +96,7 @@ auth_file = %s
 		}
 	}
 	args := []string{filepath.Join(dir, "ini")}
-	if os.Getuid() == 0 { // PgBouncer refuses root
+	if os.Getuid() == 0 { // PgBouncer does not run as root
 		name := "postgres"
 		if _, err := user.Lookup(name); err != nil {
 			name = "nobody"
@@ -138,8 +138,7 @@ auth_file = %s
 	}
 }
 
-// keepsStatements reports whether PgBouncer has the setting
-// max_prepared_statements.
+// keepsStatements reports whether PgBouncer supports max_prepared_statements.
 func keepsStatements(t *testing.T, path string) bool {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), path, "--version").Output()
@@ -223,8 +222,8 @@ func TestPgBouncer_DescribeExecReturnsWrongResultsInTransactionMode(t *testing.T
 
 const queries = 160
 
-// query makes queries as 8 clients at once. It returns the errors, and how many
-// results were wrong.
+// query runs queries with 8 concurrent clients. It returns the errors and the
+// number of wrong results.
 func query(t *testing.T, dsn string) (failures []error, wrong int) {
 	t.Helper()
 	db := sql.OpenDB(entrapg.NewConnector(dsn))
@@ -258,8 +257,8 @@ func query(t *testing.T, dsn string) (failures []error, wrong int) {
 	return failures, wrong
 }
 
-// With one connection of PgBouncer's, what one client listens to reaches another.
-func TestPgBouncer_NotificationsGoToAnotherClientInTransactionMode(t *testing.T) {
+// With a single connection to PostgreSQL, one client's LISTEN affects another client.
+func TestPgBouncer_NotificationsReachAnotherClientInTransactionMode(t *testing.T) {
 	dsn := start(t, 1)
 	dsn += " default_query_exec_mode=exec"
 	listener, err := connect(t.Context(), dsn)
@@ -296,13 +295,13 @@ func TestPgBouncer_StartupParameters(t *testing.T) {
 		}
 		conn.Close(t.Context())
 	}
-	for _, refused := range []string{"statement_timeout=5s", "search_path=shop", "lock_timeout=5s", "idle_in_transaction_session_timeout=5s"} {
-		conn, err := connect(t.Context(), dsn+" "+refused)
+	for _, rejected := range []string{"statement_timeout=5s", "search_path=shop", "lock_timeout=5s", "idle_in_transaction_session_timeout=5s"} {
+		conn, err := connect(t.Context(), dsn+" "+rejected)
 		if err == nil {
 			conn.Close(t.Context())
 		}
 		if err == nil || entrapg.Explain(err) == "" {
-			t.Errorf("%s: %v, explained as %q", refused, err, entrapg.Explain(err))
+			t.Errorf("%s: %v, explained as %q", rejected, err, entrapg.Explain(err))
 		}
 	}
 }

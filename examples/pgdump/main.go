@@ -1,8 +1,8 @@
 // Pgdump: a service that backs up its database every day with pg_dump.
 //
-// The user and a current token go to the child in its environment, where other
-// users cannot read them, and not in its arguments. pg_dump logs in once, so the
-// token may expire while it runs.
+// The program passes the user and a current token to pg_dump in the environment,
+// which other users cannot read, and not in arguments. pg_dump logs in once, so
+// the token may expire while it runs.
 package main
 
 import (
@@ -58,7 +58,7 @@ func environ(config *pgx.ConnConfig, user, password string) []string {
 		"PGSSLMODE=" + mode,
 		// libpq does not find the system's roots by itself. This is where Debian and Ubuntu have them.
 		"PGSSLROOTCERT=" + cmp.Or(os.Getenv("PGSSLROOTCERT"), "/etc/ssl/certs/ca-certificates.crt"),
-		"PGGSSENCMODE=disable", // which would come before TLS
+		"PGGSSENCMODE=disable", // libpq would try GSSAPI encryption before TLS
 	}
 }
 

@@ -40,7 +40,7 @@ func requirePgDump(t *testing.T) {
 	}
 }
 
-// useRoots sets PGSSLROOTCERT to the sslrootcert of a URL, if it is one.
+// useRoots sets PGSSLROOTCERT to the sslrootcert of dsn, if that is a URL.
 func useRoots(t *testing.T, dsn string) {
 	t.Helper()
 	if u, err := url.Parse(dsn); err == nil && u.Scheme == "postgres" {
@@ -82,7 +82,7 @@ func TestPgDump_LeavesNoFileIfItFails(t *testing.T) {
 	connector := entrapg.NewConnector(dsn)
 	defer connector.Close()
 	if err := backUp(t.Context(), dsn, connector, dir); err == nil || !strings.Contains(err.Error(), "127.0.0.1") {
-		t.Errorf("the error does not contain the words of pg_dump: %v", err)
+		t.Errorf("the error does not contain pg_dump's message: %v", err)
 	}
 	if files, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(files) > 0 {
 		t.Errorf("the directory contains %q, %v", files, err)
@@ -106,7 +106,7 @@ func startAsApp(t *testing.T) (server *entrapgtest.Server, app *entrapgtest.Prin
 	return server, app, server.DSN() + "&entra_credential=managedidentity&entra_client_id=" + app.ClientID
 }
 
-func TestPgDump_SendsNoTokenToAServerWhoseCertificateIsNotTrusted(t *testing.T) {
+func TestPgDump_SendsNoTokenToUntrustedServer(t *testing.T) {
 	requirePgDump(t)
 	server, _, dsn := startAsApp(t)
 	// a different authority
@@ -129,7 +129,7 @@ func TestPgDump_SendsNoTokenToAServerWhoseCertificateIsNotTrusted(t *testing.T) 
 }
 
 // A program that prints its environment replaces pg_dump.
-func TestPgDump_GetsTheTokenAndNoOtherSecretInItsEnvironment(t *testing.T) {
+func TestPgDump_EnvironmentContainsTokenAndNoOtherSecret(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("needs a shell script")
 	}
@@ -169,7 +169,7 @@ func TestPgDump_GetsTheTokenAndNoOtherSecretInItsEnvironment(t *testing.T) {
 	}
 }
 
-func TestPgDump_VerifiesExceptOnALocalServerWithAPassword(t *testing.T) {
+func TestPgDump_VerifiesServerExceptLocallyWithPassword(t *testing.T) {
 	for dsn, want := range map[string]string{
 		"host=db.example.com":                                             "PGSSLMODE=verify-full",
 		"host=db.example.com sslmode=require":                             "PGSSLMODE=verify-full",

@@ -7,7 +7,7 @@ import (
 	"github.com/entrapg/entrapg/examples/internal/azuretest"
 )
 
-func TestThePoolOpensConnectionsWhileTokensExpire(t *testing.T) {
+func TestPgxpool_OpensConnectionsWhileTokensExpire(t *testing.T) {
 	azuretest.Run(t, func(t *testing.T, dsn string) func() error {
 		pool, err := open(t.Context(), dsn)
 		if err != nil {

@@ -27,19 +27,19 @@ func register(registry *prometheus.Registry, db *sql.DB, stats func() entrapg.St
 	}
 	counter("entrapg_logins_total", "Connections opened.",
 		func(s entrapg.Stats) int64 { return s.Logins })
-	counter("entrapg_login_refusals_total", "Logins that the server refused.",
+	counter("entrapg_logins_rejected_total", "Logins that the server rejected.",
 		func(s entrapg.Stats) int64 { return s.LoginsRefused })
-	counter("entrapg_login_retries_total", "Second attempts, with a new token.",
+	counter("entrapg_login_retries_total", "Second attempts, with another token.",
 		func(s entrapg.Stats) int64 { return s.LoginRetries })
 	counter("entrapg_token_requests_total", "Requests for a token.",
 		func(s entrapg.Stats) int64 { return s.TokenRequests })
-	counter("entrapg_token_failures_total", "Requests that brought no token.",
+	counter("entrapg_token_failures_total", "Requests that returned no token.",
 		func(s entrapg.Stats) int64 { return s.TokenFailures })
 	registry.MustRegister(
 		prometheus.NewGaugeFunc(
 			prometheus.GaugeOpts{
-				Name: "entrapg_token_expiry_seconds", ConstLabels: labels,
-				Help: "When the token in use expires, in Unix time; 0 without one.",
+				Name: "entrapg_token_expiry_timestamp_seconds", ConstLabels: labels,
+				Help: "When the current token expires, as Unix time; 0 if there is none.",
 			},
 			func() float64 { return float64(max(0, stats().TokenExpiry.Unix())) }),
 		collectors.NewDBStatsCollector(db, "shop"))

@@ -8,7 +8,7 @@ import (
 	"github.com/entrapg/entrapg/examples/internal/azuretest"
 )
 
-func TestJobsAreWorkedWhileTokensExpire(t *testing.T) {
+func TestRiver_RunsJobsWhileTokensExpire(t *testing.T) {
 	azuretest.Run(t, func(t *testing.T, dsn string) func() error {
 		pool, err := open(t.Context(), dsn)
 		if err != nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/entrapg/entrapg/examples/internal/azuretest"
 )
 
-func TestGeneratedQueriesRunWhileTokensExpire(t *testing.T) {
+func TestSqlc_RunsQueriesWhileTokensExpire(t *testing.T) {
 	azuretest.Run(t, func(t *testing.T, dsn string) func() error {
 		db := open(dsn)
 		t.Cleanup(func() { db.Close() })

@@ -9,7 +9,7 @@ import (
 	"github.com/entrapg/entrapg/examples/internal/azuretest"
 )
 
-func TestOrdersArePlacedWhileTokensExpire(t *testing.T) {
+func TestSqlx_SavesOrdersWhileTokensExpire(t *testing.T) {
 	azuretest.Run(t, func(t *testing.T, dsn string) func() error {
 		db := open(dsn)
 		t.Cleanup(func() { db.Close() })

@@ -31,7 +31,7 @@ func startContainer(t *testing.T) string {
 }
 
 // entra_credential=none logs in to the container with its password.
-func TestTheProgramRunsWithAPassword(t *testing.T) {
+func TestTestcontainers_LogsInWithPassword(t *testing.T) {
 	db := open(startContainer(t) + "&entra_credential=none")
 	defer db.Close()
 	user, err := whoAmI(t.Context(), db)
@@ -41,7 +41,7 @@ func TestTheProgramRunsWithAPassword(t *testing.T) {
 }
 
 // entrapgtest, in front of the container, checks tokens as Azure does.
-func TestTheProgramRunsWhileTokensExpire(t *testing.T) {
+func TestTestcontainers_LogsInWhileTokensExpire(t *testing.T) {
 	server, err := entrapgtest.Start(t.Context(), entrapgtest.Config{Upstream: startContainer(t), TokenLife: 2 * time.Second})
 	if err != nil {
 		t.Fatal(err)
@@ -65,6 +65,6 @@ func TestTheProgramRunsWhileTokensExpire(t *testing.T) {
 		}
 	}
 	if asked := server.Tenant.RequestsFor("https://ossrdbms-aad.database.windows.net"); asked < 3 {
-		t.Errorf("%d tokens did for five seconds, and each lives two", asked)
+		t.Errorf("%d token requests in five seconds, with tokens that are valid for two", asked)
 	}
 }

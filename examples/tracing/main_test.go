@@ -13,7 +13,7 @@ import (
 	"github.com/entrapg/entrapg/examples/internal/azuretest"
 )
 
-func TestSpansShowLoginsAndQueriesAndNoToken(t *testing.T) {
+func TestTracing_SpansShowLoginsAndQueriesAndNoToken(t *testing.T) {
 	azuretest.Run(t, func(t *testing.T, dsn string) func() error {
 		spans := tracetest.NewInMemoryExporter()
 		pingByName(t, dsn)
@@ -29,7 +29,7 @@ func TestSpansShowLoginsAndQueriesAndNoToken(t *testing.T) {
 			for _, span := range spans.GetSpans() {
 				seen[span.Name] = true
 				if strings.Contains(fmt.Sprintf("%+v", span), "eyJ") {
-					return fmt.Errorf("span %q has a token in it", span.Name)
+					return fmt.Errorf("span %q contains a token", span.Name)
 				}
 			}
 			for _, name := range []string{"sql.connector.connect", "connect", "sql.conn.exec", "SELECT"} {

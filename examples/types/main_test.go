@@ -9,7 +9,7 @@ import (
 	"github.com/entrapg/entrapg/examples/internal/azuretest"
 )
 
-func TestEveryConnectionKnowsTheTypeWhileTokensExpire(t *testing.T) {
+func TestTypes_AreRegisteredWhileTokensExpire(t *testing.T) {
 	azuretest.Run(t, func(t *testing.T, dsn string) func() error {
 		migrations := sql.OpenDB(entrapg.NewConnector(dsn))
 		t.Cleanup(func() { migrations.Close() })

@@ -13,7 +13,7 @@ import (
 	"github.com/entrapg/entrapg/examples/internal/azuretest"
 )
 
-func TestRequestsAreServedWhileTokensExpire(t *testing.T) {
+func TestWeb_ServesRequestsWhileTokensExpire(t *testing.T) {
 	azuretest.Run(t, func(t *testing.T, dsn string) func() error {
 		url, _ := start(t, dsn, nil)
 		return func() error {
@@ -27,7 +27,7 @@ func TestRequestsAreServedWhileTokensExpire(t *testing.T) {
 	})
 }
 
-func TestARequestInProgressIsFinishedAtTheEnd(t *testing.T) {
+func TestWeb_FinishesRequestOnShutdown(t *testing.T) {
 	azuretest.Run(t, func(t *testing.T, dsn string) func() error {
 		return func() error {
 			began, answer := make(chan bool, 1), make(chan error, 1)
@@ -42,7 +42,7 @@ func TestARequestInProgressIsFinishedAtTheEnd(t *testing.T) {
 	})
 }
 
-func TestAnInstanceWithoutADatabaseLivesAndIsNotReady(t *testing.T) {
+func TestWeb_IsLiveButNotReadyWithoutDatabase(t *testing.T) {
 	url, _ := start(t, "postgres://app:secret@127.0.0.1:1/shop?sslmode=disable&entra_credential=none", nil)
 	if err := getOK(url + "/livez"); err != nil {
 		t.Error(err)
@@ -52,8 +52,8 @@ func TestAnInstanceWithoutADatabaseLivesAndIsNotReady(t *testing.T) {
 	}
 }
 
-// start starts the service and returns its address and a function that ends it.
-// It sends to began for each request that arrives.
+// start starts the service and returns its address and a function that stops it.
+// It sends to began when a request arrives.
 func start(t *testing.T, dsn string, began chan<- bool) (url string, stop func() error) {
 	t.Helper()
 	db := sql.OpenDB(entrapg.NewConnector(dsn))

@@ -15,15 +15,15 @@ import (
 
 const (
 	tokenLife = 2 * time.Second
-	atLeast   = 3 * time.Second // how long a program works, so that tokens expire meanwhile
+	atLeast   = 3 * time.Second // how long a program works at least, so that tokens expire
 	resource  = "https://ossrdbms-aad.database.windows.net"
 )
 
 // Run tests a program twice, each time in an empty database:
 //
-//   - as on Azure, with a managed identity whose tokens live two seconds. The
-//     program's work is repeated until several tokens have expired, and must log
-//     in each time.
+//   - as on Azure, with a managed identity whose tokens are valid for two seconds.
+//     The program's work is repeated until several tokens have expired, and must
+//     log in each time.
 //   - as on a laptop, with a local server and entra_credential=none. The work is
 //     done once.
 //
@@ -77,7 +77,7 @@ func onAzure(t *testing.T, server *entrapgtest.Server, prepare func(*testing.T, 
 	}
 	for _, login := range server.Logins() {
 		if !login.Accepted {
-			t.Errorf("a login as %q was refused: %s (%s)", login.User, login.Message, login.Reason)
+			t.Errorf("a login as %q was rejected: %s (%s)", login.User, login.Message, login.Reason)
 		}
 	}
 }

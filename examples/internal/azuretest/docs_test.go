@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestTheTableOfLibrariesLinksToEveryExampleAndToNothingElse(t *testing.T) {
+func TestDocs_TableOfLibrariesLinksToEveryExample(t *testing.T) {
 	text, err := os.ReadFile("../../../docs/libraries.md")
 	if err != nil {
 		t.Fatal(err)
