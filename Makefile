@@ -31,7 +31,7 @@ lint: go
 	cd examples/tools && go mod tidy -diff
 	cd clients/go && go mod tidy -diff && ../../bin/golangci-lint run --allow-parallel-runners ./...
 
-# Known vulnerabilities in what the code calls. It needs https://vuln.go.dev.
+# Known vulnerabilities in code that the packages call. It needs https://vuln.go.dev.
 vulncheck: go
 	cd tools && go build -o ../bin/govulncheck golang.org/x/vuln/cmd/govulncheck
 	@set -e; for dir in . soak examples benchmarks; do echo "$$dir: govulncheck"; (cd $$dir && "$(CURDIR)/bin/govulncheck" ./...); done
@@ -56,13 +56,13 @@ image: go postgres
 	docker build -t entrapg .
 	ENTRAPG_TEST_IMAGE=entrapg go test -count=1 -run TestImage ./cmd/entrapg
 
-# Two pools under load and under faults, with a page about it at the end.
+# Two pools under load and random faults. It prints a report at the end.
 soak: time = 30m
 soak: go postgres
 	@cd soak && go build -o ../bin/soak .
 	@exec bin/soak -for $(time)
 
-# Beside the alternatives; writes benchmarks/results.* and docs/performance.*.
+# Measures entrapg and the alternatives; writes benchmarks/results.* and docs/performance.*.
 bench: go postgres
 	cd benchmarks && go run .
 

@@ -30,7 +30,7 @@ func anatomy(ctx context.Context, b *bench) ([]Part, error) {
 			return conn, err
 		}
 		config.AfterNetConnect = func(ctx context.Context, _ *pgconn.Config, conn net.Conn) (net.Conn, error) {
-			// pgx leaves the handshake to the first write.
+			// pgx would do the handshake at the first write.
 			err := conn.(*tls.Conn).HandshakeContext(ctx)
 			secured = time.Now()
 			return conn, err
@@ -61,7 +61,7 @@ func anatomy(ctx context.Context, b *bench) ([]Part, error) {
 		}
 		forked := time.Since(direct)
 		conn.Close(ctx)
-		if i == 0 { // requested the token
+		if i == 0 { // this connect requested the token
 			continue
 		}
 		whole = append(whole, milliseconds(took))

@@ -13,14 +13,14 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-// A bench is the server on which all ways are measured, and one principal with a
+// A bench has the server on which all ways are measured, and a principal with a
 // role on it.
 type bench struct {
 	server    *entrapgtest.Server
 	principal *entrapgtest.Principal
 	dsn       *url.URL // sets the user, because the other ways do not derive one
 	password  string   // a token that does not expire during the run
-	short     bool     // measures little, to test that everything works
+	short     bool     // run briefly, to test the benchmarks themselves
 	begin     time.Time
 }
 
@@ -47,20 +47,20 @@ func newBench(ctx context.Context, short bool) (*bench, error) {
 	return b, nil
 }
 
-// open makes a connector of one way. Adjust may be nil.
+// open creates a connector of one way. adjust may be nil.
 func (b *bench) open(ctx context.Context, w way, c *credential, adjust func(*pgx.ConnConfig)) (driver.Connector, error) {
-	return w.open(ctx, b.place(w, c, adjust))
+	return w.open(ctx, b.target(w, c, adjust))
 }
 
-func (b *bench) place(w way, c *credential, adjust func(*pgx.ConnConfig)) place {
+func (b *bench) target(w way, c *credential, adjust func(*pgx.ConnConfig)) target {
 	dsn := *b.dsn
 	if w.password {
 		dsn.User = url.UserPassword(b.principal.Name, b.password)
 	}
-	return place{dsn: dsn.String(), credential: c, adjust: adjust}
+	return target{dsn: dsn.String(), credential: c, adjust: adjust}
 }
 
-// tokensLive sets the life of new tokens. Zero resets it to an hour.
+// tokensLive sets the lifetime of new tokens. Zero resets it to an hour.
 func (b *bench) tokensLive(life time.Duration) {
 	b.server.SetFaults(entrapgtest.Faults{TokenLife: life})
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 )
 
-// A credential requests a principal's tokens in the manner of one of azidentity's
-// credentials. Each way has its own.
+// A credential requests a principal's tokens, and caches them or not, as one of
+// azidentity's credentials does. Each way has its own.
 type credential struct {
 	principal azcore.TokenCredential
 	latency   time.Duration // of a request

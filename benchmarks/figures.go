@@ -15,7 +15,7 @@ type Row struct {
 	Unit     string            `json:"unit"`
 	Figures  map[string]Figure `json:"figures"` // by the way's name; missing if the question does not apply
 
-	// Ratio is what the target limits, if it limits a ratio. Of is what it relates to.
+	// Ratio is entrapg's figure divided by the one that Of names.
 	Ratio   *float64 `json:"ratio,omitempty"`
 	Of      string   `json:"of,omitempty"`
 	Target  string   `json:"target,omitempty"`
@@ -26,7 +26,7 @@ type Row struct {
 // A Figure is a number, or a word that replaces it in the table.
 type Figure struct {
 	Value float64 `json:"value"`
-	Says  string  `json:"says,omitempty"`
+	Word  string  `json:"word,omitempty"`
 }
 
 const (
@@ -34,8 +34,7 @@ const (
 	notMet = "NOT MET"
 )
 
-// atMost sets the ratio, the median of rounds, and its target. Of is what it
-// relates to.
+// atMost sets the ratio to the median of rounds, and its target.
 func (r *Row) atMost(limit float64, of string, rounds []float64) {
 	r.compare(of, rounds)
 	r.Target = fmt.Sprintf("≤ %.4g×", limit)
@@ -68,8 +67,8 @@ func (r *Row) judge(ok bool) {
 }
 
 // settle runs rounds and returns their ratios. If the median exceeds the limit, it
-// runs as many again, at most twice, because other work on the machine can cause
-// that.
+// runs as many again, at most twice, because other work on the machine can be the
+// cause.
 func (b *bench) settle(limit float64, rounds int, round func(i int) (float64, error)) ([]float64, error) {
 	const repeats, patience = 3, 2 * time.Minute
 	var all []float64
@@ -105,8 +104,8 @@ func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Mi
 // String formats the figure for a column.
 func (f Figure) String() string {
 	switch v := f.Value; {
-	case f.Says != "":
-		return f.Says
+	case f.Word != "":
+		return f.Word
 	case v == math.Trunc(v) || math.Abs(v) >= 1000:
 		return strconv.FormatFloat(math.Round(v), 'f', 0, 64)
 	case math.Abs(v) >= 100:

@@ -31,7 +31,7 @@ const (
 func main() {
 	onlyPicture := flag.Bool("picture", false, "draw the picture of results.json without measuring")
 	onlyProxy := flag.Bool("proxy", false, "measure the proxy only, and write nothing")
-	short := flag.Bool("short", false, "measure little and write nothing, to test that everything works")
+	short := flag.Bool("short", false, "run briefly and write nothing, to test the benchmarks themselves")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -105,7 +105,7 @@ func (r *Results) draw() error {
 	return os.WriteFile(pictureFile, svg, 0o644)
 }
 
-// measure asks every question. With an error, it returns the results so far.
+// measure runs every measurement. With an error, it returns the results so far.
 func measure(ctx context.Context, short bool) (_ *Results, failure error) {
 	begin := time.Now()
 	b, err := newBench(ctx, short)

@@ -12,9 +12,9 @@ import (
 	"unicode/utf8"
 )
 
-// TestBenchmarks_AnswerEveryQuestion runs everything in a short form, whose figures
-// mean nothing.
-func TestBenchmarks_AnswerEveryQuestion(t *testing.T) {
+// TestBenchmarks_MeasureEveryQuestion runs everything briefly. The figures are
+// meaningless.
+func TestBenchmarks_MeasureEveryQuestion(t *testing.T) {
 	r, err := measure(t.Context(), true)
 	if err != nil {
 		t.Fatal(err)
@@ -27,7 +27,7 @@ func TestBenchmarks_AnswerEveryQuestion(t *testing.T) {
 		}
 		for name := range row.Figures {
 			if !known(name) {
-				t.Errorf("%q has a figure of %q, which is no way", row.Name, name)
+				t.Errorf("%q has a figure of the unknown way %q", row.Name, name)
 			}
 		}
 	}
@@ -54,7 +54,7 @@ func TestBenchmarks_AnswerEveryQuestion(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !reflect.DeepEqual(r, &again) {
-		t.Errorf("results.json does not hold what was measured:\n%s", data)
+		t.Errorf("results.json differs from the results:\n%s", data)
 	}
 
 	svg, err := again.picture()
@@ -65,7 +65,7 @@ func TestBenchmarks_AnswerEveryQuestion(t *testing.T) {
 		if _, err := decoder.Token(); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
-			t.Fatalf("the picture is no XML: %v", err)
+			t.Fatalf("the picture is not XML: %v", err)
 		}
 	}
 }

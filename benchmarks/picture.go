@@ -54,10 +54,10 @@ func (r *Results) paint(canvas vg.CanvasSizer) error {
 	write := func(x, y, size vg.Length, c color.Color, line string) {
 		whole.FillText(style(size, c), vg.Point{X: x, Y: y}, line)
 	}
-	write(14, height-20, 14, ink, "Time to connect, through three lives of a token and an outage of Entra")
+	write(14, height-20, 14, ink, "Time to connect, through three token lifetimes and an outage of Entra")
 	write(14, height-36, 10, ink, "milliseconds, logarithmic; a mark at the top of a strip is a connect that failed")
 	t := r.Timeline
-	write(14, 24, 9, ink, fmt.Sprintf("A connect every %.0f ms for each way. Tokens live %.0f s, a request for one "+
+	write(14, 24, 9, ink, fmt.Sprintf("A connect every %.0f ms for each way. Tokens are valid for %.0f s, a request for one "+
 		"takes %.0f ms, and for %.1f s (shaded) Entra is down.",
 		1000*t.Every, t.Life, 1000*t.Latency, t.Down[1]-t.Down[0]))
 	write(14, 11, 9, ink, r.String())
@@ -111,7 +111,7 @@ func (t *Timeline) strip(w way) (*plot.Plot, error) {
 	grid.Vertical.Color, grid.Horizontal.Color = faint, faint
 	p.Add(down, grid)
 
-	served, refused := t.points(w.name)
+	served, errored := t.points(w.name)
 	for _, line := range served {
 		l, err := plotter.NewLine(line)
 		if err != nil {
@@ -123,8 +123,8 @@ func (t *Timeline) strip(w way) (*plot.Plot, error) {
 		}
 		p.Add(l)
 	}
-	if len(refused) > 0 {
-		marks, err := plotter.NewScatter(refused)
+	if len(errored) > 0 {
+		marks, err := plotter.NewScatter(errored)
 		if err != nil {
 			return nil, err
 		}
@@ -136,7 +136,7 @@ func (t *Timeline) strip(w way) (*plot.Plot, error) {
 
 // points returns the successful connects, in runs that a failure ends, and the
 // failed ones.
-func (t *Timeline) points(name string) (served []plotter.XYs, refused plotter.XYs) {
+func (t *Timeline) points(name string) (served []plotter.XYs, errored plotter.XYs) {
 	var stretch plotter.XYs
 	end := func() {
 		if len(stretch) > 0 {
@@ -147,13 +147,13 @@ func (t *Timeline) points(name string) (served []plotter.XYs, refused plotter.XY
 	for _, s := range t.Ways[name] {
 		if s[2] != 0 {
 			end()
-			refused = append(refused, plotter.XY{X: s[0], Y: failures})
+			errored = append(errored, plotter.XY{X: s[0], Y: failures})
 			continue
 		}
 		stretch = append(stretch, plotter.XY{X: s[0], Y: math.Max(lowest, math.Min(highest, s[1]))})
 	}
 	end()
-	return served, refused
+	return served, errored
 }
 
 // seconds returns the ticks of the time axis.

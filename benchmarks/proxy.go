@@ -247,8 +247,8 @@ func (b *proxyBench) start(ctx context.Context, column string, cmd *exec.Cmd) er
 			return conn.Close(ctx)
 		}
 	}
-	said, _ := os.ReadFile(log.Name())
-	return fmt.Errorf("%s: %w\n%s", column, last, said)
+	output, _ := os.ReadFile(log.Name())
+	return fmt.Errorf("%s: %w\n%s", column, last, output)
 }
 
 // command returns a command for the program name of PostgreSQL.

@@ -2,14 +2,14 @@ package main
 
 import "context"
 
-// A question is asked of all ways. Each row of the answer has its own target.
+// A question is a measurement of all ways. Each row of the result has its own target.
 type question struct {
 	name string
 	how  string // how it is measured
 	ask  func(context.Context, *bench) ([]*Row, error)
 }
 
-// questions are asked in this order.
+// questions are measured in this order.
 var questions = []question{
 	warmConnect,
 	coldPool,

@@ -16,16 +16,16 @@ import (
 	"github.com/entrapg/entrapg"
 )
 
-// A way is a way for a Go program to log in with an Entra token.
+// A way is one method by which a Go program logs in with an Entra token.
 type way struct {
 	name     string // heading of its column
 	what     string
 	password bool // logs in with a password that does not expire
-	open     func(ctx context.Context, to place) (driver.Connector, error)
+	open     func(ctx context.Context, to target) (driver.Connector, error)
 }
 
-// A place is a server to log in to, with a credential.
-type place struct {
+// A target is a server to log in to, with a credential.
+type target struct {
 	dsn        string
 	credential *credential
 	adjust     func(*pgx.ConnConfig) // may be nil
@@ -45,7 +45,7 @@ var ways = []way{
 	{name: "fixed", what: "pgx's connector with the token that the credential returned at the start", open: openFixed},
 }
 
-func openEntrapg(_ context.Context, to place) (driver.Connector, error) {
+func openEntrapg(_ context.Context, to target) (driver.Connector, error) {
 	opts := []entrapg.Option{entrapg.WithCredential(to.credential), entrapg.WithLogger(nil)}
 	if to.adjust != nil {
 		opts = append(opts, entrapg.WithConnConfig(to.adjust))
@@ -53,7 +53,7 @@ func openEntrapg(_ context.Context, to place) (driver.Connector, error) {
 	return entrapg.NewConnector(to.dsn, opts...), nil
 }
 
-func openStatic(_ context.Context, to place) (driver.Connector, error) {
+func openStatic(_ context.Context, to target) (driver.Connector, error) {
 	config, err := to.config()
 	if err != nil {
 		return nil, err
@@ -61,7 +61,7 @@ func openStatic(_ context.Context, to place) (driver.Connector, error) {
 	return stdlib.GetConnector(*config), nil
 }
 
-func openHook(_ context.Context, to place) (driver.Connector, error) {
+func openHook(_ context.Context, to target) (driver.Connector, error) {
 	config, err := to.config()
 	if err != nil {
 		return nil, err
@@ -73,21 +73,21 @@ func openHook(_ context.Context, to place) (driver.Connector, error) {
 	})), nil
 }
 
-// openMultiauth does what pgmultiauth.GetConnector does, which accepts no adjusted
+// openMultiauth is like pgmultiauth.GetConnector, but accepts an adjusted
 // configuration.
-func openMultiauth(ctx context.Context, to place) (driver.Connector, error) {
+func openMultiauth(ctx context.Context, to target) (driver.Connector, error) {
 	config, err := to.config()
 	if err != nil {
 		return nil, err
 	}
-	hook, err := pgmultiauth.BeforeConnectFn(ctx, pgmultiauth.NewConfig(to.dsn, pgmultiauth.WithAzureAuth(minuteless{to.credential})))
+	hook, err := pgmultiauth.BeforeConnectFn(ctx, pgmultiauth.NewConfig(to.dsn, pgmultiauth.WithAzureAuth(withoutMargin{to.credential})))
 	if err != nil {
 		return nil, err
 	}
 	return stdlib.GetConnector(*config, stdlib.OptionBeforeConnect(hook)), nil
 }
 
-func openFixed(ctx context.Context, to place) (driver.Connector, error) {
+func openFixed(ctx context.Context, to target) (driver.Connector, error) {
 	config, err := to.config()
 	if err != nil {
 		return nil, err
@@ -104,7 +104,7 @@ var databaseToken = policy.TokenRequestOptions{Scopes: []string{"https://ossrdbm
 
 // config returns the configuration of the ways that use pgx directly. It has the
 // timeout that is entrapg's default, because pgx allocates for a timeout.
-func (to place) config() (*pgx.ConnConfig, error) {
+func (to target) config() (*pgx.ConnConfig, error) {
 	config, err := pgx.ParseConfig(to.dsn)
 	if err != nil {
 		return nil, err
@@ -116,12 +116,12 @@ func (to place) config() (*pgx.ConnConfig, error) {
 	return config, nil
 }
 
-// minuteless adjusts the expiry for a library that replaces a token a minute
-// before it expires. With tokens that live seconds, it replaces them in their last
-// quarter, as entrapg does.
-type minuteless struct{ *credential }
+// withoutMargin adds a minute to the expiry, for a library that replaces a token a
+// minute before it expires. The library then replaces tokens that are valid for
+// seconds in their last quarter, as entrapg does.
+type withoutMargin struct{ *credential }
 
-func (m minuteless) GetToken(ctx context.Context, options policy.TokenRequestOptions) (azcore.AccessToken, error) {
+func (m withoutMargin) GetToken(ctx context.Context, options policy.TokenRequestOptions) (azcore.AccessToken, error) {
 	token, err := m.credential.GetToken(ctx, options)
 	if kept := m.kept.Load(); kept != nil {
 		token.ExpiresOn = kept.stale.Add(time.Minute)

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Compares the exported API of the packages with that of a tag and prints the
-# differences. It ends with 1 if a change is incompatible and TAG is v1 or newer;
+# differences. It exits with 1 if a change is incompatible and TAG is v1 or newer;
 # before v1, incompatible changes are allowed in a minor release.
 #
 #   compare-api.sh [TAG]      TAG is the newest version tag if omitted
@@ -8,7 +8,7 @@ set -eu
 cd "$(dirname "$0")/.."
 tag=${1:-$(git describe --tags --abbrev=0 --match 'v[0-9]*' 2>/dev/null || true)}
 if [ -z "$tag" ]; then
-	echo "There is no version tag to compare with."
+	echo "No version tag to compare with."
 	exit 0
 fi
 

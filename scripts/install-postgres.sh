@@ -1,13 +1,13 @@
 #!/bin/sh
-# Sees to it that PostgreSQL's programs are there for the tests and the demo.
-# Does nothing where they are; installs them by apt-get or brew where they are
-# not; says what to do elsewhere. Package entrapgtest looks in the same places.
+# Installs PostgreSQL's programs, which the tests and the demo need, with apt-get
+# or brew. It does nothing if they are installed. Package entrapgtest looks for
+# them in the same places.
 set -eu
 
 found() {
 	if [ -n "${ENTRAPG_POSTGRES_BIN:-}" ]; then
 		[ -x "$ENTRAPG_POSTGRES_BIN/initdb" ] && return 0
-		echo "ENTRAPG_POSTGRES_BIN=$ENTRAPG_POSTGRES_BIN does not hold PostgreSQL's programs" >&2
+		echo "ENTRAPG_POSTGRES_BIN=$ENTRAPG_POSTGRES_BIN does not contain PostgreSQL's programs" >&2
 		exit 1
 	fi
 	command -v initdb >/dev/null && return 0
@@ -21,13 +21,13 @@ found() {
 }
 
 found && exit 0
-echo "PostgreSQL is not installed: installing it" >&2
+echo "installing postgresql" >&2
 if command -v apt-get >/dev/null; then
 	root=
 	[ "$(id -u)" = 0 ] || root=sudo
 	export DEBIAN_FRONTEND=noninteractive
 	$root apt-get update -qq
-	# Debian's package would start a server on port 5432, which nobody here asked for.
+	# Keep Debian's package from starting a server on port 5432.
 	$root mkdir -p /etc/postgresql-common/createcluster.d
 	echo 'create_main_cluster = false' | $root tee /etc/postgresql-common/createcluster.d/entrapg.conf >/dev/null
 	$root apt-get install -y -qq --no-install-recommends postgresql >/dev/null
@@ -36,11 +36,11 @@ elif command -v brew >/dev/null; then
 	brew install postgresql@18
 else
 	cat >&2 <<-'EOF'
-		There is neither apt-get nor brew here. Install PostgreSQL 14 or newer, for example
+		Neither apt-get nor brew was found. Install PostgreSQL 14 or newer:
 		  dnf install postgresql-server          (Fedora, Red Hat)
-		  https://www.postgresql.org/download/   (the rest)
-		and, if its programs end up in an unusual place, set ENTRAPG_POSTGRES_BIN to their directory.
+		  https://www.postgresql.org/download/   (other systems)
+		If its programs are not found then, set ENTRAPG_POSTGRES_BIN to their directory.
 	EOF
 	exit 1
 fi
-found || { echo "PostgreSQL was installed, but its programs are not where they are looked for" >&2; exit 1; }
+found || { echo "PostgreSQL was installed, but its programs were not found; set ENTRAPG_POSTGRES_BIN to their directory" >&2; exit 1; }

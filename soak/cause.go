@@ -28,16 +28,16 @@ func causeOf(err error) string {
 		username *entrapg.UsernameError
 		login    *entrapg.LoginError
 		connect  *pgconn.ConnectError
-		said     *pgconn.PgError
+		server   *pgconn.PgError
 		broken   net.Error
 	)
 	switch {
 	case errors.As(err, &token), errors.As(err, &username):
 		return noToken
-	case errors.As(err, &said) && (errors.As(err, &login) || errors.As(err, &connect)):
-		return "login " + said.Code
-	case errors.As(err, &said):
-		return "query " + said.Code
+	case errors.As(err, &server) && (errors.As(err, &login) || errors.As(err, &connect)):
+		return "login " + server.Code
+	case errors.As(err, &server):
+		return "query " + server.Code
 	case errors.Is(err, context.DeadlineExceeded):
 		return deadline
 	case errors.As(err, &connect), errors.As(err, &broken), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),

@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// A checker compares every failed query with what the active fault allows.
+// A checker checks that the active fault explains every failed query.
 type checker struct {
 	slack    time.Duration // added to every bound
-	expiries bool          // tokens live so briefly that one can expire during a login, which pgxpool reports
+	expiries bool          // tokens are so short-lived that one can expire during a login, which pgxpool does not retry
 
 	mu             sync.Mutex
 	stall          time.Duration // the longest pause of the machine
@@ -20,7 +20,7 @@ type checker struct {
 	from           time.Time                 // queries must not fail before
 	ended          time.Time                 // zero while the fault is active
 	failed         map[string]map[string]int // failures by pool and cause
-	violations     []string                  // failures that no fault explains; the first few of them
+	violations     []string                  // the first few failures that no fault explains
 	violationCount int
 }
 
@@ -91,7 +91,7 @@ func (c *checker) violate(format string, args ...any) {
 	}
 }
 
-// addViolation is violate for callers that do not hold the lock.
+// addViolation is like violate, for callers that do not hold the lock.
 func (c *checker) addViolation(format string, args ...any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

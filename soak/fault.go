@@ -24,26 +24,26 @@ type fault struct {
 	allows map[string][]string // causes that queries may fail for, by pool; with untilToken, only after the token has expired
 	within time.Duration       // after this time from the end of the fault, queries must succeed
 
-	noticed func(notice) bool // reports that the fault had its effect; by default, that queries failed
+	noticed func(effect) bool // reports whether the fault had its effect; by default, whether queries failed
 }
 
-// shows reports whether the fault had its effect.
-func (f *fault) shows(n notice) bool {
+// hadEffect reports whether the fault had its effect.
+func (f *fault) hadEffect(n effect) bool {
 	if f.noticed == nil {
 		return n.failures > 0
 	}
 	return f.noticed(n)
 }
 
-// soon is how long queries may fail after the end of a fault: attempts in flight
-// end, and the next one succeeds, without a pause of entrapg's.
+// soon bounds how long queries may fail after a fault that causes no pauses in
+// entrapg: attempts in flight fail, and the next ones succeed.
 const soon = 3 * time.Second
 
-// A notice is what happened during a fault.
-type notice struct {
+// An effect is what was observed during a fault.
+type effect struct {
 	failures int
 	requests int           // for tokens
-	refusals int           // of logins, by the server
+	rejected int           // logins that the server rejected
 	slowest  time.Duration // connect
 }
 
@@ -52,7 +52,7 @@ func both(causes ...string) map[string][]string {
 	return map[string][]string{sqlDB: causes, pgxPool: causes}
 }
 
-// outage allows the effects of a long failure of Entra. A token can expire between
+// outage allows the effects of a long outage of Entra. A token can expire between
 // Connect and the server, which then rejects it. sql.DB requests another one and
 // reports that none is available.
 var outage = map[string][]string{sqlDB: {noToken}, pgxPool: {noToken, "login 28000"}}
@@ -82,19 +82,19 @@ var faults = append([]fault{
 		// The current token remains in use until the new one arrives.
 		name: "Entra is slow", faults: entrapgtest.Faults{EntraDelay: 500 * time.Millisecond},
 		tokenLife: 6 * time.Second, lasts: 6 * time.Second,
-		noticed: func(n notice) bool { return n.requests > 0 },
+		noticed: func(n effect) bool { return n.requests > 0 },
 	},
 	{
 		// sql.DB retries; pgxpool's hooks do not allow that.
 		name: "tokens are revoked", inject: func(_ context.Context, s *entrapgtest.Server) error { return s.RevokeTokens() },
 		lasts:  time.Second,
 		allows: map[string][]string{pgxPool: {"login 28000"}}, within: soon,
-		noticed: func(n notice) bool { return n.refusals > 0 },
+		noticed: func(n effect) bool { return n.rejected > 0 },
 	},
 	{
 		name: "the server answers slowly", faults: entrapgtest.Faults{LoginDelay: time.Second},
 		lasts:   2500 * time.Millisecond,
-		noticed: func(n notice) bool { return n.slowest >= time.Second },
+		noticed: func(n effect) bool { return n.slowest >= time.Second },
 	},
 	{
 		// An attempt that began at the end takes connect_timeout.
@@ -126,10 +126,10 @@ var faults = append([]fault{
 		group: "cuts", name: "connections are cut after the password", faults: entrapgtest.Faults{CutLogin: entrapgtest.AfterPassword},
 		lasts: time.Second, allows: both(network), within: soon,
 	},
-}, refusals()...)
+}, rejections()...)
 
-// refusals are faults in which the server rejects logins in Azure's words.
-func refusals() []fault {
+// rejections returns faults in which the server rejects logins with Azure's messages.
+func rejections() []fault {
 	var all []fault
 	for _, r := range []entrapgtest.Refusal{
 		{Code: "28000", Message: "The access token has expired. Acquire a new token and try again."},
@@ -155,10 +155,10 @@ func refusals() []fault {
 		{Code: "53300", Message: "remaining connection slots are reserved for azure replication users"},
 	} {
 		all = append(all, fault{
-			group: "refusals", name: "the server rejects: " + r.Message, faults: entrapgtest.Faults{Refuse: &r},
+			group: "rejections", name: "the server rejects: " + r.Message, faults: entrapgtest.Faults{Refuse: &r},
 			lasts: 700 * time.Millisecond, allows: both("login " + r.Code), within: soon,
 			// entrapg requests a few other tokens, not one for every connection.
-			noticed: func(n notice) bool { return n.failures > 0 && n.refusals > 0 && n.requests <= 12 },
+			noticed: func(n effect) bool { return n.failures > 0 && n.rejected > 0 && n.requests <= 12 },
 		})
 	}
 	return all

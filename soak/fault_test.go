@@ -54,12 +54,12 @@ func TestLoad_FailsOnlyAsFaultsAllow(t *testing.T) {
 		for first.group != "" && i+n < len(faults) && faults[i+n].group == first.group {
 			n++
 		}
-		t.Run(name, func(t *testing.T) { goThrough(t, faults[i:i+n]) })
+		t.Run(name, func(t *testing.T) { testFaults(t, faults[i:i+n]) })
 	}
 }
 
-// goThrough exposes one load to several faults.
-func goThrough(t *testing.T, faults []fault) {
+// testFaults injects several faults into one load.
+func testFaults(t *testing.T, faults []fault) {
 	config := entrapgtest.Config{TokenLife: faults[0].tokenLife}
 	if !faults[0].restarts {
 		s, err := postgres()
@@ -82,7 +82,7 @@ func goThrough(t *testing.T, faults []fault) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !f.shows(saw) {
+		if !f.hadEffect(saw) {
 			t.Errorf("%s: the fault had no effect, or too much: %+v", f.name, saw)
 		}
 		t.Logf("%s: %+v, failures so far %v", f.name, saw, r.checker.failures())

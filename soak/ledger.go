@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A ledger is an append-only table, with what its writers know about it.
+// A ledger is an append-only table and its writers.
 type ledger struct {
 	table   string
 	writers []*writer
@@ -21,10 +21,10 @@ type writer struct {
 	worker int
 
 	mu        sync.Mutex // guards the fields below
-	tried     int64      // the last number
-	last      int64      // that the server acknowledged
-	committed int64      // the number that it acknowledged
-	unknown   []int64    // the outcome is unknown
+	tried     int64      // the last number sent
+	last      int64      // the last number that the server acknowledged
+	committed int64      // how many numbers it acknowledged
+	unknown   []int64    // numbers whose outcome is unknown
 }
 
 func newLedger(ctx context.Context, adminDSN, table string, workers int, pools ...string) (*ledger, error) {
@@ -82,11 +82,11 @@ func (w *writer) acknowledged() (last, committed int64) {
 	return w.last, w.committed
 }
 
-// counts are the rows that were acknowledged as committed, that are in the table,
-// and that were acknowledged but are not in the table.
+// counts has the numbers of rows that were acknowledged as committed, that are in
+// the table, and that were acknowledged but are not in the table.
 type counts struct{ committed, found, lost int64 }
 
-// audit compares the table with the acknowledgments. The writers must be at rest.
+// audit compares the table with the acknowledgments. The writers must have stopped.
 func (l *ledger) audit(ctx context.Context, adminDSN string) (counts, error) {
 	var c counts
 	admin, err := pgx.Connect(ctx, adminDSN)

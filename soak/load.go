@@ -46,9 +46,9 @@ type load struct {
 
 // startLoad starts the workers. AdminDSN is that of the server with the ledger.
 func startLoad(
-	ctx context.Context, u *checker, dsn, adminDSN, table string, credential azcore.TokenCredential, opts ...entrapg.Option,
+	ctx context.Context, checks *checker, dsn, adminDSN, table string, credential azcore.TokenCredential, opts ...entrapg.Option,
 ) (_ *load, err error) {
-	l := &load{checker: u, connects: &stopwatch{taken: map[string]int64{}}}
+	l := &load{checker: checks, connects: &stopwatch{taken: map[string]int64{}}}
 	if l.ledger, err = newLedger(ctx, adminDSN, table, workers, sqlDB, pgxPool); err != nil {
 		return nil, err
 	}
@@ -79,7 +79,7 @@ func startLoad(
 	}
 
 	ctx, l.stop = context.WithCancel(ctx)
-	l.running.Go(func() { u.watch(ctx) })
+	l.running.Go(func() { checks.watch(ctx) })
 	for _, w := range l.ledger.writers {
 		client := client(sqlClient{l.db})
 		if w.pool == pgxPool {
@@ -90,15 +90,15 @@ func startLoad(
 	return l, nil
 }
 
-// rest ends the workers, each after its current query.
-func (l *load) rest() {
+// stopWorkers stops the workers, each after its current query.
+func (l *load) stopWorkers() {
 	l.stop()
 	l.running.Wait()
 }
 
-// close ends workers and pools.
+// close stops the workers and closes the pools.
 func (l *load) close() {
-	l.rest()
+	l.stopWorkers()
 	l.db.Close()
 	l.pool.Close()
 }
@@ -124,7 +124,7 @@ func (l *load) work(ctx context.Context, w *writer, c client) {
 	}
 }
 
-// query runs one query to its end, also if the load is to rest.
+// query runs one query to its end, even if the workers are being stopped.
 func (l *load) query(ctx context.Context, pool string, run func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
@@ -135,7 +135,7 @@ func (l *load) query(ctx context.Context, pool string, run func(context.Context)
 	return err
 }
 
-// A client is what the workers need of a pool.
+// A client runs the workers' queries on a pool.
 type client interface {
 	exec(ctx context.Context, query string, args ...any) error
 	one(ctx context.Context, into *int64, query string, args ...any) error

@@ -4,13 +4,13 @@
 //	soak -for 30m
 //
 // The load is two pools, a sql.DB and a pgxpool, with 32 workers each. Connections
-// live briefly, so that the pools log in all the time. The workers append to a
-// table, which must contain all acknowledged rows at the end. The server is that
-// of package entrapgtest. azidentity fetches the tokens from its tenant.
+// are short-lived, so that the pools log in all the time. The workers append to a
+// table, which must contain all acknowledged rows at the end. The server is from
+// package entrapgtest. azidentity fetches the tokens from its tenant.
 //
 // Ctrl-C ends the run early and prints the report. The exit code is 1 if a
-// committed row is lost, if goroutines or memory grew, or if a query failed and no
-// fault explains it.
+// committed row is lost, if goroutines or memory grew, or if no fault explains a
+// failed query.
 package main
 
 import (
@@ -30,8 +30,8 @@ import (
 )
 
 func main() {
-	length := flag.Duration("for", time.Minute, "how long")
-	seed := flag.Uint64("seed", rand.Uint64(), "of the order of faults")
+	length := flag.Duration("for", time.Minute, "`duration` of the run")
+	seed := flag.Uint64("seed", rand.Uint64(), "`seed` of the random order of faults")
 	flag.Parse()
 	if flag.NArg() > 0 || *length <= 0 {
 		flag.Usage()
@@ -39,11 +39,11 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	well, err := soak(ctx, *length, *seed, os.Stdout, os.Stderr)
+	ok, err := soak(ctx, *length, *seed, os.Stdout, os.Stderr)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "soak:", err)
 	}
-	if err != nil || !well {
+	if err != nil || !ok {
 		os.Exit(1)
 	}
 }
@@ -51,9 +51,9 @@ func main() {
 // tokenLife makes tokens expire often, and leaves time to refresh them.
 const tokenLife = 15 * time.Second
 
-// soak runs the load, writes its progress, and prints the report. Well means that
-// the report lists no problems.
-func soak(ctx context.Context, length time.Duration, seed uint64, to, progress io.Writer) (well bool, err error) {
+// soak runs the load, writes its progress, and prints the report. ok reports
+// whether there were no problems.
+func soak(ctx context.Context, length time.Duration, seed uint64, to, progress io.Writer) (ok bool, err error) {
 	running, cancel := context.WithTimeout(ctx, length)
 	defer cancel()
 	ctx = context.WithoutCancel(ctx) // the steps after the load are not canceled
@@ -80,7 +80,7 @@ func soak(ctx context.Context, length time.Duration, seed uint64, to, progress i
 
 	p.end = measure()
 	p.took = time.Since(p.began)
-	r.rest()
+	r.stopWorkers()
 	p.ledger, err = r.ledger.audit(ctx, server.AdminDSN())
 	if err != nil {
 		return false, err

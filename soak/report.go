@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// Bounds on what may grow.
+// Bounds on the growth of the heap.
 const (
 	heapFactor = 2
 	heapSpare  = 32 << 20 // bytes: the server remembers thousands of logins
@@ -32,7 +32,7 @@ type report struct {
 	now      string     // the active fault
 	injected map[string]int
 
-	logins, refusals, retries    int64
+	logins, rejected, retries    int64
 	poolLogins                   int64
 	tokenRequests, tokenFailures int64
 	tenantRequests               int
@@ -90,10 +90,10 @@ func (p *report) follow(ctx context.Context, to io.Writer, r *rig) {
 	}
 }
 
-// collect copies what the load counted.
+// collect copies the counters of the load.
 func (p *report) collect(r *rig) {
 	stats := r.connector.Stats()
-	p.logins, p.refusals, p.retries = stats.Logins, stats.LoginsRefused, stats.LoginRetries
+	p.logins, p.rejected, p.retries = stats.Logins, stats.LoginsRefused, stats.LoginRetries
 	p.tokenRequests, p.tokenFailures = stats.TokenRequests, stats.TokenFailures
 	p.tenantRequests = r.server.Tenant.Requests()
 	p.poolLogins = r.connects.count(pgxPool)
@@ -103,7 +103,7 @@ func (p *report) collect(r *rig) {
 	p.violations, p.violationCount = r.checker.verdict()
 }
 
-// problems returns what exceeds its bounds.
+// problems returns the problems of the run, such as lost rows.
 func (p *report) problems() []string {
 	var all []string
 	if p.ledger.lost > 0 {
@@ -128,9 +128,9 @@ func (p *report) print(to io.Writer) {
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	row := func(name, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
 	row("soak", "%v of %v, seed %d", p.took.Round(time.Second), p.asked, p.seed)
-	row("load", "%d workers on a sql.DB and %d on a pgxpool, %d connections each that live %v", workers, workers, conns, lifetime)
+	row("load", "%d workers on a sql.DB and %d on a pgxpool; %d connections each, for %v each", workers, workers, conns, lifetime)
 	row("logins", "%d sql.DB, %d pgxpool", p.logins, p.poolLogins)
-	row("rejected logins", "%d sql.DB, %d pgxpool", p.refusals, refused(p.failures[pgxPool]))
+	row("rejected logins", "%d sql.DB, %d pgxpool", p.rejected, rejectedLogins(p.failures[pgxPool]))
 	row("retries", "%d sql.DB", p.retries)
 	row("token requests", "%d by entrapg, %d of them failed; %d reached the tenant", p.tokenRequests, p.tokenFailures, p.tenantRequests)
 	row("slowest connect", "%v; the machine stalled for %v at most", p.slowest.Round(time.Millisecond), p.stall.Round(time.Millisecond))
@@ -166,8 +166,8 @@ func (p *report) print(to io.Writer) {
 	fmt.Fprintf(to, "\n%s\n", verdict)
 }
 
-// refused counts logins that the server rejected.
-func refused(failures map[string]int) int {
+// rejectedLogins counts logins that the server rejected.
+func rejectedLogins(failures map[string]int) int {
 	n := 0
 	for cause, count := range failures {
 		if strings.HasPrefix(cause, "login 28") {

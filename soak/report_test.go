@@ -24,9 +24,9 @@ func TestSoak_PrintsReportIfEndedEarly(t *testing.T) {
 		cancel()
 		return len(b), nil
 	})
-	well, err := soak(ctx, time.Hour, 1, &printed, progress)
-	if err != nil || !well {
-		t.Errorf("well: %v, error %v", well, err)
+	ok, err := soak(ctx, time.Hour, 1, &printed, progress)
+	if err != nil || !ok {
+		t.Errorf("ok: %v, error %v", ok, err)
 	}
 	for _, want := range []string{"of 1h0m0s, seed 1", "logins", "0 lost", "goroutines", "faults injected", "passed: no rows lost"} {
 		if !strings.Contains(printed.String(), want) {
@@ -39,24 +39,24 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
 
-func TestReport_ListsWhatExceedsBounds(t *testing.T) {
+func TestReport_ListsProblems(t *testing.T) {
 	fine := func() *report {
 		return &report{ledger: counts{committed: 9, found: 10}, before: 3, after: 3, start: measurement{heap: 1 << 20}, end: measurement{heap: 2 << 20}}
 	}
 	for name, spoil := range map[string]func(*report){
-		"a row lost":           func(p *report) { p.ledger.lost = 1 },
-		"nothing done":         func(p *report) { p.ledger.committed = 0 },
-		"a goroutine left":     func(p *report) { p.after = 4 },
-		"a heap that grows":    func(p *report) { p.end.heap = 100 << 20 },
-		"a strange error":      func(p *report) { p.violationCount = 1 },
-		"":                     func(*report) {},
-		"rows of no outcome":   func(p *report) { p.ledger.found = 1000 },
-		"fewer goroutines":     func(p *report) { p.after = 2 },
-		"a heap that breathes": func(p *report) { p.end.heap = 20 << 20 },
+		"a row lost":         func(p *report) { p.ledger.lost = 1 },
+		"nothing done":       func(p *report) { p.ledger.committed = 0 },
+		"a goroutine left":   func(p *report) { p.after = 4 },
+		"a heap that grows":  func(p *report) { p.end.heap = 100 << 20 },
+		"a strange error":    func(p *report) { p.violationCount = 1 },
+		"":                   func(*report) {},
+		"rows of no outcome": func(p *report) { p.ledger.found = 1000 },
+		"fewer goroutines":   func(p *report) { p.after = 2 },
+		"a heap that varies": func(p *report) { p.end.heap = 20 << 20 },
 	} {
 		p := fine()
 		spoil(p)
-		harmless := name == "" || strings.HasPrefix(name, "rows") || strings.HasPrefix(name, "fewer") || strings.HasSuffix(name, "breathes")
+		harmless := name == "" || strings.HasPrefix(name, "rows") || strings.HasPrefix(name, "fewer") || strings.HasSuffix(name, "varies")
 		if problems := p.problems(); (len(problems) == 0) != harmless {
 			t.Errorf("%s: problems %q", name, problems)
 		}
@@ -73,7 +73,8 @@ func TestLedger_AuditFindsLostRows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Worker 0: 2 is missing, and the outcome of 3 is unknown. Worker 1: the outcome of 1 is unknown, and it exists.
+	// Worker 0: row 2 is missing, and the outcome of 3 is unknown. Worker 1: the outcome of 1 is
+	// unknown, but the row exists.
 	for _, w := range l.writers {
 		for n := range int64(3) {
 			w.tried++
@@ -100,7 +101,7 @@ func TestChecker_AllowsOnlyEffectsOfTheFault(t *testing.T) {
 		err        error
 		violations int
 	}{
-		{"what is allowed", func(u *checker) { u.begin(f, time.Now()) }, sqlDB, io.EOF, 0},
+		{"an allowed cause", func(u *checker) { u.begin(f, time.Now()) }, sqlDB, io.EOF, 0},
 		{"soon after its end", func(u *checker) { u.begin(f, time.Now()); u.end() }, sqlDB, io.EOF, 0},
 		{"on the other pool", func(u *checker) { u.begin(f, time.Now()) }, pgxPool, io.EOF, 1},
 		{"another cause", func(u *checker) { u.begin(f, time.Now()) }, sqlDB, context.DeadlineExceeded, 1},
@@ -118,15 +119,15 @@ func TestChecker_AllowsOnlyEffectsOfTheFault(t *testing.T) {
 }
 
 func TestCause_IsKnownForEveryError(t *testing.T) {
-	said := &pgconn.PgError{Code: "28000"}
+	server := &pgconn.PgError{Code: "28000"}
 	for _, test := range []struct {
 		err  error
 		want string
 	}{
 		{&entrapg.TokenError{Err: context.DeadlineExceeded}, noToken},
-		{fmt.Errorf("%w; %w", &entrapg.LoginError{Err: said}, &entrapg.TokenError{Err: io.EOF}), noToken},
-		{&entrapg.LoginError{Err: said}, "login 28000"},
-		{said, "query 28000"},
+		{fmt.Errorf("%w; %w", &entrapg.LoginError{Err: server}, &entrapg.TokenError{Err: io.EOF}), noToken},
+		{&entrapg.LoginError{Err: server}, "login 28000"},
+		{server, "query 28000"},
 		{context.DeadlineExceeded, deadline},
 		{driver.ErrBadConn, network},
 		{io.ErrUnexpectedEOF, network},

@@ -31,16 +31,16 @@ func startRig(
 		return nil, err
 	}
 	credential := azcore.TokenCredential(app)
-	u := &checker{expiries: tokenLife > 0 && tokenLife < time.Minute}
+	checks := &checker{expiries: tokenLife > 0 && tokenLife < time.Minute}
 	if overHTTP {
-		u.slack = 2 * time.Second // azidentity retries with pauses
+		checks.slack = 2 * time.Second // azidentity retries with pauses
 		var err error
 		if credential, err = secretCredential(server.Tenant, app); err != nil {
 			return nil, err
 		}
 	}
 	dsn = fmt.Sprintf("%s&connect_timeout=%d", dsn, int(connectTimeout.Seconds()))
-	l, err := startLoad(ctx, u, dsn, server.AdminDSN(), "ledger of "+name, credential, opts...)
+	l, err := startLoad(ctx, checks, dsn, server.AdminDSN(), "ledger of "+name, credential, opts...)
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +55,7 @@ func secretCredential(tenant *entrapgtest.Tenant, app *entrapgtest.Principal) (a
 }
 
 // expose injects a fault and waits until every worker has recovered.
-func (r *rig) expose(ctx context.Context, f *fault) (notice, error) {
+func (r *rig) expose(ctx context.Context, f *fault) (effect, error) {
 	began, from := time.Now(), time.Now()
 	if f.untilToken {
 		from = r.connector.Stats().TokenExpiry
@@ -64,22 +64,22 @@ func (r *rig) expose(ctx context.Context, f *fault) (notice, error) {
 	r.connects.newLap()
 
 	r.checker.begin(f, from)
-	seen := func() notice {
-		n := notice{
+	seen := func() effect {
+		n := effect{
 			failures: total(r.checker.failures()) - failures,
 			requests: r.server.Tenant.Requests() - requests,
 			slowest:  r.connects.slowestOfLap(),
 		}
 		for _, login := range r.server.Logins() {
 			if login.Code != "" && login.Time.After(began) {
-				n.refusals++
+				n.rejected++
 			}
 		}
 		return n
 	}
 	err := r.apply(ctx, f)
 	// On a busy machine, the fault takes effect later.
-	for end := time.Now().Add(10 * time.Second); err == nil && !f.shows(seen()) && time.Now().Before(end); {
+	for end := time.Now().Add(10 * time.Second); err == nil && !f.hadEffect(seen()) && time.Now().Before(end); {
 		err = sleep(ctx, 50*time.Millisecond)
 	}
 	r.server.SetFaults(entrapgtest.Faults{})
@@ -119,7 +119,7 @@ func (r *rig) recover(ctx context.Context, f *fault) {
 				break
 			}
 			if time.Since(ended) > patience+f.within+r.checker.longestStall() {
-				r.checker.addViolation("%s: worker %d on %s does not write any more", f.name, w.worker, w.pool)
+				r.checker.addViolation("%s: worker %d on %s has stopped writing", f.name, w.worker, w.pool)
 				return
 			}
 		}

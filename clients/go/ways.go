@@ -24,7 +24,7 @@ const (
 	query = "select session_user::text, backend_start from pg_stat_activity where pid = pg_backend_pid()"
 )
 
-// A session is what the server says of a connection.
+// A session has the user and the start time of a session, from the server.
 type session struct {
 	user    string
 	started time.Time

@@ -1,5 +1,5 @@
 // node-postgres and Sequelize log in to the emulator with Microsoft's libraries before and after a token expires, and are rejected
-// when they should be.
+// with invalid tokens.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { before, test } from "node:test";
@@ -23,13 +23,13 @@ const credentials = {
       disableInstanceDiscovery: true, // only Microsoft's own authorities are known to it
     }),
 };
-// Microsoft's library for Sequelize takes the client ID of a service for its role's name.
+// Microsoft's library for Sequelize uses the client ID of a service as the name of its role.
 const clientIds = { "shop-api": env.SHOP_API_CLIENT_ID, reporting: env.REPORTING_CLIENT_ID };
 
 const query = "select session_user::text as user, extract(epoch from backend_start)::float8 as started from pg_stat_activity where pid = pg_backend_pid()";
 const password = (identity) => entraTokenProvider(credentials[identity]());
 
-let kept; // a token that a program has kept since its start
+let kept; // a token that was requested at the start
 
 before(async () => {
   kept = await credentials["shop-api"]().getToken(scope);

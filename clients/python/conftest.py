@@ -1,4 +1,4 @@
-"""Who logs in, and how to wait for the end of a token."""
+"""The identities that log in, and a token that expires."""
 
 import os
 import time
@@ -30,7 +30,7 @@ CREDENTIALS = {
 
 
 class Kept:
-    """A token that a program has kept since its start."""
+    """A token that was requested at the start."""
 
     def __init__(self):
         token = CREDENTIALS["shop-api"][0]().get_token(SCOPE)

@@ -107,7 +107,7 @@ def management_token():
     return CREDENTIALS["shop-api"][0]().get_token("https://management.azure.com/.default").token
 
 
-# psycopg_pool retries in the background and reports only that no connection came.
+# psycopg_pool retries in the background and reports only a timeout.
 silent = PsycopgPool, AsyncPsycopgPool
 drivers = pytest.mark.parametrize("way", [way for way in DRIVERS if way not in silent])
 

@@ -21,11 +21,11 @@ from conftest import CREDENTIALS, SCOPE
 
 QUERY = "select session_user::text, extract(epoch from backend_start)::float8 from pg_stat_activity where pid = pg_backend_pid()"
 
-loop = asyncio.Runner()  # all asynchronous ways share it
+loop = asyncio.Runner()  # shared by all asynchronous ways
 
 
 class Way:
-    """Given its user, a way has no need to derive one from the token."""
+    """A way to log in. If settings contain a user, it is not derived from the token."""
 
     def __init__(self, credential, async_credential, **settings):
         self.credential, self.async_credential, self.settings = credential, async_credential, settings

@@ -10,7 +10,7 @@ import com.azure.identity.extensions.implementation.credential.provider.TokenCre
 import java.time.OffsetDateTime;
 import reactor.core.publisher.Mono;
 
-/** Credentials, and what azure.tokenCredentialProviderClassName needs to find them. */
+/** Credentials, and providers for azure.tokenCredentialProviderClassName. */
 class Providers {
     private Providers() {}
 
@@ -32,7 +32,7 @@ class Providers {
         return credential.getTokenSync(new TokenRequestContext().addScopes(resource + "/.default"));
     }
 
-    /** The plugin's own settings for a service principal have no way to switch instance discovery off. */
+    /** A service principal without instance discovery, which the plugin's own settings cannot turn off. */
     public static class ServicePrincipal implements TokenCredentialProvider {
         public ServicePrincipal(TokenCredentialProviderOptions options) {}
 
@@ -47,7 +47,7 @@ class Providers {
         }
     }
 
-    /** Has one token, whatever it is. */
+    /** Always returns the same token. */
     public static class Fixed implements TokenCredentialProvider {
         static volatile String token;
 

@@ -5,7 +5,7 @@ import java.sql.SQLException;
 import java.time.Instant;
 import java.time.OffsetDateTime;
 
-/** What the server says of a connection. */
+/** The user and the start time of a session, from the server. */
 record Session(String user, Instant started) {
     static Session of(Connection connection) throws SQLException {
         String query = "select session_user::text, backend_start from pg_stat_activity where pid = pg_backend_pid()";

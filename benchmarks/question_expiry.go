@@ -12,7 +12,7 @@ const shortLife = 4 * time.Second
 
 var turnover = question{
 	name: "slowest connect while tokens turn over",
-	how: "Tokens live 4 s, a request takes 500 ms, and the credential caches as azidentity's do. entrapg and the " +
+	how: "Tokens are valid for 4 s, a request takes 500 ms, and the credential caches as azidentity's do. entrapg and the " +
 		"static password connect in turns without a pause. Each window of 3.5 s contains one turnover; the ratio " +
 		"compares the slowest connects of a window and is the median over all windows. The other ways connect side by " +
 		"side afterwards, through two turnovers.",
@@ -74,7 +74,7 @@ func askTurnover(ctx context.Context, b *bench) ([]*Row, error) {
 
 var outage = question{
 	name: "Entra down while a token is valid",
-	how: "Each way logs in with a token that lives 4 s. Then Entra is down until that token expires, and each way " +
+	how: "Each way logs in with a token that is valid for 4 s. Then Entra is down until that token expires, and each way " +
 		"connects every 20 ms. The credential caches nothing, as the Azure CLI's. The benchmark recovers from panics, " +
 		"which would end a program.",
 	ask: askOutage,
@@ -136,17 +136,17 @@ func (o *observed) word() string {
 
 // served returns the share of connects that succeeded.
 func (o *observed) served() Figure {
-	return Figure{Value: 100 * float64(len(o.took)) / float64(max(1, len(o.took)+o.failed)), Says: o.word()}
+	return Figure{Value: 100 * float64(len(o.took)) / float64(max(1, len(o.took)+o.failed)), Word: o.word()}
 }
 
 // slowest returns the slowest connect, or a word if one failed.
 func (o *observed) slowest() Figure {
-	f := Figure{Says: o.word()}
+	f := Figure{Word: o.word()}
 	if len(o.took) > 0 {
 		f.Value = quantile(o.took, 1)
 	}
-	if f.Says == "" && o.failed > 0 {
-		f.Says = "fails"
+	if f.Word == "" && o.failed > 0 {
+		f.Word = "fails"
 	}
 	return f
 }
