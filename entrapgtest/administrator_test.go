@@ -48,6 +48,7 @@ func TestAdministrator_ReachesNeitherProgramsFilesNorSuperuser(t *testing.T) {
 	} {
 		_, _ = conn.Exec(t.Context(), sql) // whether it works does not matter
 	}
+	own := s.Tenant.NewUserAssignedIdentity("stranger").ObjectID
 	powers := []string{
 		"pg_execute_server_program", "pg_read_server_files", "pg_write_server_files", "pg_read_all_data", "pg_write_all_data",
 		"pg_create_subscription", superuser,
@@ -59,6 +60,9 @@ func TestAdministrator_ReachesNeitherProgramsFilesNorSuperuser(t *testing.T) {
 			`alter role "` + role + `" login password 'x'`, `set role "` + role + `"`, `set session authorization "` + role + `"`,
 			`reassign owned by "` + role + `" to "db-admin"`, `alter role "` + role + `" rename to "db-x"`,
 			`select pgaadauth_create_principal_with_oid('` + role + `', '7d', 'user', true, false)`,
+			`select pgaadauth_update_principal_with_oid('` + role + `', '` + own + `', 'service', false, false)`,
+			`select pgaadauth_update_principal_with_oid('` + role + `', '` + own + `', 'service', true, false)`,
+			`security label for "pgaadauth" on role "` + role + `" is 'aadauth,oid=` + own + `,type=service'`,
 			`select pgaadauth_update_principal_with_oid('` + role + `', '7d', 'user', true, false)`,
 			`security label for "pgaadauth" on role "` + role + `" is 'aadauth,oid=7d,type=user,admin'`,
 		} {

@@ -52,7 +52,8 @@ func emulatorCommand(std streams) *cli.Command {
 			"Go ignores SSL_CERT_FILE, which users, guests and service principals need: set GODEBUG=x509usefallbackroots=1 and " +
 			"call x509.SetFallbackRoots with a pool that contains the certificates of that file. The entrapg command does so.\n" +
 			"Node.js: new DefaultAzureCredential({ disableInstanceDiscovery: true }) of @azure/identity.\n" +
-			"Python: DefaultAzureCredential(disable_instance_discovery=True) of azure-identity.\n" +
+			"Python: DefaultAzureCredential(disable_instance_discovery=True) of azure-identity. For users and guests, it ignores " +
+			"the tenant's port: start the emulator with --tenant-addr 127.0.0.1:443.\n" +
 			"In each language, get a token for https://ossrdbms-aad.database.windows.net/.default, and log in to DATABASE_URL " +
 			"with the token as the password and PGUSER as the user. SSL_CERT_FILE and REQUESTS_CA_BUNDLE replace the " +
 			"certificates that a program trusts otherwise.\n" +
@@ -211,15 +212,20 @@ func (e *emulator) run(ctx context.Context, std streams) (err error) {
 	}
 	log.start()
 	ended := server.Wait(ctx)
-	if err := server.Close(); err != nil && ctx.Err() != nil {
-		return err
-	}
+	closed := server.Close()
 	if ctx.Err() == nil {
 		return e.explain(ctx, ended)
 	}
 	std.out.printf("%s\n", std.out.dim("stopped"))
+	if closed != nil {
+		fmt.Fprintln(std.err, "entrapg:", closed)
+		return exitCode(failed)
+	}
 	return nil
 }
+
+// winsockAddressInUse is what Windows reports instead of EADDRINUSE.
+const winsockAddressInUse = syscall.Errno(10048)
 
 // explain names the flag that an error is about.
 func (e *emulator) explain(ctx context.Context, err error) error {
@@ -228,7 +234,7 @@ func (e *emulator) explain(ctx context.Context, err error) error {
 	}
 	wrong := new(entrapgtest.ConfigError)
 	switch {
-	case errors.As(err, &wrong) && errors.Is(err, syscall.EADDRINUSE):
+	case errors.As(err, &wrong) && (errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, winsockAddressInUse)):
 		return fmt.Errorf("%s: %w; stop the program that uses it, or name another address", flagOf[wrong.Field], wrong.Err)
 	case errors.As(err, &wrong):
 		return fmt.Errorf("%s: %w", flagOf[wrong.Field], wrong.Err)
@@ -261,7 +267,7 @@ func (e *emulator) introduce(
 		return err
 	}
 	out.printf("%s PostgreSQL on %s, tenant on %s,\n  tokens live %s\n\n",
-		out.good("✓"), out.bold(server.Addr()), server.Tenant.URL(), e.config.TokenLife)
+		out.good("✓"), out.bold(server.Addr()), server.Tenant.URL(), round(e.config.TokenLife))
 	for _, r := range residents {
 		what := string(r.Kind)
 		switch {
@@ -295,12 +301,12 @@ func (e *emulator) introduce(
 	}
 	out.printf("\n")
 	if needsRoots {
-		out.hang("", "Go ignores SSL_CERT_FILE on this system, and only entrapg itself does not: in your programs, set "+
-			"GODEBUG=x509usefallbackroots=1 and pass that file to x509.SetFallbackRoots. Node.js and Python need nothing else.")
+		out.hang("", "Go ignores SSL_CERT_FILE on this system. The entrapg command reads it. Your programs in Go need "+
+			"GODEBUG=x509usefallbackroots=1 and a call of x509.SetFallbackRoots with the certificates of that file.")
 	}
-	then := "and then, for example: entrapg exec -- psql"
+	then := "Then, for example: entrapg exec -- psql"
 	if len(e.envFiles) > 0 {
-		then = "or, as it is in " + e.envFiles[0] + " too: entrapg exec --env-file " + shell(e.envFiles[0]) + " -- psql"
+		then = "Or use the file with the same settings: entrapg exec --env-file " + shell(e.envFiles[0]) + " -- psql"
 	}
 	out.hang("", escape(then))
 	out.hang("", "To log in as another principal, start with --as NAME. Ctrl-C stops the emulator.")
