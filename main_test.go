@@ -41,6 +41,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	case os.Getenv(asProgram) != "":
+		trustVariable()
 		serveLogins()
 		return
 	}

@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -95,7 +96,7 @@ func kindOf(err error) string {
 func startProgram(t *testing.T, env []string) func(limit time.Duration, dsn string) outcome {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
-	cmd.Env = append(env, asProgram+"=1", "HOME="+t.TempDir(), "GORACE=atexit_sleep_ms=0")
+	cmd.Env = append(env, asProgram+"=1", "HOME="+t.TempDir(), "GORACE=atexit_sleep_ms=0", "GODEBUG=x509usefallbackroots=1")
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	in, err := cmd.StdinPipe()
@@ -123,6 +124,20 @@ func startProgram(t *testing.T, env []string) func(limit time.Duration, dsn stri
 		}
 		return o
 	}
+}
+
+// trustVariable makes SSL_CERT_FILE mean what it does on Linux, where Go takes the
+// roots from the system alone.
+func trustVariable() {
+	file := os.Getenv("SSL_CERT_FILE")
+	if file == "" || runtime.GOOS != "windows" && runtime.GOOS != "darwin" {
+		return
+	}
+	roots := x509.NewCertPool()
+	if content, err := os.ReadFile(file); err == nil {
+		roots.AppendCertsFromPEM(content)
+	}
+	x509.SetFallbackRoots(roots) // GODEBUG=x509usefallbackroots=1 prefers them
 }
 
 // Environment variables that configure the tools.
