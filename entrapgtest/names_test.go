@@ -3,6 +3,7 @@ package entrapgtest_test
 import (
 	"errors"
 	"net"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -67,7 +68,7 @@ func TestServer_IsVerifiedByEveryNameAsOnAzure(t *testing.T) {
 			}
 			dsn := "host=" + test.host + " hostaddr=127.0.0.1 port=" + port + " dbname=postgres"
 			if !test.noRoots {
-				dsn += " sslrootcert=" + s.CAFile()
+				dsn += " sslrootcert='" + filepath.ToSlash(s.CAFile()) + "'"
 			}
 			if test.sslmode != "" {
 				dsn += " sslmode=" + test.sslmode
@@ -97,7 +98,7 @@ func TestServer_IsVerifiedByEveryNameAsOnAzure(t *testing.T) {
 	createRole(t, azure, "", alice)
 	_, port, _ := net.SplitHostPort(azure.Addr())
 	for host, sslmode := range map[string]string{writer: "require", private: "verify-full"} {
-		connector := entrapg.NewConnector("host="+host+" hostaddr=127.0.0.1 port="+port+" dbname=postgres sslmode="+sslmode+" sslrootcert="+azure.CAFile(),
+		connector := entrapg.NewConnector("host="+host+" hostaddr=127.0.0.1 port="+port+" dbname=postgres sslmode="+sslmode+" sslrootcert='"+filepath.ToSlash(azure.CAFile())+"'",
 			entrapg.WithCredential(alice), entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.TLSConfig.ServerName = server }))
 		conn, err := connector.Connect(t.Context())
 		if err != nil {

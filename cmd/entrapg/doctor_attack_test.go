@@ -70,7 +70,7 @@ func TestDoctor_NamesHostOnlyFromVerifiedCertificate(t *testing.T) {
 			port, ca := withCertificate(t, func(c *x509.Certificate) { c.DNSNames = test.names })
 			dsn := "host=localhost port=" + port
 			if !test.unknown {
-				dsn += " sslrootcert=" + ca
+				dsn += " " + dsnSetting(false, "sslrootcert", ca)
 			}
 			last, _ := visit(t, nil, failed, dsn)
 			if last.Step != "TLS" || strings.Join(pasted(last.Fix), "\n") != test.want {
@@ -110,8 +110,8 @@ func TestDoctor_EscapesCertificate(t *testing.T) {
 		c.DNSNames, c.Subject = nil, pkix.Name{CommonName: "evil" + control}
 	})
 	for _, dsn := range []string{
-		"host=localhost port=" + port, "host=localhost port=" + port + " sslrootcert=" + ca,
-		"host=localhost port=" + nameless + " sslrootcert=" + namelessCA,
+		"host=localhost port=" + port, "host=localhost port=" + port + " " + dsnSetting(false, "sslrootcert", ca),
+		"host=localhost port=" + nameless + " " + dsnSetting(false, "sslrootcert", namelessCA),
 	} {
 		for _, format := range []string{"", "--json"} {
 			args := append([]string{"doctor", dsn}, strings.Fields(format)...)

@@ -185,7 +185,7 @@ func TestDoctor_LoginWorksOnceFixIsPasted(t *testing.T) {
 	host := s.Tenant.NewHost(app, owner).Environ()
 	managed := slices.Concat(host, []string{"SSL_CERT_FILE=" + s.CAFile()})
 	dsn, port := s.DSN(), portOf(t, s)
-	keywords := "host=127.0.0.1 port=" + port + " dbname=postgres sslrootcert=" + s.CAFile()
+	keywords := "host=127.0.0.1 port=" + port + " dbname=postgres " + dsnSetting(false, "sslrootcert", s.CAFile())
 	environment := append(slices.Clone(env), "DATABASE_URL=", "PGHOST=127.0.0.1", "PGPORT="+port, "PGSSLROOTCERT="+s.CAFile())
 	services := filepath.Join(t.TempDir(), "services")
 	if err := os.WriteFile(services, []byte("[shop]\nuser=fix-ap\n"), 0o644); err != nil {

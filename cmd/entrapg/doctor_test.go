@@ -342,10 +342,10 @@ func TestDoctor_FindsFaultInNetworkAndTLS(t *testing.T) {
 		"no PostgreSQL":       {"host=127.0.0.1 port=" + web, "TLS", `"H"`, "not PostgreSQL", ""},
 		"TLS that hangs":      {"host=127.0.0.1 connect_timeout=3 port=" + stuck, "TLS", "does not finish within 3s", "inspects TLS", ""},
 		"an unknown root":     {"host=localhost port=" + unknown, "TLS", "unknown authority", "Corner Shop Root", ""},
-		"another root file":   {"host=localhost port=" + other + " sslrootcert=" + namedCA, "TLS", "", "not in " + namedCA, ""},
-		"under verify-ca":     {"host=localhost sslmode=verify-ca port=" + other + " sslrootcert=" + namedCA, "TLS", "unknown authority", "not in " + namedCA, ""},
-		"a wrong name":        {"host=localhost port=" + named + " sslrootcert=" + namedCA, "TLS", "db.corner.example", "the certificate is for db.corner.example, and not for localhost", "host=db.corner.example"},
-		"expired":             {"host=localhost port=" + expired + " sslrootcert=" + expiredCA, "TLS", "expired", "needs a new certificate", "date -u"},
+		"another root file":   {"host=localhost port=" + other + " " + dsnSetting(false, "sslrootcert", namedCA), "TLS", "", "not in " + namedCA, ""},
+		"under verify-ca":     {"host=localhost sslmode=verify-ca port=" + other + " " + dsnSetting(false, "sslrootcert", namedCA), "TLS", "unknown authority", "not in " + namedCA, ""},
+		"a wrong name":        {"host=localhost port=" + named + " " + dsnSetting(false, "sslrootcert", namedCA), "TLS", "db.corner.example", "the certificate is for db.corner.example, and not for localhost", "host=db.corner.example"},
+		"expired":             {"host=localhost port=" + expired + " " + dsnSetting(false, "sslrootcert", expiredCA), "TLS", "expired", "needs a new certificate", "date -u"},
 		"two, both refused":   {"host=localhost,127.0.0.1 port=" + closed, "TCP", "refused", "nothing listens", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -367,7 +367,7 @@ func TestDoctor_ContinuesIfOneHostIsDown(t *testing.T) {
 	s := azureServer(t)
 	_, env := identityWith(t, s, "two-hosts", true)
 	_, port, _ := net.SplitHostPort(s.Addr())
-	_, all := visit(t, env, done, "host=127.0.0.1,127.0.0.1 port=1,"+port+" dbname=postgres sslrootcert="+s.CAFile())
+	_, all := visit(t, env, done, "host=127.0.0.1,127.0.0.1 port=1,"+port+" dbname=postgres "+dsnSetting(false, "sslrootcert", s.CAFile()))
 	for _, f := range all {
 		if f.Step == "TCP" && (f.Status != statusWarning || !strings.Contains(f.Error, "refused")) {
 			t.Errorf("%+v", f)

@@ -69,15 +69,15 @@ func TestLibpq_SetsVariablesFromDSN(t *testing.T) {
 		{"postgres://shop.postgres.database.azure.com/shop?sslmode=require", "PGSSLMODE=verify-full PGSSLROOTCERT=system"},
 		{"host=h user=bob port=6543 sslmode=require", "PGHOST=h PGPORT=6543 PGUSER=bob PGSSLMODE=verify-full PGSSLROOTCERT=system"},
 		{"host=h sslmode=verify-ca", "PGSSLMODE=verify-full PGSSLROOTCERT=system"},
-		{"host=h sslmode=require sslrootcert=" + ca, "PGSSLMODE=require PGSSLROOTCERT=" + ca},
+		{"host=h sslmode=require " + dsnSetting(false, "sslrootcert", ca), "PGSSLMODE=require PGSSLROOTCERT=" + ca},
 		{"host=h sslmode=require user=bob password=local entra_credential=none", "PGSSLMODE=require PGSSLROOTCERT="},
-		{"host=h sslmode=verify-full sslrootcert=" + ca, "PGSSLMODE=verify-full PGSSLROOTCERT=" + ca},
+		{"host=h sslmode=verify-full " + dsnSetting(false, "sslrootcert", ca), "PGSSLMODE=verify-full PGSSLROOTCERT=" + ca},
 		{"host=h sslrootcert=system", "PGSSLMODE=verify-full PGSSLROOTCERT=system"},
 		{"postgres://127.0.0.1/d?sslmode=disable", "PGSSLMODE=disable PGSSLROOTCERT="},
 		{"postgres://a:1,b:2/d?target_session_attrs=any&connect_timeout=7", "PGHOST=a,b PGPORT=1,2 PGTARGETSESSIONATTRS=any PGCONNECT_TIMEOUT=7"},
 		{"host=a,a,b hostaddr=192.0.2.1,192.0.2.1,192.0.2.2", "PGHOST=a,a,b PGPORT=5432,5432,5432 PGHOSTADDR=192.0.2.1,192.0.2.1,192.0.2.2"},
 		{"host=a,b sslmode=prefer user=bob password=local entra_credential=none", "PGHOST=a,b PGPORT=5432,5432 PGSSLMODE=prefer"},
-		{"service=shop servicefile=" + services, "PGHOST=db.example PGUSER=svc PGTARGETSESSIONATTRS=read-write PGSSLCRL=shop.crl PGSERVICE= PGSERVICEFILE="},
+		{"service=shop " + dsnSetting(false, "servicefile", services), "PGHOST=db.example PGUSER=svc PGTARGETSESSIONATTRS=read-write PGSSLCRL=shop.crl PGSERVICE= PGSERVICEFILE="},
 		{"host=h hostaddr=192.0.2.2", "PGHOST=h PGHOSTADDR=192.0.2.2"},
 		{"host=h", "PGPASSFILE= PGHOSTADDR= PGGSSENCMODE=disable PGPASSWORD=secret PGREQUIREAUTH=password PGOPTIONS="},
 		{"host=h require_auth=oauth,password", "PGREQUIREAUTH=password"},
@@ -167,7 +167,7 @@ func TestLibpq_HandlesEveryKey(t *testing.T) {
 		for origin, dsn := range map[string]string{
 			"DSN":                      "host=h " + test.key + "='" + test.value + "'",
 			"DSN, as URL":              "postgres://h?" + test.key + "=" + inURL(test.value),
-			"service s in " + services: "service=s servicefile=" + services,
+			"service s in " + services: "service=s " + dsnSetting(false, "servicefile", services),
 		} {
 			env, warnings := libpqFor(t, dsn)
 			if test.want != "" && test.want != ignored && !slices.Contains(env, test.want) {
@@ -247,7 +247,7 @@ func TestLibpq_PsqlLogsInWithEveryKey(t *testing.T) {
 	s := azureServer(t)
 	_, env := identityWith(t, s, "psql-keys", true)
 	psql := installed(t, "psql")
-	keywords := "host=localhost hostaddr=127.0.0.1 port=" + portOf(t, s) + " dbname=postgres sslmode=verify-full sslrootcert=" + s.CAFile()
+	keywords := "host=localhost hostaddr=127.0.0.1 port=" + portOf(t, s) + " dbname=postgres sslmode=verify-full " + dsnSetting(false, "sslrootcert", s.CAFile())
 	services := filepath.ToSlash(filepath.Join(t.TempDir(), "services"))
 	service := "[s]\n" + strings.ReplaceAll(keywords, " ", "\n") + "\n"
 	link := s.DSN()
@@ -263,7 +263,7 @@ func TestLibpq_PsqlLogsInWithEveryKey(t *testing.T) {
 	if err := os.WriteFile(services, []byte(service), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for name, dsn := range map[string]string{"keywords": keywords, "URL": link, "service": "service=s servicefile=" + services} {
+	for name, dsn := range map[string]string{"keywords": keywords, "URL": link, "service": "service=s " + dsnSetting(false, "servicefile", services)} {
 		r := runAs(t, append(env, "PGCLIENTENCODING="), "exec", dsn, "--", psql, "-XAtc",
 			"select session_user, current_setting('application_name'), current_setting('geqo_effort')")
 		if r.code != 0 || r.stdout != "psql-keys|shop|3\n" {

@@ -336,12 +336,12 @@ func TestProxy_RemoteClientsNeedTLSAndPassword(t *testing.T) {
 		t.Errorf("no warning about the file's permissions:\n%s", p.log)
 	}
 	const password = "host=127.0.0.1 password='of the proxy' "
-	if got := ask(t, p.connect(t, password+"sslmode=verify-full sslrootcert="+certFile), "select session_user"); got != "proxy-remote" {
+	if got := ask(t, p.connect(t, password+"sslmode=verify-full "+dsnSetting(false, "sslrootcert", certFile)), "select session_user"); got != "proxy-remote" {
 		t.Errorf("got %q", got)
 	}
 	for settings, want := range map[string]string{
 		password + "sslmode=disable": "28000",
-		"host=127.0.0.1 password=wrong sslmode=verify-full sslrootcert=" + certFile: "28P01",
+		"host=127.0.0.1 password=wrong sslmode=verify-full " + dsnSetting(false, "sslrootcert", certFile): "28P01",
 	} {
 		var n int
 		if err := p.connect(t, settings).QueryRow("select 1").Scan(&n); err == nil || !strings.Contains(err.Error(), want) {
@@ -354,7 +354,7 @@ func TestProxy_RemoteClientsNeedTLSAndPassword(t *testing.T) {
 	}
 	writeCertificate(t, certFile, keyFile) // as cert-manager does
 	p.cmd.Process.Signal(syscall.SIGHUP)   // reads it at once, and does not end the proxy
-	renewed := p.connect(t, password+"sslmode=verify-full sslrootcert="+certFile)
+	renewed := p.connect(t, password+"sslmode=verify-full "+dsnSetting(false, "sslrootcert", certFile))
 	if got := ask(t, renewed, "select session_user"); got != "proxy-remote" {
 		t.Errorf("got %q", got)
 	}
@@ -363,7 +363,7 @@ func TestProxy_RemoteClientsNeedTLSAndPassword(t *testing.T) {
 		t.Fatal(err)
 	}
 	var n int
-	if err := p.connect(t, password+"sslmode=verify-full sslrootcert="+oldFile).QueryRow("select 1").Scan(&n); err == nil {
+	if err := p.connect(t, password+"sslmode=verify-full "+dsnSetting(false, "sslrootcert", oldFile)).QueryRow("select 1").Scan(&n); err == nil {
 		t.Error("the old certificate is still in use")
 	}
 }
