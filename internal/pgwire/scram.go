@@ -67,7 +67,7 @@ func normalizations(password string) []string {
 	}
 	mapped := mapSpaces(password)
 	for _, form := range []string{norm.NFKC.String(mapped), norm.NFC.String(mapped)} {
-		if !slices.Contains(forms, form) {
+		if form != "" && !slices.Contains(forms, form) { // a password of soft hyphens is not an empty one
 			forms = append(forms, form)
 		}
 	}
