@@ -2,32 +2,50 @@ package monitor
 
 import (
 	"net"
+	"slices"
 	"sync"
 )
 
-// A limited listener accepts a connection only when there is a slot for it.
+// A limited listener keeps a number of connections open at most. For a new one
+// beyond that, it closes the oldest: otherwise clients that hold connections
+// without using them could make probes fail, and a pod restart.
 type limited struct {
 	net.Listener
-	slots chan struct{}
+	most int
+
+	mu   sync.Mutex
+	open []*counted // the oldest first
 }
 
 func (l *limited) Accept() (net.Conn, error) {
-	l.slots <- struct{}{}
 	conn, err := l.Listener.Accept()
 	if err != nil {
-		<-l.slots
 		return nil, err
 	}
-	return &slotted{Conn: conn, release: sync.OnceFunc(func() { <-l.slots })}, nil
+	c := &counted{Conn: conn, of: l}
+	l.mu.Lock()
+	l.open = append(l.open, c)
+	var oldest *counted
+	if len(l.open) > l.most {
+		oldest = l.open[0]
+		l.open = l.open[1:]
+	}
+	l.mu.Unlock()
+	if oldest != nil {
+		oldest.Close()
+	}
+	return c, nil
 }
 
-// A slotted connection releases its slot when it is closed.
-type slotted struct {
+// A counted connection counts until it is closed.
+type counted struct {
 	net.Conn
-	release func()
+	of *limited
 }
 
-func (s *slotted) Close() error {
-	defer s.release()
-	return s.Conn.Close()
+func (c *counted) Close() error {
+	c.of.mu.Lock()
+	c.of.open = slices.DeleteFunc(c.of.open, func(other *counted) bool { return other == c })
+	c.of.mu.Unlock()
+	return c.Conn.Close()
 }

@@ -54,7 +54,7 @@ func Serve(l net.Listener, pages Pages) *Server {
 		Handler: mux, MaxHeaderBytes: 8 << 10,
 		ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute,
 	}}
-	go s.http.Serve(&limited{l, make(chan struct{}, maxConnections)})
+	go s.http.Serve(&limited{Listener: l, most: maxConnections})
 	return s
 }
 

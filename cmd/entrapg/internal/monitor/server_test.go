@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -84,35 +85,45 @@ func TestServer_AnswersProbesAndScrapes(t *testing.T) {
 	}
 }
 
-func TestServer_LimitsConnectionsAndHeaders(t *testing.T) {
+// TestServer_ClosesOldestConnectionBeyondLimit holds more connections than the
+// limit, as an attacker would to make probes fail.
+func TestServer_ClosesOldestConnectionBeyondLimit(t *testing.T) {
 	addr := serve(t, Pages{Started: func() bool { return true }, Ready: func() error { return nil }})
-	var idle []net.Conn
-	for range maxConnections {
+	var held []net.Conn
+	for range maxConnections + 1 {
 		conn, err := net.Dial("tcp", addr)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		idle = append(idle, conn)
+		held = append(held, conn)
 		fmt.Fprintf(conn, "GET /liveness HTTP/1.1\r\nHost: x\r\n\r\n") // and it stays open
 		line, err := bufio.NewReader(conn).ReadString('\n')
 		if err != nil || !strings.Contains(line, "200") {
-			t.Fatalf("%q, %v", line, err)
+			t.Fatalf("connection %d is answered %q, %v", len(held), line, err)
 		}
 	}
-	late, err := net.Dial("tcp", addr)
+	held[0].SetReadDeadline(time.Now().Add(time.Minute))
+	if _, err := io.Copy(io.Discard, held[0]); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("the oldest connection stays open")
+	}
+	fmt.Fprintf(held[1], "GET /liveness HTTP/1.1\r\nHost: x\r\n\r\n")
+	held[1].SetReadDeadline(time.Now().Add(time.Minute))
+	line, err := bufio.NewReader(held[1]).ReadString('\n')
+	if err != nil || !strings.Contains(line, "200") {
+		t.Errorf("the second connection is answered %q, %v", line, err)
+	}
+}
+
+func TestServer_LimitsHeaders(t *testing.T) {
+	addr := serve(t, Pages{})
+	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer late.Close()
-	fmt.Fprintf(late, "GET /liveness HTTP/1.1\r\nHost: x\r\nCookie: %s\r\n\r\n", strings.Repeat("x", 16<<10))
-	late.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
-	if n, err := late.Read(make([]byte, 1)); err == nil {
-		t.Fatalf("a connection more than %d was answered with %d bytes", maxConnections, n)
-	}
-	idle[0].Close()
-	late.SetReadDeadline(time.Now().Add(time.Minute))
-	line, err := bufio.NewReader(late).ReadString('\n')
+	defer conn.Close()
+	fmt.Fprintf(conn, "GET /liveness HTTP/1.1\r\nHost: x\r\nCookie: %s\r\n\r\n", strings.Repeat("x", 16<<10))
+	line, err := bufio.NewReader(conn).ReadString('\n')
 	if err != nil || !strings.Contains(line, "431") {
 		t.Errorf("16 KiB of headers: %q, %v", line, err)
 	}
