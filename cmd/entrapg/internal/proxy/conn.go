@@ -42,6 +42,9 @@ func (c *conn) serve() {
 func (c *conn) open() *pgwire.Relay {
 	s := c.server
 	c.network.SetDeadline(c.begun.Add(cmp.Or(s.StartupTimeout, DefaultStartupTimeout)))
+	if s.ctx.Err() != nil { // end may have set its deadline before
+		return nil
+	}
 	c.about = []any{"client", clientOf(c.network)}
 	request, err := s.terms.Accept(s.ctx, pgwire.NewConn(c.network))
 	switch {
@@ -58,7 +61,7 @@ func (c *conn) open() *pgwire.Relay {
 	startup := request.Startup
 	for _, name := range []string{"user", "database", "application_name"} {
 		if value := startup.Get(name); value != "" {
-			c.about = append(c.about, name, value)
+			c.about = append(c.about, name, clip(value))
 		}
 	}
 	if f := c.admit(request); f != nil {
@@ -181,6 +184,17 @@ func (c *conn) bytes() (received, sent int64) {
 		return relay.Bytes()
 	}
 	return 0, 0
+}
+
+// maxLogged bounds what a client that has not logged in can write into the log.
+const maxLogged = 128
+
+// clip cuts a text that a client sent to the length that is logged.
+func clip(s string) string {
+	if len(s) <= maxLogged {
+		return s
+	}
+	return s[:maxLogged] + "…"
 }
 
 // clientOf returns a client's address, or "unix".

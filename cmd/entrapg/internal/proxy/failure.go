@@ -61,7 +61,7 @@ var (
 
 func wrongPassword(user string) *pgwire.Error {
 	return &pgwire.Error{
-		Code: invalidPassword, Message: fmt.Sprintf("password authentication failed for user %q", tidy(user)),
+		Code: invalidPassword, Message: fmt.Sprintf("password authentication failed for user %q", tidy(clip(user))),
 		Hint: "The password is that of the proxy, which it printed when it started unless it was set.",
 	}
 }

@@ -112,3 +112,17 @@ func TestPassword_MessagesOfAttackers(t *testing.T) {
 		t.Errorf("%+v, %+v", stats, u.Stats())
 	}
 }
+
+// Clients that do not know the password cannot fill a disk with what they send.
+func TestPassword_LogOfAttackersIsShort(t *testing.T) {
+	p := start(t, &proxy.Server{Upstream: upstream(t, "host=127.0.0.1 sslmode=disable"), Password: password})
+	long := strings.Repeat("\x01é", 1500)
+	client := dialWire(t, p.addr.Network(), p.addr.String())
+	client.startup("3.0", "user", "client", "database", long, "application_name", long)
+	client.send('p', "")
+	client.untilReady()
+	await(t, "the log", func() bool { return strings.Contains(p.log.String(), "reason=password") })
+	if log := p.log.String(); len(log) > 1500 || strings.Count(log, "\n") != 1 {
+		t.Errorf("the log has %d bytes: %s", len(log), log)
+	}
+}
