@@ -6,6 +6,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/monitor"
@@ -17,6 +18,8 @@ type proxyUpstream struct {
 	*proxy.Upstream
 	name   string
 	tokens monitor.Tokens
+
+	requesting atomic.Bool // a token, by ready
 }
 
 // serversOf returns the hosts and the database of an upstream.
@@ -43,7 +46,12 @@ func (u *proxyUpstream) ready(limit time.Duration) error {
 	if !fails {
 		return nil
 	}
-	go u.RequestToken(context.Background())
+	if u.requesting.CompareAndSwap(false, true) { // a credential may hang, and probes go on
+		go func() {
+			defer u.requesting.Store(false)
+			u.RequestToken(context.Background())
+		}()
+	}
 	if limit == 0 || failing < limit {
 		return nil
 	}
