@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -61,6 +62,9 @@ func listenFronts(values []string) ([]*proxyFront, error) {
 func parseFront(text string) (*proxyFront, error) {
 	where, dsn, hasDSN := strings.Cut(text, "=")
 	where, dsn = strings.TrimSpace(where), strings.TrimSpace(dsn)
+	if strings.Contains(where, "://") {
+		return nil, errors.New("missing address before the DSN; want ADDRESS=DSN")
+	}
 	if hasDSN && !isDSN(dsn) {
 		return nil, fmt.Errorf("what follows %q must be a DSN: a postgres:// URL or a list of key=value settings", where+"=")
 	}

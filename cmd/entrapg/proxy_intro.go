@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // introduce tells a person what listens where and how to connect. It is the only
@@ -11,7 +12,7 @@ import (
 func (plan *proxyPlan) introduce(out *terminal) {
 	out.printf("\n")
 	for _, f := range plan.fronts {
-		out.printf("%s %s → %s\n", out.good("✓"), out.bold(f.address.String()), f.upstream.name)
+		out.printf("%s %s → %s\n", out.good("✓"), out.bold(f.address.String()), comment(f.upstream.name))
 	}
 	switch {
 	case plan.password == proxyPassword{}:
@@ -58,7 +59,7 @@ func (plan *proxyPlan) psql(f *proxyFront) string {
 
 // conninfo quotes a value for a connection string of libpq.
 func conninfo(value string) string {
-	if value != "" && !strings.ContainsAny(value, ` \'`) {
+	if value != "" && !strings.ContainsFunc(value, func(r rune) bool { return r == '\\' || r == '\'' || unicode.IsSpace(r) }) {
 		return value
 	}
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(value) + "'"
