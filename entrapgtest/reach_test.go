@@ -155,3 +155,19 @@ func TestCAFile_KeepsOtherFiles(t *testing.T) {
 		}
 	}
 }
+
+func TestCAFile_KeepsFilesBesideIt(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path, victim := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "victim")
+	if err := os.WriteFile(victim, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(victim, path+".new"); err != nil {
+		t.Skip(err)
+	}
+	startFront(t, entrapgtest.Config{CAFile: path})
+	if now := must[[]byte](t)(os.ReadFile(victim)); string(now) != "mine" {
+		t.Errorf("the file is now %q", now)
+	}
+}

@@ -130,7 +130,7 @@ func lockState(ctx context.Context, dir string) (*os.File, error) {
 	used := false
 	foreign := ""
 	for _, e := range entries {
-		switch name := strings.TrimSuffix(e.Name(), newSuffix); {
+		switch name, _, _ := strings.Cut(e.Name(), newSuffix); {
 		case e.Name() == stateFile:
 			used = true
 		case name != stateFile && name != lockName && e.Name() != dataDir+newSuffix:
@@ -262,7 +262,9 @@ func (st *state) prepareData(o *owner) error {
 
 // writeFile writes a file completely or not at all.
 func writeFile(path string, content []byte, perm os.FileMode) error {
-	f, err := os.OpenFile(path+newSuffix, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, perm)
+	// A file of another program, or a link from one user to the file of another,
+	// must not be written to.
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+newSuffix)
 	if err != nil {
 		return err
 	}
