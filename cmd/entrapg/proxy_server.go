@@ -92,7 +92,7 @@ func (s *proxyServer) wait(ends, hangups <-chan os.Signal, onTerminal bool) erro
 				return nil
 			}
 			if s.plan.certificate != nil {
-				s.plan.certificate.GetCertificate(nil)
+				s.plan.certificate.Reload()
 			}
 		}
 	}

@@ -4,7 +4,9 @@ package certfile
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"sync"
@@ -20,6 +22,7 @@ type Pair struct {
 	mu      sync.Mutex
 	current *tls.Certificate
 	tried   [2]version // of the files that were read last, even if they were invalid
+	logged  [2]version // of the files whose failure was logged last
 }
 
 // A version tells two contents of a file apart without reading them.
@@ -52,16 +55,31 @@ func (p *Pair) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if found == p.tried {
 		return p.current, nil
 	}
-	p.tried = found
 	cert, err := tls.LoadX509KeyPair(p.certFile, p.keyFile)
 	if err != nil {
-		// The two files may be written one after the other; the next handshake tries again.
-		p.logger.Warn("the TLS certificate has changed and is invalid; the last one remains in use", "file", p.certFile, "error", err)
+		// The two files may be written one after the other; the next handshake tries
+		// again. It also does if they cannot be read, which can change without them.
+		if unreadable := new(fs.PathError); !errors.As(err, &unreadable) {
+			p.tried = found
+		}
+		if found != p.logged {
+			p.logged = found
+			p.logger.Warn("the TLS certificate has changed and is invalid; the last one remains in use", "file", p.certFile, "error", err)
+		}
 		return p.current, nil
 	}
+	p.tried, p.logged = found, [2]version{}
 	p.current = &cert
 	p.logger.Info("read a new TLS certificate", "file", p.certFile, "expires", cert.Leaf.NotAfter)
 	return p.current, nil
+}
+
+// Reload reads the files again even if they seem not to have changed.
+func (p *Pair) Reload() {
+	p.mu.Lock()
+	p.tried, p.logged = [2]version{}, [2]version{}
+	p.mu.Unlock()
+	_, _ = p.GetCertificate(nil) // logs failures
 }
 
 func (p *Pair) versions() (found [2]version) {

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"log/slog"
 	"math/big"
 	"os"
@@ -107,5 +108,65 @@ func TestLoad_RejectsUnusableFiles(t *testing.T) {
 		if _, err := Load(file(test.cert), file(test.key), slog.Default()); err == nil || !strings.Contains(err.Error(), test.says) {
 			t.Errorf("%s with %s: %v, want %q", test.cert, test.key, err, test.says)
 		}
+	}
+}
+
+func TestPair_ReadsFilesThatBecomeReadable(t *testing.T) {
+	dir := t.TempDir()
+	certFile, keyFile := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
+	tomorrow := time.Now().Add(24 * time.Hour)
+	write(t, certFile, keyFile, 1, tomorrow)
+	var log bytes.Buffer
+	p, err := Load(certFile, keyFile, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	serves := func(serial int64) {
+		t.Helper()
+		cert, err := p.GetCertificate(nil)
+		if err != nil || cert.Leaf.SerialNumber.Int64() != serial {
+			t.Errorf("serves certificate %v, %v; want %d", cert.Leaf.SerialNumber, err, serial)
+		}
+	}
+	write(t, certFile, keyFile, 2, tomorrow)
+	// A directory cannot be read as a file, also not by root.
+	renewed := filepath.Join(dir, "renewed.key")
+	if err := os.Rename(keyFile, renewed); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(keyFile, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	serves(1)
+	serves(1)
+	if n := strings.Count(log.String(), "the last one remains in use"); n != 1 {
+		t.Errorf("a key that cannot be read is logged %d times: %s", n, &log)
+	}
+	info, err := os.Stat(keyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Remove(keyFile), os.Rename(renewed, keyFile), os.Chtimes(keyFile, info.ModTime(), info.ModTime())); err != nil {
+		t.Fatal(err)
+	}
+	serves(2)
+}
+
+func TestPair_ReloadIgnoresTimes(t *testing.T) {
+	dir := t.TempDir()
+	certFile, keyFile := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
+	write(t, certFile, keyFile, 1, time.Now().Add(24*time.Hour))
+	p, err := Load(certFile, keyFile, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, certFile, keyFile, 2, time.Now().Add(24*time.Hour))
+	p.tried = p.versions() // as if time and size were the same
+	if cert, _ := p.GetCertificate(nil); cert.Leaf.SerialNumber.Int64() != 1 {
+		t.Fatal("the certificate is read without a change")
+	}
+	p.Reload()
+	if cert, _ := p.GetCertificate(nil); cert.Leaf.SerialNumber.Int64() != 2 {
+		t.Error("Reload does not read the certificate")
 	}
 }
