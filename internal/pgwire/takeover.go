@@ -192,6 +192,9 @@ func (a *attempt) next() error {
 	}
 	a.unread = a.message
 	a.keep(head[0], a.message[5:])
+	if len(a.later) > maxMessageOfValidation {
+		return errors.New("the server sent too many messages that answer no query during the login")
+	}
 	return nil
 }
 
