@@ -1,7 +1,6 @@
-// Package entrapgtest lets programs that log in to Azure Database for PostgreSQL
-// with Microsoft Entra ID be tested without Azure. It starts a server made of
-// three parts: a [Tenant] that issues tokens, a front that takes them as
-// passwords and judges them as Azure does, and behind it a real PostgreSQL.
+// Package entrapgtest tests programs that log in to Azure Database for PostgreSQL with
+// Microsoft Entra ID, without Azure. It starts a real PostgreSQL behind a front that
+// checks tokens as Azure does, and a [Tenant] that issues them.
 //
 //	srv, err := entrapgtest.Start(ctx, entrapgtest.Config{})
 //	if err != nil { … }
@@ -11,17 +10,30 @@
 //	if err := srv.CreateRole(ctx, "", app); err != nil { … }
 //	db := sql.OpenDB(entrapg.NewConnector(srv.DSN(), entrapg.WithCredential(app)))
 //
-// The tenant also answers over HTTPS as Entra does and, for a [Host], over HTTP as
-// an endpoint of managed identities, so that azidentity's credentials get their
-// tokens from it: see [Tenant.ClientOptions].
+// Start one server for all tests of a package, in TestMain. A start takes a second or
+// two, and the first one of a version of PostgreSQL a few more, because it runs initdb:
+// later ones copy what that has made from the user's cache directory. A role or a
+// database for each test takes milliseconds, and [Server.DSN] chooses them.
 //
-// Programs whose DSN chooses the credential, in any language, find the tenant by
-// their environment: [Host.Environ] for a managed identity, [Principal.Environ]
-// for EnvironmentCredential. For the tenant's certificate, a program in Go has to
-// be started with SSL_CERT_FILE set to [Server.CAFile].
+// # Credentials
 //
-// The real PostgreSQL is a throwaway one, started from programs that are
-// installed (see [Start]), or one that already runs ([Config].Upstream).
+// A [Principal] is a credential itself. The tenant also answers over HTTPS as Entra
+// does: [Tenant.ClientOptions] direct azidentity's credentials to it, and
+// [Principal.Environ] sets EnvironmentCredential. A [Host] has the endpoints of managed
+// identities: App Service, the Instance Metadata Service, Azure Arc and Service Fabric.
+// A program in Go in a process of its own trusts the tenant's certificate if
+// SSL_CERT_FILE is [Server.CAFile], except on macOS and Windows.
+//
+// # Roles
+//
+// [Server.CreateRole] maps a role to a principal. Scripts that do that in SQL work too:
+// see [Server.CreateAdmin].
+//
+// # Failures
+//
+// [Server.SetFaults] injects failures of Entra, of the endpoints of managed identities
+// and of logins. [Server.RevokeTokens] and [Server.Restart] do what their names say, and
+// [Server.Logins] tells what happened.
 package entrapgtest
 
 import (
@@ -42,28 +54,28 @@ import (
 	"github.com/entrapg/entrapg/internal/pgwire"
 )
 
-// Config says what to start. Its zero value will do.
+// Config configures a server. The zero value is valid.
 type Config struct {
-	// Upstream is the DSN of a PostgreSQL that already runs, with a superuser and
-	// the password. Empty starts a throwaway one. The roles that are created or
-	// mapped get new random passwords there, and stay when the Server closes.
+	// Upstream is the DSN of an existing PostgreSQL, with a superuser and the password.
+	// Empty starts a throwaway one. Mapped roles get new passwords there, and remain
+	// when the Server closes. It can be the DSN of a PgBouncer.
 	Upstream string
 
 	// Primary makes the throwaway PostgreSQL a streaming replica of that of another
-	// Server: read-only, until "select pg_promote()" by way of AdminDSN. The two
-	// have one Tenant, with its life of tokens, and the same roles; certificate,
-	// faults of logins and Close are each one's own. It takes the program
-	// pg_basebackup, and a Primary without Upstream.
+	// Server. It is read-only until AdminDSN executes "select pg_promote()". The two
+	// share the Tenant and the roles. Each has its own certificate and its own faults of
+	// logins, and is closed on its own. It requires the program pg_basebackup, and a
+	// Primary without Upstream.
 	Primary *Server
 
-	// TokenLife is how long a token is good for: an hour by default, rounded down
-	// to whole seconds from ten seconds on. Over HTTP, what is left of it is always
-	// told in whole seconds, rounded down: with less than one left, a client has a
-	// token that it takes for expired, though the server does not yet.
+	// TokenLife is how long tokens are valid: an hour by default. Ten seconds and more
+	// are rounded down to whole seconds. Over HTTP, the remaining lifetime is always
+	// rounded down to whole seconds: a client takes a token with less than one left for
+	// expired.
 	TokenLife time.Duration
 
-	// Audience is the resource that tokens have to be for, Azure Database for
-	// PostgreSQL in the public cloud by default.
+	// Audience is the resource that tokens must be for: by default, Azure Database for
+	// PostgreSQL in the public cloud.
 	Audience string
 
 	// GroupSync sets Azure's server parameter pgaadauth.enable_group_sync: members of
@@ -94,8 +106,8 @@ type Config struct {
 	// HTTP, "127.0.0.1:0" by default.
 	IdentityAddr string
 
-	// OnLogin is called with every attempt to log in, as [Server.Logins] has it, by
-	// many goroutines at once. The attempt waits for it.
+	// OnLogin is called with every attempt to log in, by many goroutines at once, as
+	// [Server.Logins] returns it. The attempt waits for it.
 	OnLogin func(Login)
 
 	// Hostnames are names and IP addresses that the certificate is valid for, besides
@@ -121,7 +133,7 @@ type ConfigError struct {
 func (e *ConfigError) Error() string { return "Config." + e.Field + ": " + e.Err.Error() }
 func (e *ConfigError) Unwrap() error { return e.Err }
 
-// A Server is a running Entra-checking PostgreSQL. Its methods are safe for
+// A Server is a running PostgreSQL that checks tokens. Its methods are safe for
 // concurrent use.
 type Server struct {
 	Tenant *Tenant
@@ -154,15 +166,18 @@ type Server struct {
 	closeErr error
 }
 
-// Start starts a server. Ctx bounds the start alone; the server runs until
-// [Server.Close], or until the process ends, however it ends.
+// Start starts a server. Ctx bounds the start alone: the server runs until
+// [Server.Close]. If the process ends without it, even if it is killed, the throwaway
+// PostgreSQL and its files are removed too, except on Windows.
 //
-// Without Config.Upstream, PostgreSQL's programs are taken from the directory
-// that ENTRAPG_POSTGRES_BIN names, else from PATH, else from where Debian, Red
-// Hat, Homebrew, Postgres.app and the Windows installer put them, the newest
-// version first. Where there are none, the error says how to install them. When
-// run as root, they run as the user postgres, or nobody, because PostgreSQL
-// refuses root.
+// Without Config.Upstream, Start looks for PostgreSQL's programs in the directory that
+// ENTRAPG_POSTGRES_BIN names, then in PATH, and then where Debian, Red Hat, Homebrew,
+// Postgres.app and the Windows installer put them, the newest version first. If there
+// are none, the error says how to install them. If this process is root's, they run as
+// the user postgres or nobody, because PostgreSQL refuses to run as root.
+//
+// The PG* variables and the service of this process do not change the throwaway
+// PostgreSQL. Its files are in a temporary directory: see [os.TempDir].
 func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	if config.TokenLife <= 0 {
 		config.TokenLife = time.Hour
@@ -339,8 +354,8 @@ func (s *Server) Wait(ctx context.Context) error {
 	}
 }
 
-// Close ends all sessions, stops the throwaway PostgreSQL and removes its
-// files. A second call does nothing and returns what the first one did.
+// Close ends all sessions, stops the throwaway PostgreSQL and removes its files. A
+// second call does nothing and returns the result of the first one.
 func (s *Server) Close() error {
 	s.closing.Do(func() {
 		s.cancel()
@@ -363,12 +378,13 @@ func (s *Server) Close() error {
 }
 
 // Restart stops the throwaway PostgreSQL, which ends all sessions, and starts it
-// again with its data. It returns once PostgreSQL takes connections. The server
-// keeps its address; whoever logs in meanwhile is told what PostgreSQL says then,
-// or 08006. One that Config.Upstream names is not restarted: that is an error.
+// again with its data. If its processes were killed, Restart only starts it. It returns
+// once PostgreSQL accepts connections. The address stays the same. Meanwhile, a login
+// gets PostgreSQL's error, or SQLSTATE 08006. Restart returns an error for a PostgreSQL
+// that Config.Upstream names, and after Close.
 func (s *Server) Restart(ctx context.Context) error {
 	if s.cluster == nil {
-		return errors.New("entrapgtest: the PostgreSQL that Config.Upstream names is not this server's to restart")
+		return errors.New("entrapgtest: restart: not used with Config.Upstream; restart that PostgreSQL by its own means")
 	}
 	if s.ctx.Err() != nil {
 		return errors.New("entrapgtest: restart: the server is closed")
@@ -475,23 +491,23 @@ func (s *Server) exec(ctx context.Context, sql string) error {
 // A Login is one attempt to log in, as the server saw it.
 type Login struct {
 	Time        time.Time
-	User        string // the role asked for
+	User        string // the requested role
 	Database    string
 	Application string // application_name
 	TLS         bool
 	Accepted    bool
-	Code        string // SQLSTATE of a refusal
-	Message     string // what the client was told
-	Reason      string // what the server knows besides; no token is ever in it
+	Code        string // SQLSTATE of the rejection
+	Message     string // of the rejection, as the client got it
+	Reason      string // what the server knows besides; it never contains a token
 }
 
-// keptLogins is how many attempts are remembered at the least.
+// keptLogins is the least number of attempts to keep.
 const keptLogins = 10_000
 
-// Logins returns the attempts so far, oldest first; of very many, the newest ten
-// thousand. An attempt is there by the
-// time that its client knows the outcome. One as a role that is not mapped is
-// handed to PostgreSQL, which decides; it counts as not accepted, with that as its Reason.
+// Logins returns the attempts to log in, the oldest first: at least the newest ten
+// thousand. An attempt is recorded before its client gets the result. PostgreSQL itself
+// decides about a role that is not mapped: such an attempt is recorded as not accepted,
+// with that as its Reason.
 func (s *Server) Logins() []Login {
 	s.mu.Lock()
 	defer s.mu.Unlock()
