@@ -9,27 +9,27 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 )
 
-// attempts are what azidentity's log tells about the members of
-// DefaultAzureCredential: the one that produced a token, and those that are not
-// set up. About those that were asked and had none, it says nothing.
+// attempts records which member of DefaultAzureCredential returned a token and
+// which are not set up, from azidentity's log. The log does not mention members that
+// were tried and failed.
 type attempts struct {
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the following
 	winner string
 	notSet []string // a name, a colon and the reason
 }
 
-// listen begins to read the log. There is one log in the process, and so one
-// listener.
-func listen() *attempts {
+// watchAttempts starts recording. It replaces the listener of the process's only
+// log.
+func watchAttempts() *attempts {
 	a := &attempts{}
 	log.SetEvents(azidentity.EventAuthentication)
-	log.SetListener(func(_ log.Event, text string) { a.hear(text) })
+	log.SetListener(func(_ log.Event, text string) { a.record(text) })
 	return a
 }
 
 var authenticated = regexp.MustCompile(`^DefaultAzureCredential authenticated with (\w+)`)
 
-func (a *attempts) hear(text string) {
+func (a *attempts) record(text string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if match := authenticated.FindStringSubmatch(text); match != nil {
@@ -39,7 +39,7 @@ func (a *attempts) hear(text string) {
 	}
 }
 
-// name says which credential produced a token.
+// name returns the name of the credential that returned a token.
 func (a *attempts) name(credential string) string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -49,7 +49,7 @@ func (a *attempts) name(credential string) string {
 	return a.winner + ", of " + credential
 }
 
-// notSetUp lists the members that could not be tried, with the reasons.
+// notSetUp returns the members that could not be tried, with the reasons.
 func (a *attempts) notSetUp() []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -1,7 +1,7 @@
 package main
 
-// closest returns the candidate that is at most a third of its letters different
-// from a word, or otherwise.
+// closest returns the candidate that is most similar to a word, or otherwise if more
+// than a third of the letters of each differ.
 func closest(word string, candidates []string, otherwise string) string {
 	best, least := otherwise, len(word)
 	for _, candidate := range candidates {
@@ -12,7 +12,7 @@ func closest(word string, candidates []string, otherwise string) string {
 	return best
 }
 
-// distance is Levenshtein's.
+// distance returns the Levenshtein distance.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

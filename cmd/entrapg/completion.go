@@ -10,10 +10,10 @@ import (
 	"github.com/urfave/cli/v3"
 )
 
-// scripts make shells request completions from urfave/cli. Its own script for
-// bash requires bash-completion and evaluates the words before the cursor, that
-// for PowerShell works only as a file and offers words that do not match, and
-// none completes the command of exec.
+// scripts contains shell scripts that request completions from urfave/cli. They
+// replace its own scripts: the one for bash requires bash-completion and evaluates
+// the words before the cursor, the one for PowerShell works only as a file and
+// offers words that do not match, and none completes the command of exec.
 //
 //go:embed completion
 var scripts embed.FS
@@ -48,7 +48,8 @@ func configureCompletion(c *cli.Command) {
 	}
 }
 
-// completeFlags omits the marks around placeholders, which are for help.
+// completeFlags completes flags, without the backquotes that mark placeholders in
+// help.
 func completeFlags(ctx context.Context, c *cli.Command) {
 	root, out := c.Root(), c.Root().Writer
 	var b strings.Builder

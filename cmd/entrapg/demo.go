@@ -43,8 +43,8 @@ func demoCommand(std streams) *cli.Command {
 	}
 }
 
-// Settings of the demo. Entra answers slowly, so that a pool that waited for it would
-// show.
+// Settings of the demo. Entra answers slowly, so that waiting for it would be
+// visible.
 const (
 	demoTokenLife  = 4 * time.Second
 	demoEntraDelay = 300 * time.Millisecond
@@ -54,7 +54,7 @@ const (
 )
 
 func demo(ctx context.Context, length time.Duration, out *terminal) error {
-	out.printf("%s\n", out.bold("Two pools, one PostgreSQL, tokens that live "+demoTokenLife.String()+" instead of an hour"))
+	out.printf("%s\n", out.bold("Two pools, one PostgreSQL, tokens that are valid for "+demoTokenLife.String()+" instead of an hour"))
 	out.printf("This takes about %s.\n\n", round(length))
 	out.printf("starting PostgreSQL and an Entra tenant …\n")
 	d, err := startDemo(ctx)
@@ -97,7 +97,7 @@ func startDemo(ctx context.Context) (_ *demonstration, err error) {
 		return nil, err
 	}
 
-	// The token that the second pool keeps.
+	// The second pool keeps this token.
 	token, err := d.identity.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{databaseScope}})
 	if err != nil {
 		return nil, err
@@ -118,9 +118,9 @@ func startDemo(ctx context.Context) (_ *demonstration, err error) {
 
 const databaseScope = "https://ossrdbms-aad.database.windows.net/.default"
 
-// work runs both pools, with a line a second.
+// work runs both pools, and prints a line each second.
 func (d *demonstration) work(ctx context.Context, length time.Duration, out *terminal) error {
-	// Without a deadline, which a connection under way could meet before the context does.
+	// Not a deadline: a connection could reach it shortly before the context reports it.
 	working, stop := context.WithCancel(ctx)
 	defer time.AfterFunc(length, stop).Stop()
 	defer stop()
@@ -134,15 +134,15 @@ func (d *demonstration) work(ctx context.Context, length time.Duration, out *ter
 	start := time.Now()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	complained := false
+	reported := false
 	for working.Err() == nil {
 		select {
 		case <-tick.C:
 			expiry := d.entra.Stats().TokenExpiry
 			token := fmt.Sprintf("no. %d, %.1f s", d.requests.number(expiry), max(0, time.Until(expiry)).Seconds())
 			out.printf("%4.0f s  %-13s  %s  %s\n", time.Since(start).Seconds(), token, d.fresh.line(out, 26), d.fixed.line(out, 0))
-			if text := d.fixed.complaint(); text != "" && !complained {
-				complained = true
+			if text := d.fixed.lastError(); text != "" && !reported {
+				reported = true
 				out.printf("%s\n", out.bad(fmt.Sprintf("%6s  └ %s", "", text)))
 			}
 		case <-working.Done():
@@ -170,11 +170,11 @@ func (d *demonstration) summarize(out *terminal) {
 		"Manager,\nfound the user's name.", demoEntraDelay.Seconds()*1000)))
 }
 
-// verdict reports a run that did not show the difference.
+// verdict returns an error if the run did not show the difference.
 func (d *demonstration) verdict() error {
 	switch {
 	case d.fresh.failures.Load() > 0:
-		return fmt.Errorf("%d queries of entrapg's pool failed: %s", d.fresh.failures.Load(), d.fresh.complaint())
+		return fmt.Errorf("%d queries of entrapg's pool failed: %s", d.fresh.failures.Load(), d.fresh.lastError())
 	case d.requests.count() < 2:
 		return errors.New("the token was never replaced")
 	case d.fixed.rejected.Load() == 0:
@@ -187,9 +187,9 @@ func (d *demonstration) verdict() error {
 type requests struct {
 	credential azcore.TokenCredential
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the following
 	started  int
-	spans    []span      // of those that have ended
+	spans    []span      // of completed requests
 	expiries []time.Time // of the tokens
 }
 
@@ -217,7 +217,8 @@ func (r *requests) GetToken(ctx context.Context, options policy.TokenRequestOpti
 	return token, err
 }
 
-// number returns which token it is that expires then, counted from 1, or 0.
+// number returns the number of the token with an expiry, counted from 1, or 0 if it
+// is unknown.
 func (r *requests) number(expiry time.Time) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -230,16 +231,16 @@ func (r *requests) count() int {
 	return r.started
 }
 
-// A pool is one of the two, with what happened in it.
+// A pool is one of the two pools, and its measurements.
 type pool struct {
 	driver.Connector
 	db       *sql.DB
 	requests *requests
 
 	queries, failures, opened, rejected atomic.Int64
-	lineQueries, lineRejected           int64 // as the last line had them
+	lineQueries, lineRejected           int64 // at the last line
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the following
 	connects []span
 	lastErr  error
 }
@@ -253,12 +254,12 @@ func newPool(c driver.Connector, r *requests) *pool {
 	return p
 }
 
-// Connect times the connector's.
+// Connect calls the connector's and measures its time.
 func (p *pool) Connect(ctx context.Context) (driver.Conn, error) {
 	from := time.Now()
 	conn, err := p.Connector.Connect(ctx)
 	if err != nil {
-		if said := new(pgconn.PgError); errors.As(err, &said) && pgfail.IsRejection(said) {
+		if response := new(pgconn.PgError); errors.As(err, &response) && pgfail.IsRejection(response) {
 			p.rejected.Add(1)
 		}
 		return nil, err
@@ -300,12 +301,12 @@ func (p *pool) work(ctx context.Context) {
 	}
 }
 
-// complaint returns the last failure, in the words of the server or of Entra.
-func (p *pool) complaint() string {
+// lastError returns the last error: the server's message, if there is one.
+func (p *pool) lastError() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if said := new(pgconn.PgError); errors.As(p.lastErr, &said) {
-		return said.Message
+	if response := new(pgconn.PgError); errors.As(p.lastErr, &response) {
+		return response.Message
 	}
 	if p.lastErr != nil {
 		return p.lastErr.Error()

@@ -40,7 +40,7 @@ func doctorCommand(std streams) *cli.Command {
 				return err
 			}
 			d := &diagnosis{
-				examination: &examination{dsn: dsn, source: t.source(c.Args().Slice()), tried: listen()},
+				examination: &examination{dsn: dsn, source: t.source(c.Args().Slice()), tried: watchAttempts()},
 				out:         std.out, quiet: asJSON, findings: []*finding{},
 			}
 			defer d.close()
@@ -108,7 +108,7 @@ func (d *diagnosis) run(ctx context.Context) error {
 			f.write(d.out)
 		}
 		if t != nil {
-			return errSaid
+			return errReported
 		}
 	}
 	if !d.quiet {

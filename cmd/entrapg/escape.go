@@ -10,14 +10,14 @@ import (
 )
 
 // styled is text for a terminal: escaped, and possibly with this program's own
-// colors. Text from elsewhere becomes styled only through escape.
+// colors. Only escape converts other text to it.
 type styled string
 
 // escape replaces characters that do not print, so that certificates, servers,
 // names and variables cannot control a terminal or reorder a line: control
 // characters, escape sequences, marks for the direction of text, and bytes that
-// are not UTF-8. Newlines and tabs remain. The notation is that of JSON, which
-// stays valid.
+// are not UTF-8. Newlines and tabs remain. The escape sequences are those of JSON,
+// so that JSON remains valid.
 func escape(s string) styled {
 	if utf8.ValidString(s) && !strings.ContainsFunc(s, harmful) {
 		return styled(s)
@@ -45,7 +45,7 @@ func harmful(r rune) bool { return unprintable(r) && r != '\n' && r != '\t' }
 
 func unprintable(r rune) bool { return !unicode.IsPrint(r) }
 
-// sprintf formats as fmt.Sprintf does, and escapes texts and errors.
+// sprintf is like fmt.Sprintf, but escapes strings, errors and Stringers.
 func sprintf(format string, args ...any) styled {
 	safe := make([]any, len(args))
 	for i, arg := range args {

@@ -40,7 +40,7 @@ func execCommand(std streams) *cli.Command {
 		}),
 		OnUsageError: func(ctx context.Context, c *cli.Command, err error, sub bool) error {
 			if _, _, missing := cut(c.Args().Slice()); slices.ContainsFunc(c.Args().Slice(), notDSN) {
-				return missing // the -- before a command with flags
+				return missing // -- is missing before a command with flags
 			}
 			return usageError(ctx, c, err, sub)
 		},

@@ -18,7 +18,7 @@ const (
 	notFound      exitCode = 127
 )
 
-// An exitCode is that of the command which exec runs, or stands for it.
+// An exitCode is the exit code of the command that exec runs, as an error.
 type exitCode int
 
 func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
@@ -43,8 +43,8 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// startFailure returns the exit code for a command that did not start, and what to
-// say about it.
+// startFailure returns the exit code and the message for a command that did not
+// start.
 func startFailure(name string, err error) (exitCode, string) {
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
@@ -61,7 +61,7 @@ func startFailure(name string, err error) (exitCode, string) {
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && exists(name):
-		return notFound, fmt.Sprintf("exec: %q did not start: its interpreter is missing; see its first line", name)
+		return notFound, fmt.Sprintf("exec: %q did not start: its interpreter is missing; check its first line", name)
 	case errors.Is(err, fs.ErrNotExist):
 		return notFound, fmt.Sprintf("exec: %q does not exist", name)
 	case strings.Contains(err.Error(), "exec format error"):
@@ -70,12 +70,14 @@ func startFailure(name string, err error) (exitCode, string) {
 	return notExecutable, fmt.Sprintf("exec: %q cannot be executed: %v", name, err)
 }
 
-// runChild runs a command as a child and waits for its end, also if this process is
-// told to stop: the terminal interrupts the child too, and other signals are passed
-// on. It returns nil, an exitCode, or an error if the command did not start.
+// runChild runs a command as a child and waits for its end, even if this process
+// gets a signal. The terminal sends interrupts to the child too; SIGTERM and SIGHUP
+// are forwarded. runChild returns nil, an exitCode, or an error if the command did
+// not start.
 func runChild(path string, argv, env []string) error {
-	// The signals must be caught. If this process ignored them, so would the child,
-	// and Windows would end this process. Those that nohup ignores stay ignored.
+	// Catch the signals: if this process ignored them, the child would inherit that,
+	// and without a handler Windows would end this process. Signals that nohup
+	// ignores remain ignored.
 	signals := make(chan os.Signal, 8)
 	for _, s := range []os.Signal{os.Interrupt, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP} {
 		if !signal.Ignored(s) {

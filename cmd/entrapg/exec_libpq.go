@@ -14,23 +14,21 @@ import (
 	"github.com/entrapg/entrapg/internal/inspect"
 )
 
-// A libpqKey is what becomes of a key of the DSN when a program of libpq runs.
+// A libpqKey describes how exec passes a key of the DSN to a program that uses libpq.
 type libpqKey struct {
 	variable string // libpq's environment variable, or empty
 	ignored  string // why a key without a variable is ignored, and what to do
 
-	// foreign keys are those that package entrapg rejects, or would send to the
-	// server.
-	foreign bool
+	foreign bool // package entrapg rejects the key, or would send it to the server
 }
 
 const (
 	notAVariable = "libpq reads it only from a connection string"
-	noBearer     = "libpq cannot send the token by OAUTHBEARER, the token is sent as a password"
+	noBearer     = "libpq cannot send the token by OAUTHBEARER, so the token is sent as a password"
 )
 
-// libpqKeys are the keys of PostgreSQL 15 to 18, and oauth_ca_file of 19, without
-// those that libpqVariables sets in its own way.
+// libpqKeys are the keys of PostgreSQL 15 to 18, and oauth_ca_file of 19, except
+// those that libpqVariables handles itself.
 // https://www.postgresql.org/docs/current/libpq-connect.html
 var libpqKeys = map[string]libpqKey{
 	"application_name":          {variable: "PGAPPNAME"},
@@ -83,8 +81,8 @@ var libpqKeys = map[string]libpqKey{
 }
 
 // openForLibpq opens a login as inspect.Open does, but accepts all keys of libpq
-// and adds them to its settings. The warnings are about keys that libpq cannot
-// take from the environment.
+// and adds them to its settings. The warnings name keys that libpq cannot read from
+// the environment.
 func openForLibpq(dsn string) (login *inspect.Login, warnings []string, err error) {
 	settings := connstring.Parse(connstring.Clean(dsn))
 	var foreign []string
@@ -116,7 +114,8 @@ func openForLibpq(dsn string) (login *inspect.Login, warnings []string, err erro
 	return login, warnings, nil
 }
 
-// withoutKeys returns a DSN in which keys are empty, also those of its service file.
+// withoutKeys returns a DSN that sets keys to empty values, which override its
+// service file.
 func withoutKeys(dsn string, keys []string) string {
 	dsn = connstring.Clean(dsn)
 	settings := connstring.Parse(dsn)
@@ -128,8 +127,8 @@ func withoutKeys(dsn string, keys []string) string {
 	return dsn
 }
 
-// libpqVariables returns libpq's variables for a login. An empty one must be
-// unset, because libpq would use it.
+// libpqVariables returns libpq's variables for a login. Variables with an empty
+// value must be unset.
 func libpqVariables(login *inspect.Login, token *inspect.Token) (map[string]string, error) {
 	config := login.Config
 	env := map[string]string{
@@ -145,7 +144,7 @@ func libpqVariables(login *inspect.Login, token *inspect.Token) (map[string]stri
 	env["PGSSLMODE"], env["PGSSLROOTCERT"] = tlsFor(login)
 	addParameters(env, config.RuntimeParams)
 	if login.Entra() || login.Azure || env["PGGSSENCMODE"] == "" {
-		// libpq tries encryption by GSSAPI before TLS, and then verifies no certificate.
+		// libpq tries GSSAPI encryption before TLS, and would not verify a certificate then.
 		env["PGGSSENCMODE"] = "disable"
 	}
 	if login.Entra() {
@@ -178,8 +177,8 @@ func allowsPassword(requireAuth string) bool {
 	return slices.Contains(methods, "password")
 }
 
-// endpoints returns the lists of hosts and ports. pgx has an endpoint with TLS
-// and one without for each host if sslmode is prefer or allow.
+// endpoints returns the lists of hosts and ports. If sslmode is prefer or allow, pgx
+// has two endpoints for each host, with and without TLS, which are merged.
 func endpoints(config *pgx.ConnConfig) (hosts, ports string) {
 	host, port, encrypted := config.Host, config.Port, config.TLSConfig != nil
 	hosts, ports = host, fmt.Sprint(port)
@@ -208,7 +207,7 @@ func tlsFor(login *inspect.Login) (mode, root string) {
 	switch {
 	case tls == nil:
 		return mode, ""
-	case root != "" || tls.RootCAs != nil: // of sslrootcert, or the file that libpq looks for too
+	case root != "" || tls.RootCAs != nil: // from sslrootcert, or from the file that libpq reads by default too
 		return mode, root
 	case mode == "verify-full" || mode == "verify-ca":
 		return mode, systemRoots
@@ -240,8 +239,8 @@ func addParameters(env, params map[string]string) {
 	}
 }
 
-// optionEscaper escapes what separates options on the server's command line: the
-// white space of isspace in C.
+// optionEscaper escapes the separators of options on the server's command line,
+// which are the white space of C's isspace.
 var optionEscaper = strings.NewReplacer(
 	`\`, `\\`, " ", `\ `, "\t", "\\\t", "\n", "\\\n", "\v", "\\\v", "\f", "\\\f", "\r", "\\\r",
 )

@@ -27,7 +27,7 @@ func programName(path string) string {
 	return strings.TrimSuffix(strings.ToLower(filepath.Base(path)), ".exe")
 }
 
-// writesPassword returns what a command does that writes the password of its
+// writesPassword returns a warning for a command that writes the password of its
 // connection into a file, or "".
 func writesPassword(argv []string) string {
 	switch name := programName(argv[0]); {
@@ -84,7 +84,7 @@ func asksBearer(ctx context.Context, login *inspect.Login, user string) bool {
 	config.RequireAuth = "oauth" // pgx ends the login if another method is requested
 	config.OAuthTokenProvider = func(context.Context) (string, error) {
 		asked = true
-		return "", errors.New("enough is known")
+		return "", errors.New("canceled: the server has requested a token")
 	}
 	if conn, err := pgx.ConnectConfig(ctx, config); err == nil {
 		conn.Close(ctx)
@@ -92,7 +92,7 @@ func asksBearer(ctx context.Context, login *inspect.Login, user string) bool {
 	return asked
 }
 
-// warnings returns what the user should know before a command runs.
+// warnings returns warnings to show before a command runs.
 func warnings(ctx context.Context, login *inspect.Login, user string, argv []string) []string {
 	var all []string
 	if warning := writesPassword(argv); warning != "" {

@@ -14,16 +14,16 @@ import (
 	"github.com/entrapg/entrapg/internal/inspect"
 )
 
-// ignoredByProxy are keys of libpq that package entrapg, with which the proxy logs
-// in, does not support, and that it can do without. sslcrl, sslcrldir and
-// requirepeer are not among them: the server would be verified less.
+// ignoredByProxy are keys of libpq that package entrapg, and therefore the proxy,
+// does not support and that can be ignored. sslcrl, sslcrldir and requirepeer are
+// not among them, because they make verification stricter.
 var ignoredByProxy = []string{
 	"gssdelegation", "gsslib", "load_balance_hosts", "oauth_ca_file", "oauth_client_id", "oauth_client_secret", "oauth_issuer",
 	"oauth_scope", "scram_client_key", "scram_server_key", "sslcompression", "sslkeylogfile", "tcp_user_timeout",
 }
 
-// openForProxy opens a login as inspect.Open does, but ignores keys of libpq. The
-// warnings name them.
+// openForProxy opens a login as inspect.Open does, but ignores the keys in
+// ignoredByProxy. The warnings name them.
 func openForProxy(dsn string) (login *inspect.Login, warnings []string, err error) {
 	settings := connstring.Parse(connstring.Clean(dsn))
 	for _, key := range ignoredByProxy {
@@ -35,8 +35,8 @@ func openForProxy(dsn string) (login *inspect.Login, warnings []string, err erro
 	return login, warnings, err
 }
 
-// executeByProxy runs a command with a proxy of its own, which ends with it. The
-// command can open connections for as long as it runs.
+// executeByProxy runs a command and a proxy for it, which stops when the command
+// ends. The command can open connections as long as it runs.
 func executeByProxy(ctx context.Context, std streams, login *inspect.Login, dsn, path string, argv []string) error {
 	upstream, err := proxy.NewUpstream(dsn)
 	if err != nil {
@@ -47,7 +47,7 @@ func executeByProxy(ctx context.Context, std streams, login *inspect.Login, dsn,
 	plan := &proxyPlan{fronts: []*proxyFront{front}, upstreams: []*proxyUpstream{u}}
 	defer plan.close()
 	if err := u.RequestToken(ctx); err != nil {
-		return err // instead of from each login of the command
+		return err // once, and not for each login of the command
 	}
 
 	if runtime.GOOS == "windows" {
@@ -63,7 +63,7 @@ func executeByProxy(ctx context.Context, std streams, login *inspect.Login, dsn,
 			return fmt.Errorf("exec: %w", err)
 		}
 	}
-	// The command reports what fails.
+	// The proxy does not log, because the command reports failed logins.
 	s := newProxyServer(plan, slog.New(slog.DiscardHandler))
 	if err := s.start(ctx); err != nil {
 		return err
@@ -83,8 +83,8 @@ func privateDirectory() (string, error) {
 	return os.MkdirTemp(parent, "entrapg-")
 }
 
-// notForProxy are libpq's variables that are about the server, and not about the
-// proxy.
+// notForProxy are libpq's variables for the connection to the server, which do not
+// apply to the connection to the proxy.
 var notForProxy = []string{
 	"PGCHANNELBINDING", "PGGSSDELEGATION", "PGGSSLIB", "PGHOSTADDR", "PGKRBSRVNAME", "PGLOADBALANCEHOSTS", "PGPASSFILE", "PGREQUIREAUTH",
 	"PGREQUIREPEER", "PGREQUIRESSL", "PGSERVICE", "PGSERVICEFILE", "PGSSLCERT", "PGSSLCERTMODE", "PGSSLCOMPRESSION", "PGSSLCRL",
@@ -92,9 +92,9 @@ var notForProxy = []string{
 	"PGTARGETSESSIONATTRS",
 }
 
-// proxyVariablesOf returns libpq's variables for a client of a front. The DSN's
-// parameters of the server are among them, because those of the command, such as
-// psql's application_name, would override them in the proxy.
+// proxyVariablesOf returns libpq's variables for a client of a front. They include
+// the DSN's server parameters: the command's own defaults, such as psql's
+// application_name, would otherwise override those in the proxy.
 func proxyVariablesOf(f *proxyFront, password proxyPassword, login *inspect.Login) map[string]string {
 	env := map[string]string{
 		"PGHOST": f.address.ClientHost(), "PGPORT": strconv.Itoa(int(f.address.Port)), "PGUSER": f.upstream.Stats().User,

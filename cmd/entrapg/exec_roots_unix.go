@@ -4,7 +4,7 @@ package main
 
 import "os"
 
-// bundles are where systems keep their roots, as in crypto/x509.
+// bundles are the files with the system's roots, as in crypto/x509.
 var bundles = []string{
 	"/etc/ssl/certs/ca-certificates.crt",                // Debian, Ubuntu, Alpine, Arch
 	"/etc/pki/tls/certs/ca-bundle.crt",                  // Fedora, Red Hat
@@ -15,8 +15,8 @@ var bundles = []string{
 
 // rootsFile returns a file with the system's roots, which every libpq can read,
 // and a function that removes it if it is temporary. SSL_CERT_FILE replaces the
-// system's file. If there is none, it returns the word by which libpq 16 and newer
-// find the roots of OpenSSL.
+// system's file. If there is no file, rootsFile returns the word "system", for which
+// libpq 16 and newer use the roots of OpenSSL.
 func rootsFile() (path string, remove func(), err error) {
 	for _, path := range append([]string{os.Getenv("SSL_CERT_FILE")}, bundles...) {
 		if isFile(path) {

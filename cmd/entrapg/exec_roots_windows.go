@@ -9,13 +9,13 @@ import (
 )
 
 // rootsFile returns a file with the system's roots, and a function that removes
-// it if it is temporary. libpq finds no roots on Windows: version 15 does not know
-// the word system, and later ones look in a directory of OpenSSL that does not
-// exist. SSL_CERT_FILE replaces the system's roots.
+// it if it is temporary. libpq finds no roots on Windows: version 15 does not
+// support the word system, and later ones look in a directory of OpenSSL that does
+// not exist. SSL_CERT_FILE replaces the system's roots.
 //
 // Windows adds many of its roots to the store only when a certificate needs them.
-// The token comes first, and its endpoint's certificate has the same authority as
-// Azure's servers.
+// That is not a problem for Azure's servers: the token is requested first, and the
+// certificate of its endpoint has the same authority.
 func rootsFile() (path string, remove func(), err error) {
 	if path := os.Getenv("SSL_CERT_FILE"); isFile(path) {
 		return path, func() {}, nil

@@ -9,13 +9,13 @@ import (
 	"github.com/urfave/cli/v3"
 )
 
-// eachFlag is a flag that can be repeated, or have several values in lines. Its
-// values are passed to set in the order of the command line, across flags.
+// eachFlag returns a flag that can be repeated and can have several values, one per
+// line. It calls set with each value, in the order of the command line across flags.
 func eachFlag(name, usage string, set func(string) error) cli.Flag {
 	return &cli.GenericFlag{Name: name, Usage: usage, Value: each(set)}
 }
 
-// each is a cli.Value.
+// each implements cli.Value by calling the function with each line.
 type each func(string) error
 
 func (set each) Set(values string) error {
@@ -49,7 +49,7 @@ func withVariables(flags []cli.Flag, prefix string) {
 	}
 }
 
-// notEmpty rejects a value that comes from a variable that is not set.
+// notEmpty rejects an empty value, such as that of an unset shell variable.
 func notEmpty(value string) error {
 	if value == "" {
 		return errors.New("must not be empty")

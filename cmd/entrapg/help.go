@@ -9,7 +9,7 @@ import (
 	"github.com/urfave/cli/v3"
 )
 
-// helpCommand replaces that of urfave/cli, which takes a help flag for an error.
+// helpCommand replaces urfave/cli's, for which a help flag is an error.
 func helpCommand() *cli.Command {
 	return &cli.Command{
 		Name: "help", ArgsUsage: "[COMMAND]",

@@ -36,8 +36,8 @@ type streams struct {
 	err io.Writer
 }
 
-// errSaid ends with exit code 1; the failure has been reported.
-var errSaid = errors.New("failed")
+// errReported is a failure that has already been reported. The exit code is 1.
+var errReported = errors.New("failed")
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -62,7 +62,7 @@ func run(ctx context.Context, args []string, stdout, stderr *os.File) int {
 	case ctx.Err() != nil:
 		fmt.Fprintln(messages, "entrapg: interrupted")
 		return failed
-	case errors.Is(err, errSaid):
+	case errors.Is(err, errReported):
 		return failed
 	default:
 		text := err.Error()
@@ -71,14 +71,14 @@ func run(ctx context.Context, args []string, stdout, stderr *os.File) int {
 		}
 		fmt.Fprintln(messages, text)
 		if noToken := new(entrapg.TokenError); errors.As(err, &noToken) {
-			fmt.Fprintln(messages, "'entrapg doctor' explains the error and how to fix it")
+			fmt.Fprintln(messages, "run 'entrapg doctor' for an explanation and the fix")
 		}
 		return failed
 	}
 }
 
-// perform runs the command that the arguments name. An output that cannot be
-// written is a failure, so that an empty token does not look like success.
+// perform runs the command that the arguments name. It returns an error if output
+// cannot be written: a script must not take an empty token for success.
 func perform(ctx context.Context, args []string, std streams) error {
 	root := rootCommand(std)
 	parsed := false
@@ -96,8 +96,8 @@ func perform(ctx context.Context, args []string, std streams) error {
 	return err
 }
 
-// completionFlag ends the arguments of a shell that requests completions. A --
-// before it is the word at the cursor.
+// completionFlag is the last argument if a shell requests completions. A -- before
+// it is the word at the cursor.
 const completionFlag = "--generate-shell-completion"
 
 // keepSeparator doubles the -- before the command of exec: urfave/cli parses flags
@@ -147,7 +147,7 @@ func rootCommand(std streams) *cli.Command {
 	return root
 }
 
-// versionCommand does what --version does.
+// versionCommand is the same as --version.
 func versionCommand() *cli.Command {
 	return &cli.Command{
 		Name: "version", Usage: "print the version", Hidden: true,

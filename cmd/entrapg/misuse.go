@@ -9,18 +9,18 @@ import (
 	"github.com/urfave/cli/v3"
 )
 
-// wrongUse is an error in how a command is used. It ends with exit code 2.
+// wrongUse is an error in the arguments of a command. The exit code is 2.
 type wrongUse string
 
 func (w wrongUse) Error() string { return string(w) }
 
-// unknownCommand reports a name that is not one of the commands of c.
+// unknownCommand returns the error for a name that is not a command of c.
 func unknownCommand(c *cli.Command, name string) error {
 	return wrongUse(fmt.Sprintf("unknown command %q; %s", name,
 		suggest(name, cli.SuggestCommand(c.VisibleCommands(), name), "'entrapg help' lists the commands")))
 }
 
-// usageError is an OnUsageError of all commands.
+// usageError is the OnUsageError of all commands.
 func usageError(_ context.Context, c *cli.Command, err error, _ bool) error {
 	if c == c.Root() && c.Args().Present() { // a flag of an unknown command
 		return unknownCommand(c, c.Args().First())
@@ -40,8 +40,8 @@ func usageError(_ context.Context, c *cli.Command, err error, _ bool) error {
 	return wrongUse(strings.TrimPrefix(c.FullName(), "entrapg ")) + ": " + wrong
 }
 
-// suggest asks whether the best name is meant, unless it is too different from
-// the word.
+// suggest returns the question whether best is meant. If best is too different from
+// the word, it returns help.
 func suggest(word, best, help string) string {
 	name := strings.TrimLeft(best, "-")
 	begins := word != "" && strings.HasPrefix(name, word)
@@ -51,7 +51,7 @@ func suggest(word, best, help string) string {
 	return fmt.Sprintf("did you mean %q?", best)
 }
 
-// rewordings are for errors of urfave/cli, which have no types.
+// rewordings convert the errors of urfave/cli, which have no types.
 var rewordings = []struct {
 	theirs *regexp.Regexp
 	ours   string
@@ -74,7 +74,7 @@ func misuseOf(err error) wrongUse {
 	return wrongUse(text)
 }
 
-// noArguments is the ArgValidator of commands with nothing but flags.
+// noArguments is the ArgValidator of commands without arguments.
 func noArguments(_ context.Context, c *cli.Command) error {
 	if c.Args().Present() {
 		return wrongUse(fmt.Sprintf("%s: unexpected argument %q", c.Name, c.Args().First()))

@@ -2,6 +2,6 @@ package main
 
 import "syscall"
 
-// errRefused is the error if nothing listens: WSAECONNREFUSED. Package syscall's
-// own ECONNREFUSED is a number that Windows does not return.
+// errRefused is WSAECONNREFUSED, the error if nothing listens. Windows does not
+// return package syscall's ECONNREFUSED.
 const errRefused = syscall.Errno(10061)

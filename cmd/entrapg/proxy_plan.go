@@ -222,7 +222,7 @@ func (plan *proxyPlan) check(ctx context.Context, out *terminal) error {
 	for _, u := range plan.upstreams {
 		start := time.Now()
 		if err := u.Check(ctx); err != nil {
-			failure = errSaid
+			failure = errReported
 			out.hang(out.bad("✗ "), sprintf("%s: %s", u.name, strings.TrimPrefix(err.Error(), "entrapg: ")))
 			continue
 		}

@@ -125,7 +125,7 @@ func (s *proxyServer) shutdown(cause error, ends <-chan os.Signal) error {
 		cancel()
 		<-stopped
 		if cause == nil {
-			cause = errSaid
+			cause = errReported
 		}
 	}
 	s.logger.Info("stopped")

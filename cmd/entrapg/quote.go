@@ -11,9 +11,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// literal and identifier quote names for SQL, shell for a command. Characters that
-// do not print are written as escapes, so that the result can be shown and pasted
-// as a line.
+// literal and identifier quote a string for SQL, and shell quotes it for a shell.
+// They escape characters that do not print, so that the result can be shown and
+// pasted as a single line.
 
 func literal(s string) string {
 	text, prefix := sqlEscape(s)
@@ -25,7 +25,7 @@ func identifier(s string) string {
 	return prefix + pgx.Identifier{text}.Sanitize()
 }
 
-// sqlEscape returns a text to stand between quotes after the prefix.
+// sqlEscape returns the text between the quotes, and the prefix before them.
 func sqlEscape(s string) (text, prefix string) {
 	s = strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", ""), string(utf8.RuneError))
 	if !strings.ContainsFunc(s, unprintable) {

@@ -12,9 +12,9 @@ import (
 // system's.
 const certFileVariable = "SSL_CERT_FILE"
 
-// trustCertFile makes SSL_CERT_FILE work on systems where Go ignores it. A file that
-// cannot be read leaves the system's certificates, as elsewhere. The directive above
-// makes Go use the certificates; without a file, it has no effect.
+// trustCertFile makes SSL_CERT_FILE work on systems where Go ignores it. If the file
+// cannot be read, the system's certificates are used, as on other systems. The
+// go:debug directive above makes Go use fallback roots if they are set.
 func trustCertFile() {
 	if !ignoresCertFile(runtime.GOOS) {
 		return
@@ -26,7 +26,7 @@ func trustCertFile() {
 
 var setRoots sync.Once // a second call panics
 
-// readRoots returns the certificates of a file, nil if it has none.
+// readRoots returns the certificates in a file, or nil if there are none.
 func readRoots(path string) *x509.CertPool {
 	if path == "" {
 		return nil

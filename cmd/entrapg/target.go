@@ -11,7 +11,7 @@ import (
 	"github.com/entrapg/entrapg/internal/inspect"
 )
 
-// A target is the login that a command is about.
+// A target determines the login that a command works with.
 type target struct {
 	dsn     string
 	envFile error // of --env-file
@@ -36,7 +36,7 @@ func (t *target) flags() []cli.Flag {
 	}
 }
 
-// aboutDSN is what every command that takes a target says about it.
+// aboutDSN is the part of the help text that describes a target.
 const aboutDSN = "The DSN comes from the argument or --dsn, else from DATABASE_URL, else from PG* variables. It accepts " +
 	"everything that pgx accepts, and entra_credential, entra_client_id and entra_tenant_id, which choose the credential."
 
@@ -72,8 +72,8 @@ func (t *target) find(args []string) (string, error) {
 	return "", errNoDSN
 }
 
-// source returns where find finds the DSN: "argument", "--dsn", "DATABASE_URL", or
-// "" if PG* variables replace it.
+// source returns the source of find's DSN: "argument", "--dsn", "DATABASE_URL", or ""
+// if PG* variables replace it.
 func (t *target) source(args []string) string {
 	switch {
 	case len(args) == 1:
@@ -91,8 +91,8 @@ const errEmptyVariable = wrongUse("DATABASE_URL is empty, and PGHOST is not set;
 
 const errNoDSN = wrongUse("missing DSN; pass it as the argument or with --dsn, or set DATABASE_URL or PGHOST")
 
-// open finds and parses the DSN. Anywhere is the host of commands that do not
-// require a DSN; if it is empty, a missing DSN is an error.
+// open finds and parses the DSN. If no DSN is set, it uses the host anywhere; if that
+// is empty, a missing DSN is an error.
 func (t *target) open(args []string, anywhere string) (*inspect.Login, error) {
 	dsn, err := t.find(args)
 	if (errors.Is(err, errNoDSN) || errors.Is(err, errEmptyVariable)) && anywhere != "" {

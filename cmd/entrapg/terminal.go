@@ -12,7 +12,7 @@ import (
 	"unicode/utf8"
 )
 
-// A terminal writes for people: in lines that fit, and with color if the output is
+// A terminal writes text for people. It wraps lines, and uses color if the output is
 // a terminal with colors and NO_COLOR (https://no-color.org) is not set.
 type terminal struct {
 	io.Writer

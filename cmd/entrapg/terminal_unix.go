@@ -8,8 +8,8 @@ import (
 	"unsafe"
 )
 
-// window asks a terminal how wide it is, 0 where it does not know. Nothing else
-// has an answer.
+// window returns the width of a terminal, which is 0 if it is unknown, and whether
+// the file is a terminal.
 func window(f *os.File) (columns int, isTerminal bool) {
 	var size struct{ rows, columns, x, y uint16 }
 	_, _, err := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), syscall.TIOCGWINSZ, uintptr(unsafe.Pointer(&size)))

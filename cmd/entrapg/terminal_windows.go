@@ -12,9 +12,9 @@ var (
 	screenBufferInfo = kernel32.NewProc("GetConsoleScreenBufferInfo")
 )
 
-// window asks a console how wide it is, and switches the interpretation of escape
-// sequences on. A console that cannot do that is no terminal for this program, like
-// everything else that is not a console.
+// window returns the width of a console and turns on the interpretation of escape
+// sequences. A console that does not support them is not a terminal for this
+// program.
 func window(f *os.File) (columns int, isTerminal bool) {
 	const processedOutput, virtualTerminalProcessing = 0x1, 0x4
 	var mode uint32

@@ -35,6 +35,6 @@ func tokenCommand(std streams) *cli.Command {
 	}
 }
 
-// anywhere is a host that is not part of a cloud: the environment chooses the
-// cloud of its tokens.
+// anywhere is a host outside Azure's clouds, so that the environment determines the
+// cloud.
 const anywhere = "localhost"

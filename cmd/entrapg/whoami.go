@@ -36,7 +36,7 @@ func whoamiCommand(std streams) *cli.Command {
 			if !login.Entra() {
 				return wrongUse("whoami: entra_credential=none has no identity except the user of the DSN")
 			}
-			tried := listen()
+			tried := watchAttempts()
 			token, err := login.Token(ctx, true)
 			var noUser *entrapg.UsernameError
 			if err != nil && (token == nil || !errors.As(err, &noUser)) {

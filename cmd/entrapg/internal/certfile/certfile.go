@@ -1,5 +1,5 @@
-// Package certfile reads a TLS certificate and its key from files, and again
-// when they change, as they do when cert-manager or certbot renews them.
+// Package certfile reads a TLS certificate and its key from files, and reads them
+// again when they change, for example because certbot has renewed the certificate.
 package certfile
 
 import (
@@ -25,7 +25,7 @@ type Pair struct {
 	logged  [2]version // of the files whose failure was logged last
 }
 
-// A version tells two contents of a file apart without reading them.
+// A version distinguishes two contents of a file without reading them.
 type version struct {
 	modified time.Time
 	size     int64

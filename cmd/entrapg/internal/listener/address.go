@@ -29,7 +29,7 @@ type Address struct {
 //	@entrapg                     an abstract Unix socket (Linux)
 //
 // A number alone is a port of 127.0.0.1, and port is the default. The directory
-// of a Unix socket is made absolute; Parse does not look whether it exists.
+// of a Unix socket is made absolute; Parse does not check whether it exists.
 func Parse(text string, port uint16) (Address, error) {
 	switch {
 	case text == "":
@@ -146,13 +146,12 @@ func isLoopback(host string) bool {
 	return err == nil && ip.Unmap().IsLoopback()
 }
 
-// Private reports whether the permissions of a file decide who can connect. An
-// abstract socket has none.
+// Private reports whether file permissions restrict who can connect. They do not
+// for an abstract socket.
 func (a Address) Private() bool { return a.Path != "" && a.Path[0] != '@' }
 
-// ClientHost returns the host with which a client on this machine connects, which
-// is the directory for a Unix socket. It is the socket's path itself if libpq
-// could not find the socket in the directory.
+// ClientHost returns the host for a client on this machine. For a Unix socket, it is
+// the directory, or the socket's path if libpq could not find it by the directory.
 func (a Address) ClientHost() string {
 	switch {
 	case a.Path != "" && strings.HasPrefix(filepath.Base(a.Path), socketPrefix):

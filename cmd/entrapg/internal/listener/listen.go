@@ -58,7 +58,7 @@ func (a Address) hosts(ctx context.Context) ([]string, error) {
 	return net.DefaultResolver.LookupHost(ctx, a.Host)
 }
 
-// explain adds what helps to the errors that are common.
+// explain adds the fix to common errors.
 func explain(err error) error {
 	var call *net.OpError
 	if errors.As(err, &call) {

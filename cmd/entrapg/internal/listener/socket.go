@@ -41,8 +41,8 @@ func listenUnix(ctx context.Context, path string) (net.Listener, error) {
 	if err := removeStale(path); err != nil {
 		return nil, err
 	}
-	// On Linux, the mode of an unbound socket becomes that of the file, so that
-	// there is no moment in which others can connect. Other systems ignore it.
+	// On Linux, the file gets the mode of the unbound socket, so that others can never
+	// connect. Other systems ignore it.
 	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		return c.Control(func(fd uintptr) { syscall.Fchmod(int(fd), 0o600) })
 	}}
@@ -82,7 +82,7 @@ func lock(dir string) (unlock func(), err error) {
 	d, err := os.Open(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("the directory %q does not exist; create it for those who may connect", dir)
+		return nil, fmt.Errorf("the directory %q does not exist; create it with access for the users who may connect", dir)
 	case err != nil:
 		return nil, err
 	}
@@ -90,8 +90,8 @@ func lock(dir string) (unlock func(), err error) {
 		d.Close()
 		return nil, fmt.Errorf("%q is not a directory", dir)
 	}
-	// Others can hold the lock of a shared directory forever, and some file systems
-	// have none, so the wait is short and the lock not required.
+	// Other users can hold the lock of a shared directory forever, and some file
+	// systems do not support locks, so the wait is short and the lock not required.
 	for range 20 {
 		if err := syscall.Flock(int(d.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != syscall.EWOULDBLOCK && err != syscall.EINTR {
 			break
@@ -120,7 +120,7 @@ func removeStale(path string) error {
 		return errors.New("another program listens on the socket; stop it, or choose another path")
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove the socket of a program that has ended: %w", err)
+		return fmt.Errorf("removing the socket of a program that has ended: %w", err)
 	}
 	return nil
 }

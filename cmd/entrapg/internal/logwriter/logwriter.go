@@ -96,8 +96,8 @@ func (w *Writer) run() {
 	}
 }
 
-// take removes all records from the queue. Those that were lost came after the
-// records that are taken, or before the first.
+// take removes all records from the queue, and returns them with the number of
+// records that were dropped since the last call.
 func (w *Writer) take() (records [][]byte, lost int, closed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -42,7 +42,7 @@ func (m *Metrics) Add(name string, t Type, help string, samples ...Sample) {
 }
 
 // A Distribution is a histogram's value with the names and values of its labels
-// in turn. Counts are those of each bucket, and one for values above the last.
+// in turn. Counts has the count of each bucket, and that of values above the last.
 type Distribution struct {
 	Counts []int64
 	Sum    time.Duration

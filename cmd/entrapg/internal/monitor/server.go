@@ -1,5 +1,4 @@
-// Package monitor answers the probes of Kubernetes and the scrapes of Prometheus
-// over HTTP.
+// Package monitor serves Kubernetes probes and Prometheus metrics over HTTP.
 package monitor
 
 import (
@@ -10,8 +9,8 @@ import (
 	"time"
 )
 
-// Pages are what a [Server] answers with. Their functions are called by many
-// goroutines at once.
+// Pages are the functions that a [Server] calls to answer requests. They must be
+// safe for concurrent use.
 type Pages struct {
 	Started func() bool    // for /startup
 	Ready   func() error   // for /readiness; the error is shown

@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// Tokens tells for how long token requests have failed while no token was
-// available. It has no timer: it compares the counts that it is shown. The zero
+// Tokens measures for how long token requests have failed while no token was
+// available. It has no timer: it compares the counts of successive calls. The zero
 // value has seen no failure.
 type Tokens struct {
 	mu       sync.Mutex
 	expiry   time.Time // of the last token
-	failures int64     // when that was seen first, or seen to be valid last
-	since    time.Time // when later failures were seen first; zero if there were none
+	failures int64     // the count when expiry was first seen, or last seen to be in the future
+	since    time.Time // when a higher count was first seen; zero if it was not
 }
 
 // Failing returns for how long requests have failed, given the number of failures
