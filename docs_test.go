@@ -137,7 +137,9 @@ var (
 // TestDocs_TestsNamedInSecurityPolicyExist checks that the tests named in SECURITY.md exist.
 func TestDocs_TestsNamedInSecurityPolicyExist(t *testing.T) {
 	exist := map[string]bool{}
-	for _, pattern := range []string{"*_test.go", "internal/*/*_test.go", "entrapgtest/*_test.go"} {
+	for _, pattern := range []string{
+		"*_test.go", "internal/*/*_test.go", "entrapgtest/*_test.go", "cmd/entrapg/*_test.go", "cmd/entrapg/internal/*/*_test.go",
+	} {
 		files, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)

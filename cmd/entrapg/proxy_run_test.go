@@ -649,6 +649,24 @@ func TestProxy_LogIsJSONOnRequest(t *testing.T) {
 	}
 }
 
+func TestProxy_WarnsOfReadableFileOnlyIfItHasPassword(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has no such permissions")
+	}
+	for settings, warned := range map[string]bool{"": false, " entra_credential=none user=shop password=hidden": true} {
+		config := filepath.Join(t.TempDir(), "proxy.conf")
+		if err := os.WriteFile(config, []byte("127.0.0.1:0 = host=db.example"+settings+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		p := startProxy(t, nil, "--config", config)
+		p.signal(t, syscall.SIGTERM)
+		if log := p.log.String(); strings.Contains(log, "readable by every user") != warned || strings.Contains(log+p.out.String(), "hidden") {
+			t.Errorf("%q:\n%s", settings, log)
+		}
+	}
+}
+
 func TestProxy_ExplainsAddressInUse(t *testing.T) {
 	t.Parallel()
 	_, env := identityWith(t, azureServer(t), "proxy-in-use", false)
