@@ -336,7 +336,7 @@ func (g *loginLog) start() {
 func (g *loginLog) write(l entrapgtest.Login) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !g.started {
+	if !g.started || l.Application == "pg_isready" && l.Code == "" && !l.Accepted { // a probe does not log in
 		return
 	}
 	writeLogin(g.std.out, l)

@@ -542,6 +542,23 @@ func TestEmulator_SettingsForOtherContainers(t *testing.T) {
 	}
 }
 
+func TestEmulator_ProbesAreNoLogins(t *testing.T) {
+	needsSignals(t)
+	t.Parallel()
+	e := emulate(t, "--identity", "probe-api", "--admin", "probe-admin")
+	probe := exec.Command("/bin/sh", "-c", e.blocks()[0]+`unset PGPASSWORD; exec "$0" -d "$DATABASE_URL" -U postgres`, installed(t, "pg_isready"))
+	if out, err := probe.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	if r := runAs(t, nil, "exec", "--env-file", e.envFile, "--", installed(t, "psql"), "-XAtc", "select 1"); r.code != done {
+		t.Errorf("a login: %+v", r)
+	}
+	e.await("probe-api → postgres")
+	if _, logins, _ := strings.Cut(e.said(), "Logins:"); strings.Contains(logins, "pg_isready") {
+		t.Errorf("%s", logins)
+	}
+}
+
 func TestEmulator_VariablesSetFlags(t *testing.T) {
 	t.Parallel()
 	for variable, says := range map[string]string{

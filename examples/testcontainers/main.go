@@ -1,6 +1,6 @@
 // Testcontainers: a program whose tests run against PostgreSQL in a container, in
-// two ways: with a password, and behind entrapgtest, which checks tokens. See the
-// tests.
+// three ways: with a password, behind entrapgtest, which checks tokens, and in the
+// image of the emulator. See the tests.
 package main
 
 import (
