@@ -23,7 +23,7 @@ const maxRequest = 1 << 20
 // serveHTTP has the tenant answer on its two listeners until Close.
 func (s *Server) serveHTTP() {
 	t, tenant, identity := s.Tenant, s.tenantListener, s.identityListener
-	t.url, t.identityURL = "https://"+s.reachable(tenant), "http://"+s.reachable(identity)
+	t.url, t.identityURL = httpsURL(s.reachable(tenant)), "http://"+s.reachable(identity)
 	t.thumbprint = fmt.Sprintf("%x", sha1.Sum(s.certificate.tls.Certificates[0].Certificate[0]))
 	roots, err := x509.SystemCertPool()
 	if err != nil {
@@ -74,7 +74,7 @@ func (s *Server) transport(roots *x509.CertPool) *http.Transport {
 	return &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: roots},
 		Proxy: func(r *http.Request) (*url.URL, error) {
-			if local[r.URL.Host] != "" {
+			if local[net.JoinHostPort(r.URL.Hostname(), cmp.Or(r.URL.Port(), "443"))] != "" {
 				return nil, nil
 			}
 			return http.ProxyFromEnvironment(r)

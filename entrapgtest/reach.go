@@ -27,6 +27,10 @@ func localAddr(l net.Listener) string {
 	return net.JoinHostPort(host, port)
 }
 
+// httpsURL returns the URL of an address. Some clients, such as MSAL for Node.js, compare
+// URLs after removing the port of HTTPS from one of them.
+func httpsURL(addr string) string { return "https://" + strings.TrimSuffix(addr, ":443") }
+
 // hosts returns what clients can call the server.
 func (s *Server) hosts() []string {
 	hosts := s.config.Hostnames
