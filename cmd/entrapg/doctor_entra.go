@@ -123,6 +123,9 @@ func (s entraSteps) clientID() string {
 // configure returns what sets the variables that the credential lacks.
 func (s entraSteps) configure() []string {
 	if s.login.Credential == "DefaultAzureCredential" {
+		if client, ok := os.LookupEnv("AZURE_CLIENT_ID"); ok && client == "" {
+			return []string{unset("AZURE_CLIENT_ID")}
+		}
 		return []string{unset("AZURE_TOKEN_CREDENTIALS")}
 	}
 	var lines []string

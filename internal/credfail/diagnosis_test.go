@@ -364,6 +364,9 @@ func TestClassify_RecognizesChainWithoutIdentity(t *testing.T) {
 
 	t.Setenv("AZURE_TOKEN_CREDENTIALS", "ManagedIdentityCredential")
 	check(t, defaultCredential(refused), credfail.NoEndpoint, "no managed identity")
+
+	t.Setenv("AZURE_CLIENT_ID", "")
+	check(t, defaultCredential(refused), credfail.NotConfigured, "AZURE_CLIENT_ID is set to an empty value")
 }
 
 func TestClassify_UsesMemberThatEndsChain(t *testing.T) {

@@ -77,6 +77,10 @@ var messages = []message{
 	{"No User Assigned or Delegated Managed Identity found", true, noSuchIdentity}, // App Service
 	{"Identity not found", true, noSuchIdentity},                                   // Instance Metadata Service
 	{"isn't assigned to this resource", true, noSuchIdentity},                      // azidentity
+	{"empty managedidentity.UserAssignedClientID", true, Diagnosis{
+		NotConfigured,
+		"AZURE_CLIENT_ID is set to an empty value; set it to the client ID of a managed identity, or remove it",
+	}},
 	{imds.NoEndpoint, false, noEndpoint},
 	{imds.NotAzure, false, noEndpoint},
 
