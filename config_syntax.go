@@ -14,6 +14,10 @@ var (
 		Problem: "looks like a connection string of JDBC, ADO.NET, ODBC or another library; " +
 			"use a postgres:// URL or key=value settings",
 	}
+	errUnknownScheme = &ConfigError{
+		Setting: "dsn",
+		Problem: "has an unknown scheme; a URL begins with postgres:// or postgresql://",
+	}
 	errQuotedDSN = &ConfigError{Setting: "dsn", Problem: "is in quotation marks; remove them"}
 	errUserAt    = &ConfigError{
 		Setting: "dsn",
@@ -35,6 +39,9 @@ var foreignPair = regexp.MustCompile(`(?i);\s*(host|server|data source|port|user
 // postgresql+psycopg.
 var foreignURL = regexp.MustCompile(`^\s*[A-Za-z][A-Za-z0-9+.:-]*://`)
 
+// unknownScheme matches a scheme of one word, such as postgre and Postgres.
+var unknownScheme = regexp.MustCompile(`^\s*[A-Za-z]+://`)
+
 // checkSyntax returns an error for a DSN that pgx would misread, for example by
 // taking a password for a part of the host or the database. The errors do not
 // quote the DSN.
@@ -53,6 +60,9 @@ func checkSyntax(dsn string) error {
 			return errUserSlash
 		}
 		return nil
+	}
+	if unknownScheme.MatchString(dsn) {
+		return errUnknownScheme
 	}
 	if foreignURL.MatchString(dsn) || !strings.Contains(dsn, "'") && foreignPair.MatchString(dsn) {
 		return errForeignDSN

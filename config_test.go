@@ -88,6 +88,8 @@ func TestConfig_InvalidSettingIsReportedBeforeDialing(t *testing.T) {
 		"a password in capitals":         {host + "PASSWORD=hunter2", nil, "PASSWORD", "remove it"},
 		"an ADO.NET DSN":                 {"Server=db;Database=d;User Id=u;Password=hunter2;", nil, "dsn", "postgres:// URL"},
 		"a JDBC DSN":                     {"jdbc:postgresql://db/d?user=a&password=hunter2", nil, "dsn", "postgres:// URL"},
+		"a misspelled scheme":            {"postgre://a:hunter2@db/d", nil, "dsn", "begins with postgres://"},
+		"a scheme in capitals":           {"Postgres://a:hunter2@db/d", nil, "dsn", "begins with postgres://"},
 		"sslcert without sslkey":         {host + "sslcert=/nowhere", nil, "sslcert", "sslcert and sslkey"},
 		"a pool's setting":               {host + "pool_max_conns=3", nil, "pool_max_conns", "PoolConfig"},
 		"channel binding":                {host + "channel_binding=require", nil, "channel_binding", "omit it"},
