@@ -145,7 +145,8 @@ func cut(args []string) (dsn, argv []string, err error) {
 		return nil, nil, wrongUse("exec: missing -- before the command; use " + usage + shell(args[first]))
 	case first < i:
 		return nil, nil, wrongUse(fmt.Sprintf("exec: unexpected argument %q before --; "+
-			"write only a DSN there, which is a postgres:// URL or a list of key=value settings", args[first]))
+			"write only a DSN there, which is a postgres:// URL or a list of key=value settings, "+
+			"such as host=SERVER.postgres.database.azure.com", args[first]))
 	}
 	return args[:i], args[i+1:], nil
 }

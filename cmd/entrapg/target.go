@@ -47,6 +47,8 @@ func (t *target) find(args []string) (string, error) {
 	}
 	trustCertFile() // which the file may name
 	switch {
+	case len(args) > 1 && isSetting(args[0]) && isSetting(args[1]): // which may be a password
+		return "", wrongUse("unexpected argument, which is a second DSN; write all settings in one argument: 'host=NAME dbname=NAME'")
 	case len(args) > 1 && isDSN(args[1]): // which may contain a password
 		return "", wrongUse("unexpected argument, which is a second DSN; remove one")
 	case len(args) > 1:
@@ -56,7 +58,8 @@ func (t *target) find(args []string) (string, error) {
 	case len(args) == 1 && args[0] == "":
 		return "", wrongUse("the argument is empty; check the variable that it comes from")
 	case len(args) == 1 && !isDSN(args[0]):
-		return "", wrongUse("the argument is not a DSN; a DSN is a postgres:// URL or a list of key=value settings")
+		return "", wrongUse("the argument is not a DSN; a DSN is a postgres:// URL or a list of key=value settings, " +
+			"such as host=SERVER.postgres.database.azure.com")
 	case len(args) == 1:
 		return args[0], nil
 	case t.dsn != "":
@@ -105,5 +108,11 @@ func (t *target) open(args []string, anywhere string) (*inspect.Login, error) {
 }
 
 func isDSN(arg string) bool { return strings.Contains(arg, "://") || strings.Contains(arg, "=") }
+
+// isSetting reports whether arg is a DSN of one setting, to which a list of settings
+// without quotation marks is split.
+func isSetting(arg string) bool {
+	return strings.Contains(arg, "=") && !strings.Contains(arg, " ") && !strings.Contains(arg, "://")
+}
 
 func notDSN(arg string) bool { return !isDSN(arg) }
