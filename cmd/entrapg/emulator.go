@@ -60,7 +60,8 @@ func emulatorCommand(std streams) *cli.Command {
 			"Each flag can be set by its environment variable; several values are separated by newlines. docs/emulator.md " +
 			"describes the image of the emulator, Compose and CI.\n" +
 			"With --state, the certificate authority, the tenant, client IDs, secrets and data are the same at each start, so " +
-			".env files and settings of an IDE remain valid. Only PGPASSWORD, which is a token, expires.",
+			".env files and settings of an IDE remain valid. The principals are those of the flags: name them at each start. " +
+			"Only PGPASSWORD, which is a token, expires.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{
 				Name: "addr", Value: "127.0.0.1:15432", Destination: &e.config.Addr,
