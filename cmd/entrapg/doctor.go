@@ -21,10 +21,11 @@ func doctorCommand(std streams) *cli.Command {
 			"stops and shows the error of the server or of Entra, its explanation, and the command or SQL that fixes it.\n" +
 			"The output contains no secrets: you can paste it into a ticket. The exit code is 0 if the login works, and 1 " +
 			"if it fails.\n" +
-			"Each address has 5 seconds to answer, or connect_timeout if that is set, and the login has 30. If the login fails because of its user or its database, the doctor " +
-			"tries another login, with the user that the token names or with the database postgres, to check its advice.\n" +
+			"The doctor waits 5 seconds, or connect_timeout if that is set, for each address, and 30 seconds for the login. If " +
+			"the login fails because of its user or its database, the doctor tries another login, with the user that the token " +
+			"names or with the database postgres, to check its advice.\n" +
 			"With --json, each object has step (DSN, DNS, TCP, TLS, credential, token, user, login, server or clock), status " +
-			"(ok, warning or failed), milliseconds, and, if they apply: found, a list of facts; error, in the words of the " +
+			"(ok, warning or failed), milliseconds, and, if they apply: found, a list of facts; error, the message of the " +
 			"server, Entra or the network; explanation; and fix, a list of lines to paste, in which lines that begin with # or " +
 			"-- are comments. The step DSN has settings, a list of objects with name, value and origin: argument, --dsn, " +
 			"DATABASE_URL or another variable, \"service NAME in FILE\", or default. Secrets have the value REDACTED. Steps " +
@@ -53,11 +54,11 @@ func doctorCommand(std streams) *cli.Command {
 	}
 }
 
-// A diagnosis goes through a login step by step.
+// A diagnosis runs the steps of a login.
 type diagnosis struct {
 	*examination
 	out      *terminal
-	quiet    bool // nothing is written as it happens
+	quiet    bool // findings are not written step by step
 	findings []*finding
 }
 
@@ -117,7 +118,8 @@ func (d *diagnosis) run(ctx context.Context) error {
 	return nil
 }
 
-// take runs a step. The steps of the network have a limit for each address instead.
+// take runs a step within its limit. Network steps have a limit for each address
+// instead.
 func (d *diagnosis) take(ctx context.Context, s step, f *finding) *trouble {
 	if s.limit > 0 {
 		var cancel context.CancelFunc

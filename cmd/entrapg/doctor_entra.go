@@ -49,7 +49,7 @@ func (s entraSteps) noToken(err *entrapg.TokenError) *trouble {
 	return &trouble{Error: condense(err.Err.Error()), Explanation: found.Hint, Fix: s.fix(found.Kind)}
 }
 
-// fix returns what to type to get a token from the credential.
+// fix returns the lines that fix a failed token request.
 func (s entraSteps) fix(kind credfail.Kind) []string {
 	r := remedies(s)
 	const tenants = "az account show --query tenantId --output tsv"
@@ -120,7 +120,7 @@ func (s entraSteps) clientID() string {
 	return cmp.Or(s.login.Settings.Value("entra_client_id"), os.Getenv("AZURE_CLIENT_ID"))
 }
 
-// configure returns what sets the variables that the credential lacks.
+// configure returns the lines that set the missing variables of the credential.
 func (s entraSteps) configure() []string {
 	if s.login.Credential == "DefaultAzureCredential" {
 		if client, ok := os.LookupEnv("AZURE_CLIENT_ID"); ok && client == "" {
@@ -143,13 +143,13 @@ func (s entraSteps) configure() []string {
 	return lines
 }
 
-// nested matches the tabs with which a chain of credentials indents the errors of its members.
+// nested matches the tabs by which a chain of credentials indents its members' errors.
 var nested = regexp.MustCompile(`(?m)^\t+`)
 
-// dump matches a response as azidentity shows it.
+// dump matches an HTTP response in an error of azidentity.
 var dump = regexp.MustCompile(`(?s)\s*(?:GET|POST) https?://\S+\n-{10,}\nRESPONSE (\d+)[^\n]*\n-{10,}\n(.*?)\n-{10,}\n?`)
 
-// condense replaces responses by the messages in them.
+// condense replaces each HTTP response by the message in it.
 func condense(text string) string {
 	text = nested.ReplaceAllString(text, "")
 	text = dump.ReplaceAllStringFunc(text, func(found string) string {
@@ -184,12 +184,12 @@ func (s entraSteps) readToken(_ context.Context, f *finding) *trouble {
 	f.note("tenant %s", c.Text("tid"))
 	f.note("object ID %s", c.Text("oid"))
 	if want := strings.TrimSuffix(s.login.Scope, "/.default"); c.Text("aud") != want {
-		f.warn(&trouble{Explanation: fmt.Sprintf("the scope is for %s, and the token is for something else", want)})
+		f.warn(&trouble{Explanation: fmt.Sprintf("the scope is for %s, but the token is for another audience", want)})
 	}
 	return nil
 }
 
-// kindOf returns what kind of principal a token is for.
+// kindOf returns the kind of principal that a token is for, or "guest".
 func kindOf(c claims.Claims) string {
 	if c.Guest() {
 		return "guest"

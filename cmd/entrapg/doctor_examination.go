@@ -13,7 +13,7 @@ import (
 	"github.com/entrapg/entrapg/internal/inspect"
 )
 
-// An examination is what the steps have found out about a login so far.
+// An examination holds the results of the steps so far.
 type examination struct {
 	dsn    string
 	source string // of the DSN: "argument", "--dsn", "DATABASE_URL", or empty
@@ -27,8 +27,8 @@ type examination struct {
 	conn      *pgx.Conn
 }
 
-// patience is how long the doctor waits for one answer of the network. A program
-// waits for connect_timeout, which is 30 s by default.
+// patience is how long the doctor waits for one answer of the network, unless
+// connect_timeout is set. Programs wait 30 s by default.
 const patience = 5 * time.Second
 
 // patience returns how long to wait for one answer of the network.
@@ -44,8 +44,8 @@ func (x *examination) limited(ctx context.Context) (context.Context, context.Can
 	return context.WithTimeout(ctx, x.patience())
 }
 
-// each takes a step for every host that is reachable so far. The step fails if it
-// fails for all of them. Otherwise, the first failure is a warning.
+// each calls step for every host that has not failed yet. It returns the first
+// failure if all hosts fail; otherwise the first failure is a warning.
 func (x *examination) each(f *finding, step func(*endpoint) *trouble) *trouble {
 	var first *trouble
 	alive := false
@@ -78,8 +78,8 @@ func (x *examination) settings() connstring.Settings {
 	return all
 }
 
-// origin returns where a setting comes from or belongs, for people: "the DSN" or,
-// for example, "PGUSER".
+// origin returns the place where a setting is or should be set, as shown to people:
+// "the DSN" or, for example, "PGUSER".
 func (x *examination) origin(key string) string {
 	switch origin := x.settings()[key].Origin; {
 	case origin != connstring.OriginDSN && origin != "":

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// A finding is what a step found.
+// A finding is the result of a step.
 type finding struct {
 	Step     string    `json:"step"`
 	Status   status    `json:"status"`
@@ -15,9 +15,9 @@ type finding struct {
 	Took int64 `json:"milliseconds"`
 }
 
-// A trouble is what is wrong, and what fixes it.
+// A trouble is a problem with its explanation and fix.
 type trouble struct {
-	Error       string   `json:"error,omitempty"` // in the words of the server, Entra or the network
+	Error       string   `json:"error,omitempty"` // the message of the server, Entra or the network
 	Explanation string   `json:"explanation,omitempty"`
 	Fix         []string `json:"fix,omitempty"` // lines to paste, and comments that begin with # or --
 }
@@ -27,7 +27,7 @@ type status string
 
 const (
 	statusOK      status = "ok"
-	statusWarning status = "warning" // the login goes on
+	statusWarning status = "warning" // the login continues
 	statusFailed  status = "failed"
 )
 
@@ -35,7 +35,7 @@ func (f *finding) note(format string, args ...any) {
 	f.Found = append(f.Found, fmt.Sprintf(format, args...))
 }
 
-// warn reports something that does not end the login.
+// warn records a problem that does not end the login.
 func (f *finding) warn(t *trouble) {
 	if f.Status == statusOK {
 		f.Status, f.trouble = statusWarning, *t
@@ -67,7 +67,7 @@ func (f *finding) write(out *terminal) {
 	if len(f.Fix) > 0 {
 		out.printf("  to fix it\n")
 	}
-	for _, line := range f.Fix { // whole, so that they can be copied
+	for _, line := range f.Fix { // commands are not wrapped, so that they can be copied
 		if mark, text, _ := strings.Cut(line, " "); isComment(line) {
 			for _, part := range wrap(text, out.width-4-len("-- ")) {
 				out.printf("    %s\n", out.dim(mark+" "+part))

@@ -13,14 +13,14 @@ import (
 	"github.com/entrapg/entrapg/internal/inspect"
 )
 
-// remedies are lines to paste, with comments that say where. They contain names
-// of this login, quoted. Of what servers say, they contain nothing.
+// remedies returns lines to paste, with comments that tell where. They can contain
+// quoted names of this login, but never text from a server.
 type remedies struct{ *examination }
 
-// asAdministrator goes before SQL that provisions roles.
+// asAdministrator is the comment before SQL that provisions roles.
 const asAdministrator = "-- as an Entra administrator of the server, in the database postgres"
 
-// set returns what gives a setting a value: in the place where it has one already,
+// set returns the lines that set a setting: in the place where it is set already,
 // otherwise in the DSN, or in the environment if there is no DSN.
 func (r remedies) set(key, value string) []string {
 	origin, variable := r.settings()[key].Origin, connstring.Variable(key)
@@ -33,7 +33,7 @@ func (r remedies) set(key, value string) []string {
 	return []string{comment("# in " + r.origin(key)), dsnSetting(connstring.IsURL(r.dsn), key, value)}
 }
 
-// drop returns what removes a setting, or nil if it is not set.
+// drop returns the lines that remove a setting, or nil if it is not set.
 func (r remedies) drop(key string) []string {
 	switch origin := r.settings()[key].Origin; origin {
 	case "":
@@ -47,8 +47,8 @@ func (r remedies) drop(key string) []string {
 	}
 }
 
-// replace returns what removes a key, and gives its value to another one unless
-// that is "". The value is shown only if the other key is one whose values are.
+// replace returns the lines that remove a key and, unless by is "", set by to its
+// value. The value is shown only if by is a known key.
 func (r remedies) replace(key, by string) []string {
 	lines, value := r.drop(key), r.settings().Value(key)
 	switch {
@@ -63,8 +63,8 @@ func (r remedies) replace(key, by string) []string {
 	return lines
 }
 
-// choose returns what sets one of the settings that choose an identity: a key of
-// the DSN, or a variable that azidentity reads.
+// choose returns the lines that set a setting that chooses an identity: a key of the
+// DSN, or a variable that azidentity reads.
 func (r remedies) choose(name, value string) []string {
 	if strings.HasPrefix(name, "entra_") {
 		return r.set(name, value)
@@ -72,7 +72,7 @@ func (r remedies) choose(name, value string) []string {
 	return []string{"# in the environment", export(name, value)}
 }
 
-// chooseIdentity returns what sets the client ID of the identity.
+// chooseIdentity returns the lines that set the client ID of the identity.
 func (r remedies) chooseIdentity() []string {
 	return append([]string{
 		"# shows the client IDs of managed identities",
@@ -80,9 +80,9 @@ func (r remedies) chooseIdentity() []string {
 	}, r.choose(cmp.Or(r.login.Identity.ClientID, "AZURE_CLIENT_ID"), "CLIENT_ID")...)
 }
 
-// scope returns what sets the scope of the hosts' cloud, or otherwise if it is set
-// already. It never takes the scope of the server's message: a server could name
-// a scope whose tokens open something else.
+// scope returns the lines that set the scope of the hosts' cloud, or otherwise if it
+// is set already. It never uses a scope from the server's message, because a server
+// could name a scope whose tokens give access to something else.
 func (r remedies) scope(otherwise ...string) []string {
 	if scope := r.tableScope(); scope != "" && scope != r.login.Scope {
 		return r.set("entra_scope", scope)
@@ -132,7 +132,7 @@ func (r remedies) label(role string) string {
 		identifier(role), literal("aadauth,oid="+r.claims.Text("oid")+",type="+r.objectType()))
 }
 
-// guest returns what sets the user to the name of a guest's role.
+// guest returns the lines that set the user to the name of a guest's role.
 func (r remedies) guest() []string {
 	lines := []string{
 		"# shows your user principal name, with #EXT# in it", "az ad signed-in-user show --query userPrincipalName --output tsv",
@@ -143,7 +143,8 @@ func (r remedies) guest() []string {
 		"-- or, if there is none for this guest", r.create(guestName(r.claims)))
 }
 
-// objectType is what pgaadauth_create_principal_with_oid calls the token's identity.
+// objectType returns the token's kind of identity, as an argument of
+// pgaadauth_create_principal_with_oid.
 func (r remedies) objectType() string {
 	if r.claims != nil && r.claims.Kind() == claims.Person {
 		return "user"
@@ -151,7 +152,8 @@ func (r remedies) objectType() string {
 	return "service"
 }
 
-// firewall returns what adds this machine's address to the server's firewall.
+// firewall returns the lines that add this machine's address to the server's
+// firewall.
 func (r remedies) firewall(server string) []string {
 	return []string{
 		"# this machine's public address",
@@ -162,8 +164,8 @@ func (r remedies) firewall(server string) []string {
 	}
 }
 
-// logIn returns what logs a person in with a developer tool, and makes this login
-// use that.
+// logIn returns the lines that log a person in with a developer tool, and make this
+// login use the tool.
 func (r remedies) logIn() []string {
 	switch r.login.Credential {
 	case "AzureDeveloperCLICredential":
@@ -190,8 +192,8 @@ func (r remedies) source() string {
 	return name
 }
 
-// logInAgain returns what replaces the token of a person: developer tools keep
-// tokens until they are told to forget them.
+// logInAgain returns the lines that replace a person's token: developer tools cache
+// tokens until the person logs out.
 func (r remedies) logInAgain() []string {
 	switch r.source() {
 	case "AzureDeveloperCLICredential":
@@ -205,7 +207,7 @@ func (r remedies) logInAgain() []string {
 	}
 }
 
-// setClock returns what sets this machine's clock.
+// setClock returns the command that sets this machine's clock.
 func setClock() string {
 	switch runtime.GOOS {
 	case "windows":
@@ -217,14 +219,14 @@ func setClock() string {
 	}
 }
 
-// installRoots returns what installs the system's root certificates.
+// installRoots returns the lines that install the system's root certificates.
 func installRoots() []string {
 	return []string{
 		"apt-get update && apt-get install -y ca-certificates", "# or, on Alpine", "apk add ca-certificates",
 	}
 }
 
-// installCLI returns what installs the Azure CLI.
+// installCLI returns the command that installs the Azure CLI.
 func installCLI() string {
 	switch runtime.GOOS {
 	case "windows":
@@ -236,8 +238,8 @@ func installCLI() string {
 	}
 }
 
-// serverName is Azure's name of a server. It is put inside quotes too, so it must
-// not contain other characters than those of a name.
+// serverName returns the name of a server in Azure, or a placeholder. The name can be
+// placed inside quotes, because it contains letters, digits and hyphens only.
 func serverName(host string) string {
 	if name, _, _ := strings.Cut(host, "."); serverPart.MatchString(name) {
 		return name
@@ -245,7 +247,7 @@ func serverName(host string) string {
 	return "SERVER"
 }
 
-// resourceGroup is a command that finds the resource group of a server.
+// resourceGroup returns a command substitution that finds a server's resource group.
 func resourceGroup(server string) string {
 	return `"$(az postgres flexible-server list --query "[?name=='` + server + `'].resourceGroup" --output tsv)"`
 }

@@ -14,12 +14,12 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// An endpoint is a host of the DSN, with what the steps have found out about it.
+// An endpoint is a host of the DSN, with the results of the steps for it.
 type endpoint struct {
 	host      string
 	port      uint16
 	tls       *tls.Config
-	network   string // of Go's
+	network   string // as in package net
 	addresses []string
 	conn      net.Conn
 	gone      bool // a step has failed
@@ -48,7 +48,7 @@ func endpointsOf(config *pgx.ConnConfig) []*endpoint {
 	return all
 }
 
-// networkSteps reach the hosts.
+// networkSteps resolve and dial the hosts.
 type networkSteps struct{ *examination }
 
 func (n networkSteps) lookUp(ctx context.Context, f *finding) *trouble {
@@ -161,7 +161,7 @@ func (n networkSteps) unreachable(e *endpoint, err error) *trouble {
 		t.Explanation = "a firewall drops the packets, or no machine has this address"
 		t.Fix = []string{isReady}
 	default:
-		t.Explanation = "there is no way to this address; check the network, and a VPN if there is one"
+		t.Explanation = "this address cannot be reached; check the network, and a VPN if there is one"
 		t.Fix = []string{isReady}
 	}
 	return t

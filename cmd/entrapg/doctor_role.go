@@ -11,7 +11,8 @@ import (
 	"github.com/entrapg/entrapg/internal/pgfail"
 )
 
-// A roleAdvice explains a token and a role that do not belong together.
+// A roleAdvice explains a failed login whose role is not mapped to the token's
+// principal.
 type roleAdvice struct {
 	*examination
 	kind pgfail.Kind
@@ -20,11 +21,11 @@ type roleAdvice struct {
 // groupID matches the group that a message of Azure's server names.
 var groupID = regexp.MustCompile(`(?i)group ID ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b`)
 
-// onlyIf goes before SQL that takes a role from another identity.
+// onlyIf is the comment before SQL that takes a role from another identity.
 const onlyIf = "-- only if this identity is to have that role, which it takes from the identity that has it now"
 
-// complete adds the explanation and the fix. If a user is set, it says whose token
-// it is, and tries to log in as the user of the token.
+// complete adds the explanation and the fix. If a user is set, it names the principal
+// of the token, and tries to log in as the token's own user.
 func (a roleAdvice) complete(ctx context.Context, t *trouble) {
 	r := remedies{a.examination}
 	switch a.kind {
@@ -72,7 +73,7 @@ func (a roleAdvice) complete(ctx context.Context, t *trouble) {
 	}
 }
 
-// own returns the user that the token names if a user is set, or "".
+// own returns the token's own user if another one is set, or "".
 func (a roleAdvice) own(ctx context.Context) string {
 	if a.token.Claim != "" || a.login.Derive == nil || a.claims.Guest() { // whose token does not name its role
 		return ""
@@ -86,7 +87,7 @@ func (a roleAdvice) own(ctx context.Context) string {
 	return token.User
 }
 
-// whose says whose token it is, and what the user is set to.
+// whose describes the principal of the token, and the user that is set.
 func (a roleAdvice) whose(own string) string {
 	text := "the token is that of "
 	if a.claims == nil {
@@ -126,7 +127,7 @@ func (a roleAdvice) provision() []string {
 	return append(lines, r.rebind(a.user()))
 }
 
-// otherIdentity returns what gets a token of the identity that has the role.
+// otherIdentity returns the lines that get a token of the identity that has the role.
 func (a roleAdvice) otherIdentity() []string {
 	text := fmt.Sprintf("# or, to log in as %s: as the identity that has this role", shell(a.user()))
 	r := remedies{a.examination}
@@ -146,8 +147,8 @@ func (a roleAdvice) otherIdentity() []string {
 	}
 }
 
-// membership explains a token that does not contain a group. Tokens list the groups
-// of the moment in which they are issued.
+// membership explains a token that does not contain a group. A token contains the
+// memberships at the time when it was issued.
 func (a roleAdvice) membership(ctx context.Context, message string) (explanation string, fix []string) {
 	group := "GROUP_ID"
 	if match := groupID.FindStringSubmatch(message); match != nil {

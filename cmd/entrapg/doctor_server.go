@@ -18,10 +18,10 @@ import (
 	"github.com/entrapg/entrapg/internal/pgfail"
 )
 
-// serverSteps log in and look at the server.
+// serverSteps log in and query the server.
 type serverSteps struct{ *examination }
 
-// loginLimit bounds the doctor's login. The server may have to ask Entra.
+// loginLimit bounds the doctor's login. The server may have to contact Entra.
 const loginLimit = 30 * time.Second
 
 func (s serverSteps) logIn(ctx context.Context, f *finding) *trouble {
@@ -104,7 +104,7 @@ func (s serverSteps) classify(err error) pgfail.Diagnosis {
 	return pgfail.Classify(err, login)
 }
 
-// words returns a server's own words.
+// words returns the text of a server's error.
 func words(e *pgconn.PgError) string {
 	text := fmt.Sprintf("%s: %s (SQLSTATE %s)", e.Severity, e.Message, e.Code)
 	if e.Detail != "" {
@@ -116,7 +116,7 @@ func words(e *pgconn.PgError) string {
 	return text
 }
 
-// fix returns what to type to fix a failed login, for reasons other than the role.
+// fix returns the lines that fix a failed login, for causes other than the role.
 func (s serverSteps) fix(kind pgfail.Kind, err error) []string {
 	r, server := remedies(s), serverName(s.login.Config.Host)
 	whoami := []string{"# shows the token's audience and tenant", "entrapg whoami"}
@@ -170,8 +170,8 @@ func (s serverSteps) fix(kind pgfail.Kind, err error) []string {
 	}
 }
 
-// unknownParameter returns what removes the parameter that the server does not
-// know. It is one of the DSN's: the server's message only tells which.
+// unknownParameter returns the lines that remove the parameter that the server does
+// not know. The server's message only selects one of the DSN's keys, and is not shown.
 func (s serverSteps) unknownParameter(err error) []string {
 	for _, response := range pgfail.ServerErrors(err) {
 		for key := range s.settings() {
@@ -187,7 +187,7 @@ func (s serverSteps) unknownParameter(err error) []string {
 // attempted matches the address and the host of an attempt in pgx's error.
 var attempted = regexp.MustCompile(`(?m)(\S+ \(\S+\)): [^` + "`" + `]*$`)
 
-// unsuitable says what the hosts are that target_session_attrs rejects.
+// unsuitable describes the hosts that target_session_attrs rejects.
 func (s serverSteps) unsuitable(err error) string {
 	var hosts []string
 	for _, attempt := range pgfail.Attempts(err) {
@@ -206,7 +206,7 @@ func (s serverSteps) unsuitable(err error) string {
 		s.login.Settings.Value("target_session_attrs"), s.origin("target_session_attrs"))
 }
 
-// passwordOrigin says where the password comes from.
+// passwordOrigin describes the origin of the password.
 func (s serverSteps) passwordOrigin() string {
 	switch origin := s.settings()["password"].Origin; origin {
 	case "":
@@ -218,7 +218,7 @@ func (s serverSteps) passwordOrigin() string {
 	}
 }
 
-// createDatabase returns what creates the database, or names another one.
+// createDatabase returns the lines that create the database, or set another one.
 func (s serverSteps) createDatabase() []string {
 	if s.login.Config.Database == "" {
 		return append([]string{"# name the database; postgres exists on every server"}, remedies(s).set("dbname", "postgres")...)
@@ -234,8 +234,7 @@ func (s serverSteps) createDatabase() []string {
 	}
 }
 
-// missingDatabase explains that the database does not exist, with the databases
-// that do.
+// missingDatabase explains that the database does not exist, and lists those that do.
 func (s serverSteps) missingDatabase(ctx context.Context) string {
 	var hint string
 	if s.login.Config.Database == "" {

@@ -16,8 +16,8 @@ import (
 	"github.com/entrapg/entrapg/internal/inspect"
 )
 
-// A setting is one in effect, and where it comes from: "DSN", "argument", "--dsn",
-// an environment variable, "service NAME in FILE", or "default".
+// A setting is a setting in effect. Its origin is "DSN", "argument", "--dsn", an
+// environment variable, "service NAME in FILE", or "default".
 type setting struct {
 	Name   string `json:"name"`
 	Value  string `json:"value"`
@@ -27,8 +27,8 @@ type setting struct {
 // originDefault is the origin of a setting that is not set.
 const originDefault = "default"
 
-// shownSettings are the DSN's keys that are shown. Others could be a piece of a
-// password that is not quoted.
+// shownSettings are the DSN's keys that are shown. Any other key could be a piece of
+// an unquoted password.
 var shownSettings = []string{
 	"host", "hostaddr", "port", "dbname", "user", "service", "servicefile",
 	"sslmode", "sslrootcert", "sslcert", "sslkey", "sslcertmode", "sslsni", "sslnegotiation",
@@ -62,8 +62,8 @@ var (
 	}
 )
 
-// settingsOf lists the settings of a login that are in effect. source is where the
-// DSN comes from.
+// settingsOf lists the settings of a login that are in effect. source is the origin of
+// the DSN.
 func settingsOf(login *inspect.Login, source string) []setting {
 	if source == "" {
 		source = connstring.OriginDSN
@@ -93,7 +93,7 @@ func settingsOf(login *inspect.Login, source string) []setting {
 	return all
 }
 
-// redact returns the value of a variable without what is secret in it.
+// redact returns the value of a variable without secrets.
 func redact(name, value string) string {
 	if slices.Contains(secretVariables, name) {
 		return "REDACTED"
@@ -134,12 +134,12 @@ func byOrigin(all []setting) []string {
 	return lines
 }
 
-// rank sorts origins: the DSN first, what is not set last.
+// rank orders origins: the DSN first, then the environment, and defaults last.
 func rank(origin string) int {
 	return slices.Index([]string{"", "environment", originDefault}, origin)
 }
 
-// settingsStep reads the DSN and what completes it.
+// settingsStep reads the DSN, the environment and service files.
 type settingsStep struct{ *examination }
 
 func (s settingsStep) read(_ context.Context, f *finding) *trouble {
@@ -159,7 +159,7 @@ func (s settingsStep) read(_ context.Context, f *finding) *trouble {
 		f.note("sslmode=%s is verify-full for servers of Azure", login.SSLMode)
 	}
 	if !login.Entra() {
-		f.note("the login uses a password and no Entra")
+		f.note("the login uses a password, and not Entra")
 	}
 	if _, ok := login.Settings["dbname"]; !ok {
 		f.note("no database is set: the server uses the one that has the user's name")
@@ -167,7 +167,7 @@ func (s settingsStep) read(_ context.Context, f *finding) *trouble {
 	return nil
 }
 
-// fixUser returns what to type if the user that is set cannot be one.
+// fixUser returns the lines that fix a user that cannot be the name of a role.
 func (s settingsStep) fixUser(err error) []string {
 	var user *entrapg.UsernameError
 	if !errors.As(err, &user) {
@@ -179,7 +179,7 @@ func (s settingsStep) fixUser(err error) []string {
 	return remedies(s).set("user", "ROLE")
 }
 
-// fix returns what to type to fix a setting.
+// fix returns the lines that fix an invalid setting.
 func (s settingsStep) fix(e *entrapg.ConfigError) []string {
 	r, value := remedies(s), s.settings().Value(e.Setting)
 	switch e.Setting {
@@ -203,7 +203,7 @@ func (s settingsStep) fix(e *entrapg.ConfigError) []string {
 	case "target_session_attrs":
 		kinds := []string{"any", "read-write", "read-only", "primary", "standby", "prefer-standby"}
 		return r.set("target_session_attrs", closest(value, kinds, "any"))
-	case "user", "dbname": // with white space around it
+	case "user", "dbname": // begins or ends with white space
 		return r.set(e.Setting, strings.TrimSpace(value))
 	case "entra_credential":
 		return r.set("entra_credential", closest(value, credentialNames, "default"))
@@ -233,7 +233,7 @@ func alternative(problem string) string {
 	return ""
 }
 
-// fixIdentity returns what to type to fix a setting that chooses an identity.
+// fixIdentity returns the lines that fix a setting that chooses an identity.
 func (s settingsStep) fixIdentity(e *entrapg.ConfigError, value string) []string {
 	r := remedies(s)
 	switch {
@@ -269,7 +269,7 @@ var knownKeys = slices.Concat(shownSettings, []string{
 	"fallback_application_name", "ssl_min_protocol_version", "ssl_max_protocol_version",
 })
 
-// fixDSN returns the escaped user if that is what is wrong with a URL, otherwise an
+// fixDSN returns the escaped user if a URL contains an unescaped one, otherwise an
 // example of a DSN. A URL with a password is not shown.
 func (s settingsStep) fixDSN() []string {
 	_, rest, ok := strings.Cut(connstring.Clean(s.dsn), "://")

@@ -339,7 +339,7 @@ func TestDoctor_FindsFaultInNetworkAndTLS(t *testing.T) {
 		"silence":             {"host=127.0.0.1 connect_timeout=1 port=" + silent, "TLS", "does not answer within 1s", "a proxy whose server is gone", ""},
 		"silence, by default": {"host=127.0.0.1 port=" + silent, "TLS", "does not answer within 5s", "a proxy whose server is gone", ""},
 		"cut":                 {"host=127.0.0.1 port=" + cut, "TLS", "", "closed at once", ""},
-		"no TLS":              {"host=127.0.0.1 port=" + plain, "TLS", "no TLS", "turn TLS on", "alter system set ssl = on;"},
+		"no TLS":              {"host=127.0.0.1 port=" + plain, "TLS", "does not support TLS", "turn on TLS", "alter system set ssl = on;"},
 		"no PostgreSQL":       {"host=127.0.0.1 port=" + web, "TLS", `"H"`, "not PostgreSQL", ""},
 		"TLS that hangs":      {"host=127.0.0.1 connect_timeout=3 port=" + stuck, "TLS", "does not finish within 3s", "inspects TLS", ""},
 		"an unknown root":     {"host=localhost port=" + unknown, "TLS", "unknown authority", "Corner Shop Root", ""},
@@ -430,7 +430,7 @@ func TestDoctor_ReportsStageWhereLoginEnds(t *testing.T) {
 	}{
 		"at once":            {entrapgtest.Faults{CutLogin: entrapgtest.AtConnect}, "TLS", "closed at once"},
 		"after the password": {entrapgtest.Faults{CutLogin: entrapgtest.AfterPassword}, "login", "broke during the login"},
-		"no TLS":             {entrapgtest.Faults{NoTLS: true}, "TLS", "turn TLS on"},
+		"no TLS":             {entrapgtest.Faults{NoTLS: true}, "TLS", "turn on TLS"},
 		"Entra fails":        {entrapgtest.Faults{Entra: entrapgtest.EntraResets}, "credential", "check the network"},
 	} {
 		s.SetFaults(test.faults)

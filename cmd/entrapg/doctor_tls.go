@@ -54,7 +54,7 @@ func (s tlsStep) encrypt(ctx context.Context, f *finding) *trouble {
 	})
 }
 
-// requestTLS asks the server for TLS, as PostgreSQL's protocol does.
+// requestTLS sends PostgreSQL's request for TLS and reads the answer.
 func (s tlsStep) requestTLS(e *endpoint) *trouble {
 	const sslRequest = 80877103
 	message := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, 8), sslRequest)
@@ -93,36 +93,36 @@ func (s tlsStep) silence(e *endpoint, does, explanation string) *trouble {
 	}
 }
 
-// noServerTLS reports a server that has no TLS. A token and a password may do
-// without it on this machine only.
+// noServerTLS reports a server without TLS. Tokens and passwords may be sent without
+// it on this machine only.
 func (s tlsStep) noServerTLS(e *endpoint) *trouble {
-	t := &trouble{Error: "the server has no TLS"}
+	t := &trouble{Error: "the server does not support TLS"}
 	turnOn := []string{
 		"-- as a superuser of the server, which needs ssl_cert_file and ssl_key_file", "alter system set ssl = on;", "select pg_reload_conf();",
 	}
 	disable := remedies(s).set("sslmode", "disable")
 	switch {
 	case s.login.Azure:
-		t.Explanation = "servers of Azure always have TLS: something in between answers in the server's place, or the name " +
-			"leads to another machine. Check the network; no token was sent"
+		t.Explanation = "Azure's servers always support TLS: another machine answers under the server's name. Check the network; " +
+			"no token was sent"
 	case isLoopback(e.host) && !s.login.Entra():
 		t.Explanation = "a server on this machine needs no TLS for a login with a password"
 		t.Fix = disable
 	case isLoopback(e.host):
-		t.Explanation = "a token is sent over TLS only, unless the server is on this machine: turn TLS on in the server, or, if " +
+		t.Explanation = "a token is sent over TLS only, unless the server is on this machine: turn on TLS in the server, or, if " +
 			"this is not a tunnel to another machine, set sslmode=disable"
 		t.Fix = append(append(turnOn, "# or, if the server itself is on this machine:"), disable...)
 	case !s.login.Entra():
-		t.Explanation = "without TLS, the password can be read on the way to the server; turn TLS on in the server"
+		t.Explanation = "without TLS, others on the network can read the password; turn on TLS in the server"
 		t.Fix = turnOn
 	default:
-		t.Explanation = "a token is sent over TLS only; turn TLS on in the server"
+		t.Explanation = "a token is sent over TLS only; turn on TLS in the server"
 		t.Fix = turnOn
 	}
 	return t
 }
 
-// isLoopback reports whether a host is this machine by its name.
+// isLoopback reports whether a host is this machine, judged by its name only.
 func isLoopback(host string) bool {
 	if strings.EqualFold(strings.TrimSuffix(host, "."), "localhost") {
 		return true
@@ -131,8 +131,8 @@ func isLoopback(host string) bool {
 	return err == nil && addr.Unmap().IsLoopback()
 }
 
-// remember returns a configuration that is as strict as another one and keeps the
-// certificates that the server presents.
+// remember returns a copy of a configuration that also stores the certificates that
+// the server presents.
 func remember(config *tls.Config, chain *[]*x509.Certificate) *tls.Config {
 	config = config.Clone()
 	verify := config.VerifyPeerCertificate
@@ -181,7 +181,7 @@ func (s tlsStep) noTLS(e *endpoint, err error, chain []*x509.Certificate) *troub
 	case errors.As(err, &name) && len(chain) > 0:
 		t.Explanation = "the certificate is for " + namesOf(chain[0]) + ", and not for " + cmp.Or(e.tls.ServerName, e.host)
 		if !verifies(chain, e.tls.RootCAs) {
-			t.Explanation += ", and it does not lead to a trusted root: another server may have taken the place of yours. " +
+			t.Explanation += ", and it does not chain to a trusted root: another server may be impersonating yours. " +
 				"Check host, port and the network, and do not use the names in this certificate"
 			break
 		}
@@ -206,7 +206,7 @@ func (s tlsStep) noTLS(e *endpoint, err error, chain []*x509.Certificate) *troub
 	return t
 }
 
-// namesOf lists the names that a certificate is for, the first few of many.
+// namesOf lists the first few names that a certificate is for.
 func namesOf(c *x509.Certificate) string {
 	names := c.DNSNames
 	for _, ip := range c.IPAddresses {

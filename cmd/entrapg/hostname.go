@@ -29,7 +29,7 @@ func isAzure(host string) bool {
 	return login.Azure
 }
 
-// verifies reports whether a chain leads to one of the roots, whatever names it is for.
+// verifies reports whether a chain leads to one of the roots. It ignores names.
 func verifies(chain []*x509.Certificate, roots *x509.CertPool) bool {
 	intermediates := x509.NewCertPool()
 	for _, c := range chain[1:] {
@@ -40,9 +40,8 @@ func verifies(chain []*x509.Certificate, roots *x509.CertPool) bool {
 }
 
 // hostToUse returns the name in a verified certificate that a DSN can use instead
-// of its host, or "". Anyone gets a certificate for a name of their own from a
-// public authority, so that a name outside Azure counts only if the program chose
-// the authority.
+// of its host, or "". Public authorities issue certificates to anyone for their own
+// names, so a name outside Azure is used only if the program chose the authority.
 func hostToUse(c *x509.Certificate, chosenRoots bool) string {
 	names := slices.DeleteFunc(slices.Clone(c.DNSNames), func(name string) bool { return !isHostName(name) })
 	if i := slices.IndexFunc(names, isAzure); i >= 0 {

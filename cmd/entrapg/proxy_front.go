@@ -10,16 +10,16 @@ import (
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/listener"
 )
 
-// defaultPort is PostgreSQL's.
+// defaultPort is PostgreSQL's default port.
 const defaultPort = 5432
 
 const listenVariable = proxyVariables + "LISTEN"
 
-// A proxyFront is where the proxy listens for the clients of one upstream.
+// A proxyFront is an address where the proxy listens for the clients of an upstream.
 type proxyFront struct {
 	address  listener.Address
 	dsn      string
-	hasDSN   bool   // or the front is for the DSN of the command
+	hasDSN   bool   // otherwise, the command's DSN is used
 	from     string // the setting, for errors
 	upstream *proxyUpstream
 }
@@ -107,7 +107,7 @@ func readFronts(path string) ([]*proxyFront, error) {
 	return fronts, nil
 }
 
-// withoutComment removes a comment. A # in quotes, as DSNs have them, begins none.
+// withoutComment removes a comment. A # inside the quotes of a DSN does not begin one.
 func withoutComment(line string) string {
 	quoted, space := false, true
 	for i := 0; i < len(line); i++ {

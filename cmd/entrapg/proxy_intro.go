@@ -7,8 +7,8 @@ import (
 	"unicode"
 )
 
-// introduce tells a person what listens where and how to connect. It is the only
-// place that shows a generated password.
+// introduce prints the addresses and how to connect to them. It is the only place
+// that prints a generated password.
 func (plan *proxyPlan) introduce(out *terminal) {
 	out.printf("\n")
 	for _, f := range plan.fronts {

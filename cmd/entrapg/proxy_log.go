@@ -12,8 +12,8 @@ import (
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/logwriter"
 )
 
-// A proxyLog is the log of the proxy. A full disk, a pipe that nobody reads, or
-// one that is closed, neither delays sessions nor ends the proxy.
+// A proxyLog is the log of the proxy. A full disk, or a pipe that is full or closed,
+// neither delays sessions nor ends the proxy.
 type proxyLog struct {
 	*slog.Logger
 	writer *logwriter.Writer

@@ -9,7 +9,7 @@ import (
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy"
 )
 
-// pages returns what the proxy answers over HTTP.
+// pages returns the pages that the proxy serves over HTTP.
 func (s *proxyServer) pages() monitor.Pages {
 	return monitor.Pages{Started: s.started.Load, Ready: s.ready, Metrics: s.metrics}
 }
@@ -64,7 +64,7 @@ func (s *proxyServer) metrics(m *monitor.Metrics) {
 	m.Add("entrapg_proxy_received_bytes_total", monitor.Counter, "Bytes that clients sent in sessions.", received...)
 	m.Add("entrapg_proxy_sent_bytes_total", monitor.Counter, "Bytes that were sent to clients in sessions.", sent...)
 
-	var requests, failures, retries, refused, expiry []monitor.Sample
+	var requests, failures, retries, rejections, expiry []monitor.Sample
 	for _, u := range s.plan.upstreams {
 		stats := u.Stats()
 		add := func(to *[]monitor.Sample, value int64) {
@@ -73,7 +73,7 @@ func (s *proxyServer) metrics(m *monitor.Metrics) {
 		add(&requests, stats.TokenRequests)
 		add(&failures, stats.TokenFailures)
 		add(&retries, stats.LoginRetries)
-		add(&refused, stats.LoginsRefused)
+		add(&rejections, stats.LoginsRefused)
 		if !stats.TokenExpiry.IsZero() {
 			add(&expiry, stats.TokenExpiry.Unix())
 		}
@@ -82,7 +82,7 @@ func (s *proxyServer) metrics(m *monitor.Metrics) {
 	m.Add("entrapg_token_failures_total", monitor.Counter, "Calls to the credential that returned no token.", failures...)
 	m.Add("entrapg_token_expiry_timestamp_seconds", monitor.Gauge,
 		"When the current token expires, as Unix time. An idle proxy lets it expire.", expiry...)
-	m.Add("entrapg_logins_rejected_total", monitor.Counter, "Logins that a server rejected, including those retried.", refused...)
+	m.Add("entrapg_logins_rejected_total", monitor.Counter, "Logins that a server rejected, including those retried.", rejections...)
 	m.Add("entrapg_login_retries_total", monitor.Counter, "Logins that were retried with another token.", retries...)
 	m.Add("entrapg_build_info", monitor.Gauge, "Version of the program; the value is 1.",
 		monitor.Sample{Value: 1, Labels: []string{"version", buildVersion(), "goversion", runtime.Version()}})

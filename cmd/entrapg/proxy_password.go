@@ -10,7 +10,7 @@ import (
 // passwordVariable sets the password of the proxy.
 const passwordVariable = proxyVariables + "PASSWORD"
 
-// A proxyPassword is what clients over TCP log in with. The zero value is none.
+// A proxyPassword is the password of clients over TCP. The zero value is none.
 type proxyPassword struct {
 	value string
 	from  string // the setting; empty if the password is generated

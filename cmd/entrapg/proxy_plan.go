@@ -18,8 +18,7 @@ import (
 	"github.com/entrapg/entrapg/internal/inspect"
 )
 
-// A proxyPlan is what the proxy is about to do, with all settings checked and
-// nothing dialed.
+// A proxyPlan is the validated configuration of the proxy.
 type proxyPlan struct {
 	fronts      []*proxyFront
 	upstreams   []*proxyUpstream
@@ -112,8 +111,8 @@ func (p *proxyOptions) allFronts(args []string) ([]*proxyFront, error) {
 	return fronts, nil
 }
 
-// admit decides who can log in, and rejects settings that let in others than
-// meant.
+// admit determines which clients can log in. It returns an error for settings that
+// would accept clients by mistake.
 func (p *proxyOptions) admit(plan *proxyPlan, logger *slog.Logger) error {
 	password, err := findPassword(p.passwordFile)
 	if err != nil {
@@ -190,7 +189,7 @@ func (plan *proxyPlan) addUpstreams(p *proxyOptions, logger *slog.Logger) error 
 	return nil
 }
 
-// inFront names the front of an error, if there are several.
+// inFront adds the front to an error if there are several.
 func inFront(fronts []*proxyFront, f *proxyFront, err error) error {
 	if len(fronts) == 1 {
 		return err
@@ -198,7 +197,7 @@ func inFront(fronts []*proxyFront, f *proxyFront, err error) error {
 	return errors.New(f.from + ": " + strings.TrimPrefix(err.Error(), "entrapg: "))
 }
 
-// nameOf returns a name for logs and metrics that no other upstream has.
+// nameOf returns a unique name of an upstream for logs and metrics.
 func (plan *proxyPlan) nameOf(u *proxy.Upstream) string {
 	name := serversOf(u)
 	taken := func(u *proxyUpstream) bool { return u.name == name }

@@ -52,8 +52,8 @@ func (plan *proxyPlan) serve(ctx context.Context, out *terminal, logger *slog.Lo
 	return s.shutdown(failure, ends)
 }
 
-// An unfailing writer reports no errors: a proxy that cannot print its
-// introduction still serves.
+// An unfailing writer ignores errors, so that a proxy that cannot print its
+// introduction still runs.
 type unfailing struct{ io.Writer }
 
 func (w unfailing) Write(b []byte) (int, error) {

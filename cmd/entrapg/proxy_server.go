@@ -77,9 +77,9 @@ func (s *proxyServer) start(ctx context.Context) error {
 	return nil
 }
 
-// wait waits for a signal that ends the proxy, or for a listener that fails,
-// whose error it returns. A hangup ends the proxy if it means that the terminal is
-// gone, and otherwise has the certificate read again.
+// wait waits for a signal that ends the proxy, or returns the error of a listener
+// that fails. SIGHUP ends the proxy on a terminal, which has then been closed;
+// otherwise the certificate is read again.
 func (s *proxyServer) wait(ends, hangups <-chan os.Signal, onTerminal bool) error {
 	for {
 		select {

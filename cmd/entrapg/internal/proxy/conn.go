@@ -26,8 +26,8 @@ type conn struct {
 	relay atomic.Pointer[pgwire.Relay] // nil before the session begins
 }
 
-// serve serves a client from its first byte. The session runs in a goroutine of
-// its own, because the handshakes have made this one's stack large.
+// serve serves a client from its first byte. The session runs in a new goroutine,
+// because the handshakes have made the stack of this one large.
 func (c *conn) serve() {
 	if relay := c.open(); relay != nil {
 		c.server.running.Go(func() { c.run(relay) })
@@ -37,8 +37,7 @@ func (c *conn) serve() {
 	c.server.done(c)
 }
 
-// open takes a client from its first byte to a session. It returns nil if there
-// is none.
+// open handles a client's startup and login. It returns nil if there is no session.
 func (c *conn) open() *pgwire.Relay {
 	s := c.server
 	c.network.SetDeadline(c.begun.Add(cmp.Or(s.StartupTimeout, DefaultStartupTimeout)))
@@ -65,13 +64,13 @@ func (c *conn) open() *pgwire.Relay {
 		}
 	}
 	if f := c.admit(request); f != nil {
-		c.refuse(request, f)
+		c.reject(request, f)
 		return nil
 	}
 	c.network.SetDeadline(time.Time{})
 	session, early, f := c.logIn(request)
 	if f != nil {
-		c.refuse(request, f)
+		c.reject(request, f)
 		return nil
 	}
 	c.key = s.keys.add(session)
@@ -133,8 +132,8 @@ func (c *conn) logIn(request *pgwire.Request) (*pgwire.Session, []byte, *failure
 	return session, early, nil
 }
 
-// refuse tells the client why it gets no session.
-func (c *conn) refuse(request *pgwire.Request, f *failure) {
+// reject sends the client the reason for which it gets no session.
+func (c *conn) reject(request *pgwire.Request, f *failure) {
 	c.failed(f)
 	if f.response == nil {
 		return
@@ -186,7 +185,7 @@ func (c *conn) bytes() (received, sent int64) {
 	return 0, 0
 }
 
-// maxLogged bounds what a client that has not logged in can write into the log.
+// maxLogged bounds the text that a client can write to the log before it logs in.
 const maxLogged = 128
 
 // clip cuts a text that a client sent to the length that is logged.

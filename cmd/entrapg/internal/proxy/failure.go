@@ -30,11 +30,11 @@ const (
 	adviceToRunTheCheck = "Run entrapg doctor with the proxy's DSN on the proxy's machine to see which step fails."
 )
 
-// A failure is why a client got no session.
+// A failure is the reason for which a client got no session.
 type failure struct {
 	kind     Rejection
-	response []byte // what the client is told
-	err      error  // what is logged
+	response []byte // sent to the client
+	err      error  // logged
 }
 
 // fatal returns a failure with an error of the proxy's own.
@@ -66,8 +66,8 @@ func wrongPassword(user string) *pgwire.Error {
 	}
 }
 
-// explain returns the failure of a login upstream. A server's error is passed on
-// as it was sent; if it has no hint, it gets ours.
+// explain returns the failure of a login upstream. A server's error is forwarded
+// unchanged, except that a hint is added if it has none.
 func explain(err error, l *login) *failure {
 	var (
 		login    *entrapg.LoginError
@@ -130,8 +130,8 @@ func cause(err error) string {
 	return text
 }
 
-// tidy makes a text fit for a message: in one line, without characters that do
-// not print, and not too long.
+// tidy makes a text suitable for a message: a single line of limited length, without
+// characters that do not print.
 func tidy(s string) string {
 	s = strings.Join(strings.FieldsFunc(strings.ToValidUTF8(s, "?"), unicode.IsSpace), " ")
 	s = strings.Map(func(r rune) rune {
@@ -150,7 +150,7 @@ func tidy(s string) string {
 	return s[:cut] + "…"
 }
 
-// sentence makes a hint look as PostgreSQL's do.
+// sentence formats a hint as PostgreSQL does: with a capital letter and a period.
 func sentence(hint string) string {
 	if hint == "" {
 		return ""

@@ -11,16 +11,16 @@ import (
 	"github.com/entrapg/entrapg/internal/pgwire"
 )
 
-// keys are the cancel keys of the sessions of a Server. A client has the key of
-// its server, so that programs that look at process IDs see the real ones. If
-// two servers have given out the same key, the second client has another secret.
+// keys are the cancel keys of the sessions of a Server. A client gets the key of its
+// server, so that programs that compare process IDs see the real ones. If two servers
+// have issued the same key, the second client gets another secret.
 type keys struct {
 	mu    sync.Mutex
 	byPID map[uint32][]*key
 }
 
-// A key is what a client sends to cancel a query of its session, and what
-// to do with it.
+// A key is the cancel key that a client sends, and the key and the address to which a
+// cancel request is forwarded.
 type key struct {
 	shown  pgwire.CancelRequest // to the client
 	real   pgwire.CancelRequest // of the server
@@ -53,7 +53,7 @@ func (k *keys) lookUp(request pgwire.CancelRequest) *key {
 	return k.find(request)
 }
 
-// find compares in constant time, so that nobody can guess a secret byte by byte.
+// find compares in constant time, so that a secret cannot be guessed byte by byte.
 func (k *keys) find(request pgwire.CancelRequest) *key {
 	var found *key
 	for _, candidate := range k.byPID[request.PID] {
@@ -78,7 +78,7 @@ func (k *keys) remove(gone *key) {
 	}
 }
 
-// show puts the key that the client gets into the server's answer.
+// show replaces the server's key in its answer by the client's.
 func (k *key) show(answer []byte) {
 	if k == nil || bytes.Equal(k.shown.Key, k.real.Key) {
 		return

@@ -20,8 +20,8 @@ var ErrServerClosed = errors.New("proxy: server closed")
 const DefaultStartupTimeout = 10 * time.Second
 
 const (
-	// maxTurnedAway bounds the connections beyond the Limit that are told so, or
-	// that cancel a query.
+	// maxTurnedAway bounds the connections beyond the Limit that are answered: with an
+	// error, or because they cancel a query.
 	maxTurnedAway = 64
 
 	// maxCancels bounds the cancel requests that are forwarded at once, and
@@ -34,16 +34,15 @@ const (
 // Upstream must be set. The fields must not be changed once Serve has been called.
 // Its methods are safe for concurrent use.
 type Server struct {
-	// Upstream is where clients are logged in. Close of the Server does not close
-	// it.
+	// Upstream is the server to which clients are logged in. Close does not close it.
 	Upstream *Upstream
 
-	// Password is what clients must prove to know, by SCRAM-SHA-256. If it is
+	// Password is the password of clients, which they prove by SCRAM-SHA-256. If it is
 	// empty, every client that can connect is logged in.
 	Password string
 
-	// TLS is used with clients that ask for it, and those that do not are
-	// rejected. If it is nil, the server has no TLS.
+	// TLS, if not nil, is required of clients over TCP. If it is nil, the server does not
+	// support TLS.
 	TLS *tls.Config
 
 	// ClientUser makes the user that the client names the upstream's user.
@@ -75,7 +74,7 @@ type Server struct {
 	turnedAway chan struct{} // slots
 	running    sync.WaitGroup
 
-	mu        sync.Mutex // guards what follows
+	mu        sync.Mutex // guards the following
 	closing   bool       // no longer listening
 	ended     bool       // sessions are closed
 	listeners map[net.Listener]struct{}
@@ -87,7 +86,7 @@ type Server struct {
 	rejected                      rejections
 }
 
-// init prepares what the fields determine.
+// init initializes the fields that depend on the exported ones.
 func (s *Server) init() {
 	s.prepare.Do(func() {
 		s.terms = pgwire.Terms{TLS: pgwire.ServerTLS(s.TLS), Newest: pgwire.Version32}
@@ -264,7 +263,7 @@ func (s *Server) endSessions() {
 	}
 }
 
-// Stats returns the current counters. They may be of slightly different moments.
+// Stats returns the current counters, which are not a consistent snapshot.
 func (s *Server) Stats() Stats {
 	s.mu.Lock()
 	received, sent := s.received.Load(), s.sent.Load()

@@ -25,7 +25,7 @@ type Stats struct {
 	ToClients   int64 // bytes that were sent to clients in sessions, without TLS
 }
 
-// A Rejection is why a connection got no session.
+// A Rejection is the reason for which a connection got no session.
 type Rejection string
 
 // The kinds of rejections, which are the values of a label of a metric.

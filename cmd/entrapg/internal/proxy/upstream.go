@@ -18,8 +18,8 @@ import (
 	"github.com/entrapg/entrapg/internal/pgwire"
 )
 
-// An Upstream is where clients are logged in. It is created by [NewUpstream],
-// safe for concurrent use, and may serve several Servers.
+// An Upstream is the server to which clients are logged in. It is created by
+// [NewUpstream], safe for concurrent use, and may be shared by several Servers.
 type Upstream struct {
 	connector *entrapg.Connector
 	config    *pgx.ConnConfig
