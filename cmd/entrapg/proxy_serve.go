@@ -45,6 +45,9 @@ func (plan *proxyPlan) serve(ctx context.Context, out *terminal, logger *slog.Lo
 	if err := s.start(ctx); err != nil {
 		return err
 	}
+	if !out.live && plan.password.value != "" && plan.password.from == "" {
+		logger.Warn("the password was generated and written to standard output; if that is a log, set " + passwordVariable + " instead")
+	}
 	plan.introduce(&terminal{Writer: unfailing{out.Writer}, color: out.color, width: out.width})
 	notify(sdnotify.Ready)
 	failure := s.wait(ends, hangups, out.live)
