@@ -155,7 +155,7 @@ func (s *Server) label(ctx context.Context, conn *pgx.Conn, role string, m mappi
 	if m.admin {
 		label += ",admin"
 	}
-	_, err := conn.Exec(ctx, "call pg_aadauth.security_label($1, $2)", role, label)
+	_, err := conn.Exec(ctx, advisoryLock+"call pg_aadauth.security_label($1, $2)", pgx.QueryExecModeSimpleProtocol, role, label)
 	return err
 }
 

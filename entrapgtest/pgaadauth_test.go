@@ -3,6 +3,7 @@ package entrapgtest_test
 import (
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -155,4 +156,21 @@ func TestServer_RefuseSetsErrorResponse(t *testing.T) {
 	if !errors.As(err, &said) || said.Code != "08P01" || said.Message != "no more" || said.Hint != "go" {
 		t.Errorf("got %v", err)
 	}
+}
+
+func TestRoles_ServersThatShareAPostgreSQLTakeTurns(t *testing.T) {
+	t.Parallel()
+	var running sync.WaitGroup
+	for range 8 {
+		s := startFront(t, entrapgtest.Config{})
+		admin := s.Tenant.NewUserAssignedIdentity("turns-admin")
+		running.Go(func() {
+			for range 5 {
+				if err := s.CreateAdmin(t.Context(), "", admin); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	running.Wait()
 }
