@@ -217,6 +217,31 @@ func TestDoctor_EscapesResolverAndEndpoint(t *testing.T) {
 	}
 }
 
+// Pasted into zsh, a comment runs as a command.
+func TestDoctor_CommentsAreHarmlessInZsh(t *testing.T) {
+	dir := t.TempDir()
+	lines := []string{
+		"# in the service " + touch + " in `touch touched`: x; touch touched & touch touched | touch touched",
+		"# it's $HOME, \"quoted >touched <(touch touched) =(touch touched) ${x:=y} !! \\", "# > touched",
+	}
+	var b bytes.Buffer
+	(&finding{Step: "x", Status: statusFailed, trouble: trouble{Fix: append(lines, "echo pasted")}}).write(&terminal{Writer: &b, width: 80})
+	_, text, _ := strings.Cut(b.String(), "to fix it\n")
+	if strings.ContainsAny(text, "'\"`$;&|<>()!{\\") {
+		t.Errorf("got %s", text)
+	}
+	zsh, err := exec.LookPath("zsh")
+	if err != nil {
+		t.Skip(err)
+	}
+	cmd := exec.CommandContext(t.Context(), zsh, "-f", "-i")
+	cmd.Dir, cmd.Stdin = dir, strings.NewReader(text)
+	out, _ := cmd.Output()
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 || !strings.Contains(string(out), "pasted") {
+		t.Errorf("zsh printed %q and left %v, %v", out, entries, err)
+	}
+}
+
 // injection is text that ends a literal of SQL, a line of a shell, and more.
 const injection = `x'; drop role postgres; --` + "\n" + touch + `"`
 

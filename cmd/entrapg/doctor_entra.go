@@ -57,7 +57,7 @@ func (s entraSteps) fix(kind credfail.Kind) []string {
 	switch kind {
 	case credfail.WrongSecret, credfail.ExpiredSecret:
 		return []string{
-			"# prints a new secret as password; the existing ones remain",
+			"# prints a new secret as password, and the existing ones remain",
 			"az ad app credential reset --append --id " + client, export("AZURE_CLIENT_SECRET", "SECRET"),
 		}
 	case credfail.UnregisteredCertificate:
@@ -86,7 +86,7 @@ func (s entraSteps) fix(kind credfail.Kind) []string {
 		return r.chooseIdentity()
 	case credfail.StaleSecret, credfail.StaleEndpoint:
 		return []string{
-			"# open a new console of the app; or, for variables that come from a file, read the file again:",
+			"# open a new console of the app, or, for variables that come from a file, read the file again:",
 			"set -a; . FILE; set +a",
 		}
 	case credfail.UntrustedCertificate:
@@ -104,7 +104,7 @@ func (s entraSteps) fix(kind credfail.Kind) []string {
 		return []string{"curl -fsSL https://aka.ms/install-azd.sh | bash", "azd auth login"}
 	case credfail.NotInPod:
 		return append([]string{
-			"# in AKS: shows the pod's label, which must be true, and its service account",
+			"# in AKS: shows the label of the pod, which must be true, and its service account",
 			`kubectl get pod POD --output jsonpath='{.metadata.labels.azure\.workload\.identity/use} {.spec.serviceAccountName}'`,
 			"# elsewhere:",
 		}, r.set("entra_credential", "default")...)

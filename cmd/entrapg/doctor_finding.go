@@ -69,6 +69,9 @@ func (f *finding) write(out *terminal) {
 	}
 	for _, line := range f.Fix { // commands are not wrapped, so that they can be copied
 		if mark, text, _ := strings.Cut(line, " "); isComment(line) {
+			if mark == "#" {
+				text = inert.Replace(text)
+			}
 			for _, part := range wrap(text, out.width-4-len("-- ")) {
 				out.printf("    %s\n", out.dim(mark+" "+part))
 			}

@@ -156,7 +156,7 @@ func (r remedies) objectType() string {
 // firewall.
 func (r remedies) firewall(server string) []string {
 	return []string{
-		"# this machine's public address",
+		"# the public address of this machine",
 		"address=$(curl -s https://api.ipify.org)",
 		"# older versions of the Azure CLI have --name and --rule-name instead of --server-name and --name",
 		"az postgres flexible-server firewall-rule create --resource-group " + resourceGroup(server) + " --server-name " + server +

@@ -52,7 +52,7 @@ func (a roleAdvice) complete(ctx context.Context, t *trouble) {
 		t.Explanation += "; names are case-sensitive"
 	}
 	t.Fix = r.set("user", own)
-	t.Fix[0] = "# to log in as this identity," + strings.TrimPrefix(t.Fix[0], "#") + ": remove user, or set it to this identity's role"
+	t.Fix[0] = "# to log in as this identity," + strings.TrimPrefix(t.Fix[0], "#") + ": remove user, or set it to the role of this identity"
 	works := a.probe(ctx, "user", own, nil) == nil
 	if works {
 		t.Explanation += fmt.Sprintf(". The login as %q works", own)

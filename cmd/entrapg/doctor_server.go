@@ -119,7 +119,7 @@ func words(e *pgconn.PgError) string {
 // fix returns the lines that fix a failed login, for causes other than the role.
 func (s serverSteps) fix(kind pgfail.Kind, err error) []string {
 	r, server := remedies(s), serverName(s.login.Config.Host)
-	whoami := []string{"# shows the token's audience and tenant", "entrapg whoami"}
+	whoami := []string{"# shows the audience and the tenant of the token", "entrapg whoami"}
 	switch kind {
 	case pgfail.TokenExpired:
 		return []string{"date -u", setClock()}
@@ -132,7 +132,7 @@ func (s serverSteps) fix(kind pgfail.Kind, err error) []string {
 			return whoami
 		}
 		return []string{
-			comment("# the token's tenant is " + s.claims.Text("tid") + "; this shows the server's"),
+			comment("# the tenant of the token is " + s.claims.Text("tid") + ". This shows the one of the server"),
 			"az postgres flexible-server show --name " + server + " --resource-group " + resourceGroup(server) +
 				" --query authConfig.tenantId --output tsv",
 		}
@@ -221,7 +221,7 @@ func (s serverSteps) passwordOrigin() string {
 // createDatabase returns the lines that create the database, or set another one.
 func (s serverSteps) createDatabase() []string {
 	if s.login.Config.Database == "" {
-		return append([]string{"# name the database; postgres exists on every server"}, remedies(s).set("dbname", "postgres")...)
+		return append([]string{"# name the database, postgres exists on every server"}, remedies(s).set("dbname", "postgres")...)
 	}
 	grant := "grant " + identifier(s.user()) + " to current_user;"
 	if !s.login.Entra() {

@@ -127,6 +127,13 @@ func comment(s string) string {
 	}, s)
 }
 
+// inert replaces what is more than text to a shell. By default, an interactive zsh, the
+// shell of macOS, runs a comment that is pasted as a command.
+var inert = strings.NewReplacer(
+	"'", "\u2019", `"`, "\u201d", "`", "\u2018", "$", "\uff04", ";", "\uff1b", "&", "\uff06", "|", "\uff5c",
+	"<", "\uff1c", ">", "\uff1e", "(", "\uff08", ")", "\uff09", "!", "\uff01", "{", "\uff5b", `\`, "\uff3c",
+)
+
 // powershellQuote quotes a value for PowerShell. It takes the typographic quotation
 // marks for the straight one.
 func powershellQuote(s string) string {
