@@ -26,11 +26,14 @@ type settingsFile struct {
 // changed the file.
 const settingsHeader = "# Written by entrapg emulator, which removes this file when it ends. SHA-256: %x\n"
 
-// createSettingsFile creates a file, or takes over one that an emulator has left behind.
+// createSettingsFile creates a file, in the place of one that an emulator has left
+// behind. It writes to no file that exists: others could own it, or have it open.
 func createSettingsFile(path string, mode os.FileMode) (*settingsFile, error) {
 	file, err := lockfile.Open(path, os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, os.ErrExist) {
-		file, err = takeOver(path)
+		if err = removeStale(path); err == nil {
+			file, err = lockfile.Open(path, os.O_CREATE|os.O_EXCL, 0o600)
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("--env-file: %w", err)
@@ -42,29 +45,31 @@ func createSettingsFile(path string, mode os.FileMode) (*settingsFile, error) {
 	return f, nil
 }
 
-func takeOver(path string) (*os.File, error) {
+// removeStale removes a file that an emulator has left behind. Any other is an error.
+func removeStale(path string) error {
 	exists := fmt.Errorf("%s already exists and is not a file that an emulator left behind; remove it, or name another file", path)
 	info, err := os.Lstat(path)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, exists
+		return exists
 	}
 	content, err := os.ReadFile(path)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if !isSettingsFile(content) {
-		return nil, exists
+		return exists
 	}
 	file, err := lockfile.Open(path, 0, 0)
 	if errors.Is(err, lockfile.ErrLocked) {
-		return nil, fmt.Errorf("%s is in use by another emulator; name another file", path)
+		return fmt.Errorf("%s is in use by another emulator; name another file", path)
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
+	defer file.Close()
 	// Again, now that it is locked.
 	opened, err := file.Stat()
 	if err == nil {
@@ -74,10 +79,12 @@ func takeOver(path string) (*os.File, error) {
 		err = exists
 	}
 	if err != nil {
-		file.Close()
-		return nil, err
+		return err
 	}
-	return file, nil
+	if runtime.GOOS == "windows" { // which removes no open file
+		file.Close()
+	}
+	return os.Remove(path)
 }
 
 // isSettingsFile reports whether an emulator has written a file, and nobody has changed

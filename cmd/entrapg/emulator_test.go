@@ -3,6 +3,8 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -347,6 +349,38 @@ func TestEmulator_EnvFileOfEarlierEmulatorIsTakenOver(t *testing.T) {
 	}
 	if _, err := os.Stat(first.envFile); err == nil {
 		t.Error("the file is still there")
+	}
+}
+
+// Another user could have made a file that looks as if an emulator left it behind, or
+// have opened one while others could read it.
+func TestEmulator_WritesNothingIntoFileOfEarlierEmulator(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), ".env")
+	content := fmt.Sprintf(settingsHeader, sha256.Sum256(nil))
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(path, path+".other"); err != nil {
+		t.Skip(err)
+	}
+	file, err := createSettingsFile(path, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := file.write([]variable{{"PGPASSWORD", "secret"}}); err != nil {
+		t.Error(err)
+	}
+	for name, want := range map[string]bool{path: true, path + ".other": false} {
+		if b, err := os.ReadFile(name); err != nil || strings.Contains(string(b), "secret") != want {
+			t.Errorf("%s: %q, %v", name, b, err)
+		}
+	}
+	if err := file.remove(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("after remove: %v", err)
 	}
 }
 
