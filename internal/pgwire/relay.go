@@ -51,7 +51,20 @@ func (r *Relay) Stop(failure *Error) {
 	if r.stop.CompareAndSwap(nil, failure) {
 		r.Client.SetWriteDeadline(time.Now().Add(time.Second))
 		r.Server.SetDeadline(time.Unix(1, 0))
+		// The end of TLS can take 5 seconds if the other side reads nothing.
+		time.AfterFunc(time.Second+linger, func() {
+			network(r.Server).Close()
+			network(r.Client).Close()
+		})
 	}
+}
+
+// network returns the connection without TLS.
+func network(conn net.Conn) net.Conn {
+	if secured, ok := conn.(*tls.Conn); ok {
+		return secured.NetConn()
+	}
+	return conn
 }
 
 // Bytes returns how many bytes have come from the client and gone to it.

@@ -2,8 +2,14 @@ package pgwire
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
+	"math/big"
 	"net"
 	"strings"
 	"testing"
@@ -166,6 +172,65 @@ func TestRelay_StopEndsClientThatDoesNotRead(t *testing.T) {
 	case <-time.After(time.Minute):
 		t.Error("the session goes on")
 	}
+}
+
+// Neither side reads, and both have TLS, whose end must be sent too.
+func TestRelay_StopEndsSessionThatIsStuck(t *testing.T) {
+	secure := func(near, far *net.TCPConn) (*tls.Conn, *tls.Conn) {
+		near.SetDeadline(time.Time{})
+		outer := tls.Server(far, tlsConfig(t))
+		inner := tls.Client(NewConn(near), &tls.Config{InsecureSkipVerify: true})
+		go outer.Handshake()
+		if err := inner.Handshake(); err != nil {
+			t.Fatal(err)
+		}
+		return inner, outer
+	}
+	nearClient, client := secure(tcpPair(t))
+	nearServer, server := secure(tcpPair(t))
+	r, done := &Relay{Client: nearClient, Server: nearServer}, make(chan struct{})
+	go func() {
+		defer close(done)
+		r.Run()
+	}()
+	for _, side := range []*tls.Conn{client, server} {
+		go func() {
+			for {
+				if _, err := side.Write(make([]byte, 1<<16)); err != nil {
+					return
+				}
+			}
+		}()
+	}
+	for previous := [2]int64{-1, -1}; ; time.Sleep(100 * time.Millisecond) {
+		received, sent := r.Bytes()
+		if now := [2]int64{received, sent}; now == previous && received > 0 && sent > 0 {
+			break
+		} else {
+			previous = now
+		}
+	}
+	begun := time.Now()
+	r.Stop(&Error{})
+	<-done
+	if took := time.Since(begun); took >= 5*time.Second {
+		t.Errorf("the session ended after %s", took)
+	}
+}
+
+// tlsConfig returns a configuration with a new certificate.
+func tlsConfig(t *testing.T) *tls.Config {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
 }
 
 func TestConn_DrainDoesNotWait(t *testing.T) {
