@@ -101,6 +101,9 @@ func (d *diagnosis) run(ctx context.Context) error {
 		if t != nil {
 			f.Status, f.trouble = statusFailed, *t
 		}
+		if d.token != nil {
+			f.redact(d.token.Value)
+		}
 		if f.Status == statusOK && len(f.Found) == 0 {
 			continue // it does not apply
 		}

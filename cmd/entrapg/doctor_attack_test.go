@@ -13,12 +13,14 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/entrapg/entrapg"
 	"github.com/entrapg/entrapg/entrapgtest"
@@ -214,6 +216,66 @@ func TestDoctor_EscapesResolverAndEndpoint(t *testing.T) {
 			t.Fatal(err)
 		}
 		requireHarmless(t, b.String())
+	}
+}
+
+// A server repeats the token in an error of a query, after it has accepted the login.
+func TestDoctor_RedactsTokenThatServerRepeatsAfterLogin(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go repeatToken(conn)
+		}
+	}()
+	_, env := identityWith(t, azureServer(t), "repeated-token", true)
+	for _, format := range []string{"", "--json"} {
+		dsn := "host=127.0.0.1 sslmode=disable user=a dbname=a port=" + strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+		r := runAs(t, env, slices.DeleteFunc([]string{"doctor", format, dsn}, func(s string) bool { return s == "" })...)
+		if r.code != failed || strings.Contains(r.stdout+r.stderr, "eyJ") || !strings.Contains(r.stdout, "the token is [token]") {
+			t.Errorf("%q: %+v", format, r)
+		}
+	}
+}
+
+// repeatToken accepts a login, and answers each query with an error that contains the
+// password.
+func repeatToken(conn net.Conn) {
+	defer conn.Close()
+	b := pgproto3.NewBackend(conn, conn)
+	if _, err := b.ReceiveStartupMessage(); err != nil {
+		return
+	}
+	b.Send(&pgproto3.AuthenticationCleartextPassword{})
+	if b.Flush() != nil || b.SetAuthType(pgproto3.AuthTypeCleartextPassword) != nil {
+		return
+	}
+	message, err := b.Receive()
+	password, ok := message.(*pgproto3.PasswordMessage)
+	if err != nil || !ok {
+		return
+	}
+	token := password.Password
+	b.Send(&pgproto3.AuthenticationOk{})
+	b.Send(&pgproto3.ParameterStatus{Name: "standard_conforming_strings", Value: "on"})
+	b.Send(&pgproto3.ParameterStatus{Name: "client_encoding", Value: "UTF8"})
+	for {
+		b.Send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
+		if b.Flush() != nil {
+			return
+		}
+		if _, err := b.Receive(); err != nil {
+			return
+		}
+		b.Send(&pgproto3.ErrorResponse{Severity: "ERROR", Code: "42501", Message: "the token is " + token, Hint: token})
 	}
 }
 

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"strings"
+
+	"github.com/entrapg/entrapg/internal/pgwire"
 )
 
 // A finding is the result of a step.
@@ -40,6 +42,18 @@ func (f *finding) warn(t *trouble) {
 	if f.Status == statusOK {
 		f.Status, f.trouble = statusWarning, *t
 	}
+}
+
+// redact removes a token. A server that has accepted the login could repeat it, and
+// findings are meant to be shown to others.
+func (f *finding) redact(token string) {
+	clean := func(s string) string { return string(pgwire.Redact([]byte(s), token)) }
+	for _, texts := range [][]string{f.Found, f.Fix} {
+		for i, text := range texts {
+			texts[i] = clean(text)
+		}
+	}
+	f.Error, f.Explanation = clean(f.Error), clean(f.Explanation)
 }
 
 func (f *finding) write(out *terminal) {
