@@ -512,6 +512,22 @@ func TestDoctor_ExplainsTokenOfPerson(t *testing.T) {
 	}
 }
 
+func TestDoctor_OffersRoleOfGroup(t *testing.T) {
+	t.Parallel()
+	s := azureServer(t)
+	member := s.Tenant.NewUser("member-of-doctor@contoso.example", s.Tenant.NewGroup("group-without-role"))
+	f := &failing{env: with(azureCLI(t, s, member), s.DSN()+"&user=group-without-role"), db: administrator(t, s)}
+	last, _ := visit(t, f.env, failed)
+	const fix = "select * from pgaadauth_create_principal('group-without-role', false, false);"
+	if last.Step != "login" || !slices.Contains(last.Fix, fix) {
+		t.Fatalf("got %+v", last)
+	}
+	f.paste(t, fix)
+	if r := runAs(t, f.env, "doctor"); r.code != done {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestDoctor_NamesRoleOfGuest(t *testing.T) {
 	t.Parallel()
 	s := azureServer(t)

@@ -65,6 +65,10 @@ func (a roleAdvice) complete(ctx context.Context, t *trouble) {
 	t.Fix = append(t.Fix, a.otherIdentity()...)
 	switch a.kind {
 	case pgfail.NotMapped: // the server does not tell whether the role exists
+		if a.claims.Kind() == claims.Person {
+			const group = "-- or, if that is the name of a group which this person is a member of; as an Entra administrator, in the database postgres"
+			t.Fix = append(t.Fix, group, "select * from pgaadauth_create_principal("+literal(a.user())+", false, false);")
+		}
 		t.Fix = append(t.Fix, asAdministrator+"; only if this identity is to have another role, of the name in user", r.create(a.user()))
 	case pgfail.UserTokenForService, pgfail.ServiceTokenForUser:
 		t.Fix = append(t.Fix, asAdministrator, onlyIf, r.label(a.user()))
