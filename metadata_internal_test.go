@@ -166,6 +166,7 @@ func TestCredential_ForeignMetadataServiceFailsAtOnce(t *testing.T) {
 		"404":                        {http.StatusNotFound, asText, "404 page not found"},
 		"404 without a body":         {http.StatusNotFound, "", ""},
 		"401 without a body":         {http.StatusUnauthorized, "", ""},
+		"403 of a gateway":           {http.StatusForbidden, asText, "denied destination"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

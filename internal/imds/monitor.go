@@ -138,7 +138,7 @@ func isAnswer(r *http.Response) bool {
 		return false
 	}
 	switch r.StatusCode {
-	case http.StatusUnauthorized, http.StatusNotFound, http.StatusMethodNotAllowed:
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed:
 		return false
 	}
 	return true
