@@ -386,9 +386,10 @@ func TestDoctor_ShowsMappingAndClockSkew(t *testing.T) {
 	}
 	defer admin.Close(context.Background())
 	label := "aadauth,oid=" + app.ObjectID + ",type=service"
-	// Only Azure has the provider of such labels, and its functions come before others of their name.
+	// The server sets labels only once an administrator has logged in. Its functions come before others of their name.
 	for _, sql := range []string{
 		"set allow_system_table_mods = on",
+		"delete from pg_shseclabel where objoid = 'mapped'::regrole and provider = 'pgaadauth'",
 		"insert into pg_shseclabel values ('mapped'::regrole, 'pg_authid'::regclass, 'pgaadauth', '" + label + "')",
 		"create schema late",
 		"create function late.clock_timestamp() returns timestamptz language sql as $$select pg_catalog.clock_timestamp() - interval '1 hour 30 seconds'$$",
