@@ -64,7 +64,7 @@ func startEmulator(t *testing.T, identity string) {
 
 // The image of the emulator needs no PostgreSQL on this machine, and no Go: tests in other
 // languages do the same.
-func TestTheProgramLogsInToTheEmulator(t *testing.T) {
+func TestTestcontainers_LogsInToEmulator(t *testing.T) {
 	startEmulator(t, "shop-api")
 	db := open(os.Getenv("DATABASE_URL"))
 	defer db.Close()
