@@ -46,6 +46,14 @@ func (s entraSteps) requestToken(ctx context.Context, f *finding) *trouble {
 
 func (s entraSteps) noToken(err *entrapg.TokenError) *trouble {
 	found := credfail.Classify(err.Err, s.login.Identity)
+	switch found.Kind {
+	case credfail.NoEndpoint, credfail.NoIdentity, credfail.NoSuchIdentity, credfail.NoAnswer:
+		if os.Getenv("IDENTITY_ENDPOINT") != "" && os.Getenv("IDENTITY_HEADER") == "" &&
+			os.Getenv("MSI_ENDPOINT") == "" && os.Getenv("IMDS_ENDPOINT") == "" {
+			const hint = "IDENTITY_ENDPOINT is not used, because IDENTITY_HEADER is not set; set both, or remove both"
+			return &trouble{Error: condense(err.Err.Error()), Explanation: hint, Fix: []string{export("IDENTITY_HEADER", "HEADER")}}
+		}
+	}
 	return &trouble{Error: condense(err.Err.Error()), Explanation: found.Hint, Fix: s.fix(found.Kind)}
 }
 
