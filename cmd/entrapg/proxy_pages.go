@@ -32,6 +32,9 @@ func (s *proxyServer) ready() error {
 // metrics writes the counters. The number of series depends on the configuration
 // alone.
 func (s *proxyServer) metrics(m *monitor.Metrics) {
+	if !s.started.Load() {
+		return // ports that the system chooses are not known yet
+	}
 	var open, accepted, sessions, cancels, rejected, received, sent []monitor.Sample
 	var logins []monitor.Distribution
 	for i, f := range s.plan.fronts {

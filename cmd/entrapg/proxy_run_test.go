@@ -644,6 +644,9 @@ func TestProxy_LogIsJSONOnRequest(t *testing.T) {
 	await(t, func() bool {
 		return regexp.MustCompile(`(?m)^\{.*"msg":"[^"]*session ended".*"role":"proxy-json".*\}$`).MatchString(p.log.String())
 	}, p.log.String)
+	if !strings.Contains(p.log.String(), `session ended","listen":"`+p.addr(0)+`"`) {
+		t.Errorf("the log does not name the address of the session:\n%s", p.log)
+	}
 	if strings.Contains(p.log.String(), "\a") {
 		t.Errorf("the log rings a bell: %q", p.log)
 	}

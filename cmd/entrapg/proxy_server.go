@@ -33,7 +33,6 @@ func newProxyServer(plan *proxyPlan, logger *slog.Logger) *proxyServer {
 		engine := &proxy.Server{
 			Upstream: f.upstream.Upstream, TLS: plan.tlsConfig(f), Limit: plan.limit,
 			ClientUser: plan.clientUser && f.upstream.leavesUserOpen(),
-			Logger:     logger.With("listen", f.address.String(), "upstream", f.upstream.name),
 		}
 		if !f.address.Private() {
 			engine.Password = plan.password.value
@@ -61,6 +60,7 @@ func (s *proxyServer) start(ctx context.Context) error {
 		}
 	}
 	for i, f := range s.plan.fronts {
+		s.engines[i].Logger = s.logger.With("listen", f.address.String(), "upstream", f.upstream.name)
 		for _, l := range open[i] {
 			s.logger.Info("listening", "listen", l.Addr().String(), "upstream", f.upstream.name)
 			s.serving.Go(func() {
