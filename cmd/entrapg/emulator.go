@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/signal"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -57,7 +59,7 @@ func emulatorCommand(std streams) *cli.Command {
 			"In each language, get a token for https://ossrdbms-aad.database.windows.net/.default, and log in to DATABASE_URL " +
 			"with the token as the password and PGUSER as the user. SSL_CERT_FILE and REQUESTS_CA_BUNDLE replace the " +
 			"certificates that a program trusts otherwise.\n" +
-			"Each flag can be set by its environment variable; several values are separated by newlines. docs/emulator.md " +
+			"An address is HOST:PORT, or a port of 127.0.0.1. Each flag can be set by its environment variable; several values are separated by newlines. docs/emulator.md " +
 			"describes the image of the emulator, Compose and CI.\n" +
 			"With --state, the certificate authority, the tenant, client IDs, secrets and data are the same at each start, so " +
 			".env files and settings of an IDE remain valid. The principals are those of the flags: name them at each start. " +
@@ -139,6 +141,11 @@ func emulatorCommand(std streams) *cli.Command {
 					return err
 				}
 				e.wanted = append(e.wanted, read...)
+			}
+			for _, addr := range []*string{&e.config.Addr, &e.config.TenantAddr, &e.config.IdentityAddr} {
+				if _, err := strconv.ParseUint(*addr, 10, 16); err == nil { // as for the proxy
+					*addr = net.JoinHostPort("127.0.0.1", *addr)
+				}
 			}
 			return e.run(ctx, std)
 		},

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -192,6 +193,24 @@ func needsSignals(t *testing.T) {
 	t.Helper()
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows has no such signals and no such shell")
+	}
+}
+
+func TestEmulator_AcceptsPortAsAddress(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	_, port, _ := net.SplitHostPort(taken.Addr().String())
+	for _, flag := range []string{"--addr", "--tenant-addr", "--identity-addr"} {
+		args := []string{"emulator", "--addr", "0", "--tenant-addr", "0", "--identity-addr", "0"}
+		args[slices.Index(args, flag)+1] = port
+		r := runAs(t, nil, args...)
+		if want := "entrapg: " + flag + ": listen tcp 127.0.0.1:" + port + ": "; r.code != failed || !strings.HasPrefix(r.stderr, want) {
+			t.Errorf("got %+v, want %s", r, want)
+		}
 	}
 }
 
