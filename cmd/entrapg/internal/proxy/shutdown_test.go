@@ -74,7 +74,7 @@ func TestShutdown_DuringLogin(t *testing.T) {
 	p := start(t, &proxy.Server{Upstream: to(t, s, newIdentity(t, s))})
 	client := dialWire(t, "tcp", p.addr.String())
 	client.startup("3.0", "user", "client", "database", "postgres")
-	await(t, "the login", func() bool { return p.Stats().Open == 1 })
+	await(t, "the login", func() bool { return p.Upstream.Stats().TokenRequests > 0 })
 	if err := p.Close(); err != nil {
 		t.Error(err)
 	}
