@@ -10,7 +10,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// An entraError is a refusal, of Entra or of a managed-identity endpoint.
+// An entraError is an error response of Entra or of a managed-identity endpoint.
 type entraError struct {
 	status  int
 	code    int // AADSTS; 0 where Entra was not asked
@@ -18,7 +18,7 @@ type entraError struct {
 	message string // with verbs for what it is about
 }
 
-// What Entra says, and with which status and name.
+// Entra's error messages, with their HTTP statuses and names.
 // https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 var (
 	throttled = entraError{
@@ -98,10 +98,10 @@ var (
 	}
 )
 
-// Faults that are no answer of Entra.
+// Faults without a valid answer of Entra.
 var (
 	errReset   = fmt.Errorf("the tenant cannot be reached: %w", syscall.ECONNRESET)
-	errGarbled = errors.New("the tenant's answer is no JSON")
+	errGarbled = errors.New("the tenant's answer is not JSON")
 )
 
 func (e entraError) with(about ...any) entraError {
@@ -116,7 +116,7 @@ func (e entraError) Error() string {
 	return fmt.Sprintf("AADSTS%d: %s", e.code, e.message)
 }
 
-// entraBody is a refusal as Entra puts it.
+// entraBody returns the body of an error response in Entra's format.
 func entraBody(r *http.Request, e entraError) any {
 	trace, correlation := uuid.NewString(), r.Header.Get("client-request-id")
 	if correlation == "" {

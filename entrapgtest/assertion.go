@@ -17,9 +17,9 @@ import (
 
 const jwtBearer = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
-// FederatedToken returns a token such as Kubernetes mounts for workload identity,
-// good for an hour. The tenant takes it as client assertion of this service
-// principal or user-assigned identity, and of no other.
+// FederatedToken returns a token like those that Kubernetes mounts for workload
+// identity. It is valid for an hour. The tenant accepts it as the client assertion of
+// this service principal or user-assigned identity only.
 func (p *Principal) FederatedToken() (string, error) {
 	if p.Kind != ServicePrincipal && p.Kind != UserAssignedIdentity {
 		return "", fmt.Errorf("entrapgtest: a %s has no federated credential", p.Kind)
@@ -37,10 +37,10 @@ func (p *Principal) FederatedToken() (string, error) {
 	return token.SignedString(key)
 }
 
-// serviceAccount is the one on Kubernetes that the principal trusts.
+// serviceAccount returns the Kubernetes service account that the principal trusts.
 func (p *Principal) serviceAccount() string { return "system:serviceaccount:default:" + p.ObjectID }
 
-// authenticate checks that a request is the application's own.
+// authenticate checks the application's secret or assertion in a request.
 func (t *Tenant) authenticate(r *http.Request, app *Principal) error {
 	secret, assertion := r.PostForm.Get("client_secret"), r.PostForm.Get("client_assertion")
 	switch {
@@ -77,8 +77,8 @@ func (t *Tenant) authenticate(r *http.Request, app *Principal) error {
 	}
 }
 
-// checkFederated checks a token of the tenant's federated issuer. There is nothing
-// to check but whose it is and until when: nobody but FederatedToken has the key.
+// checkFederated checks a token of the tenant's federated issuer. Only its subject and
+// its dates need checks, because only FederatedToken has the key.
 func (p *Principal) checkFederated(assertion string) error {
 	_, err := jwt.NewParser(
 		jwt.WithValidMethods([]string{jwt.SigningMethodRS256.Alg()}), jwt.WithExpirationRequired(),
@@ -124,14 +124,14 @@ func checkDates(token *jwt.Token) error {
 	for _, name := range []string{"exp", "nbf", "iat"} {
 		if date, set := claims[name]; set {
 			if _, ok := exactTime(date); !ok {
-				return fmt.Errorf("%s is no date", name)
+				return fmt.Errorf("%s is not a date", name)
 			}
 		}
 	}
 	return nil
 }
 
-// hasThumbprint tells whether a token's header names a certificate. MSAL for Go
+// hasThumbprint reports whether a token's header names a certificate. MSAL for Go
 // writes base64 where the standard has base64url.
 func hasThumbprint(header map[string]any, c *x509.Certificate) bool {
 	old, current := sha1.Sum(c.Raw), sha256.Sum256(c.Raw)

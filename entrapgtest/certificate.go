@@ -51,8 +51,8 @@ func (a *authority) pem() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.certificate.Raw})
 }
 
-// publish writes the certificate into a file, in the place of one that an earlier
-// server has left. It returns what removes the file.
+// publish writes the certificate to a file. It replaces a file that an earlier server
+// has left. It returns a function that removes the file.
 func (a *authority) publish(path string) (undo func() error, err error) {
 	content, err := os.ReadFile(path)
 	if err == nil && !isCA(content) {
@@ -73,8 +73,8 @@ func (a *authority) publish(path string) (undo func() error, err error) {
 	}, nil
 }
 
-// isCA reports whether a file contains the certificate of an authority that
-// newAuthority has made.
+// isCA reports whether a file contains the certificate of an authority of
+// newAuthority.
 func isCA(content []byte) bool {
 	block, rest := pem.Decode(content)
 	if block == nil || len(rest) > 0 {

@@ -19,8 +19,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// A cluster is a throwaway PostgreSQL in a directory of its own. It listens on
-// a Unix socket in there, which nobody else on the machine can reach.
+// A cluster is a throwaway PostgreSQL in its own directory. It listens on a Unix socket
+// in that directory, which other users of the machine cannot access.
 type cluster struct {
 	bin, dir, data string
 	password       string // of the superuser
@@ -105,8 +105,8 @@ func startCluster(ctx context.Context, st *state, primary *cluster) (_ *cluster,
 // bytes on macOS, and a few more elsewhere.
 const maxSocketDir = 104 - len("/.s.PGSQL.5432") - 1
 
-// tempDir makes a temporary directory that the owner can enter, with a path that
-// has at most so many bytes if that is not 0.
+// tempDir creates a temporary directory that the owner can enter. If length is not 0,
+// it bounds the bytes of the path.
 func (c *cluster) tempDir(length int) (string, error) {
 	var errs []error
 	for i, parent := range append([]string{os.TempDir()}, c.owner.otherTempDirs()...) {
@@ -167,13 +167,13 @@ func (c *cluster) run(cmd *exec.Cmd) error {
 	return fmt.Errorf("%s: %w: %s", cmd.Path, err, text)
 }
 
-// initdb makes the files of an empty cluster, with more arguments than all have.
+// initdb creates the files of an empty cluster. args are additional arguments.
 func (c *cluster) initdb(ctx context.Context, data string, args ...string) error {
 	args = append([]string{"--pgdata=" + data, "--username=postgres", "--encoding=UTF8", "--locale=C"}, args...)
 	return c.run(c.owner.command(ctx, c.dir, filepath.Join(c.bin, program("initdb")), args...))
 }
 
-// copyFrom makes the files of a replica that will follow primary.
+// copyFrom creates the files of a replica of primary.
 func (c *cluster) copyFrom(ctx context.Context, primary *cluster) error {
 	// Where bin has links to some of the programs only, the rest is where they lead.
 	path := filepath.Join(c.bin, program("pg_basebackup"))
@@ -199,8 +199,8 @@ func (c *cluster) copyFrom(ctx context.Context, primary *cluster) error {
 	return c.run(backup)
 }
 
-// configure has the server listen in dir alone. A throwaway trades durability,
-// which it has no use for, for speed.
+// configure makes the server listen only in dir. A throwaway PostgreSQL needs no
+// durability, so it is turned off for speed.
 func configure(owner *owner, data, dir string, durable bool) error {
 	const name = "entrapgtest.conf"
 	settings := fmt.Sprintf(`listen_addresses = ''
@@ -236,8 +236,8 @@ wal_level = logical
 	return errors.Join(err, f.Close())
 }
 
-// restart stops the server, which breaks its sessions off, and starts it again. If
-// it was killed, it is only started.
+// restart stops the server, which ends its sessions, and starts it again. If the server
+// was killed, restart only starts it.
 func (c *cluster) restart(ctx context.Context) error {
 	c.restarting.Lock()
 	defer c.restarting.Unlock()
@@ -257,7 +257,7 @@ func (c *cluster) restart(ctx context.Context) error {
 	return err
 }
 
-// revive starts a server that has ended. Processes that it left can still use its
+// revive starts a server that has ended. Its remaining processes can still use its
 // shared memory for a moment.
 func (c *cluster) revive(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
@@ -273,8 +273,8 @@ func (c *cluster) revive(ctx context.Context) error {
 	}
 }
 
-// await waits until the server takes connections, and returns when it started:
-// another time than before.
+// await waits until the server accepts connections, and returns its start time, which
+// must differ from the last one.
 func (c *cluster) await(ctx context.Context, before string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -293,7 +293,7 @@ func (c *cluster) await(ctx context.Context, before string) (string, error) {
 	}
 }
 
-// started asks the server when it started.
+// started queries the start time of the server.
 func (c *cluster) started(ctx context.Context) (string, error) {
 	conn, err := pgconn.Connect(ctx, c.dsn)
 	if err != nil {
@@ -318,7 +318,7 @@ func (c *cluster) stop() error {
 	return errors.Join(errs...)
 }
 
-// quote escapes a value for a DSN of keywords.
+// quote escapes a value for a keyword/value DSN.
 func quote(s string) string { return strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) }
 
 func program(name string) string {
@@ -328,8 +328,8 @@ func program(name string) string {
 	return name
 }
 
-// places are where packages put PostgreSQL's programs. scripts/install-postgres.sh
-// looks in the same ones.
+// places are the directories where packages install PostgreSQL's programs.
+// scripts/install-postgres.sh has the same list.
 var places = []string{
 	"/usr/lib/postgresql/*/bin",                          // Debian, Ubuntu
 	"/usr/pgsql-*/bin",                                   // Red Hat, from PostgreSQL's own repository
@@ -341,11 +341,11 @@ var places = []string{
 	`C:\Program Files\PostgreSQL\*\bin`,                  // the installer for Windows
 }
 
-// findPostgres returns the directory that holds PostgreSQL's programs.
+// findPostgres returns the directory that contains PostgreSQL's programs.
 func findPostgres() (string, error) {
 	if dir := os.Getenv("ENTRAPG_POSTGRES_BIN"); dir != "" {
 		if !holdsPostgres(dir) {
-			return "", fmt.Errorf("ENTRAPG_POSTGRES_BIN: %s does not hold PostgreSQL's programs initdb and postgres", dir)
+			return "", fmt.Errorf("ENTRAPG_POSTGRES_BIN: %s does not contain PostgreSQL's programs initdb and postgres", dir)
 		}
 		return filepath.Abs(dir)
 	}
@@ -366,7 +366,7 @@ func findPostgres() (string, error) {
 	return "", errors.New("PostgreSQL's programs initdb and postgres are not installed: " +
 		"`apt-get install postgresql` (Debian, Ubuntu), `dnf install postgresql-server` (Fedora, Red Hat), `brew " +
 		"install postgresql` (macOS), " +
-		"or https://www.postgresql.org/download/; where they are elsewhere than usual, set ENTRAPG_POSTGRES_BIN to their directory")
+		"or https://www.postgresql.org/download/; if they are in another directory, set ENTRAPG_POSTGRES_BIN to it")
 }
 
 // installed returns the directories of PostgreSQL's programs in the usual places.
@@ -397,14 +397,14 @@ func resolve(path string) string {
 
 var digits = regexp.MustCompile(`\d+`)
 
-// version reads the major version from a directory's name, 0 where it has none.
+// version returns the major version in a directory's name, or 0 if there is none.
 func version(dir string) int {
 	n, _ := strconv.Atoi(digits.FindString(filepath.Base(filepath.Dir(dir))))
 	return n
 }
 
-// environment is what PostgreSQL's programs get to see of this process's own:
-// neither PG* variables, which would change what they do, nor secrets.
+// environment returns the environment for PostgreSQL's programs. It contains neither
+// PG* variables, which would change their behavior, nor secrets.
 func environment() []string {
 	var kept []string
 	for _, name := range []string{"PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TZ", "SystemRoot", "TEMP", "TMP"} {

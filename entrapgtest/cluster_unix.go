@@ -37,11 +37,11 @@ func newOwner() (*owner, error) {
 			return &owner{&syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}, nil
 		}
 	}
-	return nil, fmt.Errorf("PostgreSQL refuses to run as root, and there is neither a user postgres nor nobody to " +
-		"run it as: run as another user")
+	return nil, fmt.Errorf("PostgreSQL does not run as root, and neither a user postgres nor nobody exists; " +
+		"run as another user")
 }
 
-// give makes the owner own what root has made.
+// give changes the owner of files that root has created.
 func (o *owner) give(paths ...string) error {
 	if o.credential == nil {
 		return nil
@@ -54,8 +54,8 @@ func (o *owner) give(paths ...string) error {
 	return nil
 }
 
-// command runs in a process group of its own, so that a terminal's Ctrl-C is
-// for the program that started it alone.
+// command returns a command that runs in its own process group, so that Ctrl-C on a
+// terminal does not interrupt it.
 func (o *owner) command(ctx context.Context, dir, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
@@ -65,11 +65,11 @@ func (o *owner) command(ctx context.Context, dir, name string, args ...string) *
 	return cmd
 }
 
-// otherTempDirs are for what TMPDIR is not good for.
+// otherTempDirs are used if TMPDIR is not suitable.
 func (o *owner) otherTempDirs() []string { return []string{"/tmp", "/var/tmp"} }
 
-// canEnter reports an error if the owner cannot use a directory, because it is in
-// one that only root can enter.
+// canEnter returns an error if the owner cannot use a directory, for example because
+// only root can enter its parent.
 func (o *owner) canEnter(ctx context.Context, dir string) error {
 	if o.credential == nil {
 		return nil
@@ -80,17 +80,17 @@ func (o *owner) canEnter(ctx context.Context, dir string) error {
 	return nil
 }
 
-// A tempDir is a temporary directory with a process that makes it, and removes it if
-// this one ends without doing so.
+// A tempDir is a temporary directory. A child process, the keeper, creates it, and
+// removes it if this process ends without doing so.
 type tempDir struct {
 	path    string
 	keeper  *exec.Cmd
 	running io.Closer // standard input of keeper
 }
 
-// keep waits until its standard input ends, which it does however the process ends
-// that holds the other side. It stops the programs of its process group, which then
-// still write for a moment.
+// keep waits for the end of its standard input, which is closed when the parent process
+// exits or is killed. It then stops the programs of its process group, which may still
+// write for a moment.
 const keep = `
 trap '' PIPE
 mkdir -m 700 "$1" || exit
@@ -154,11 +154,11 @@ type process struct {
 	logFile string
 }
 
-// watch runs the server until it ends or its own standard input does, which it
-// does however the process ends that holds the other side. It stops the server
-// with the signal that it is given. A clean end is 0 after a shutdown, 2 after
-// SIGQUIT, and 131 if SIGQUIT came before the server handled it. A line on standard
-// input restarts the server, for which the watcher has the status 10.
+// watch runs the server. When its standard input is closed, because the parent process
+// has exited or was killed, it stops the server with the signal in $2. The exit codes
+// of a clean end are 0 after a shutdown, 2 after SIGQUIT, and 131 if SIGQUIT arrives
+// before the server handles it. A line on standard input restarts the server; the
+// watcher's exit code is then 10.
 const watch = `
 dir=$1 stop=$2; shift 2
 exec 4<&0

@@ -16,13 +16,12 @@ import (
 	"github.com/google/uuid"
 )
 
-// URL returns where the tenant answers over HTTPS: what AZURE_AUTHORITY_HOST is
-// to be set to.
+// URL returns the URL of the tenant, which is the value for AZURE_AUTHORITY_HOST.
 func (t *Tenant) URL() string { return t.url }
 
-// ClientOptions return what leads azidentity's credentials to the tenant, and has
-// them trust its certificate. Their own options need DisableInstanceDiscovery
-// besides, or they ask Microsoft about the tenant first.
+// ClientOptions returns options with which azidentity's credentials use the tenant and
+// trust its certificate. Also set DisableInstanceDiscovery in the credential's own
+// options; otherwise it sends a request to Microsoft first.
 func (t *Tenant) ClientOptions() azcore.ClientOptions {
 	return azcore.ClientOptions{
 		Cloud:     cloud.Configuration{ActiveDirectoryAuthorityHost: t.url},
@@ -45,8 +44,7 @@ func (t *Tenant) endpoint() http.Handler {
 	})
 }
 
-// document serves what discovery finds: all links in it lead to the host that the
-// client has asked.
+// document serves a discovery document. All links in it use the host of the request.
 func (t *Tenant) document(content func(host string) map[string]any) http.Handler {
 	return respond(func(r *http.Request) (any, error) {
 		if err := t.fault().outage(); err != nil {
@@ -56,7 +54,7 @@ func (t *Tenant) document(content func(host string) map[string]any) http.Handler
 	}, entraBody)
 }
 
-// isMeant refuses a request to another tenant.
+// isMeant rejects requests for another tenant.
 func (t *Tenant) isMeant(r *http.Request) error {
 	if name := r.PathValue("tenant"); name != "" && name != t.ID && name != tenantDomain {
 		return unknownTenant.with(name)
@@ -90,7 +88,7 @@ func (t *Tenant) keys(string) map[string]any {
 	}}}
 }
 
-// instance vouches for the host, as Microsoft does for its own ones.
+// instance answers instance discovery for this host, as Microsoft does for its own.
 func (t *Tenant) instance(host string) map[string]any {
 	return map[string]any{
 		"api-version":               "1.1",
@@ -99,7 +97,7 @@ func (t *Tenant) instance(host string) map[string]any {
 	}
 }
 
-// realm says where a user's password is checked, which MSAL asks before it sends it.
+// realm answers the request by which MSAL finds out who checks a user's password.
 func (t *Tenant) realm(string) map[string]any {
 	return map[string]any{
 		"ver": "1.0", "account_type": "Managed", "domain_name": tenantDomain,
@@ -107,14 +105,14 @@ func (t *Tenant) realm(string) map[string]any {
 	}
 }
 
-// parameters are those that each grant has to come with.
+// parameters are the required parameters of each grant.
 var parameters = map[string][]string{
 	"":                   {"grant_type"},
 	"client_credentials": {"client_id", "scope"},
 	"password":           {"client_id", "scope", "username", "password"},
 }
 
-// token answers one request for a token.
+// token answers a token request.
 func (t *Tenant) token(r *http.Request) (any, error) {
 	_ = r.ParseForm() // what cannot be read is missing
 	form := r.PostForm
@@ -188,7 +186,7 @@ func (t *Tenant) logIn(name, password string) (*Principal, error) {
 	return user, nil
 }
 
-// account returns an ID token and client info, which tell MSAL whose token it has.
+// account returns an ID token and client info, by which MSAL identifies the user.
 func (t *Tenant) account(user *Principal, client, base string, expires time.Time) (idToken, clientInfo string, err error) {
 	now := time.Now().Unix()
 	idToken, err = t.sign(jwt.MapClaims{
@@ -199,12 +197,12 @@ func (t *Tenant) account(user *Principal, client, base string, expires time.Time
 	return idToken, base64.RawURLEncoding.EncodeToString(info), err
 }
 
-// sameSecret takes the same time however much of a guess is right.
+// sameSecret compares secrets in constant time.
 func sameSecret(guess, secret string) bool {
 	return subtle.ConstantTimeCompare([]byte(guess), []byte(secret)) == 1
 }
 
-// unescape undoes the form encoding that OAuth wants inside Basic authentication.
+// unescape decodes the form encoding that OAuth requires inside Basic authentication.
 func unescape(s string) string {
 	if plain, err := url.QueryUnescape(s); err == nil {
 		return plain

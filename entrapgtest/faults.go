@@ -10,12 +10,12 @@ type Faults struct {
 	EntraDown  bool          // the tenant rejects every request, over HTTP with 503
 	Identity   IdentityFault // how the endpoints of managed identities answer
 	LoginDelay time.Duration // before the server answers a password
-	CutLogin   Stage         // when the server breaks the connection off
-	NoTLS      bool          // the server answers that it has no TLS
-	Refuse     *Refusal      // the answer to every mapped role, with any token
+	CutLogin   Stage         // when the server closes the connection
+	NoTLS      bool          // the server answers that it does not support TLS
+	Refuse     *Refusal      // the answer to every login as a mapped role, with any token
 }
 
-// A Refusal is an error that the server answers a password with.
+// A Refusal is the error with which the server rejects a login.
 type Refusal struct {
 	Code    string // SQLSTATE, such as "28000"
 	Message string
@@ -31,8 +31,8 @@ const (
 	EntraAnswers   EntraFault = iota
 	EntraThrottles            // 429, with Retry-After: 1
 	EntraFails                // 500
-	EntraGarbles              // 200, with JSON that breaks off
-	EntraResets               // every connection is reset, also one that asks for no token
+	EntraGarbles              // 200, with truncated JSON
+	EntraResets               // every connection is reset, for any request
 	EntraWantsMFA             // AADSTS50076 for people; programs get their tokens
 )
 
@@ -44,13 +44,13 @@ type IdentityFault int
 const (
 	IdentityAnswers   IdentityFault = iota
 	IdentityMissing                 // 400: no identity is assigned, or not yet
-	IdentityStarts                  // 404: the endpoint is not there yet
+	IdentityStarts                  // 404: the endpoint is starting
 	IdentityUpdates                 // 410: the endpoint is being updated, for up to 70 seconds on Azure
 	IdentityThrottles               // 429, with Retry-After: 1
 	IdentityFails                   // 500
 )
 
-// failure returns the answer, or nil if there is none to inject.
+// failure returns the failure to inject, or nil if there is none.
 func (f IdentityFault) failure(at place) error {
 	switch f {
 	case IdentityMissing:
@@ -71,7 +71,7 @@ func (f IdentityFault) failure(at place) error {
 	}
 }
 
-// outage is what becomes of any request.
+// outage returns the failure of every request, or nil.
 func (f Faults) outage() error {
 	switch {
 	case f.EntraDown:
@@ -83,7 +83,7 @@ func (f Faults) outage() error {
 	}
 }
 
-// failure is what becomes of a request for a token, whoever asks.
+// failure returns the failure of every token request, or nil.
 func (f Faults) failure() error {
 	switch f.Entra {
 	case EntraThrottles:
@@ -97,19 +97,19 @@ func (f Faults) failure() error {
 	}
 }
 
-// Stage is a moment of a login.
+// Stage is a stage of a login.
 type Stage int
 
 // The stages at which a login can be cut.
 const (
 	Never         Stage = iota
-	AtConnect           // as soon as the network connection stands
+	AtConnect           // when the network connection is established
 	AfterTLS            // before the client's startup message is read
 	AfterStartup        // instead of asking for the password
 	AfterPassword       // instead of an answer to the password
 )
 
-// SetFaults replaces the faults in force.
+// SetFaults replaces the current faults.
 func (s *Server) SetFaults(f Faults) {
 	s.Tenant.setFaults(f)
 	s.mu.Lock()
@@ -123,6 +123,6 @@ func (s *Server) fault() Faults {
 	return s.faults
 }
 
-// RevokeTokens makes the server refuse every token that has been issued so
-// far. Sessions go on.
+// RevokeTokens makes the server reject every token that has been issued so far.
+// Sessions continue.
 func (s *Server) RevokeTokens() error { return s.Tenant.rotate() }

@@ -17,7 +17,7 @@ import (
 	"github.com/entrapg/entrapg/internal/pgwire"
 )
 
-// What a client may send before it has logged in is bounded, as in PostgreSQL
+// Limits for clients that have not logged in, as in PostgreSQL
 // (authentication_timeout, PG_MAX_AUTH_TOKEN_LENGTH).
 const (
 	loginTimeout = time.Minute
@@ -42,8 +42,8 @@ func (s *Server) serve() {
 	}
 }
 
-// track takes down a connection that Close has to close. It returns false, with
-// the connection closed, once Close has begun.
+// track records a connection that Close has to close. Once Close has begun, track
+// closes the connection and returns false.
 func (s *Server) track(conn net.Conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -62,7 +62,7 @@ func (s *Server) untrack(conn net.Conn) {
 	delete(s.conns, conn)
 }
 
-// session serves one client from its first byte to its last.
+// session serves one client until it disconnects.
 func (s *Server) session(network net.Conn) {
 	faults := s.fault()
 	if faults.CutLogin == AtConnect {
@@ -92,7 +92,7 @@ func (s *Server) session(network net.Conn) {
 	relay.Run()
 }
 
-// terms are what the server offers to a client that connects.
+// terms returns the TLS and protocol versions that the server offers to clients.
 func (s *Server) terms(faults Faults) pgwire.Terms {
 	t := pgwire.Terms{TLS: s.certificate.tls, Newest: s.protocol}
 	if faults.NoTLS {
@@ -128,8 +128,7 @@ func (s *Server) newClient(r *pgwire.Request) *client {
 	return c
 }
 
-// logIn takes a client from its startup message to a session of the real
-// server, and returns the relay to that.
+// logIn logs a client in, and returns the relay to its session on the real server.
 func (s *Server) logIn(ctx context.Context, c *client, faults Faults) (*pgwire.Relay, error) {
 	if faults.CutLogin == AfterStartup {
 		return nil, s.cut(c)
@@ -212,7 +211,7 @@ func (c *client) ask(request pgproto3.BackendMessage) (kind byte, body []byte, e
 	return head[0], body, err
 }
 
-// openSession logs in to the real server as the client's role.
+// openSession logs in to the real server with the client's role.
 func (s *Server) openSession(ctx context.Context, c *client, m mapping) (*pgwire.Relay, error) {
 	startup := c.startup.Without(pgwire.IsOption)
 	startup.Version = min(startup.Version, s.protocol)
@@ -253,10 +252,9 @@ func (s *Server) openSession(ctx context.Context, c *client, m mapping) (*pgwire
 	return relay, nil
 }
 
-// handOver leaves a role that is not mapped to the real server, which sees the
-// client's own startup message and asks in its own way. The connection has no TLS,
-// under which SCRAM would bind the client's channel to a certificate that it has
-// not seen.
+// handOver connects a client whose role is not mapped to the real server, which gets the
+// client's startup message and authenticates it. The connection does not use TLS: SCRAM
+// would bind the channel to a certificate that the client has not seen.
 func (s *Server) handOver(ctx context.Context, c *client) (*pgwire.Relay, error) {
 	network, address := pgconn.NetworkAddress(s.upstream.Host, s.upstream.Port)
 	upstream, err := s.dial(ctx, network, address)
@@ -272,7 +270,7 @@ func (s *Server) handOver(ctx context.Context, c *client) (*pgwire.Relay, error)
 	return &pgwire.Relay{Server: upstream}, nil
 }
 
-// cancelQuery passes on a request to cancel; keys are the real server's own.
+// cancelQuery forwards a cancel request; clients have the real server's keys.
 func (s *Server) cancelQuery(ctx context.Context, request pgwire.CancelRequest) {
 	canceler := pgwire.Canceler{Dial: s.upstream.DialFunc}
 	canceler.Network, canceler.Address = pgconn.NetworkAddress(s.upstream.Host, s.upstream.Port)
@@ -288,8 +286,8 @@ func (s *Server) dial(ctx context.Context, network, address string) (net.Conn, e
 	return pgwire.NewConn(conn), nil
 }
 
-// unreachable rejects a login because the server behind the front is: in that
-// server's own words if it has too many clients, or is starting or shutting down.
+// unreachable rejects a login because the real server cannot be reached. If that has too
+// many clients, or is starting or shutting down, the error is its own.
 func unreachable(err error) *refusal {
 	if said := new(pgconn.PgError); errors.As(err, &said) && (strings.HasPrefix(said.Code, "53") || strings.HasPrefix(said.Code, "57")) {
 		return &refusal{code: said.Code, message: said.Message, hint: said.Hint, reason: "PostgreSQL accepts no connection"}

@@ -18,7 +18,7 @@ const (
 	imdsAddress       = "169.254.169.254"
 
 	appServiceHeader = "X-IDENTITY-HEADER"
-	imdsHeader       = "X-Entrapgtest-Host" // what [Host.Client] adds: on Azure, the network tells hosts apart
+	imdsHeader       = "X-Entrapgtest-Host" // added by [Host.Client]: on Azure, the network identifies the host
 )
 
 // A Host is a place on Azure where programs run, with managed identities assigned to
@@ -37,13 +37,13 @@ type Host struct {
 func (t *Tenant) NewHost(identities ...*Principal) *Host {
 	for _, p := range identities {
 		if p == nil || p.tenant != t || p.Kind != UserAssignedIdentity && p.Kind != SystemAssignedIdentity {
-			panic("entrapgtest: a host has managed identities of its own tenant alone")
+			panic("entrapgtest: a host accepts only managed identities of its own tenant")
 		}
 	}
 	h := &Host{tenant: t, identities: slices.Clone(identities)}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	same := 0 // those with the same identities differ
+	same := 0 // hosts with the same identities have different secrets
 	for _, other := range t.hosts {
 		if slices.Equal(other.identities, h.identities) {
 			same++
@@ -60,13 +60,14 @@ func (t *Tenant) NewHost(identities ...*Principal) *Host {
 }
 
 // Environ returns the variables of App Service, which make azidentity's credentials
-// request tokens from this host. Programs without the secret in it get none.
+// request tokens from this host. They contain its secret, without which requests are
+// rejected.
 func (h *Host) Environ() []string {
 	return []string{"IDENTITY_ENDPOINT=" + h.tenant.identityURL + appServicePath, "IDENTITY_HEADER=" + h.secret}
 }
 
-// ServiceFabricEnviron returns the variables of Service Fabric: its endpoint has a
-// certificate of its own, which clients know by its thumbprint.
+// ServiceFabricEnviron returns the variables of Service Fabric. Clients identify the
+// certificate of its endpoint by a thumbprint.
 func (h *Host) ServiceFabricEnviron() []string {
 	return []string{
 		"IDENTITY_ENDPOINT=" + h.tenant.url + serviceFabricPath, "IDENTITY_HEADER=" + h.secret,
@@ -75,8 +76,8 @@ func (h *Host) ServiceFabricEnviron() []string {
 }
 
 // Client returns a client for which 169.254.169.254 is the Instance Metadata
-// Service of this host. It sends other requests to where they are meant, and
-// trusts the tenant's certificate. It is for the Transport of azidentity's options.
+// Service of this host. It sends other requests unchanged, and trusts the tenant's
+// certificate. It is for the Transport of azidentity's options.
 func (h *Host) Client() *http.Client { return &http.Client{Transport: imds{h}} }
 
 // imds is the network of a virtual machine.
@@ -92,12 +93,12 @@ func (i imds) RoundTrip(r *http.Request) (*http.Response, error) {
 	sent.Header.Set(imdsHeader, i.host.secret)
 	response, err := t.client.Transport.RoundTrip(sent)
 	if err == nil {
-		response.Request = r // without the secret, for whoever writes it into an error
+		response.Request = r // without the secret, because errors can contain it
 	}
 	return response, err
 }
 
-// What the endpoints of managed identities say for themselves.
+// Error messages of managed identity endpoints.
 var (
 	wrongHeader = entraError{
 		status: http.StatusUnauthorized, name: "unauthorized",
@@ -123,7 +124,7 @@ var (
 	noAPIVersion = entraError{
 		status: http.StatusBadRequest,
 		name:   "Bad request. api-version is invalid or was not specified in the request. For more information refer to aka.ms/azureimds",
-		// App Service's words are not publicly known.
+		// App Service's message is not publicly known.
 		message: "The api-version is invalid or was not specified in the request.",
 	}
 	// The statuses and descriptions are those of the documentation; the names of 404,
@@ -142,7 +143,7 @@ var (
 	}
 )
 
-// identityEndpoint is the endpoints of all places over HTTP.
+// identityEndpoint serves the endpoints of all places over HTTP.
 func (t *Tenant) identityEndpoint() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET "+appServicePath, respond(t.appService, appServiceBody))
@@ -200,7 +201,8 @@ type place struct {
 	machine bool   // it has a user-assigned identity as its own if there is only one
 }
 
-// identityToken answers a request of a host, nil if the secret is wrong.
+// identityToken answers a token request of a host. The host is nil if the secret is
+// wrong.
 func (t *Tenant) identityToken(r *http.Request, h *Host, at place) (map[string]string, time.Time, error) {
 	if h == nil {
 		return nil, time.Time{}, wrongHeader
@@ -251,8 +253,8 @@ func (t *Tenant) hostWithID(id string) *Host {
 	return nil
 }
 
-// choose finds the identity that a request names. If it names none, that is the
-// system-assigned one, or on a machine without one the only one.
+// choose returns the identity that a request names. The default is the system-assigned
+// one, or on a machine without one, its only identity.
 func (h *Host) choose(query url.Values, machine bool) (*Principal, error) {
 	found, named := slices.Clone(h.identities), false
 	keep := func(is func(*Principal) bool) {

@@ -17,10 +17,10 @@ import (
 	"time"
 )
 
-// maxRequest is how much of a request is read: more than any token takes.
+// maxRequest bounds the bytes of a request. It is larger than any token.
 const maxRequest = 1 << 20
 
-// serveHTTP has the tenant answer on its two listeners until Close.
+// serveHTTP serves the tenant on its two listeners until Close.
 func (s *Server) serveHTTP() {
 	t, tenant, identity := s.Tenant, s.tenantListener, s.identityListener
 	t.url, t.identityURL = httpsURL(s.reachable(tenant)), "http://"+s.reachable(identity)
@@ -85,8 +85,8 @@ func (s *Server) transport(roots *x509.CertPool) *http.Transport {
 	}
 }
 
-// respond makes a handler of a function that finds what to answer, and one that
-// puts a refusal into the endpoint's words.
+// respond returns a handler for a function that returns the answer, and one that
+// formats errors for the endpoint.
 func respond(find func(*http.Request) (any, error), refuse func(*http.Request, entraError) any) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := find(r)
@@ -132,6 +132,6 @@ func reset(w http.ResponseWriter) {
 	conn.Close()
 }
 
-// secondsLeft are whole ones, rounded down: no client is to keep a token for longer
-// than it lives.
+// secondsLeft returns the remaining lifetime in whole seconds, rounded down so that no
+// client keeps a token after it has expired.
 func secondsLeft(expires time.Time) int { return max(0, int(time.Until(expires)/time.Second)) }

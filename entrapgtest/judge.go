@@ -11,31 +11,31 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// A refusal is what the server says to a login that it does not accept.
+// A refusal is the server's rejection of a login.
 type refusal struct {
 	code, message, hint string
 	reason              string // for the record of logins
-	response            []byte // of PostgreSQL, as it was sent; nil if it is the front that refuses
+	response            []byte // PostgreSQL's own error; nil if the front rejects the login
 }
 
-// Azure's words. Which SQLSTATE goes with an expired token, a wrong audience
-// and a wrong format is not publicly known; 28000 is taken for all of them.
+// Azure's messages. The SQLSTATEs for an expired token, a wrong audience and a wrong
+// format are not publicly known; 28000 is used for all of them.
 const (
 	invalidAuthorization = "28000"
 	invalidPassword      = "28P01"
 )
 
-// clockSkew is by how much Entra's clock may be ahead, as Microsoft's own libraries have it.
+// clockSkew is how far Entra's clock may be ahead, as in Microsoft's own libraries.
 const clockSkew = 5 * time.Minute
 
-// judge decides about a login as role with a password, as Azure Database for
-// PostgreSQL does. It returns nil for one that may go on.
+// judge checks a login as role with a password, as Azure Database for PostgreSQL does.
+// It returns nil if the password is a valid token for the role.
 func (s *Server) judge(role string, m mapping, password string) *refusal {
 	if strings.Count(password, ".") != 2 {
 		if strings.Contains(password, "eyJ") {
 			return malformed("the token was cut or altered")
 		}
-		return invalid("the password is no token")
+		return invalid("the password is not a token")
 	}
 	if strings.ContainsAny(password, "\"' \t\r\n\x00") {
 		return malformed("the token has quotes, white space or a NUL around it")
@@ -61,7 +61,7 @@ func (s *Server) judge(role string, m mapping, password string) *refusal {
 				"token for the resource %q.", s.config.Audience),
 		}
 	}
-	// Which words Azure has for these is not publicly known.
+	// Azure's messages for these are not publicly known.
 	nbf, dated := exactTime(claims["nbf"])
 	switch {
 	case claims["tid"] != s.Tenant.ID:
@@ -88,7 +88,7 @@ func (s *Server) judge(role string, m mapping, password string) *refusal {
 		return invalid("the token has no claim mfa, which the role's isMfa requires") // in which words is not publicly known
 	case m.objectType == "group" && !slices.Contains(groups, any(m.objectID)):
 		return &refusal{
-			code: invalidAuthorization, reason: "the token is of nobody in the group",
+			code: invalidAuthorization, reason: "the token is not that of a member of the group",
 			message: fmt.Sprintf("Azure AD access token not valid for role %s (does not contain group ID %s)", role, m.objectID),
 			hint:    "Did you specify the correct user name and access token?",
 		}
@@ -96,25 +96,25 @@ func (s *Server) judge(role string, m mapping, password string) *refusal {
 		return nil
 	case m.objectType == "user" && isApp:
 		return &refusal{
-			code: invalidAuthorization, reason: "the token is of a program, the role of a person",
+			code: invalidAuthorization, reason: "the token is a program's, and the role is a person's",
 			message: fmt.Sprintf("Azure AD user token for role[%s] is neither an AAD_AUTH_TOKENTYPE_APP_USER or an "+
 				"AAD_AUTH_TOKENTYPE_APP_OBO token.", role),
 		}
 	case m.objectType == "service" && !isApp:
 		return &refusal{
-			code: invalidAuthorization, reason: "the token is of a person, the role of a program",
+			code: invalidAuthorization, reason: "the token is a person's, and the role is a program's",
 			message: fmt.Sprintf("Service Principals cannot generate AAD_AUTH_TOKENTYPE_APP_USER tokens for role[%s]", role),
 		}
 	case m.objectType == "service" && !strings.EqualFold(oid, m.objectID) && !strings.EqualFold(appid, m.objectID):
 		// The label of a service has its object ID or its application ID.
 		return &refusal{
-			code: invalidAuthorization, reason: "the role is mapped to somebody else",
+			code: invalidAuthorization, reason: "the role is mapped to another principal",
 			message: fmt.Sprintf("Service principal oid mismatch for role %q. The oid in the security label [%s] does not "+
 				"match the appid [%s] or oid [%s] in the token.", role, m.objectID, appid, oid),
 		}
 	case m.objectType == "user" && !strings.EqualFold(oid, m.objectID):
 		return &refusal{
-			code: invalidPassword, reason: "the role is mapped to somebody else",
+			code: invalidPassword, reason: "the role is mapped to another principal",
 			message: fmt.Sprintf("password authentication failed for user %q", role),
 		}
 	}

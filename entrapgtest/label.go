@@ -9,26 +9,26 @@ import (
 	"strings"
 )
 
-// maxStatement is the longest message that may hold a statement for Entra.
+// maxStatement is the longest message that is searched for a statement for Entra.
 const maxStatement = 1 << 20
 
 // An adminConn is an administrator's connection to the real server. It replaces
-// SECURITY LABEL for "pgaadauth", which takes a label provider that PostgreSQL does
-// not have, by a call. Before a statement for Entra, it introduces the principals
-// that the tenant has by then.
+// SECURITY LABEL for "pgaadauth", which needs a label provider that PostgreSQL does not
+// have, by a call. Before a statement for Entra, it updates the table of the tenant's
+// principals.
 type adminConn struct {
 	net.Conn
 	introduce func()
 
 	pending []byte // of a message that is not complete yet
-	passing int    // bytes left of one that is passed on as it comes
+	passing int    // remaining bytes of a message that is forwarded unchanged
 }
 
 func newAdminConn(ctx context.Context, s *Server, conn net.Conn, database string) *adminConn {
 	return &adminConn{Conn: conn, introduce: func() { _ = s.administer(ctx, database) }}
 }
 
-// Write passes on what a client sends.
+// Write forwards a client's messages, with statements for Entra rewritten.
 func (a *adminConn) Write(b []byte) (int, error) {
 	var out []byte
 	for rest := b; len(rest) > 0; {

@@ -1,8 +1,8 @@
--- What SECURITY LABEL for "pgaadauth" does on Azure: labels of roles tie them to
--- Entra principals. PostgreSQL accepts that statement only with a label provider in
--- C, so that the front replaces it by a call of security_label. The labels
--- themselves are where Azure has them, in pg_shseclabel: every database shares them,
--- they are part of the transaction, and go with their role.
+-- Emulates SECURITY LABEL for "pgaadauth", which maps roles to Entra principals on
+-- Azure. PostgreSQL accepts that statement only with a label provider written in C, so
+-- the front replaces it by a call of security_label. The labels are stored where Azure
+-- stores them, in pg_shseclabel: all databases share them, they are part of the
+-- transaction, and they are dropped with their role.
 --
 -- This script runs in every database that an Entra administrator uses. The name of
 -- the schema keeps it out of pg_dump.

@@ -7,12 +7,12 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// bearer is the mechanism by which PostgreSQL 18 and later take tokens.
+// bearer is the SASL mechanism for tokens in PostgreSQL 18 and later.
 // https://www.rfc-editor.org/rfc/rfc7628
 const bearer = "OAUTHBEARER"
 
-// askBearer asks for a token by OAUTHBEARER. It returns an empty one where the
-// client asks first where to get it.
+// askBearer requests a token by OAUTHBEARER. The token is empty if the client first
+// requests the discovery URL.
 func (c *client) askBearer() (string, error) {
 	kind, body, err := c.ask(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{bearer}})
 	if err != nil {
@@ -31,8 +31,8 @@ func (c *client) askBearer() (string, error) {
 	return "", nil
 }
 
-// rejectBearer tells a client by OAUTHBEARER's own means that its token does not
-// do, before the refusal itself. A client may be content with that, and leave.
+// rejectBearer sends OAUTHBEARER's own error status, before the error response. A client
+// may disconnect after the status.
 func (s *Server) rejectBearer(c *client) {
 	status, err := json.Marshal(map[string]string{
 		"status": "invalid_token", "scope": s.config.Audience + "/.default",

@@ -34,10 +34,10 @@ const (
 	advisoryLock = "select pg_catalog.pg_advisory_xact_lock(727263);"
 )
 
-// dropPowers removes the roles whose members act as the user who runs PostgreSQL,
-// or read and write all tables. From PostgreSQL 16 on, only members with the admin
-// option can grant them, so nobody can. PostgreSQL looks for membership by OID and
-// gives these OIDs to no other role.
+// dropPowers removes the predefined roles whose members can act as the user who runs
+// PostgreSQL, or read and write all tables. From PostgreSQL 16 on, only members with the
+// admin option can grant them, so it is not needed. PostgreSQL checks membership by OID,
+// and no other role gets these OIDs.
 const dropPowers = `
 	delete from pg_catalog.pg_authid
 	where pg_catalog.current_setting('server_version_num')::int < 160000 and rolname in (
@@ -64,9 +64,9 @@ func (s *Server) CreateAdmin(ctx context.Context, role string, p *Principal) err
 	return s.createRole(ctx, role, p, true)
 }
 
-// SyncGroups does at once what Azure does every 30 minutes, and administrators with
-// pgaadauth_sync_roles_for_group_members: it gives the members of groups that have a
-// role their own roles. It needs Config.GroupSync.
+// SyncGroups creates roles for the members of groups that have a role. Azure does that
+// every 30 minutes, and when an administrator calls
+// pgaadauth_sync_roles_for_group_members. It requires Config.GroupSync.
 func (s *Server) SyncGroups(ctx context.Context) error {
 	if err := s.provision(ctx); err != nil {
 		return err
@@ -80,10 +80,10 @@ func (s *Server) SyncGroups(ctx context.Context) error {
 	})
 }
 
-// syncGroups syncs groups from time to time until the server closes.
+// syncGroups syncs groups periodically until the server closes.
 func (s *Server) syncGroups() {
 	for sleep(s.ctx, groupSyncInterval) == nil {
-		_ = s.SyncGroups(s.ctx) // as on Azure, nobody is told
+		_ = s.SyncGroups(s.ctx) // errors are not reported, as on Azure
 	}
 }
 
@@ -159,7 +159,7 @@ func (s *Server) label(ctx context.Context, conn *pgx.Conn, role string, m mappi
 	return err
 }
 
-// mappingOf returns what a role is mapped to.
+// mappingOf returns the mapping of a role.
 func (s *Server) mappingOf(ctx context.Context, role string) (m mapping, mapped bool, err error) {
 	m, mapped, provisioned := s.roles.find(role)
 	if !provisioned {

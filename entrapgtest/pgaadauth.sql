@@ -1,12 +1,12 @@
--- What Azure Database for PostgreSQL has in the database postgres for Entra
--- administrators, as far as scripts that provision roles can tell.
+-- The functions for Entra administrators in the database postgres of Azure Database for
+-- PostgreSQL, as far as scripts that provision roles use them.
 -- https://learn.microsoft.com/azure/postgresql/security/security-manage-entra-users
 -- Messages are Azure's where they are known; which SQLSTATE goes with them is not.
 
 grant all on database postgres to azure_pg_admin with grant option;
 grant all on schema public to azure_pg_admin with grant option;
 
--- Which members of groups have a role by group sync, and through which group.
+-- The members of groups that have a role by group sync, and their groups.
 create table if not exists pg_aadauth.synced (tenant text, role oid, group_role oid, primary key (role, group_role));
 
 -- Functions in pg_catalog stay out of pg_dump if their privileges are the default,

@@ -138,7 +138,7 @@ func TestServer_OnLoginReceivesEveryAttempt(t *testing.T) {
 	for _, password := range []string{good, "secret"} {
 		_ = logIn(t, s, "heard", password)
 	}
-	if first, second := <-heard, <-heard; !first.Accepted || second.Accepted || second.Reason != "the password is no token" {
+	if first, second := <-heard, <-heard; !first.Accepted || second.Accepted || second.Reason != "the password is not a token" {
 		t.Errorf("heard %+v and %+v", first, second)
 	}
 	if n := len(s.Logins()); n != 2 {

@@ -16,10 +16,10 @@ import (
 	"github.com/google/uuid"
 )
 
-// Kind is what sort of Entra object a [Principal] is.
+// Kind is the kind of a [Principal].
 type Kind string
 
-// The kinds of principals that Azure Database for PostgreSQL knows roles for.
+// The kinds of principals that Azure Database for PostgreSQL maps roles to.
 const (
 	User                   Kind = "user"
 	Guest                  Kind = "guest"
@@ -29,7 +29,7 @@ const (
 	ServicePrincipal       Kind = "service principal"
 )
 
-// objectType is what pgaadauth_create_principal_with_oid calls it.
+// objectType returns the kind as an argument of pgaadauth_create_principal_with_oid.
 func (k Kind) objectType() string {
 	switch k {
 	case User, Guest:
@@ -41,10 +41,10 @@ func (k Kind) objectType() string {
 	}
 }
 
-// A Principal is somebody in a [Tenant]: a person, a group, or a program. All
-// but groups are an [azcore.TokenCredential] whose every GetToken asks the
-// tenant anew; it is safe for concurrent use. Fields are not to be changed once
-// tokens have been asked for.
+// A Principal is a user, a guest, a group, a managed identity or a service principal of
+// a [Tenant]. Except for groups, it is an [azcore.TokenCredential] without a cache. It
+// is safe for concurrent use, but its fields must not be changed after the first token
+// request.
 type Principal struct {
 	Kind       Kind
 	Name       string // the role's name by Azure's documentation: a UPN, a display name, a resource's name
@@ -53,14 +53,14 @@ type Principal struct {
 	ResourceID string // of managed identities, the resource that the identity is or belongs to
 	Groups     []*Principal
 
-	// What it takes over HTTP to get the principal's tokens. Managed identities get
-	// them from a Host.
+	// Secrets with which programs get the principal's tokens over HTTP. Managed
+	// identities get them from a Host.
 	ClientSecret string              // of service principals, random
 	Certificates []*x509.Certificate // registered with a service principal, none at first
 	Password     string              // of users and guests, random
 
-	// Claims are added to the principal's tokens for the database. They win over
-	// those that the kind has; a nil value takes one away.
+	// Claims are added to the principal's tokens for the database. They override the
+	// default claims; a nil value removes one.
 	Claims map[string]any
 
 	tenant  *Tenant
@@ -95,14 +95,14 @@ func splitAccount(account string) (provider, mail string) {
 	return "", account
 }
 
-// NewGroup adds a group. Its members log in with tokens of their own as the
-// group's role; a group itself gets no token.
+// NewGroup adds a group. Its members log in as the group's role with their own tokens. A
+// group itself gets no tokens.
 func (t *Tenant) NewGroup(displayName string) *Principal {
 	return t.add(&Principal{Kind: Group, Name: displayName})
 }
 
-// NewUserAssignedIdentity adds a managed identity that is a resource of its own.
-// As on Azure, only its tokens for Azure Resource Manager tell its name.
+// NewUserAssignedIdentity adds a user-assigned managed identity. As on Azure, only its
+// tokens for Azure Resource Manager contain its name.
 func (t *Tenant) NewUserAssignedIdentity(name string) *Principal {
 	return t.add(&Principal{
 		Kind: UserAssignedIdentity, Name: name,
@@ -110,9 +110,9 @@ func (t *Tenant) NewUserAssignedIdentity(name string) *Principal {
 	})
 }
 
-// NewSystemAssignedIdentity adds the identity of a resource, given by what
-// follows "/providers/" in its ID, for example
-// "Microsoft.Compute/virtualMachines/vm1" or "Microsoft.Web/sites/app1/slots/staging".
+// NewSystemAssignedIdentity adds the identity of a resource. resource is the part of the
+// resource's ID after "/providers/", for example "Microsoft.Compute/virtualMachines/vm1"
+// or "Microsoft.Web/sites/app1/slots/staging".
 func (t *Tenant) NewSystemAssignedIdentity(resource string) *Principal {
 	parts := strings.Split(resource, "/")
 	name := parts[len(parts)-1]
@@ -130,7 +130,7 @@ func (t *Tenant) NewServicePrincipal(displayName string) *Principal {
 func (t *Tenant) add(p *Principal) *Principal {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	same := 0 // those of the same kind and name differ
+	same := 0 // principals with the same kind and name have different IDs
 	for _, other := range t.principals {
 		if other.Kind == p.Kind && other.Name == p.Name {
 			same++
@@ -152,7 +152,7 @@ func (t *Tenant) add(p *Principal) *Principal {
 	return p
 }
 
-// find returns the first principal that is so, nil where there is none.
+// find returns the first principal that matches, or nil.
 func (t *Tenant) find(is func(*Principal) bool) *Principal {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -162,8 +162,8 @@ func (t *Tenant) find(is func(*Principal) bool) *Principal {
 	return nil
 }
 
-// GetToken asks the tenant for a token of the one scope in options, a resource
-// followed by "/.default". It heeds ctx, and [Faults].
+// GetToken requests a token from the tenant. options must have one scope, which is a
+// resource followed by "/.default". GetToken honors ctx and [Faults].
 func (p *Principal) GetToken(ctx context.Context, options policy.TokenRequestOptions) (azcore.AccessToken, error) {
 	if len(options.Scopes) != 1 {
 		return azcore.AccessToken{}, fmt.Errorf("entrapgtest: GetToken takes one scope, not %d", len(options.Scopes))
@@ -190,9 +190,9 @@ func (p *Principal) getToken(ctx context.Context, scope string) (azcore.AccessTo
 	return p.tenant.issue(p, application, resource)
 }
 
-// Environ returns what azidentity's EnvironmentCredential reads to be this
-// service principal, with its secret, or this user or guest, with the password.
-// Other kinds cannot log in that way.
+// Environ returns the variables with which azidentity's EnvironmentCredential
+// authenticates as this service principal, user or guest. They contain its secret or
+// password. Other kinds cannot log in that way.
 func (p *Principal) Environ() []string {
 	environ := []string{"AZURE_AUTHORITY_HOST=" + p.tenant.url, "AZURE_TENANT_ID=" + p.tenant.ID}
 	switch p.Kind {
@@ -209,8 +209,8 @@ func (p *Principal) Environ() []string {
 	}
 }
 
-// claims are those of an access token of Entra (version 1.0, which Azure's
-// databases get) for a resource, asked for by or through an application.
+// claims returns the claims of an access token of Entra (version 1.0, as for Azure's
+// databases) for a resource, requested by or through an application.
 // https://learn.microsoft.com/entra/identity-platform/access-token-claims-reference
 func (p *Principal) claims(application, resource string, issued, expires time.Time) jwt.MapClaims {
 	t := p.tenant
@@ -277,8 +277,8 @@ func (p *Principal) fromElsewhere(c jwt.MapClaims) {
 	maps.Copy(c, jwt.MapClaims{"idp": provider, "email": mail, "unique_name": p.account, "given_name": given, "name": given})
 }
 
-// numericDate is whole seconds, as Entra has it, for all but the short lives
-// that only tests know.
+// numericDate returns a time in whole seconds, as in Entra's tokens, except for the
+// short lifetimes that only tests use.
 func numericDate(t time.Time) any {
 	if t.Nanosecond() == 0 {
 		return t.Unix()

@@ -157,7 +157,7 @@ type Server struct {
 	cancel      context.CancelFunc
 	sessions    sync.WaitGroup
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the following
 	faults Faults
 	logins []Login
 	conns  map[net.Conn]struct{}
@@ -174,7 +174,7 @@ type Server struct {
 // ENTRAPG_POSTGRES_BIN names, then in PATH, and then where Debian, Red Hat, Homebrew,
 // Postgres.app and the Windows installer put them, the newest version first. If there
 // are none, the error says how to install them. If this process is root's, they run as
-// the user postgres or nobody, because PostgreSQL refuses to run as root.
+// the user postgres or nobody, because PostgreSQL does not run as root.
 //
 // The PG* variables and the service of this process do not change the throwaway
 // PostgreSQL. Its files are in a temporary directory: see [os.TempDir].
@@ -398,11 +398,11 @@ func (s *Server) Restart(ctx context.Context) error {
 // Addr returns the address that the server listens on.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
 
-// CAFile returns the file with the certificate of the authority that vouches for the server.
+// CAFile returns the file with the certificate of the server's certificate authority.
 func (s *Server) CAFile() string { return s.caFile }
 
-// AdminDSN returns the DSN of a superuser on the real PostgreSQL, past the
-// front, with its password: for tables and test data.
+// AdminDSN returns the DSN, with the password, of a superuser on the real PostgreSQL
+// behind the front. Use it to create tables and test data.
 func (s *Server) AdminDSN() string {
 	c := s.upstream
 	if s.config.Upstream != "" {
@@ -411,16 +411,15 @@ func (s *Server) AdminDSN() string {
 	return c.ConnString()
 }
 
-// CreateRole maps a role to a principal, and creates it where it does not
-// exist: pgaadauth_create_principal_with_oid. An empty role means the
-// principal's own name.
+// CreateRole maps a role to a principal, as pgaadauth_create_principal_with_oid does. It
+// creates the role if it does not exist. An empty role means the principal's own name.
 func (s *Server) CreateRole(ctx context.Context, role string, p *Principal) error {
 	return s.createRole(ctx, role, p, false)
 }
 
 func (s *Server) createRole(ctx context.Context, role string, p *Principal, admin bool) error {
 	if p == nil || p.tenant != s.Tenant {
-		return errors.New("entrapgtest: the principal is not one of this server's tenant")
+		return errors.New("entrapgtest: the principal must be in this server's tenant")
 	}
 	if role == "" {
 		role = p.Name
@@ -498,7 +497,7 @@ type Login struct {
 	Accepted    bool
 	Code        string // SQLSTATE of the rejection
 	Message     string // of the rejection, as the client got it
-	Reason      string // what the server knows besides; it never contains a token
+	Reason      string // the reason for the result, in more detail; it never contains a token
 }
 
 // keptLogins is the least number of attempts to keep.

@@ -26,8 +26,8 @@ import (
 	"github.com/entrapg/entrapg/internal/lockfile"
 )
 
-// A state is what a server is made of besides data: at each start a new one, or
-// the same one with Config.StateDir.
+// A state contains the keys and secrets of a server. It is new at each start, except
+// with Config.StateDir.
 type state struct {
 	Version   int
 	Seed      seed   // of IDs and secrets
@@ -50,7 +50,7 @@ const (
 
 const stateVersion = 1
 
-// newState makes a new state that is valid for so long.
+// newState creates a state whose certificate is valid for the given time.
 func newState(validity time.Duration) (*state, error) {
 	st := &state{Version: stateVersion, Seed: make(seed, sha256.Size)}
 	_, _ = rand.Read(st.Seed) // never fails
@@ -74,8 +74,8 @@ func newState(validity time.Duration) (*state, error) {
 	return st, nil
 }
 
-// openState reads the state in a directory, and makes a new one in a directory
-// that is new or empty, or without a directory.
+// openState reads the state in a directory. It creates a new one if the directory is new
+// or empty, or if there is none.
 func openState(ctx context.Context, dir string) (_ *state, err error) {
 	if dir == "" {
 		return newState(365 * 24 * time.Hour)
@@ -251,8 +251,8 @@ func (st *state) suitable(ctx context.Context, bin string) (string, error) {
 		data, want, bin, data)
 }
 
-// prepareData makes the directory the owner's, and removes what an initdb that was
-// interrupted left in it.
+// prepareData sets the owner of the directory, and removes the files of an interrupted
+// initdb.
 func (st *state) prepareData(o *owner) error {
 	if err := os.RemoveAll(filepath.Join(st.dir, dataDir+newSuffix)); err != nil {
 		return err
@@ -276,7 +276,7 @@ func writeFile(path string, content []byte, perm os.FileMode) error {
 	return os.Rename(f.Name(), path)
 }
 
-// A seed is what IDs and secrets are derived from.
+// A seed is the secret from which IDs and other secrets are derived.
 type seed []byte
 
 func (s seed) derive(purpose string, names ...string) []byte {

@@ -17,9 +17,9 @@ import (
 	"time"
 )
 
-// initialize makes the files of an empty cluster, all or none. A throwaway's are
-// copied from a template if there is one, which takes a fraction of the time that
-// initdb does.
+// initialize creates all files of an empty cluster, or none. Those of a throwaway
+// PostgreSQL are copied from a template if there is one, which is much faster than
+// initdb.
 func (c *cluster) initialize(ctx context.Context, durable bool) error {
 	data := c.data + newSuffix
 	var t *template
@@ -52,8 +52,8 @@ func (c *cluster) initialize(ctx context.Context, durable bool) error {
 	return os.Rename(data, c.data)
 }
 
-// initdbArgs make a cluster that accepts nobody, because the superuser has no
-// password yet, with a small file of WAL.
+// initdbArgs create a cluster with small WAL files that rejects every login, because the
+// superuser has no password yet.
 var initdbArgs = []string{"--auth=reject", "--wal-segsize=1"}
 
 // setPassword sets the superuser's password. It stands in no file and in no
@@ -65,8 +65,8 @@ func (c *cluster) setPassword(ctx context.Context, data string) error {
 	return c.run(cmd)
 }
 
-// A template is a copy of what initdb made, in the user's cache directory: nobody
-// else can write there. It has no password. The zero value and nil are none.
+// A template is a copy of the files of initdb, in the user's cache directory, where
+// other users cannot write. It contains no password. The zero value and nil are none.
 type template struct {
 	dir string
 }

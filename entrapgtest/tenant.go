@@ -23,9 +23,8 @@ const (
 	azureCLI      = "04b07795-8ddb-461a-bbee-02f9e1bf7b46" // application ID, the same in every tenant
 )
 
-// A Tenant stands in for Microsoft Entra ID: it knows principals and issues
-// signed tokens to them, within the process and over HTTPS. All methods are safe
-// for concurrent use.
+// A Tenant emulates Microsoft Entra ID. It has principals, and issues signed tokens to
+// them in this process and over HTTPS. Its methods are safe for concurrent use.
 type Tenant struct {
 	ID string // a GUID
 
@@ -38,7 +37,7 @@ type Tenant struct {
 
 	arcKeys arcKeys
 
-	mu         sync.Mutex // guards what follows
+	mu         sync.Mutex // guards the following
 	key        *rsa.PrivateKey
 	keyID      string
 	life       time.Duration
@@ -70,8 +69,8 @@ func (t *Tenant) rotate() error {
 	return nil
 }
 
-// Requests counts the tokens that the tenant has been asked for, within the
-// process and over HTTP, those that it failed to give among them.
+// Requests returns the number of token requests, in this process and over HTTP,
+// including those that failed.
 func (t *Tenant) Requests() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -82,7 +81,7 @@ func (t *Tenant) Requests() int {
 	return n
 }
 
-// RequestsFor counts the requests for one resource, such as
+// RequestsFor returns the number of token requests for one resource, such as
 // "https://management.azure.com".
 func (t *Tenant) RequestsFor(resource string) int {
 	t.mu.Lock()
@@ -102,8 +101,8 @@ func (t *Tenant) fault() Faults {
 	return t.faults
 }
 
-// ask is what every request for a token goes through, from within the process or
-// over HTTP: it is counted, waits, and meets the faults in force.
+// ask counts a token request, delays it, and returns the error of an injected fault.
+// Every request, in this process or over HTTP, calls it.
 func (t *Tenant) ask(ctx context.Context, resource string) error {
 	t.mu.Lock()
 	t.requests[resource]++
@@ -115,8 +114,8 @@ func (t *Tenant) ask(ctx context.Context, resource string) error {
 	return faults.failure()
 }
 
-// resourceOf returns the resource that a scope asks for all permissions on. A
-// client that signs a person in adds scopes of OpenID Connect.
+// resourceOf returns the resource of a scope that ends in /.default. Clients add scopes
+// of OpenID Connect if they sign a person in.
 func resourceOf(scope string) (string, error) {
 	scopes := slices.DeleteFunc(strings.Fields(scope), func(s string) bool {
 		return s == "openid" || s == "profile" || s == "offline_access"
@@ -128,7 +127,7 @@ func resourceOf(scope string) (string, error) {
 	return resource, nil
 }
 
-// issue returns a token for a resource, asked for by or through an application.
+// issue returns a token for a resource, requested by or through an application.
 func (t *Tenant) issue(p *Principal, application, resource string) (azcore.AccessToken, error) {
 	t.mu.Lock()
 	life, faults := t.life, t.faults
@@ -138,7 +137,7 @@ func (t *Tenant) issue(p *Principal, application, resource string) (azcore.Acces
 	}
 	switch {
 	case p.Kind == Group:
-		return azcore.AccessToken{}, fmt.Errorf("%s is a group, and groups get no tokens: ask as a member", p.Name)
+		return azcore.AccessToken{}, fmt.Errorf("%s is a group, and groups get no tokens; use a member", p.Name)
 	case p.Kind.objectType() == "user" && faults.Entra == EntraWantsMFA:
 		return azcore.AccessToken{}, wantsMFA.with(resource)
 	}
@@ -161,8 +160,8 @@ func (t *Tenant) sign(claims jwt.MapClaims) (string, error) {
 	return token.SignedString(key)
 }
 
-// verify returns the claims of a token that this tenant has signed with its
-// present key. It does not look at what they say.
+// verify returns the claims of a token that this tenant has signed with its current
+// key. It does not check them.
 func (t *Tenant) verify(token string) (jwt.MapClaims, error) {
 	t.mu.Lock()
 	key, keyID := &t.key.PublicKey, t.keyID
@@ -179,7 +178,7 @@ func (t *Tenant) verify(token string) (jwt.MapClaims, error) {
 	return claims, err
 }
 
-// issuers are what access tokens of versions 1.0 and 2.0 name as theirs.
+// issuers returns the issuers in access tokens of versions 1.0 and 2.0.
 func (t *Tenant) issuers() []any {
 	return []any{"https://sts.windows.net/" + t.ID + "/", "https://login.microsoftonline.com/" + t.ID + "/v2.0"}
 }
