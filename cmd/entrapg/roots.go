@@ -13,8 +13,8 @@ import (
 const certFileVariable = "SSL_CERT_FILE"
 
 // trustCertFile makes SSL_CERT_FILE work on systems where Go ignores it. If the file
-// cannot be read, the system's certificates are used, as on other systems. The
-// go:debug directive above makes Go use fallback roots if they are set.
+// cannot be read, the system's certificates are used, as on other systems. Go uses
+// fallback roots because of the directive at the top of this file.
 func trustCertFile() {
 	if !ignoresCertFile(runtime.GOOS) {
 		return
