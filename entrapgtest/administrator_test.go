@@ -131,8 +131,8 @@ func TestAdministrator_PasswordsOfRolesStayHidden(t *testing.T) {
 	}
 	config := must[*pgx.ConnConfig](t)(pgx.ParseConfig(s.DSN()))
 	config.User, config.Password = p.Name, token(t, p, audience).Token
-	var said strings.Builder
-	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { said.WriteString(n.Message + n.Detail + n.Where + "\n") }
+	var notices strings.Builder
+	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { notices.WriteString(n.Message + n.Detail + n.Where + "\n") }
 	conn := must[*pgx.Conn](t)(pgx.ConnectConfig(t.Context(), config))
 	defer conn.Close(context.Background())
 	if _, err := conn.Exec(t.Context(), "set password_encryption = 'md5'; set client_min_messages = debug5; set debug_print_parse = on",
@@ -144,7 +144,7 @@ func TestAdministrator_PasswordsOfRolesStayHidden(t *testing.T) {
 			pgx.QueryExecModeSimpleProtocol)
 		var failure *pgconn.PgError
 		if errors.As(err, &failure) {
-			said.WriteString(failure.Message + failure.Detail + failure.Hint + failure.Where + failure.InternalQuery + "\n")
+			notices.WriteString(failure.Message + failure.Detail + failure.Hint + failure.Where + failure.InternalQuery + "\n")
 		}
 	}
 	for _, name := range []string{"'db-admin'", "'pg_mine'", "'public'", "''", "null", "repeat('x', 100)", "'new-app'"} {
@@ -154,8 +154,8 @@ func TestAdministrator_PasswordsOfRolesStayHidden(t *testing.T) {
 		_, _ = conn.Exec(t.Context(), "set statement_timeout = '"+timeout+"'")
 		call("'late-" + timeout + "'")
 	}
-	if strings.Contains(said.String(), "password '") || !strings.Contains(said.String(), `role "db-admin" already exists`) {
-		t.Errorf("the server said: %s", said.String())
+	if strings.Contains(notices.String(), "password '") || !strings.Contains(notices.String(), `role "db-admin" already exists`) {
+		t.Errorf("notices: %s", notices.String())
 	}
 }
 
@@ -195,8 +195,8 @@ func TestServer_TooManyClientsAre53300(t *testing.T) {
 		}
 		defer conn.Close(context.Background())
 	}
-	var said *pgconn.PgError
-	if err := logIn(t, s, app.Name, token(t, app, audience).Token); !errors.As(err, &said) || said.Code != "53300" {
+	var pgErr *pgconn.PgError
+	if err := logIn(t, s, app.Name, token(t, app, audience).Token); !errors.As(err, &pgErr) || pgErr.Code != "53300" {
 		t.Errorf("got %v", err)
 	}
 }

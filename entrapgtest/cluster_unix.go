@@ -111,8 +111,8 @@ func newTempDir(parent string) (*tempDir, error) {
 	d.keeper.Dir = "/"
 	d.keeper.Env = environment()
 	d.keeper.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	var said bytes.Buffer
-	d.keeper.Stderr = &said
+	var output bytes.Buffer
+	d.keeper.Stderr = &output
 	stdin, err := d.keeper.StdinPipe()
 	if err != nil {
 		return nil, err
@@ -126,7 +126,7 @@ func newTempDir(parent string) (*tempDir, error) {
 	}
 	if _, err := stdout.Read(make([]byte, 1)); err != nil { // it has ended
 		stdin.Close()
-		return nil, fmt.Errorf("%w: %s", d.keeper.Wait(), bytes.TrimSpace(said.Bytes()))
+		return nil, fmt.Errorf("%w: %s", d.keeper.Wait(), bytes.TrimSpace(output.Bytes()))
 	}
 	d.running = stdin
 	return d, nil

@@ -84,8 +84,8 @@ func startPostgres(o *owner, bin, dir, data string, lock *os.File) (*process, er
 	}
 	p.pgctl = func(args ...string) error {
 		// To a file: the server inherits the output, and a pipe would stay open.
-		said := filepath.Join(dir, "pg_ctl")
-		out, err := os.Create(said)
+		output := filepath.Join(dir, "pg_ctl")
+		out, err := os.Create(output)
 		if err != nil {
 			return err
 		}
@@ -93,7 +93,7 @@ func startPostgres(o *owner, bin, dir, data string, lock *os.File) (*process, er
 		cmd := o.command(context.Background(), dir, filepath.Join(bin, "pg_ctl.exe"), append(args, "-D", data)...)
 		cmd.Stdout, cmd.Stderr = out, out
 		if err := cmd.Run(); err != nil {
-			return fmt.Errorf("pg_ctl %s: %w: %s", args[0], err, tail(said))
+			return fmt.Errorf("pg_ctl %s: %w: %s", args[0], err, tail(output))
 		}
 		return nil
 	}

@@ -409,16 +409,16 @@ func TestTenant_FaultsReachEveryKindOfClient(t *testing.T) {
 	for name, test := range map[string]struct {
 		faults   entrapgtest.Faults
 		status   int    // 0: no answer
-		said     string // everywhere
+		message  string // everywhere
 		programs bool   // whether programs get tokens all the same
 	}{
-		"throttled":        {faults: entrapgtest.Faults{Entra: entrapgtest.EntraThrottles}, status: http.StatusTooManyRequests, said: "AADSTS90055"},
-		"failing":          {faults: entrapgtest.Faults{Entra: entrapgtest.EntraFails}, status: http.StatusInternalServerError, said: "AADSTS50000"},
-		"garbling":         {faults: entrapgtest.Faults{Entra: entrapgtest.EntraGarbles}, said: "json"},
-		"reset":            {faults: entrapgtest.Faults{Entra: entrapgtest.EntraResets}, said: reset},
-		"down":             {faults: entrapgtest.Faults{EntraDown: true}, status: http.StatusServiceUnavailable, said: "AADSTS90033"},
-		"MFA":              {faults: entrapgtest.Faults{Entra: entrapgtest.EntraWantsMFA}, status: http.StatusBadRequest, said: "AADSTS50076", programs: true},
-		"MFA, and a delay": {faults: entrapgtest.Faults{Entra: entrapgtest.EntraWantsMFA, EntraDelay: time.Millisecond}, status: http.StatusBadRequest, said: "AADSTS50076", programs: true},
+		"throttled":        {faults: entrapgtest.Faults{Entra: entrapgtest.EntraThrottles}, status: http.StatusTooManyRequests, message: "AADSTS90055"},
+		"failing":          {faults: entrapgtest.Faults{Entra: entrapgtest.EntraFails}, status: http.StatusInternalServerError, message: "AADSTS50000"},
+		"garbling":         {faults: entrapgtest.Faults{Entra: entrapgtest.EntraGarbles}, message: "json"},
+		"reset":            {faults: entrapgtest.Faults{Entra: entrapgtest.EntraResets}, message: reset},
+		"down":             {faults: entrapgtest.Faults{EntraDown: true}, status: http.StatusServiceUnavailable, message: "AADSTS90033"},
+		"MFA":              {faults: entrapgtest.Faults{Entra: entrapgtest.EntraWantsMFA}, status: http.StatusBadRequest, message: "AADSTS50076", programs: true},
+		"MFA, and a delay": {faults: entrapgtest.Faults{Entra: entrapgtest.EntraWantsMFA, EntraDelay: time.Millisecond}, status: http.StatusBadRequest, message: "AADSTS50076", programs: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s.SetFaults(test.faults)
@@ -438,8 +438,8 @@ func TestTenant_FaultsReachEveryKindOfClient(t *testing.T) {
 					}
 					continue
 				}
-				if err == nil || !strings.Contains(strings.ToLower(err.Error()), strings.ToLower(test.said)) {
-					t.Errorf("%s: got %v, want %q", kind, err, test.said)
+				if err == nil || !strings.Contains(strings.ToLower(err.Error()), strings.ToLower(test.message)) {
+					t.Errorf("%s: got %v, want %q", kind, err, test.message)
 				}
 				var refused *azidentity.AuthenticationFailedError
 				if strings.HasSuffix(kind, "itself") || test.status == 0 {
@@ -534,7 +534,7 @@ func TestTenant_ShortTokenLifeIsNotRoundedUp(t *testing.T) {
 			exp, _ := claims["exp"].(float64)
 			// The client adds the seconds to its own clock, a moment after the tenant has.
 			if late := got.ExpiresOn.Sub(time.UnixMicro(int64(exp * 1e6))); late > 250*time.Millisecond {
-				t.Errorf("%s: a token for %v is said to live %v longer", name, life, late)
+				t.Errorf("%s: a token for %v claims to be valid for %v longer", name, life, late)
 			}
 		}
 	}

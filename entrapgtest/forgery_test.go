@@ -126,8 +126,8 @@ func TestServer_ForgedTokenIsRejected(t *testing.T) {
 		"a program's, disowned": changed(jwt.MapClaims{"idtyp": "user"}),
 	} {
 		t.Run(name, func(t *testing.T) {
-			var said *pgconn.PgError
-			if err := logIn(t, s, app.Name, password); !errors.As(err, &said) || !strings.HasPrefix(said.Code, "28") {
+			var pgErr *pgconn.PgError
+			if err := logIn(t, s, app.Name, password); !errors.As(err, &pgErr) || !strings.HasPrefix(pgErr.Code, "28") {
 				t.Errorf("got %v, want a refusal", err)
 			}
 		})

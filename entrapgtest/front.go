@@ -230,11 +230,11 @@ func (s *Server) openSession(ctx context.Context, c *client, m mapping) (*pgwire
 	takeover := &pgwire.Takeover{Startup: func(string) *pgwire.Startup { return startup }}
 	takeover.Install(config)
 	conn, err := s.connectAs(ctx, config)
-	var said *pgconn.PgError
+	var pgErr *pgconn.PgError
 	switch {
-	case errors.As(err, &said):
+	case errors.As(err, &pgErr):
 		return nil, s.refuse(c, &refusal{
-			code: said.Code, message: said.Message, reason: "the token is good, but PostgreSQL refuses", response: takeover.ErrorResponse(),
+			code: pgErr.Code, message: pgErr.Message, reason: "the token is good, but PostgreSQL refuses", response: takeover.ErrorResponse(),
 		})
 	case err != nil:
 		return nil, s.refuse(c, unreachable(err))
@@ -289,8 +289,8 @@ func (s *Server) dial(ctx context.Context, network, address string) (net.Conn, e
 // unreachable rejects a login because the real server cannot be reached. If that has too
 // many clients, or is starting or shutting down, the error is its own.
 func unreachable(err error) *refusal {
-	if said := new(pgconn.PgError); errors.As(err, &said) && (strings.HasPrefix(said.Code, "53") || strings.HasPrefix(said.Code, "57")) {
-		return &refusal{code: said.Code, message: said.Message, hint: said.Hint, reason: "PostgreSQL accepts no connection"}
+	if pgErr := new(pgconn.PgError); errors.As(err, &pgErr) && (strings.HasPrefix(pgErr.Code, "53") || strings.HasPrefix(pgErr.Code, "57")) {
+		return &refusal{code: pgErr.Code, message: pgErr.Message, hint: pgErr.Hint, reason: "PostgreSQL accepts no connection"}
 	}
 	return &refusal{code: "08006", message: "the server behind this one cannot be reached", reason: err.Error()}
 }

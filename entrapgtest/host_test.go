@@ -50,7 +50,7 @@ func TestHost_ManagedIdentitiesGetTokens(t *testing.T) {
 		"by object ID":            {all, azidentity.ObjectID(two.ObjectID), "two", "two"},
 		"by resource ID":          {all, azidentity.ResourceID(strings.ToUpper(two.ResourceID)), "two", "two"},
 		"the only one":            {single, nil, assigned, "one"},
-		"one of two, not said":    {pair, nil, assigned, "Multiple user assigned identities exist"},
+		"one of two, not named":   {pair, nil, assigned, "Multiple user assigned identities exist"},
 		"nothing":                 {none, nil, assigned, "Identity not found"},
 		"one assigned elsewhere":  {all, azidentity.ClientID(stranger.ClientID), assigned, unassigned},
 		"one by an ID of nothing": {all, azidentity.ResourceID("/subscriptions/none"), assigned, unassigned},
@@ -126,12 +126,12 @@ func TestHost_RequestWithoutItsSecretIsRejected(t *testing.T) {
 	query := version + url.Values{"resource": {audience}, "client_id": {mine.ClientID}}.Encode()
 
 	for name, test := range map[string]struct {
-		client *http.Client
-		url    string
-		header [2]string
-		status int
-		said   string
-		counts int
+		client  *http.Client
+		url     string
+		header  [2]string
+		status  int
+		message string
+		counts  int
 	}{
 		"App Service":                     {http.DefaultClient, appService + "?" + query, [2]string{"X-IDENTITY-HEADER", environ["IDENTITY_HEADER"]}, 200, `"expires_on":"`, 1},
 		"App Service, no header":          {http.DefaultClient, appService + "?" + query, [2]string{}, 401, `"statusCode":401`, 0},
@@ -160,8 +160,8 @@ func TestHost_RequestWithoutItsSecretIsRejected(t *testing.T) {
 			before := s.Tenant.Requests()
 			status, content, answered := send(t, test.client, r)
 			body := string(content)
-			if status != test.status || !strings.Contains(body, test.said) {
-				t.Errorf("got %d %s, want %d %s", status, body, test.status, test.said)
+			if status != test.status || !strings.Contains(body, test.message) {
+				t.Errorf("got %d %s, want %d %s", status, body, test.status, test.message)
 			}
 			if strings.Contains(body, "access_token") != (test.status == 200 && test.counts == 1) {
 				t.Errorf("got %s", body)
@@ -210,8 +210,8 @@ func TestHost_FaultsHaveAzuresStatuses(t *testing.T) {
 	s := startFront(t, entrapgtest.Config{})
 	h, _, user := withHost(t, s)
 	for fault, want := range map[entrapgtest.IdentityFault]struct {
-		status int
-		said   string
+		status  int
+		message string
 	}{
 		entrapgtest.IdentityMissing:   {400, `{"error":"invalid_request","error_description":"Identity not found"}`},
 		entrapgtest.IdentityStarts:    {404, "IMDS endpoint is updating"},
@@ -231,8 +231,8 @@ func TestHost_FaultsHaveAzuresStatuses(t *testing.T) {
 		body := must[[]byte](t)(io.ReadAll(response.Body))
 		response.Body.Close()
 		status := response.StatusCode
-		if status != want.status || !strings.Contains(string(body), want.said) || (status == 429) != (response.Header.Get("Retry-After") == "1") {
-			t.Errorf("%d: %d %s, want %d %s", fault, status, body, want.status, want.said)
+		if status != want.status || !strings.Contains(string(body), want.message) || (status == 429) != (response.Header.Get("Retry-After") == "1") {
+			t.Errorf("%d: %d %s, want %d %s", fault, status, body, want.status, want.message)
 		}
 		if _, err := ask(t, user, "x"); err != nil {
 			t.Errorf("%d reaches Entra: %v", fault, err)

@@ -34,8 +34,8 @@ func run(t testing.TB, conn *pgx.Conn, sql string) {
 }
 
 func hasCode(err error, code string) bool {
-	var said *pgconn.PgError
-	return errors.As(err, &said) && said.Code == code
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.Code == code
 }
 
 func TestPrincipal_RecreatedIdentityIsMappedAgainWithItsGrants(t *testing.T) {
@@ -47,8 +47,8 @@ func TestPrincipal_RecreatedIdentityIsMappedAgainWithItsGrants(t *testing.T) {
 	secret := token(t, recreated, audience).Token
 	mismatch := `Service principal oid mismatch for role "worker". The oid in the security label [` + old.ObjectID + `] does not match the appid [` +
 		recreated.ClientID + `] or oid [` + recreated.ObjectID + `] in the token.`
-	var said *pgconn.PgError
-	if err := logIn(t, s, "worker", secret); !errors.As(err, &said) || said.Code != "28000" || said.Message != mismatch {
+	var pgErr *pgconn.PgError
+	if err := logIn(t, s, "worker", secret); !errors.As(err, &pgErr) || pgErr.Code != "28000" || pgErr.Message != mismatch {
 		t.Errorf("got %v, want %s", err, mismatch)
 	}
 
@@ -72,7 +72,7 @@ func TestPrincipal_RecreatedIdentityIsMappedAgainWithItsGrants(t *testing.T) {
 		`select pgaadauth_update_principal_with_oid('nobody', '` + old.ObjectID + `', 'service', false, false)`,
 		`security label for "pgaadauth" on role nobody is 'aadauth,oid=` + old.ObjectID + `,type=service'`,
 	} {
-		if _, err := conn.Exec(t.Context(), sql); !errors.As(err, &said) || said.Code != "42704" || said.Message != `role "nobody" does not exist` {
+		if _, err := conn.Exec(t.Context(), sql); !errors.As(err, &pgErr) || pgErr.Code != "42704" || pgErr.Message != `role "nobody" does not exist` {
 			t.Errorf("%s: %v", sql, err)
 		}
 	}
@@ -90,8 +90,8 @@ func TestPrincipal_NameErrorsAreAzuresWords(t *testing.T) {
 		`select pgaadauth_create_principal('Twin', false, false)`:                  "Could not validate AAD user Twin because its name is not found in the tenant.",
 	} {
 		_, err := conn.Exec(t.Context(), sql, pgx.QueryExecModeSimpleProtocol)
-		var said *pgconn.PgError
-		if !errors.As(err, &said) || said.Message != want {
+		var pgErr *pgconn.PgError
+		if !errors.As(err, &pgErr) || pgErr.Message != want {
 			t.Errorf("%s: %v, want %s", sql, err, want)
 		}
 	}

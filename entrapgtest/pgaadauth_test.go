@@ -73,8 +73,8 @@ func TestPrincipal_AdministratorCreatesRolesAsOnAzure(t *testing.T) {
 		`select * from pg_aadauth.principals`:                                                          "42501",
 	} {
 		_, err := ask(sql)
-		var said *pgconn.PgError
-		if !errors.As(err, &said) || said.Code != code {
+		var pgErr *pgconn.PgError
+		if !errors.As(err, &pgErr) || pgErr.Code != code {
 			t.Errorf("%s: %v, want %s", sql, err, code)
 		}
 	}
@@ -102,8 +102,8 @@ func TestPrincipal_OnlyAdministratorCreatesRoles(t *testing.T) {
 	defer conn.Close(t.Context())
 	for _, call := range []string{"create_principal('shop-api', false, false)", "create_principal_with_oid('x', '7d', 'user', true, false)", "list_principals(false)"} {
 		_, err := conn.Exec(t.Context(), "select pgaadauth_"+call)
-		var said *pgconn.PgError
-		if !errors.As(err, &said) || said.Code != "42501" {
+		var pgErr *pgconn.PgError
+		if !errors.As(err, &pgErr) || pgErr.Code != "42501" {
 			t.Errorf("%s: %v, want permission denied", call, err)
 		}
 	}
@@ -152,8 +152,8 @@ func TestServer_RefuseSetsErrorResponse(t *testing.T) {
 	createRole(t, s, "", app)
 	s.SetFaults(entrapgtest.Faults{Refuse: &entrapgtest.Refusal{Code: "08P01", Message: "no more", Hint: "go"}})
 	err := logIn(t, s, "refuse", token(t, app, audience).Token)
-	var said *pgconn.PgError
-	if !errors.As(err, &said) || said.Code != "08P01" || said.Message != "no more" || said.Hint != "go" {
+	var pgErr *pgconn.PgError
+	if !errors.As(err, &pgErr) || pgErr.Code != "08P01" || pgErr.Message != "no more" || pgErr.Hint != "go" {
 		t.Errorf("got %v", err)
 	}
 }

@@ -140,8 +140,8 @@ func TestServer_SessionsGoThroughPgBouncer(t *testing.T) {
 	}
 	config := must[*pgx.ConnConfig](t)(pgx.ParseConfig(s.DSN("user=pooled", "jit=off")))
 	config.Password = token(t, app, audience).Token
-	var said *pgconn.PgError
-	if _, err := pgx.ConnectConfig(t.Context(), config); !errors.As(err, &said) || said.Code != "08P01" {
+	var pgErr *pgconn.PgError
+	if _, err := pgx.ConnectConfig(t.Context(), config); !errors.As(err, &pgErr) || pgErr.Code != "08P01" {
 		t.Errorf("a parameter that PgBouncer does not know: %v", err)
 	}
 }

@@ -81,8 +81,8 @@ func TestServer_RefusalIsSentVerbatim(t *testing.T) {
 	createRole(t, s, "", p)
 	s.SetFaults(entrapgtest.Faults{Refuse: &entrapgtest.Refusal{Code: "28P99", Message: "No.", Hint: "Try tomorrow."}})
 	_, err := session(t, s, p)
-	var said *pgconn.PgError
-	if !errors.As(err, &said) || said.Code != "28P99" || said.Message != "No." || said.Hint != "Try tomorrow." {
+	var pgErr *pgconn.PgError
+	if !errors.As(err, &pgErr) || pgErr.Code != "28P99" || pgErr.Message != "No." || pgErr.Hint != "Try tomorrow." {
 		t.Errorf("got %v", err)
 	}
 	logins := s.Logins()
@@ -126,8 +126,8 @@ func TestServer_ReplicaFollowsPrimaryUntilPromoted(t *testing.T) {
 			t.Errorf("%s on the replica: %v", p.Name, err)
 			continue
 		}
-		var said *pgconn.PgError
-		if _, err := conn.Exec(t.Context(), "create temporary table t ()"); !errors.As(err, &said) || said.Code != "25006" {
+		var pgErr *pgconn.PgError
+		if _, err := conn.Exec(t.Context(), "create temporary table t ()"); !errors.As(err, &pgErr) || pgErr.Code != "25006" {
 			t.Errorf("%s writes to the replica: %v", p.Name, err)
 		}
 	}

@@ -217,12 +217,12 @@ func TestServer_ValidatesTokensAsAzureDoes(t *testing.T) {
 				}
 				return
 			}
-			var said *pgconn.PgError
-			if !errors.As(err, &said) {
+			var pgErr *pgconn.PgError
+			if !errors.As(err, &pgErr) {
 				t.Fatalf("got %v, want a refusal", err)
 			}
-			if said.Code != test.code || said.Message != test.message {
-				t.Errorf("got %s %q, want %s %q", said.Code, said.Message, test.code, test.message)
+			if pgErr.Code != test.code || pgErr.Message != test.message {
+				t.Errorf("got %s %q, want %s %q", pgErr.Code, pgErr.Message, test.code, test.message)
 			}
 			if last.Accepted || test.role != "APP" && (last.Code != test.code || last.Reason == "") {
 				t.Errorf("recorded: %+v", last)
@@ -264,8 +264,8 @@ func TestServer_SessionRunsOnPostgreSQL(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(50*time.Millisecond, func() { conn.PgConn().CancelRequest(context.Background()) })
 	defer cancel()
-	var said *pgconn.PgError
-	if _, err := conn.Exec(ctx, "select pg_sleep(60)"); !errors.As(err, &said) || said.Code != "57014" {
+	var pgErr *pgconn.PgError
+	if _, err := conn.Exec(ctx, "select pg_sleep(60)"); !errors.As(err, &pgErr) || pgErr.Code != "57014" {
 		t.Errorf("a cancelled query ended with %v", err)
 	}
 	if err := logIn(t, s, "app", token(t, app, audience).Token); err != nil {
@@ -278,8 +278,8 @@ func TestServer_PostgreSQLErrorReachesClient(t *testing.T) {
 	app := s.Tenant.NewUserAssignedIdentity("app")
 	createRole(t, s, "", app)
 	_, err := connect(t, strings.Replace(s.DSN(), "/postgres?", "/nowhere?", 1), "app", token(t, app, audience).Token)
-	var said *pgconn.PgError
-	if !errors.As(err, &said) || said.Code != "3D000" {
+	var pgErr *pgconn.PgError
+	if !errors.As(err, &pgErr) || pgErr.Code != "3D000" {
 		t.Errorf("got %v, want that there is no such database", err)
 	}
 }
@@ -479,9 +479,9 @@ func TestFront_ClientWithoutTLSIsRejectedInWordsOfAzure(t *testing.T) {
 	app := s.Tenant.NewUserAssignedIdentity("app")
 	createRole(t, s, "", app)
 	_, err := connect(t, "sslmode=disable "+hostAndPort(t, s), "app", token(t, app, audience).Token)
-	var said *pgconn.PgError
+	var pgErr *pgconn.PgError
 	want := `no pg_hba.conf entry for host "127.0.0.1", user "app", database "app", no encryption`
-	if !errors.As(err, &said) || said.Code != "28000" || said.Message != want {
+	if !errors.As(err, &pgErr) || pgErr.Code != "28000" || pgErr.Message != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }

@@ -207,11 +207,11 @@ func TestDoctor_FindsFaultInDSNCredentialAndRole(t *testing.T) {
 	}
 
 	for name, test := range map[string]struct {
-		env         []string
-		args        []string
-		step        string
-		said, means string
-		fix         string
+		env            []string
+		args           []string
+		step           string
+		printed, means string
+		fix            string
 	}{
 		"sslmode=prefer":              {env, []string{s.DSN() + "&sslmode=prefer"}, "DSN", "sslmode: prefer can fall back", "", ""},
 		"a password":                  {env, []string{"postgres://bob:hunter2@h/d"}, "DSN", "password", "", ""},
@@ -236,9 +236,9 @@ func TestDoctor_FindsFaultInDSNCredentialAndRole(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			needsCAVariable(t, test.env)
 			last, _ := visit(t, test.env, failed, test.args...)
-			if last.Step != test.step || last.Status != statusFailed || !strings.Contains(last.Error, test.said) ||
+			if last.Step != test.step || last.Status != statusFailed || !strings.Contains(last.Error, test.printed) ||
 				!strings.Contains(last.Explanation, test.means) {
-				t.Errorf("got %+v\nwant %s: %q, %q", last, test.step, test.said, test.means)
+				t.Errorf("got %+v\nwant %s: %q, %q", last, test.step, test.printed, test.means)
 			}
 			if test.fix != "" && !slices.Contains(last.Fix, test.fix) {
 				t.Errorf("fixed by %q, want %q", last.Fix, test.fix)
@@ -330,9 +330,9 @@ func TestDoctor_FindsFaultInNetworkAndTLS(t *testing.T) {
 	other, _ := withCertificate(t, func(*x509.Certificate) {})
 
 	for name, test := range map[string]struct {
-		dsn, step   string
-		said, means string
-		fix         string
+		dsn, step      string
+		printed, means string
+		fix            string
 	}{
 		"no such host":        {"host=no-such-host.invalid connect_timeout=5", "DNS", "no-such-host.invalid", "name", "nslookup no-such-host.invalid"},
 		"refused":             {"host=localhost port=" + closed, "TCP", "refused", "nothing listens on port " + closed, "pg_isready -h localhost -p " + closed},
@@ -353,9 +353,9 @@ func TestDoctor_FindsFaultInNetworkAndTLS(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			last, _ := visit(t, nil, failed, test.dsn)
-			if last.Step != test.step || last.Status != statusFailed || !strings.Contains(last.Error, test.said) ||
+			if last.Step != test.step || last.Status != statusFailed || !strings.Contains(last.Error, test.printed) ||
 				!strings.Contains(last.Explanation, test.means) {
-				t.Errorf("got %+v\nwant %s: %q, %q", last, test.step, test.said, test.means)
+				t.Errorf("got %+v\nwant %s: %q, %q", last, test.step, test.printed, test.means)
 			}
 			if test.fix != "" && !slices.Contains(last.Fix, test.fix) {
 				t.Errorf("fixed by %q, want %q", last.Fix, test.fix)
@@ -442,7 +442,7 @@ func TestDoctor_ReportsStageWhereLoginEnds(t *testing.T) {
 	}
 }
 
-// No test reaches Azure: what is said about its servers is checked by itself.
+// No test reaches Azure, so the advice about its servers is tested directly.
 func TestDoctor_PutsServerNameInAzureCommands(t *testing.T) {
 	login, err := inspect.Open("postgres://shop.postgres.database.azure.com/shop")
 	if err != nil {

@@ -72,8 +72,8 @@ func emulate(t *testing.T, args ...string) *running {
 	return startEmulator(t, append([]string{"--upstream", azureServer(t).AdminDSN()}, args...)...)
 }
 
-// said returns the output.
-func (e *running) said() string {
+// printed returns the output so far.
+func (e *running) printed() string {
 	b, err := os.ReadFile(e.out)
 	if err != nil {
 		e.t.Fatal(err)
@@ -84,17 +84,17 @@ func (e *running) said() string {
 // await waits for output.
 func (e *running) await(want string) {
 	e.t.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); !strings.Contains(e.said(), want); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !strings.Contains(e.printed(), want); time.Sleep(10 * time.Millisecond) {
 		select {
 		case <-e.ended:
-			if strings.Contains(e.said(), want) {
+			if strings.Contains(e.printed(), want) {
 				return
 			}
-			e.t.Fatalf("it ended without %q:\n%s", want, e.said())
+			e.t.Fatalf("it ended without %q:\n%s", want, e.printed())
 		default:
 		}
 		if time.Now().After(deadline) {
-			e.t.Fatalf("no %q:\n%s", want, e.said())
+			e.t.Fatalf("no %q:\n%s", want, e.printed())
 		}
 	}
 }
@@ -121,7 +121,7 @@ func (e *running) wait() int {
 func (e *running) blocks() []string {
 	var blocks []string
 	open := false
-	for line := range strings.Lines(e.said()) {
+	for line := range strings.Lines(e.printed()) {
 		setting := strings.HasPrefix(line, "export ") || strings.HasPrefix(line, "unset ")
 		switch {
 		case setting && !open:
@@ -170,11 +170,11 @@ func logInWithAzidentity() {
 }
 
 // await waits until something is so.
-func await(t *testing.T, so func() bool, said func() string) {
+func await(t *testing.T, so func() bool, printed func() string) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); !so(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("it did not happen:\n%s", said())
+			t.Fatalf("it did not happen:\n%s", printed())
 		}
 	}
 }
@@ -239,7 +239,7 @@ func TestEmulator_ServesProgramsThatReadItsSettings(t *testing.T) {
 	if r := runAs(t, nil, "exec", "--env-file", e.envFile, "user=emu-admin", "--", psql, "-XAtc", "select 1"); r.code == 0 {
 		t.Errorf("in as somebody else: %+v", r)
 	}
-	for line := range strings.Lines(e.said()) {
+	for line := range strings.Lines(e.printed()) {
 		line = strings.TrimSuffix(line, "\n")
 		if n := len([]rune(line)); n > 80 && !strings.HasPrefix(line, "export ") && !strings.HasPrefix(line, "unset ") && !strings.HasPrefix(line, "$env:") && !strings.Contains(line, e.envFile) {
 			t.Errorf("%d columns: %q", n, line)
@@ -248,8 +248,8 @@ func TestEmulator_ServesProgramsThatReadItsSettings(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		return
 	}
-	if code := e.stop(syscall.SIGTERM); code != done || !strings.HasSuffix(e.said(), "stopped\n") {
-		t.Errorf("exit code %d: %s", code, e.said())
+	if code := e.stop(syscall.SIGTERM); code != done || !strings.HasSuffix(e.printed(), "stopped\n") {
+		t.Errorf("exit code %d: %s", code, e.printed())
 	}
 	if _, err := os.Stat(e.envFile); err == nil {
 		t.Error("the settings of a server that is gone are left")
@@ -296,7 +296,7 @@ func TestEmulator_SettingsLogEachKindOfPrincipalIn(t *testing.T) {
 			e := emulate(t, test.args...)
 			blocks := e.blocks()
 			if len(blocks) != len(test.roles) {
-				t.Fatalf("%d blocks for %q:\n%s", len(blocks), test.roles, e.said())
+				t.Fatalf("%d blocks for %q:\n%s", len(blocks), test.roles, e.printed())
 			}
 			// All in one shell, the last one first: nothing of an earlier block may count.
 			script, want := "set -e\n", ""
@@ -310,7 +310,7 @@ func TestEmulator_SettingsLogEachKindOfPrincipalIn(t *testing.T) {
 			cmd.Path, cmd.Args = "/bin/sh", []string{"/bin/sh", "-c", script, os.Args[0]}
 			cmd.Env = append(cmd.Env, "AZURE_CLIENT_SECRET=stale", "AZURE_CLIENT_ID=stale", "AZURE_USERNAME=stale")
 			if err := cmd.Run(); err != nil || out.String() != want {
-				t.Errorf("%v: got %s\nwant %s\n%s", err, out, want, e.said())
+				t.Errorf("%v: got %s\nwant %s\n%s", err, out, want, e.printed())
 			}
 			r := runAs(t, []string{"PGUSER=stale"}, "exec", "--env-file", e.envFile, "--", "sh", "-c", `echo "$PGUSER"; psql -XAtc "select session_user"`)
 			if r.code != done || r.stdout != strings.Repeat(test.roles[0]+"\n", 2) {
@@ -324,12 +324,12 @@ func TestEmulator_SettingsLeadToNoAdministrator(t *testing.T) {
 	needsSignals(t)
 	t.Parallel()
 	e := emulate(t, "--identity", "away-api", "--system", "Microsoft.Web/sites/away-shop", "--service", "away-service", "--admin", "away-admin", "--admin", "away@contoso.example")
-	_, list, _ := strings.Cut(e.said(), "away@contoso.example")
+	_, list, _ := strings.Cut(e.printed(), "away@contoso.example")
 	list, _, _ = strings.Cut(list, "\n\n")
 	if strings.Contains(list, "PASSWORD") {
 		t.Errorf("an administrator's password is printed: %s", list)
 	}
-	_, list, _ = strings.Cut(e.said(), "  away-admin ")
+	_, list, _ = strings.Cut(e.printed(), "  away-admin ")
 	_, id, _ := strings.Cut(list, "AZURE_CLIENT_ID=")
 	id, _, _ = strings.Cut(id, "\n")
 	script := e.blocks()[0] + "AZURE_CLIENT_ID=" + id + ` exec "$0" token`
@@ -461,8 +461,8 @@ func TestEmulator_StopsCleanlyAtHangup(t *testing.T) {
 	needsSignals(t)
 	t.Parallel()
 	e := emulate(t, "--identity", "hangup", "--admin", "hangup-admin")
-	if code := e.stop(syscall.SIGHUP); code != done || !strings.HasSuffix(e.said(), "stopped\n") {
-		t.Errorf("exit code %d: %s", code, e.said())
+	if code := e.stop(syscall.SIGHUP); code != done || !strings.HasSuffix(e.printed(), "stopped\n") {
+		t.Errorf("exit code %d: %s", code, e.printed())
 	}
 	if _, err := os.Stat(e.envFile); err == nil {
 		t.Error("the file with its settings is left")
@@ -530,8 +530,8 @@ func TestEmulator_EndsWithItsPostgreSQL(t *testing.T) {
 	t.Parallel()
 	e := startEmulator(t)
 	killPostgres(t, e)
-	if code := e.wait(); code != failed || !strings.Contains(e.said(), "entrapg: PostgreSQL ended: ") {
-		t.Errorf("exit code %d: %s", code, e.said())
+	if code := e.wait(); code != failed || !strings.Contains(e.printed(), "entrapg: PostgreSQL ended: ") {
+		t.Errorf("exit code %d: %s", code, e.printed())
 	}
 	if _, err := os.Stat(e.envFile); err == nil {
 		t.Error("the file with its settings is left")
@@ -607,7 +607,7 @@ func TestEmulator_ProbesAreNoLogins(t *testing.T) {
 		t.Errorf("a login: %+v", r)
 	}
 	e.await("probe-api → postgres")
-	if _, logins, _ := strings.Cut(e.said(), "Logins:"); strings.Contains(logins, "pg_isready") {
+	if _, logins, _ := strings.Cut(e.printed(), "Logins:"); strings.Contains(logins, "pg_isready") {
 		t.Errorf("%s", logins)
 	}
 }

@@ -33,10 +33,10 @@ func TestExec_ForwardsSignals(t *testing.T) {
 			t.Fatalf("%q, %v", line, err)
 		}
 		cmd.Process.Signal(signal)
-		said, _ := io.ReadAll(out)
+		printed, _ := io.ReadAll(out)
 		cmd.Wait()
-		if code := cmd.ProcessState.ExitCode(); code != 9 || string(said) != "got it\n" {
-			t.Errorf("%s: exit code %d, %q", name, code, said)
+		if code := cmd.ProcessState.ExitCode(); code != 9 || string(printed) != "got it\n" {
+			t.Errorf("%s: exit code %d, %q", name, code, printed)
 		}
 	}
 }

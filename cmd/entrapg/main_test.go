@@ -194,14 +194,14 @@ func TestDemo_EndsCleanlyOnSignalAtAnyMoment(t *testing.T) {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			said := func() string {
+			printed := func() string {
 				b, err := os.ReadFile(pipe.Name())
 				if err != nil {
 					t.Fatal(err)
 				}
 				return string(b)
 			}
-			await(t, func() bool { return strings.Contains(said(), test.after) }, said)
+			await(t, func() bool { return strings.Contains(printed(), test.after) }, printed)
 			cmd.Process.Signal(test.signal)
 			err = cmd.Wait()
 			var exit *exec.ExitError

@@ -82,15 +82,15 @@ func (p *runningProxy) start(t *testing.T) {
 		p.cmd.Process.Kill()
 		<-p.ended
 	})
-	said := func() string { return p.out.String() + p.log.String() }
+	printed := func() string { return p.out.String() + p.log.String() }
 	await(t, func() bool {
 		select {
 		case <-p.ended:
-			t.Fatalf("the proxy ended with %s:\n%s", p.cmd.ProcessState, said())
+			t.Fatalf("the proxy ended with %s:\n%s", p.cmd.ProcessState, printed())
 		default:
 		}
 		return strings.Contains(p.out.String(), "Ctrl-C stops the proxy")
-	}, said)
+	}, printed)
 	if found := generated.FindStringSubmatch(p.out.String()); found != nil {
 		p.password = found[1]
 	}
