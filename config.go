@@ -323,7 +323,7 @@ func (c *config) readSettings(dsn, sslmode string) (dialer *net.Dialer, err erro
 			return nil, err
 		}
 	}
-	c.tls = tlsPolicy{sslmode: sslmode, sni: c.settings.Value("sslsni") != "0", password: kind == noneKind}
+	c.tls = tlsPolicy{sslmode: sslmode, addresses: c.hosts, sni: c.settings.Value("sslsni") != "0", password: kind == noneKind}
 	if c.tls.password {
 		return dialer, nil
 	}

@@ -420,27 +420,31 @@ func appUser(dsn string) string {
 	return " user=app"
 }
 
-// hostaddr cannot be used to send the token in plaintext to another machine.
+// hostaddr cannot be used to send the token in plaintext to another machine. entrapg
+// exec passes it to libpq, which does not check where a host leads.
 func TestConfig_HostaddrOfLocalhostIsCheckedForPlaintext(t *testing.T) {
 	clearSettings(t)
-	peer := entrapg.WithConnConfig(func(c *pgx.ConnConfig) {
-		c.DialFunc = func(context.Context, string, string) (net.Conn, error) {
-			client, server := net.Pipe()
-			server.Close()
-			return addressed{client, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 5432}}, nil
+	for dsn, setting := range map[string]string{
+		"host=localhost hostaddr=192.0.2.1 user=app sslmode=disable":            "hostaddr",
+		"host=127.0.0.1,127.0.0.2 hostaddr=,192.0.2.1 user=app sslmode=disable": "hostaddr",
+		"host=localhost hostaddr=::ffff:192.0.2.1 user=app sslmode=disable":     "hostaddr",
+		"host=localhost hostaddr=127.0.0.1 user=app sslmode=disable":            "host", // only the peer is elsewhere
+		"host=localhost user=app sslmode=disable":                               "host",
+	} {
+		dialed := false
+		peer := entrapg.WithConnConfig(func(c *pgx.ConnConfig) {
+			c.DialFunc = func(context.Context, string, string) (net.Conn, error) {
+				dialed = true
+				client, server := net.Pipe()
+				server.Close()
+				return addressed{client, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 5432}}, nil
+			}
+		})
+		err := connect(t, entrapg.NewConnector(dsn, entrapg.WithCredential(&numbered{life: time.Hour}), peer))
+		var config *entrapg.ConfigError
+		if !errors.As(err, &config) || config.Setting != setting || dialed != (setting == "host") {
+			t.Errorf("%s: got %v, dialed %t, want a ConfigError for %s", dsn, err, dialed, setting)
 		}
-	})
-	err := connect(
-		t,
-		entrapg.NewConnector(
-			"host=localhost hostaddr=192.0.2.1 user=app sslmode=disable",
-			entrapg.WithCredential(&numbered{life: time.Hour}),
-			peer,
-		),
-	)
-	var config *entrapg.ConfigError
-	if !errors.As(err, &config) || config.Setting != "host" {
-		t.Errorf("got %v, want a ConfigError for host", err)
 	}
 }
 

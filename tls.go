@@ -29,6 +29,8 @@ type tlsPolicy struct {
 	sni      bool   // sslsni
 	password bool   // entra_credential=none: pgx's rules, except for Azure hosts
 
+	addresses addresses // of hostaddr, which are dialed instead of the hosts
+
 	// authority has the roots of sslrootcert, or is nil if it is not set. Under
 	// require and verify-ca, the names of servers outside Azure whose certificates
 	// chain to them are not verified, as in libpq.
@@ -208,6 +210,9 @@ func (p tlsPolicy) checkPlaintext(host string) error {
 	case !isLocal(host):
 		return &ConfigError{Setting: "sslmode", Problem: fmt.Sprintf("the token would be sent to host %q in plaintext; "+
 			"disable is for loopback and Unix sockets, use verify-full or omit sslmode", host)}
+	case p.addresses[host] != "" && !isLocal(p.addresses[host]):
+		return &ConfigError{Setting: "hostaddr", Problem: fmt.Sprintf("the token would be sent to %s in plaintext; "+
+			"sslmode=disable is for loopback and Unix sockets, use verify-full or omit sslmode", p.addresses[host])}
 	case p.sslmode == "disable":
 		return nil
 	case isSocket(host):

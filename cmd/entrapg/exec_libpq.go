@@ -131,6 +131,13 @@ func withoutKeys(dsn string, keys []string) string {
 // value must be unset.
 func libpqVariables(login *inspect.Login, token *inspect.Token) (map[string]string, error) {
 	config := login.Config
+	if isConnectionString(config.Database) {
+		return nil, &entrapg.ConfigError{
+			Setting: "dbname", Origin: foreignOrigin(login, "dbname"),
+			Problem: "looks like a connection string, for which programs such as vacuumdb would take it and log in elsewhere; " +
+				"omit it, and name the database in the command",
+		}
+	}
 	env := map[string]string{
 		"PGUSER": token.User, "PGPASSWORD": token.Value, "PGDATABASE": config.Database,
 		"PGHOSTADDR": "", "PGPASSFILE": "", "PGSERVICE": "", "PGSERVICEFILE": "", "PGREQUIRESSL": "",
@@ -157,6 +164,12 @@ func libpqVariables(login *inspect.Login, token *inspect.Token) (map[string]stri
 		env["PGREQUIREAUTH"] = "password"
 	}
 	return env, nil
+}
+
+// isConnectionString reports whether libpq takes the name of a database for a
+// connection string.
+func isConnectionString(name string) bool {
+	return strings.HasPrefix(name, "postgres://") || strings.HasPrefix(name, "postgresql://") || strings.Contains(name, "=")
 }
 
 // foreignOrigin returns where a setting comes from, or "" for the DSN.

@@ -200,6 +200,10 @@ func TestLibpq_RejectsWhatLibpqCannotDo(t *testing.T) {
 	for _, test := range []struct{ dsn, variable, want string }{
 		{"host=h require_auth=oauth", "", "entrapg: require_auth: must allow password, because libpq cannot send the token by OAUTHBEARER; use require_auth=password or omit it"},
 		{"host=h", "PGREQUIREAUTH=!password", "entrapg: require_auth (PGREQUIREAUTH): must allow password"},
+		{"postgres://h/host%3Devil.example%20sslmode%3Ddisable", "", "entrapg: dbname: looks like a connection string"},
+		{"host=h dbname=postgresql://evil.example/d", "", "entrapg: dbname: looks like a connection string"},
+		{"host=h", "PGDATABASE=postgres://evil.example/d", "entrapg: dbname (PGDATABASE): looks like a connection string"},
+		{"host=localhost hostaddr=192.0.2.1 sslmode=disable", "", "entrapg: hostaddr: the token would be sent to 192.0.2.1 in plaintext"},
 	} {
 		if name, value, ok := strings.Cut(test.variable, "="); ok {
 			t.Setenv(name, value)
