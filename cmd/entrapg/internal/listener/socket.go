@@ -53,10 +53,15 @@ func listenUnix(ctx context.Context, path string) (net.Listener, error) {
 	s := &socket{UnixListener: l.(*net.UnixListener), path: path}
 	s.SetUnlinkOnClose(false)
 	s.close = sync.OnceValue(s.remove)
-	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, errors.Join(err, s.Close())
+	// Chmod follows a symbolic link, which others could put here in their directory.
+	if s.file, err = os.Lstat(path); err == nil && s.file.Mode() != fs.ModeSocket|0o600 {
+		if s.file.Mode().Type() != fs.ModeSocket {
+			err = errors.New("another program has replaced the socket; choose a directory that others cannot write to")
+		} else {
+			err = os.Chmod(path, 0o600)
+		}
 	}
-	if s.file, err = os.Lstat(path); err != nil {
+	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
