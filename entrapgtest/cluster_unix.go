@@ -41,6 +41,21 @@ func newOwner() (*owner, error) {
 		"run as another user")
 }
 
+// isOwn reports whether a directory belongs to the caller or, if that is root, to the
+// user that PostgreSQL runs as.
+func isOwn(dir string) (bool, error) {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return false, err
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || int(stat.Uid) == os.Geteuid() {
+		return true, nil
+	}
+	o, err := newOwner()
+	return err == nil && o.credential != nil && o.credential.Uid == stat.Uid, err
+}
+
 // give changes the owner of files that root has created.
 func (o *owner) give(paths ...string) error {
 	if o.credential == nil {

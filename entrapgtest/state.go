@@ -123,6 +123,11 @@ func lockState(ctx context.Context, dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
+	if owned, err := isOwn(dir); err != nil {
+		return nil, err
+	} else if !owned {
+		return nil, fmt.Errorf("%s belongs to another user, who could replace its files; name a directory of your own", dir)
+	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err

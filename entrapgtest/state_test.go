@@ -234,3 +234,21 @@ func kill(t *testing.T, pid string) {
 		t.Fatal(err)
 	}
 }
+
+// In a directory of another user, files of the state could be links to other files.
+func TestServer_StateDirOfAnotherUserIsRejected(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make a directory of another user")
+	}
+	dir := directory(t)
+	victim := filepath.Join(t.TempDir(), "victim")
+	if err := errors.Join(os.WriteFile(victim, []byte("mine"), 0o600), os.Symlink(victim, filepath.Join(dir, "lock")), os.Chown(dir, 12345, 12345)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := entrapgtest.Start(t.Context(), entrapgtest.Config{StateDir: dir}); err == nil || !strings.Contains(err.Error(), "belongs to another user") {
+		t.Errorf("got %v", err)
+	}
+	if content, err := os.ReadFile(victim); err != nil || string(content) != "mine" {
+		t.Errorf("the file is now %q, %v", content, err)
+	}
+}
