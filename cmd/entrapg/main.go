@@ -71,7 +71,11 @@ func run(ctx context.Context, args []string, stdout, stderr *os.File) int {
 		}
 		fmt.Fprintln(messages, text)
 		if noToken := new(entrapg.TokenError); errors.As(err, &noToken) {
-			fmt.Fprintln(messages, "run 'entrapg doctor' for an explanation and the fix")
+			doctor := "entrapg doctor"
+			if os.Getenv("DATABASE_URL") == "" && os.Getenv("PGHOST") == "" && os.Getenv("PGSERVICE") == "" {
+				doctor += " DSN" // which the doctor requires
+			}
+			fmt.Fprintf(messages, "run '%s' for an explanation and the fix\n", doctor)
 		}
 		return failed
 	}

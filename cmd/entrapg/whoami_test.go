@@ -36,6 +36,16 @@ func TestToken_NeedsNoUser(t *testing.T) {
 	}
 }
 
+func TestToken_FailureNamesTheDoctorWithItsDSN(t *testing.T) {
+	t.Parallel()
+	env := []string{"AZURE_TOKEN_CREDENTIALS=EnvironmentCredential"}
+	for want, more := range map[string]string{"'entrapg doctor DSN'": "PGHOST=", "'entrapg doctor'": "DATABASE_URL=host=h"} {
+		if r := runAs(t, append(env, more), "token"); r.code != failed || !strings.Contains(r.stderr, "\nrun "+want+" for") {
+			t.Errorf("got %+v, want %s", r, want)
+		}
+	}
+}
+
 func TestWhoami_ShowsUserAndRule(t *testing.T) {
 	t.Parallel()
 	s := azureServer(t)
