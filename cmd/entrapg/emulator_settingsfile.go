@@ -87,8 +87,8 @@ func removeStale(path string) error {
 	return os.Remove(path)
 }
 
-// isSettingsFile reports whether an emulator has written a file, and nobody has changed
-// it since.
+// isSettingsFile reports whether an emulator wrote the file and it has not been
+// changed since.
 func isSettingsFile(content []byte) bool {
 	header, rest, ok := bytes.Cut(content, []byte("\n"))
 	return ok && string(header)+"\n" == fmt.Sprintf(settingsHeader, sha256.Sum256(rest))
@@ -121,7 +121,7 @@ func (f *settingsFile) remove() error {
 	named, missing := os.Lstat(f.path)
 	content, unreadable := os.ReadFile(f.path)
 	ours := missing == nil && err == nil && os.SameFile(opened, named) && unreadable == nil && bytes.Equal(content, f.content)
-	if ours && runtime.GOOS == "windows" { // which removes no open file, and has let nobody replace it
+	if ours && runtime.GOOS == "windows" { // which cannot remove an open file, nor replace it
 		f.file.Close()
 	}
 	if ours {
