@@ -184,7 +184,8 @@ func TestUsername_ErrorTellsGuestsToNameTheirRole(t *testing.T) {
 	guest := server().Tenant.NewGuest("live.com#" + long + "@outlook.example") // no role can have that name
 	err := connect(t, entrapg.NewConnector(server().DSN(), entrapg.WithCredential(guest), entrapg.WithLogger(nil)))
 	var username *entrapg.UsernameError
-	if !errors.As(err, &username) || !strings.Contains(err.Error(), "#EXT#") || !strings.HasSuffix(err.Error(), "set user= in the DSN to the role's name") {
+	if !errors.As(err, &username) || !strings.Contains(err.Error(), "#EXT#") ||
+		!strings.HasSuffix(err.Error(), "set user= in the DSN to the role's name") {
 		t.Errorf("got %v", err)
 	}
 }

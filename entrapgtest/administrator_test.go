@@ -117,7 +117,8 @@ func TestAdministrator_DoesNotSeeSuperusersPassword(t *testing.T) {
 	}
 	defer replica.Close()
 	password := must[*pgx.ConnConfig](t)(pgx.ParseConfig(primary.AdminDSN())).Password
-	if conninfo := admin(t, replica, "show primary_conninfo"); strings.Contains(conninfo, password) || !strings.Contains(conninfo, "passfile") {
+	if conninfo := admin(t, replica, "show primary_conninfo"); strings.Contains(conninfo, password) ||
+		!strings.Contains(conninfo, "passfile") {
 		t.Errorf("primary_conninfo: %s", conninfo)
 	}
 }

@@ -27,7 +27,8 @@ func TestServer_FindsPostgresOnPathThenNewestVersion(t *testing.T) {
 	t.Setenv("ENTRAPG_POSTGRES_BIN", "")
 	t.Setenv("PATH", filepath.Join(root, "path"))
 
-	if dir, err := findPostgres(); err == nil || !strings.Contains(err.Error(), "apt-get install postgresql") || !strings.Contains(err.Error(), "brew install postgresql") {
+	if dir, err := findPostgres(); err == nil || !strings.Contains(err.Error(), "apt-get install postgresql") ||
+		!strings.Contains(err.Error(), "brew install postgresql") {
 		t.Errorf("found %q, error %v; want an error that says how to install it", dir, err)
 	}
 	install("lib/9/bin")

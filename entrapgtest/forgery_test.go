@@ -26,7 +26,9 @@ import (
 // publicKey takes the tenant's key from where everybody can.
 func publicKey(t *testing.T, s *entrapgtest.Server) *rsa.PublicKey {
 	t.Helper()
-	response, err := s.Tenant.ClientOptions().Transport.Do(must[*http.Request](t)(http.NewRequest(http.MethodGet, s.Tenant.URL()+"/"+s.Tenant.ID+"/discovery/v2.0/keys", nil)))
+	response, err := s.Tenant.ClientOptions().Transport.Do(
+		must[*http.Request](t)(http.NewRequest(http.MethodGet, s.Tenant.URL()+"/"+s.Tenant.ID+"/discovery/v2.0/keys", nil)),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

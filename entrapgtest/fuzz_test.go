@@ -61,7 +61,9 @@ func FuzzFront(f *testing.F) {
 	app := s.Tenant.NewUserAssignedIdentity("app")
 	s.roles.add("app", mapping{objectID: app.ObjectID, objectType: "service"})
 	sslRequest := []byte{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f}
-	startup, err := (&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: map[string]string{"user": "app"}}).Encode(nil)
+	startup, err := (&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: map[string]string{"user": "app"}}).Encode(
+		nil,
+	)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -187,7 +189,12 @@ func FuzzTenant(f *testing.F) {
 	const path = "/" + tenantDomain + "/oauth2/v2.0/token"
 	scope := "&scope=" + s.config.Audience + "/.default"
 	f.Add("POST", path, "", "grant_type=client_credentials&client_secret=x&client_id="+app.ClientID+scope)
-	f.Add("POST", path, "", "grant_type=client_credentials&client_assertion=e30.e30.&client_assertion_type="+jwtBearer+"&client_id="+app.ClientID+scope)
+	f.Add(
+		"POST",
+		path,
+		"",
+		"grant_type=client_credentials&client_assertion=e30.e30.&client_assertion_type="+jwtBearer+"&client_id="+app.ClientID+scope,
+	)
 	f.Add("POST", path, "", "grant_type=password&client_id="+azureCLI+"&username="+user.Name+"&password=x"+scope)
 	f.Add("GET", "/"+t.ID+"/v2.0/.well-known/openid-configuration", "", "")
 	f.Add("GET", imdsPath+"?resource=x", "Metadata: true", "")

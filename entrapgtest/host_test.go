@@ -231,7 +231,8 @@ func TestHost_FaultsHaveAzuresStatuses(t *testing.T) {
 		body := must[[]byte](t)(io.ReadAll(response.Body))
 		response.Body.Close()
 		status := response.StatusCode
-		if status != want.status || !strings.Contains(string(body), want.message) || (status == 429) != (response.Header.Get("Retry-After") == "1") {
+		if status != want.status || !strings.Contains(string(body), want.message) ||
+			(status == 429) != (response.Header.Get("Retry-After") == "1") {
 			t.Errorf("%d: %d %s, want %d %s", fault, status, body, want.status, want.message)
 		}
 		if _, err := ask(t, user, "x"); err != nil {
@@ -240,12 +241,16 @@ func TestHost_FaultsHaveAzuresStatuses(t *testing.T) {
 
 		// azidentity waits until the endpoint is there, but not for an identity.
 		s.SetFaults(entrapgtest.Faults{Identity: fault})
-		credential := must[*azidentity.ManagedIdentityCredential](t)(azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{
-			ClientOptions: azcore.ClientOptions{
-				Transport: h.Client(), Retry: policy.RetryOptions{MaxRetries: 1000, RetryDelay: time.Millisecond, MaxRetryDelay: 5 * time.Second},
-			},
-			ID: azidentity.ClientID(user.ClientID),
-		}))
+		credential := must[*azidentity.ManagedIdentityCredential](
+			t,
+		)(
+			azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{
+				ClientOptions: azcore.ClientOptions{
+					Transport: h.Client(), Retry: policy.RetryOptions{MaxRetries: 1000, RetryDelay: time.Millisecond, MaxRetryDelay: 5 * time.Second},
+				},
+				ID: azidentity.ClientID(user.ClientID),
+			}),
+		)
 		before := s.Tenant.Requests()
 		done := make(chan error, 1)
 		go func() {
@@ -344,9 +349,13 @@ func TestHost_ServiceFabricIsKnownByThumbprint(t *testing.T) {
 	createRole(t, s, "", own)
 	setEnviron(t, h.ServiceFabricEnviron())
 	credential := func() azcore.TokenCredential { // of a client that trusts no authority
-		return must[*azidentity.ManagedIdentityCredential](t)(azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{
-			ClientOptions: azcore.ClientOptions{Transport: &http.Client{Transport: &http.Transport{}}, Retry: policy.RetryOptions{MaxRetries: -1}},
-		}))
+		return must[*azidentity.ManagedIdentityCredential](
+			t,
+		)(
+			azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{
+				ClientOptions: azcore.ClientOptions{Transport: &http.Client{Transport: &http.Transport{}}, Retry: policy.RetryOptions{MaxRetries: -1}},
+			}),
+		)
 	}
 	got, err := ask(t, credential(), audience+"/") // a resource that other tests do not cache
 	if err != nil {

@@ -72,7 +72,8 @@ func TestPrincipal_RecreatedIdentityIsMappedAgainWithItsGrants(t *testing.T) {
 		`select pgaadauth_update_principal_with_oid('nobody', '` + old.ObjectID + `', 'service', false, false)`,
 		`security label for "pgaadauth" on role nobody is 'aadauth,oid=` + old.ObjectID + `,type=service'`,
 	} {
-		if _, err := conn.Exec(t.Context(), sql); !errors.As(err, &pgErr) || pgErr.Code != "42704" || pgErr.Message != `role "nobody" does not exist` {
+		if _, err := conn.Exec(t.Context(), sql); !errors.As(err, &pgErr) || pgErr.Code != "42704" ||
+			pgErr.Message != `role "nobody" does not exist` {
 			t.Errorf("%s: %v", sql, err)
 		}
 	}
@@ -126,21 +127,38 @@ func TestServer_SecurityLabelMapsExistingRoles(t *testing.T) {
 		"extended":         {extended, `SECURITY LABEL FOR "pgaadauth" ON ROLE "{role}" IS '{label}';`},
 		"prepared":         {prepared, `Security Label for pgaadauth on role "{role}" is '{label}'`},
 		"on several lines": {simple, "security label\n  for 'pgaadauth'\n\ton role \"{role}\"\n  is '{label}'"},
-		"between others":   {simple, `select 1; security label for "pgaadauth" on role "{role}" is '{label}'; grant connect on database shop to "{role}"`},
+		"between others": {
+			simple,
+			`select 1; security label for "pgaadauth" on role "{role}" is '{label}'; grant connect on database shop to "{role}"`,
+		},
 		"in a transaction": {simple, `begin; create role other; security label for "pgaadauth" on role "{role}" is '{label}'; commit`},
 		"in a block":       {simple, `do $$ begin security label for "pgaadauth" on role "{role}" is '{label}'; end $$`},
 		"in execute":       {simple, `do $$ begin execute 'security label for "pgaadauth" on role "{role}" is ''{label}'''; end $$`},
-		"in format":        {simple, `do $$ begin execute format('security label for "pgaadauth" on role %I is %L', '{role}', '{label}'); end $$`},
-		`it's "quoted"`:    {simple, `security label for "pgaadauth" on role "it's ""quoted""" is '{label}'`},
-		"folded":           {simple, `security label for "pgaadauth" on role FOLDED is '{label}'`},
-		"with spaces":      {simple, `security label for "pgaadauth" on role "{role}" is 'aadauth, oid={oid}, type=service'`},
-		"by name":          {simple, `security label for "pgaadauth" on role "{role}" is 'aadauth'`},
-		"by application":   {simple, `security label for "pgaadauth" on role "{role}" is 'aadauth,oid={appid},type=service'`},
+		"in format": {
+			simple,
+			`do $$ begin execute format('security label for "pgaadauth" on role %I is %L', '{role}', '{label}'); end $$`,
+		},
+		`it's "quoted"`:  {simple, `security label for "pgaadauth" on role "it's ""quoted""" is '{label}'`},
+		"folded":         {simple, `security label for "pgaadauth" on role FOLDED is '{label}'`},
+		"with spaces":    {simple, `security label for "pgaadauth" on role "{role}" is 'aadauth, oid={oid}, type=service'`},
+		"by name":        {simple, `security label for "pgaadauth" on role "{role}" is 'aadauth'`},
+		"by application": {simple, `security label for "pgaadauth" on role "{role}" is 'aadauth,oid={appid},type=service'`},
 	}
 	for name, test := range tests {
 		p := s.Tenant.NewServicePrincipal(name)
 		run(t, conn, "create role "+pgx.Identifier{name}.Sanitize()+" login")
-		sql := strings.NewReplacer("{label}", "aadauth,oid="+p.ObjectID+",type=service", "{role}", name, "{appid}", p.ClientID, "{oid}", p.ObjectID).Replace(test.sql)
+		sql := strings.NewReplacer(
+			"{label}",
+			"aadauth,oid="+p.ObjectID+",type=service",
+			"{role}",
+			name,
+			"{appid}",
+			p.ClientID,
+			"{oid}",
+			p.ObjectID,
+		).Replace(
+			test.sql,
+		)
 		if err := test.do(sql); err != nil {
 			t.Errorf("%s: %s: %v", name, sql, err)
 		}
@@ -199,12 +217,14 @@ func TestServer_AdministratorSendsAnythingElseUnchanged(t *testing.T) {
 		t.Fatal(err)
 	}
 	var n, size int
-	if err := conn.QueryRow(t.Context(), "select count(*), sum(length(t)) from copied").Scan(&n, &size); err != nil || n != 2000 || size != len(rows)-n {
+	if err := conn.QueryRow(t.Context(), "select count(*), sum(length(t)) from copied").Scan(&n, &size); err != nil || n != 2000 ||
+		size != len(rows)-n {
 		t.Errorf("%d rows of %d bytes, %v", n, size, err)
 	}
 	long := strings.Repeat("x", 2<<20)
 	var back string
-	if err := conn.QueryRow(t.Context(), "select '"+long+"' as pgaadauth", pgx.QueryExecModeSimpleProtocol).Scan(&back); err != nil || back != long {
+	if err := conn.QueryRow(t.Context(), "select '"+long+"' as pgaadauth", pgx.QueryExecModeSimpleProtocol).Scan(&back); err != nil ||
+		back != long {
 		t.Errorf("a long statement: %d bytes, %v", len(back), err)
 	}
 	if err := conn.QueryRow(t.Context(), "select $1::text", long).Scan(&back); err != nil || back != long {

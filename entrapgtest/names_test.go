@@ -98,8 +98,11 @@ func TestServer_IsVerifiedByEveryNameAsOnAzure(t *testing.T) {
 	createRole(t, azure, "", alice)
 	_, port, _ := net.SplitHostPort(azure.Addr())
 	for host, sslmode := range map[string]string{writer: "require", private: "verify-full"} {
-		connector := entrapg.NewConnector("host="+host+" hostaddr=127.0.0.1 port="+port+" dbname=postgres sslmode="+sslmode+" sslrootcert='"+filepath.ToSlash(azure.CAFile())+"'",
-			entrapg.WithCredential(alice), entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.TLSConfig.ServerName = server }))
+		connector := entrapg.NewConnector(
+			"host="+host+" hostaddr=127.0.0.1 port="+port+" dbname=postgres sslmode="+sslmode+" sslrootcert='"+filepath.ToSlash(azure.CAFile())+"'",
+			entrapg.WithCredential(alice),
+			entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.TLSConfig.ServerName = server }),
+		)
 		conn, err := connector.Connect(t.Context())
 		if err != nil {
 			t.Errorf("%s: %v", host, err)

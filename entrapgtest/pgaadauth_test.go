@@ -123,7 +123,8 @@ func TestServer_SharedPostgreSQLKeepsRolesSeparate(t *testing.T) {
 		}
 		defer conn.Close(t.Context())
 		var roles string
-		if err := conn.QueryRow(t.Context(), "select string_agg(rolename, ', ') from pgaadauth_list_principals(false)").Scan(&roles); err != nil || roles != name {
+		if err := conn.QueryRow(t.Context(), "select string_agg(rolename, ', ') from pgaadauth_list_principals(false)").Scan(&roles); err != nil ||
+			roles != name {
 			t.Errorf("%s sees %q, %v", name, roles, err)
 		}
 	}

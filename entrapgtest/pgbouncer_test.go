@@ -107,7 +107,9 @@ func TestServer_SessionsGoThroughPgBouncer(t *testing.T) {
 	app, stranger := s.Tenant.NewUserAssignedIdentity("pooled"), s.Tenant.NewUserAssignedIdentity("unpooled")
 	createRole(t, s, "", app)
 	for _, mode := range []string{"exec", "simple_protocol"} {
-		db := sql.OpenDB(entrapg.NewConnector(s.DSN("user=pooled", "default_query_exec_mode="+mode), entrapg.WithCredential(app), entrapg.WithLogger(nil)))
+		db := sql.OpenDB(
+			entrapg.NewConnector(s.DSN("user=pooled", "default_query_exec_mode="+mode), entrapg.WithCredential(app), entrapg.WithLogger(nil)),
+		)
 		db.SetMaxIdleConns(0) // every query logs in
 		backends := map[int]bool{}
 		var mu sync.Mutex

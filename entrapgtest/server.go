@@ -192,7 +192,10 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	}
 	for _, name := range config.Hostnames {
 		if !validHost(name) {
-			return nil, fmt.Errorf("entrapgtest: %w", &ConfigError{Field: "Hostnames", Err: fmt.Errorf("%q is neither a host name nor an IP address", name)})
+			return nil, fmt.Errorf(
+				"entrapgtest: %w",
+				&ConfigError{Field: "Hostnames", Err: fmt.Errorf("%q is neither a host name nor an IP address", name)},
+			)
 		}
 	}
 	s := &Server{

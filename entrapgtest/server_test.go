@@ -386,7 +386,14 @@ func TestPrincipal_TokenOfGuestNamesAccountElsewhere(t *testing.T) {
 		idp, _ := claim(t, secret, "idp").(string)
 		if guest.Name != test.name || !strings.HasPrefix(idp, test.idp) || strings.Contains(idp, s.Tenant.ID) ||
 			claim(t, secret, "unique_name") != account || claim(t, secret, "upn") != nil || claim(t, secret, "tid") != s.Tenant.ID {
-			t.Errorf("%s: %q with idp %v, unique_name %v, upn %v", account, guest.Name, idp, claim(t, secret, "unique_name"), claim(t, secret, "upn"))
+			t.Errorf(
+				"%s: %q with idp %v, unique_name %v, upn %v",
+				account,
+				guest.Name,
+				idp,
+				claim(t, secret, "unique_name"),
+				claim(t, secret, "upn"),
+			)
 		}
 		if err := logIn(t, s, guest.Name, secret); err != nil {
 			t.Error(err)

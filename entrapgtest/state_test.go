@@ -28,7 +28,13 @@ func startOnce(t *testing.T, dir string) startedOnce {
 	s := must[*entrapgtest.Server](t)(entrapgtest.Start(t.Context(), entrapgtest.Config{StateDir: dir}))
 	defer s.Close()
 	app := s.Tenant.NewUserAssignedIdentity("shop-api")
-	deployer, alice, bob := s.Tenant.NewServicePrincipal("deployer"), s.Tenant.NewUser("alice@contoso.example"), s.Tenant.NewGuest("bob@fabrikam.example")
+	deployer, alice, bob := s.Tenant.NewServicePrincipal(
+		"deployer",
+	), s.Tenant.NewUser(
+		"alice@contoso.example",
+	), s.Tenant.NewGuest(
+		"bob@fabrikam.example",
+	)
 	admin := s.Tenant.NewUserAssignedIdentity("db-admin")
 	if err := s.CreateAdmin(t.Context(), "", admin); err != nil {
 		t.Fatal(err)
@@ -70,7 +76,8 @@ func TestServer_StateDirKeepsTenantCertificateAndData(t *testing.T) {
 	if first != second {
 		t.Errorf("first %+v, then %+v", first, second)
 	}
-	if other := startOnce(t, filepath.Join(directory(t), "other")); other.tenant == first.tenant || other.service == first.service || other.ca == first.ca {
+	if other := startOnce(t, filepath.Join(directory(t), "other")); other.tenant == first.tenant || other.service == first.service ||
+		other.ca == first.ca {
 		t.Errorf("another directory has the same: %+v", other)
 	}
 	if runtime.GOOS == "windows" {
@@ -245,7 +252,8 @@ func TestServer_StateDirOfAnotherUserIsRejected(t *testing.T) {
 	if err := errors.Join(os.WriteFile(victim, []byte("mine"), 0o600), os.Symlink(victim, filepath.Join(dir, "lock")), os.Chown(dir, 12345, 12345)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := entrapgtest.Start(t.Context(), entrapgtest.Config{StateDir: dir}); err == nil || !strings.Contains(err.Error(), "belongs to another user") {
+	if _, err := entrapgtest.Start(t.Context(), entrapgtest.Config{StateDir: dir}); err == nil ||
+		!strings.Contains(err.Error(), "belongs to another user") {
 		t.Errorf("got %v", err)
 	}
 	if content, err := os.ReadFile(victim); err != nil || string(content) != "mine" {

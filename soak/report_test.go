@@ -41,7 +41,13 @@ func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
 
 func TestReport_ListsProblems(t *testing.T) {
 	fine := func() *report {
-		return &report{ledger: counts{committed: 9, found: 10}, before: 3, after: 3, start: measurement{heap: 1 << 20}, end: measurement{heap: 2 << 20}}
+		return &report{
+			ledger: counts{committed: 9, found: 10},
+			before: 3,
+			after:  3,
+			start:  measurement{heap: 1 << 20},
+			end:    measurement{heap: 2 << 20},
+		}
 	}
 	for name, spoil := range map[string]func(*report){
 		"a row lost":         func(p *report) { p.ledger.lost = 1 },

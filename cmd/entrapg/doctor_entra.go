@@ -77,7 +77,11 @@ func (s entraSteps) fix(kind credfail.Kind) []string {
 	case credfail.NotFederated:
 		return []string{"az ad app federated-credential list --id " + client}
 	case credfail.UnknownApplication:
-		return []string{"# shows whether the tenant has the application, and which tenant you are logged in to", "az ad app show --id " + client, tenants}
+		return []string{
+			"# shows whether the tenant has the application, and which tenant you are logged in to",
+			"az ad app show --id " + client,
+			tenants,
+		}
 	case credfail.UnknownTenant:
 		return append([]string{tenants}, r.choose(cmp.Or(s.login.Identity.TenantID, "AZURE_TENANT_ID"), "TENANT_ID")...)
 	case credfail.InvalidScope, credfail.UnknownResource:
@@ -89,7 +93,9 @@ func (s entraSteps) fix(kind credfail.Kind) []string {
 	case credfail.WrongPassword:
 		return []string{export("AZURE_USERNAME", "NAME@DOMAIN"), export("AZURE_PASSWORD", "PASSWORD")}
 	case credfail.UnknownUser:
-		return append([]string{export("AZURE_USERNAME", "NAME@DOMAIN")}, r.choose(cmp.Or(s.login.Identity.TenantID, "AZURE_TENANT_ID"), "TENANT_ID")...)
+		return append(
+			[]string{export("AZURE_USERNAME", "NAME@DOMAIN")},
+			r.choose(cmp.Or(s.login.Identity.TenantID, "AZURE_TENANT_ID"), "TENANT_ID")...)
 	case credfail.NoSuchIdentity, credfail.SeveralIdentities:
 		return r.chooseIdentity()
 	case credfail.StaleSecret, credfail.StaleEndpoint:

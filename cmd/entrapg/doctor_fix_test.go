@@ -342,7 +342,7 @@ func TestDoctor_NamesWhatEachCredentialLacks(t *testing.T) {
 		"azd is missing":               {with(env, dsn+"&entra_credential=azuredevelopercli"), "credential", "not installed", "azd auth login"},
 		"PowerShell is missing":        {with(env, dsn+"&entra_credential=azurepowershell"), "credential", "not installed", "Install-Module Az.Accounts; Connect-AzAccount"},
 		"no variables":                 {with(env, dsn+"&entra_credential=environment", "AZURE_CLIENT_ID="), "credential", "needs AZURE_TENANT_ID", "export AZURE_CLIENT_SECRET=SECRET"},
-		"unknown key like no other":    {with(env, dsn+"&colour=red"), "login", "remove it", "# in DATABASE_URL: remove colour"},
+		"unknown key like no other":    {with(env, dsn+"&flavor=red"), "login", "remove it", "# in DATABASE_URL: remove flavor"},
 		"password with a typo":         {with(env, dsn+"&pasword=hunter2"), "login", "remove it", "# in DATABASE_URL: remove pasword"},
 		"DSN of JDBC":                  {with(env, "jdbc:postgresql://127.0.0.1/shop?user=bob&password=hunter2"), "DSN", "", "postgres://SERVER.postgres.database.azure.com/DATABASE"},
 		"password":                     {with(env, "postgres://bob:hunter2@127.0.0.1/postgres"), "DSN", "", "# in DATABASE_URL: remove password"},
@@ -438,7 +438,8 @@ func TestDoctor_AcceptsPlaintextOnlyOnLoopback(t *testing.T) {
 	})
 	plain := "host=127.0.0.1 port=" + port + " user=" + local.User + " password=" + local.Password + " dbname=postgres entra_credential=none"
 	last, _ := visit(t, []string{"DATABASE_URL=" + plain}, failed)
-	if last.Step != "TLS" || !strings.Contains(last.Explanation, "on this machine") || !slices.Equal(pasted(last.Fix), []string{"sslmode=disable"}) {
+	if last.Step != "TLS" || !strings.Contains(last.Explanation, "on this machine") ||
+		!slices.Equal(pasted(last.Fix), []string{"sslmode=disable"}) {
 		t.Fatalf("got %+v", last)
 	}
 	f := &failing{env: []string{"DATABASE_URL=" + plain}}
@@ -549,7 +550,9 @@ func TestDoctor_NamesRoleOfGuest(t *testing.T) {
 		}
 	}
 	if last, _ := visit(t, append(slices.Clone(env), "DATABASE_URL="+s.DSN()+"&user=bob_fabrikam.example%23EXT%23%40"+"other.example"), failed); !strings.Contains(
-		strings.Join(last.Fix, "\n"), "pgaadauth_create_principal_with_oid('bob_fabrikam.example#EXT#@other.example', ") {
+		strings.Join(last.Fix, "\n"),
+		"pgaadauth_create_principal_with_oid('bob_fabrikam.example#EXT#@other.example', ",
+	) {
 		t.Errorf("a role that does not exist: %+v", last)
 	}
 	if !strings.Contains(f.dsn(), "user=bob_fabrikam.example%23EXT%23%40") {

@@ -99,7 +99,10 @@ func (n networkSteps) unknownHost(e *endpoint, err error) *trouble {
 	case n.login.Azure:
 		t.Explanation = "the name does not exist: it is misspelled, the server was deleted, or the server has a private " +
 			"endpoint whose DNS zone is not linked to this network"
-		t.Fix = []string{"# lists the names of your servers", "az postgres flexible-server list --query '[].fullyQualifiedDomainName' --output tsv"}
+		t.Fix = []string{
+			"# lists the names of your servers",
+			"az postgres flexible-server list --query '[].fullyQualifiedDomainName' --output tsv",
+		}
 	default:
 		t.Explanation = "the name does not exist; check host, which comes from " + n.origin("host")
 	}

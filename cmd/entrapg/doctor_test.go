@@ -224,7 +224,7 @@ func TestDoctor_FindsFaultInDSNCredentialAndRole(t *testing.T) {
 		"the same, in no chain":       {linux(with(service.Environ(), "AZURE_CLIENT_SECRET=guess-4711")...), []string{s.DSN() + "&entra_credential=environment"}, "credential", "AADSTS7000215", "secret is wrong", "az ad app credential reset --append --id " + service.ClientID},
 		"another tenant":              {linux(with(service.Environ(), "AZURE_TENANT_ID=99999999-2222-3333-4444-555555555555")...), nil, "credential", "AADSTS90002", "no such tenant", "az account show --query tenantId --output tsv"},
 		"Entra's certificate":         {with(service.Environ(), "SSL_CERT_FILE=/nowhere", "DATABASE_URL="+s.DSN(), "AZURE_TOKEN_CREDENTIALS=EnvironmentCredential"), nil, "credential", "certificate", "proxy", "apt-get update && apt-get install -y ca-certificates"},
-		"a token that names nobody":   {linux(nobody.Environ()...), nil, "user", "no PostgreSQL user", "set user in the DSN", "user=ROLE"},
+		"a token without a user name": {linux(nobody.Environ()...), nil, "user", "no PostgreSQL user", "set user in the DSN", "user=ROLE"},
 		"no role":                     {stranger, nil, "login", "requested scram-sha-256", "not mapped to Entra", "select * from pgaadauth_create_principal_with_oid('no-role', '" + unmapped.ObjectID + "', 'service', false, false);"},
 		"a user of Single Server":     {with(stranger, "PGUSER=no-role@shop"), nil, "login", "requested scram-sha-256", "Single Server", "export PGUSER=no-role"},
 		"a guest's mail address":      {linux(guest.Environ()...), nil, "login", "requested scram-sha-256", "#EXT#", "select * from pgaadauth_list_principals(false);"},
@@ -510,17 +510,25 @@ func TestDoctor_ScopeComesFromHostAndNotFromServer(t *testing.T) {
 }
 
 func TestDoctor_ReportsConnectionThatIsUnsafeForToken(t *testing.T) {
-	got := serverSteps{&examination{}}.failed(t.Context(), &entrapg.ConfigError{Setting: "host", Problem: "the host resolved to 192.0.2.1:5432"})
+	got := serverSteps{
+		&examination{},
+	}.failed(
+		t.Context(),
+		&entrapg.ConfigError{Setting: "host", Problem: "the host resolved to 192.0.2.1:5432"},
+	)
 	if got.Error != "host: the host resolved to 192.0.2.1:5432" || !strings.Contains(got.Explanation, "no token was sent") {
 		t.Errorf("got %+v", got)
 	}
 }
 
 func TestDoctor_ExplainsMissingManagedIdentityEndpoint(t *testing.T) {
-	s := entraSteps{&examination{dsn: "host=h entra_credential=managedidentity", login: &inspect.Login{Credential: "ManagedIdentityCredential"}}}
+	s := entraSteps{
+		&examination{dsn: "host=h entra_credential=managedidentity", login: &inspect.Login{Credential: "ManagedIdentityCredential"}},
+	}
 	for _, text := range []string{imds.NoEndpoint, "no answer within 30s: context deadline exceeded; " + imds.NoEndpoint} {
 		got := s.noToken(&entrapg.TokenError{Err: errors.New(text)})
-		if !strings.Contains(got.Explanation, "no managed identity") || !slices.Equal(pasted(got.Fix), []string{"az login", "entra_credential=azurecli"}) {
+		if !strings.Contains(got.Explanation, "no managed identity") ||
+			!slices.Equal(pasted(got.Fix), []string{"az login", "entra_credential=azurecli"}) {
 			t.Errorf("%s: got %+v", text, got)
 		}
 	}
@@ -566,7 +574,12 @@ func TestDoctor_ShowsCommandsForCredentials(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer login.Close()
-		x := &examination{dsn: "host=shop.postgres.database.azure.com " + test.dsn, login: login, endpoints: endpointsOf(login.Config), tried: &attempts{}}
+		x := &examination{
+			dsn:       "host=shop.postgres.database.azure.com " + test.dsn,
+			login:     login,
+			endpoints: endpointsOf(login.Config),
+			tried:     &attempts{},
+		}
 		got := entraSteps{x}.noToken(&entrapg.TokenError{Err: errors.New(test.text)})
 		if test.fix == "" && len(got.Fix) > 0 || test.fix != "" && !slices.Contains(got.Fix, test.fix) {
 			t.Errorf("%s: %s\ngot %+v, want %q", test.dsn, test.text, got, test.fix)

@@ -127,7 +127,10 @@ func emulatorCommand(std streams) *cli.Command {
 			},
 			principal("admin", "`NAME` of an Entra administrator"),
 			principal("user", "user principal `NAME` of a user"),
-			principal("guest", "`EMAIL` address of a guest, after an identity provider and # if it is not of another tenant: live.com#bob@outlook.com"),
+			principal(
+				"guest",
+				"`EMAIL` address of a guest, after an identity provider and # if it is not of another tenant: live.com#bob@outlook.com",
+			),
 			principal("group", "`NAME` of a group, and =MEMBER,MEMBER for its members"),
 			principal("identity", "`NAME` of a user-assigned identity"),
 			principal("system", "`RESOURCE` of a system-assigned identity"),

@@ -226,9 +226,22 @@ func TestEmulator_ServesProgramsThatReadItsSettings(t *testing.T) {
 	}
 	e.await("· emu-api → postgres, psql: the role is not mapped to Entra")
 
-	admin := emulate(t, "--upstream", azureServer(t).AdminDSN(), "--admin", "emu-admin-2", "--identity", "emu-2", "--as", "emu-admin-2", "--no-roles")
+	admin := emulate(
+		t,
+		"--upstream",
+		azureServer(t).AdminDSN(),
+		"--admin",
+		"emu-admin-2",
+		"--identity",
+		"emu-2",
+		"--as",
+		"emu-admin-2",
+		"--no-roles",
+	)
 	script := "select * from pgaadauth_create_principal('emu-2', false, false); select rolename from pgaadauth_list_principals(false) order by 1"
-	if r := runAs(t, nil, "exec", "--env-file", admin.envFile, "--", psql, "-XAtc", script); r.code != 0 || !strings.Contains(r.stdout, "Created role for \"emu-2\"\n") || !strings.Contains(r.stdout, "emu-2\nemu-admin-2\n") {
+	if r := runAs(t, nil, "exec", "--env-file", admin.envFile, "--", psql, "-XAtc", script); r.code != 0 ||
+		!strings.Contains(r.stdout, "Created role for \"emu-2\"\n") ||
+		!strings.Contains(r.stdout, "emu-2\nemu-admin-2\n") {
 		t.Errorf("provisioning: %+v", r)
 	}
 	admin.await("✓ emu-admin-2 → postgres, psql: accepted")
@@ -241,7 +254,9 @@ func TestEmulator_ServesProgramsThatReadItsSettings(t *testing.T) {
 	}
 	for line := range strings.Lines(e.printed()) {
 		line = strings.TrimSuffix(line, "\n")
-		if n := len([]rune(line)); n > 80 && !strings.HasPrefix(line, "export ") && !strings.HasPrefix(line, "unset ") && !strings.HasPrefix(line, "$env:") && !strings.Contains(line, e.envFile) {
+		if n := len([]rune(line)); n > 80 && !strings.HasPrefix(line, "export ") && !strings.HasPrefix(line, "unset ") &&
+			!strings.HasPrefix(line, "$env:") &&
+			!strings.Contains(line, e.envFile) {
 			t.Errorf("%d columns: %q", n, line)
 		}
 	}
@@ -312,7 +327,17 @@ func TestEmulator_SettingsLogEachKindOfPrincipalIn(t *testing.T) {
 			if err := cmd.Run(); err != nil || out.String() != want {
 				t.Errorf("%v: got %s\nwant %s\n%s", err, out, want, e.printed())
 			}
-			r := runAs(t, []string{"PGUSER=stale"}, "exec", "--env-file", e.envFile, "--", "sh", "-c", `echo "$PGUSER"; psql -XAtc "select session_user"`)
+			r := runAs(
+				t,
+				[]string{"PGUSER=stale"},
+				"exec",
+				"--env-file",
+				e.envFile,
+				"--",
+				"sh",
+				"-c",
+				`echo "$PGUSER"; psql -XAtc "select session_user"`,
+			)
 			if r.code != done || r.stdout != strings.Repeat(test.roles[0]+"\n", 2) {
 				t.Errorf("--env-file: %+v", r)
 			}
@@ -323,7 +348,19 @@ func TestEmulator_SettingsLogEachKindOfPrincipalIn(t *testing.T) {
 func TestEmulator_SettingsLeadToNoAdministrator(t *testing.T) {
 	needsSignals(t)
 	t.Parallel()
-	e := emulate(t, "--identity", "away-api", "--system", "Microsoft.Web/sites/away-shop", "--service", "away-service", "--admin", "away-admin", "--admin", "away@contoso.example")
+	e := emulate(
+		t,
+		"--identity",
+		"away-api",
+		"--system",
+		"Microsoft.Web/sites/away-shop",
+		"--service",
+		"away-service",
+		"--admin",
+		"away-admin",
+		"--admin",
+		"away@contoso.example",
+	)
 	_, list, _ := strings.Cut(e.printed(), "away@contoso.example")
 	list, _, _ = strings.Cut(list, "\n\n")
 	if strings.Contains(list, "PASSWORD") {
@@ -360,7 +397,8 @@ func TestEmulator_EnvFileOfEarlierEmulatorIsTakenOver(t *testing.T) {
 	if info, err := os.Stat(first.envFile); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v: %v", err, info.Mode())
 	}
-	if r := runAs(t, nil, slices.Concat(args[:4], []string{first.envFile}, anyPorts)...); r.code != failed || !strings.Contains(r.stderr, "is in use by another emulator") {
+	if r := runAs(t, nil, slices.Concat(args[:4], []string{first.envFile}, anyPorts)...); r.code != failed ||
+		!strings.Contains(r.stderr, "is in use by another emulator") {
 		t.Errorf("beside a running one: %+v", r)
 	}
 	if code := second.stop(syscall.SIGINT); code != done {
@@ -473,7 +511,12 @@ func TestEmulator_KeepsRunningWhenItsLogEnds(t *testing.T) {
 	needsSignals(t)
 	t.Parallel()
 	envFile := filepath.Join(t.TempDir(), ".env")
-	cmd, stderr, dir := program(t, slices.Concat([]string{"emulator", "--upstream", azureServer(t).AdminDSN(), "--env-file", envFile, "--identity", "pipe-api", "--admin", "pipe-admin"}, anyPorts)...)
+	cmd, stderr, dir := program(
+		t,
+		slices.Concat(
+			[]string{"emulator", "--upstream", azureServer(t).AdminDSN(), "--env-file", envFile, "--identity", "pipe-api", "--admin", "pipe-admin"},
+			anyPorts,
+		)...)
 	cmd.Stdout = nil
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -496,7 +539,8 @@ func TestEmulator_KeepsRunningWhenItsLogEnds(t *testing.T) {
 	}
 	cmd.Process.Signal(syscall.SIGTERM)
 	cmd.Wait()
-	if code := cmd.ProcessState.ExitCode(); code != failed || strings.Count(stderr.String(), "the log of logins is incomplete") != 1 || !strings.Contains(stderr.String(), "broken pipe") {
+	if code := cmd.ProcessState.ExitCode(); code != failed || strings.Count(stderr.String(), "the log of logins is incomplete") != 1 ||
+		!strings.Contains(stderr.String(), "broken pipe") {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
 	if entries := left(t, dir); len(entries) > 0 {
@@ -514,7 +558,12 @@ func TestEmulator_ReportsFullDisk(t *testing.T) {
 		t.Skip(err)
 	}
 	defer full.Close()
-	cmd, stderr, dir := program(t, slices.Concat([]string{"emulator", "--upstream", azureServer(t).AdminDSN(), "--identity", "full-api", "--admin", "full-admin"}, anyPorts)...)
+	cmd, stderr, dir := program(
+		t,
+		slices.Concat(
+			[]string{"emulator", "--upstream", azureServer(t).AdminDSN(), "--identity", "full-api", "--admin", "full-admin"},
+			anyPorts,
+		)...)
 	cmd.Stdout = full
 	_ = cmd.Run()
 	if code := cmd.ProcessState.ExitCode(); code != failed || !strings.Contains(stderr.String(), "no space left on device") {
@@ -567,9 +616,34 @@ func TestEmulator_SettingsForOtherContainers(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	first, second, ca := filepath.Join(dir, "first.env"), filepath.Join(dir, "second.env"), filepath.Join(dir, "ca.pem")
-	e := emulate(t, "--addr", "0.0.0.0:0", "--tenant-addr", "0.0.0.0:0", "--identity-addr", "0.0.0.0:0", "--hostname", "emulator", "--ca-file", ca,
-		"--identity", "shared-api", "--service", "shared-jobs", "--as", "shared-api", "--as", "shared-jobs", "--admin", "shared-admin",
-		"--world-readable", "--env-file", first, "--env-file", second)
+	e := emulate(
+		t,
+		"--addr",
+		"0.0.0.0:0",
+		"--tenant-addr",
+		"0.0.0.0:0",
+		"--identity-addr",
+		"0.0.0.0:0",
+		"--hostname",
+		"emulator",
+		"--ca-file",
+		ca,
+		"--identity",
+		"shared-api",
+		"--service",
+		"shared-jobs",
+		"--as",
+		"shared-api",
+		"--as",
+		"shared-jobs",
+		"--admin",
+		"shared-admin",
+		"--world-readable",
+		"--env-file",
+		first,
+		"--env-file",
+		second,
+	)
 	for path, contains := range map[string][]string{
 		first:  {"DATABASE_URL='postgres://emulator:", "PGUSER='shared-api'", "IDENTITY_ENDPOINT='http://emulator:", "PGSSLROOTCERT='" + ca + "'"},
 		second: {"DATABASE_URL='postgres://emulator:", "PGUSER='shared-jobs'", "AZURE_AUTHORITY_HOST='https://emulator:", "SSL_CERT_FILE='" + ca + "'"},
@@ -599,7 +673,12 @@ func TestEmulator_ProbesAreNoLogins(t *testing.T) {
 	needsSignals(t)
 	t.Parallel()
 	e := emulate(t, "--identity", "probe-api", "--admin", "probe-admin")
-	probe := exec.Command("/bin/sh", "-c", e.blocks()[0]+`unset PGPASSWORD; exec "$0" -d "$DATABASE_URL" -U postgres`, installed(t, "pg_isready"))
+	probe := exec.Command(
+		"/bin/sh",
+		"-c",
+		e.blocks()[0]+`unset PGPASSWORD; exec "$0" -d "$DATABASE_URL" -U postgres`,
+		installed(t, "pg_isready"),
+	)
 	if out, err := probe.CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}
@@ -650,7 +729,8 @@ func TestEmulator_StateSurvivesStops(t *testing.T) {
 		var lasting []string
 		for line := range strings.Lines(string(b)) {
 			// Ports are the test's, and the token is a new one each time.
-			if name, _, _ := strings.Cut(line, "="); name == "AZURE_CLIENT_ID" || name == "IDENTITY_HEADER" || name == "PGSSLROOTCERT" || name == "PGUSER" {
+			if name, _, _ := strings.Cut(line, "="); name == "AZURE_CLIENT_ID" || name == "IDENTITY_HEADER" || name == "PGSSLROOTCERT" ||
+				name == "PGUSER" {
 				lasting = append(lasting, line)
 			}
 		}
@@ -723,7 +803,8 @@ func TestEmulator_AddressInUseNamesFlag(t *testing.T) {
 	taken := azureServer(t).Addr()
 	for _, flag := range []string{"--addr", "--tenant-addr", "--identity-addr"} {
 		r := runAs(t, nil, slices.Concat([]string{"emulator", "--upstream", azureServer(t).AdminDSN()}, anyPorts, []string{flag, taken})...)
-		if r.code != failed || !strings.HasPrefix(r.stderr, "entrapg: "+flag+": ") || !strings.Contains(r.stderr, "; stop the program that uses it, or name another address") {
+		if r.code != failed || !strings.HasPrefix(r.stderr, "entrapg: "+flag+": ") ||
+			!strings.Contains(r.stderr, "; stop the program that uses it, or name another address") {
 			t.Errorf("%s: %+v", flag, r)
 		}
 	}
@@ -737,7 +818,14 @@ func TestEmulator_AddressInUseNamesFlag(t *testing.T) {
 
 func TestEmulator_SettingsForPowerShell(t *testing.T) {
 	t.Parallel()
-	lines := powershell.lines([]variable{{"PGUSER", "o'brien ‘x’ $y `z"}, {"AZURE_CLIENT_ID", ""}, {"AZURE_USERNAME", ""}, {"PGSSLROOTCERT", `C:\Users\Ann Lee\ca.pem`}})
+	lines := powershell.lines(
+		[]variable{
+			{"PGUSER", "o'brien ‘x’ $y `z"},
+			{"AZURE_CLIENT_ID", ""},
+			{"AZURE_USERNAME", ""},
+			{"PGSSLROOTCERT", `C:\Users\Ann Lee\ca.pem`},
+		},
+	)
 	want := "$env:PGUSER = 'o''brien ‘‘x’’ $y `z'\n$env:PGSSLROOTCERT = 'C:\\Users\\Ann Lee\\ca.pem'\n" +
 		"Remove-Item Env:AZURE_CLIENT_ID, Env:AZURE_USERNAME -ErrorAction Ignore\n"
 	if lines != want {
@@ -745,7 +833,8 @@ func TestEmulator_SettingsForPowerShell(t *testing.T) {
 	}
 	none := func(string) string { return "" }
 	msys := func(name string) string { return map[string]string{"MSYSTEM": "MINGW64"}[name] }
-	if syntaxFor("windows", none) != powershell || syntaxFor("windows", msys) != posix || syntaxFor("linux", none) != posix || syntaxFor("darwin", none) != posix {
+	if syntaxFor("windows", none) != powershell || syntaxFor("windows", msys) != posix || syntaxFor("linux", none) != posix ||
+		syntaxFor("darwin", none) != posix {
 		t.Error("wrong syntax")
 	}
 	pwsh, err := exec.LookPath("pwsh")

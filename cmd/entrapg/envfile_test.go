@@ -96,7 +96,8 @@ func TestEnvFile_OverridesAndReportsMissingFile(t *testing.T) {
 	if r.code != misuse || r.stderr != "entrapg: token: entra_credential=none uses no token\n" {
 		t.Errorf("%+v", r)
 	}
-	if r := runAs(t, env, "token", "--env-file", path+".missing"); r.code != failed || !strings.Contains(r.stderr, "--env-file: open "+path+".missing: ") {
+	if r := runAs(t, env, "token", "--env-file", path+".missing"); r.code != failed ||
+		!strings.Contains(r.stderr, "--env-file: open "+path+".missing: ") {
 		t.Errorf("%+v", r)
 	}
 }

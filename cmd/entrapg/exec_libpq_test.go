@@ -227,7 +227,8 @@ func TestLibpq_WarnsOfRequiredGSSAPI(t *testing.T) {
 	}
 	t.Setenv("PGGSSENCMODE", "require")
 	env, warnings := libpqFor(t, "host=h")
-	if len(warnings) != 1 || !strings.HasPrefix(warnings[0], "gssencmode (PGGSSENCMODE) is ignored: ") || !slices.Contains(env, "PGGSSENCMODE=disable") {
+	if len(warnings) != 1 || !strings.HasPrefix(warnings[0], "gssencmode (PGGSSENCMODE) is ignored: ") ||
+		!slices.Contains(env, "PGGSSENCMODE=disable") {
 		t.Errorf("%q, %q", warnings, env)
 	}
 }
@@ -251,7 +252,14 @@ func TestLibpq_PsqlLogsInWithEveryKey(t *testing.T) {
 	s := azureServer(t)
 	_, env := identityWith(t, s, "psql-keys", true)
 	psql := installed(t, "psql")
-	keywords := "host=localhost hostaddr=127.0.0.1 port=" + portOf(t, s) + " dbname=postgres sslmode=verify-full " + dsnSetting(false, "sslrootcert", s.CAFile())
+	keywords := "host=localhost hostaddr=127.0.0.1 port=" + portOf(
+		t,
+		s,
+	) + " dbname=postgres sslmode=verify-full " + dsnSetting(
+		false,
+		"sslrootcert",
+		s.CAFile(),
+	)
 	services := filepath.ToSlash(filepath.Join(t.TempDir(), "services"))
 	service := "[s]\n" + strings.ReplaceAll(keywords, " ", "\n") + "\n"
 	link := s.DSN()

@@ -55,7 +55,16 @@ func TestExecProxy_PassesSignalsOn(t *testing.T) {
 	}
 	_, env := identityWith(t, azureServer(t), "exec-proxy-signal", true)
 	ready := filepath.Join(t.TempDir(), "ready")
-	cmd, out, dir := program(t, "exec", "--proxy", "--", "sh", "-c", `trap 'echo got it; exit 9' TERM; touch "$0"; while :; do sleep 0.1; done`, ready)
+	cmd, out, dir := program(
+		t,
+		"exec",
+		"--proxy",
+		"--",
+		"sh",
+		"-c",
+		`trap 'echo got it; exit 9' TERM; touch "$0"; while :; do sleep 0.1; done`,
+		ready,
+	)
 	cmd.Env = append(cmd.Env, env...)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -98,7 +107,21 @@ func TestExecProxy_DumpWithSeveralJobs(t *testing.T) {
 	s := shortTokens(t)
 	_, env := identityWith(t, s, "exec-proxy-dump", true)
 	dump, dir := installed(t, "pg_dump"), t.TempDir()
-	cmd, _, _ := program(t, "exec", "--proxy", "--", dump, "--jobs", "4", "--format", "directory", "--file", filepath.Join(dir, "dump"), "--schema", "public")
+	cmd, _, _ := program(
+		t,
+		"exec",
+		"--proxy",
+		"--",
+		dump,
+		"--jobs",
+		"4",
+		"--format",
+		"directory",
+		"--file",
+		filepath.Join(dir, "dump"),
+		"--schema",
+		"public",
+	)
 	var out bytes.Buffer
 	cmd.Env = append(cmd.Env, env...)
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -122,7 +145,17 @@ func TestExecProxy_AcceptsKeysOfLibpq(t *testing.T) {
 			dsn += "&" + k.key + "=" + inURL(k.value)
 		}
 	}
-	r := runAs(t, env, "exec", "--proxy", dsn, "--", psql, "-XAtc", "select current_setting('application_name'), current_setting('geqo_effort')")
+	r := runAs(
+		t,
+		env,
+		"exec",
+		"--proxy",
+		dsn,
+		"--",
+		psql,
+		"-XAtc",
+		"select current_setting('application_name'), current_setting('geqo_effort')",
+	)
 	if r.code != 0 || r.stdout != "shop|3\n" || strings.Contains(r.stderr, "hidden") {
 		t.Errorf("%+v", r)
 	}
@@ -133,7 +166,8 @@ func TestExecProxy_AcceptsKeysOfLibpq(t *testing.T) {
 		}
 	}
 	for _, key := range rejected {
-		if r := runAs(t, env, "exec", "--proxy", s.DSN()+"&"+key+"=x", "--", psql); r.code != failed || !strings.HasPrefix(r.stderr, "entrapg: "+key+": ") {
+		if r := runAs(t, env, "exec", "--proxy", s.DSN()+"&"+key+"=x", "--", psql); r.code != failed ||
+			!strings.HasPrefix(r.stderr, "entrapg: "+key+": ") {
 			t.Errorf("%s: %+v", key, r)
 		}
 	}

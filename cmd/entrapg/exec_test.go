@@ -15,7 +15,18 @@ import (
 func TestExec_TokenIsOnlyInEnvironment(t *testing.T) {
 	t.Parallel()
 	_, env := identityWith(t, azureServer(t), "exec-env", true)
-	r := runAs(t, append(env, "PGPASSFILE=/nowhere", "PGHOSTADDR=192.0.2.1"), "exec", "--", "sh", "-c", `echo "$@"; env`, "sh", "--list", "one two")
+	r := runAs(
+		t,
+		append(env, "PGPASSFILE=/nowhere", "PGHOSTADDR=192.0.2.1"),
+		"exec",
+		"--",
+		"sh",
+		"-c",
+		`echo "$@"; env`,
+		"sh",
+		"--list",
+		"one two",
+	)
 	lines := strings.Split(r.stdout, "\n")
 	if r.code != 0 || lines[0] != "--list one two" {
 		t.Fatalf("%+v", r)
@@ -86,10 +97,12 @@ func TestExec_PsqlAndPgbenchLogIn(t *testing.T) {
 	_, stranger := identityWith(t, s, "stranger", false)
 
 	psql := installed(t, "psql")
-	if r := runAs(t, env, "exec", "--", psql, "-XAtc", "select session_user, current_database()"); r.code != 0 || r.stdout != "psql|postgres\n" {
+	if r := runAs(t, env, "exec", "--", psql, "-XAtc", "select session_user, current_database()"); r.code != 0 ||
+		r.stdout != "psql|postgres\n" {
 		t.Errorf("%+v", r)
 	}
-	if r := runAs(t, append(stranger, "PGUSER=psql"), "exec", "--", psql, "-XAtc", "select 1"); r.code == 0 || !strings.Contains(r.stderr, `oid mismatch for role "psql"`) {
+	if r := runAs(t, append(stranger, "PGUSER=psql"), "exec", "--", psql, "-XAtc", "select 1"); r.code == 0 ||
+		!strings.Contains(r.stderr, `oid mismatch for role "psql"`) {
 		t.Errorf("role of another identity: %+v", r)
 	}
 	if r := runAs(t, stranger, "exec", "--", psql, "-XAtc", "select 1"); r.code == 0 {

@@ -54,7 +54,8 @@ func program(t *testing.T, args ...string) (cmd *exec.Cmd, out *bytes.Buffer, di
 	cmd = exec.CommandContext(t.Context(), os.Args[0], args...)
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(entry string) bool {
 		name, _, _ := strings.Cut(entry, "=")
-		return strings.HasPrefix(name, "PG") || strings.HasPrefix(name, "AZURE_") || strings.HasPrefix(name, "IDENTITY_") || name == "DATABASE_URL"
+		return strings.HasPrefix(name, "PG") || strings.HasPrefix(name, "AZURE_") || strings.HasPrefix(name, "IDENTITY_") ||
+			name == "DATABASE_URL"
 	})
 	cmd.Env = append(cmd.Env, "ENTRAPG_TEST_AS_COMMAND=1", "TMPDIR="+dir, "TMP="+dir, "TEMP="+dir)
 	out = &bytes.Buffer{}
@@ -113,7 +114,12 @@ func identityWith(t *testing.T, s *entrapgtest.Server, name string, role bool) (
 			t.Fatal(err)
 		}
 	}
-	return p, append(s.Tenant.NewHost(p).Environ(), "AZURE_CLIENT_ID="+p.ClientID, "AZURE_TOKEN_CREDENTIALS=ManagedIdentityCredential", "DATABASE_URL="+s.DSN())
+	return p, append(
+		s.Tenant.NewHost(p).Environ(),
+		"AZURE_CLIENT_ID="+p.ClientID,
+		"AZURE_TOKEN_CREDENTIALS=ManagedIdentityCredential",
+		"DATABASE_URL="+s.DSN(),
+	)
 }
 
 // needsCAVariable skips a test whose environment names the authority to trust,

@@ -63,7 +63,16 @@ func TestProxy_ClientsThatVanishLeaveNothing(t *testing.T) {
 	sslRequest := []byte{0, 0, 0, 8, 4, 210, 22, 47}
 	garbage := make([]byte, 100)
 	rand.Read(garbage)
-	stages := [][]byte{nil, sslRequest, startup[:3], startup[:20], startup, append(startup, garbage...), garbage, append(sslRequest, startup...)}
+	stages := [][]byte{
+		nil,
+		sslRequest,
+		startup[:3],
+		startup[:20],
+		startup,
+		append(startup, garbage...),
+		garbage,
+		append(sslRequest, startup...),
+	}
 	slots := make(chan struct{}, 50)
 	var all sync.WaitGroup
 	for i := range 1000 {

@@ -312,7 +312,8 @@ func TestProxy_ClientUserIsUsedOnlyOnRequest(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	var got string
-	if err := p.connect(t, "user=proxy-password").QueryRow("select session_user").Scan(&got); err == nil || !strings.Contains(err.Error(), "28000") {
+	if err := p.connect(t, "user=proxy-password").QueryRow("select session_user").Scan(&got); err == nil ||
+		!strings.Contains(err.Error(), "28000") {
 		t.Errorf("another identity's role: %q, %v", got, err)
 	}
 }
@@ -328,7 +329,19 @@ func TestProxy_RemoteClientsNeedTLSAndPassword(t *testing.T) {
 	if err := os.WriteFile(passwordFile, []byte("of the proxy\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	p := startProxy(t, env, "--listen", "0.0.0.0:0", "--allow-remote", "--password-file", passwordFile, "--tls-cert", certFile, "--tls-key", keyFile)
+	p := startProxy(
+		t,
+		env,
+		"--listen",
+		"0.0.0.0:0",
+		"--allow-remote",
+		"--password-file",
+		passwordFile,
+		"--tls-cert",
+		certFile,
+		"--tls-key",
+		keyFile,
+	)
 	if strings.Contains(p.out.String()+p.log.String(), "of the proxy") {
 		t.Errorf("the password is shown:\n%s%s", p.out, p.log)
 	}
@@ -462,7 +475,12 @@ func TestProxy_ClosesSessionsAfterGraceAndAtSecondSignal(t *testing.T) {
 		}()
 		await(t, func() bool {
 			var n int
-			err := db.QueryRowContext(t.Context(), "select count(*) from pg_stat_activity where usename = 'proxy-close' and query like 'select pg_sleep%' and pid <> pg_backend_pid()").Scan(&n)
+			err := db.QueryRowContext(
+				t.Context(),
+				"select count(*) from pg_stat_activity where usename = 'proxy-close' and query like 'select pg_sleep%' and pid <> pg_backend_pid()",
+			).Scan(
+				&n,
+			)
 			return err == nil && n > 0
 		}, p.log.String)
 		p.cmd.Process.Signal(syscall.SIGTERM)

@@ -27,7 +27,11 @@ func TestToken_NeedsNoUser(t *testing.T) {
 	tenant := azureServer(t).Tenant
 	nameless := tenant.NewUserAssignedIdentity(strings.Repeat("too-long", 8))
 	nameless.Claims = map[string]any{"appid": nil}
-	env := append(tenant.NewHost(nameless).Environ(), "AZURE_CLIENT_ID="+nameless.ClientID, "AZURE_TOKEN_CREDENTIALS=ManagedIdentityCredential")
+	env := append(
+		tenant.NewHost(nameless).Environ(),
+		"AZURE_CLIENT_ID="+nameless.ClientID,
+		"AZURE_TOKEN_CREDENTIALS=ManagedIdentityCredential",
+	)
 	if r := runAs(t, env, "whoami"); r.code != failed || !strings.Contains(r.stderr, "no PostgreSQL user") {
 		t.Errorf("there is a user: %+v", r)
 	}
@@ -79,7 +83,8 @@ func TestWhoami_ShowsUserAndRule(t *testing.T) {
 			}
 			r = runAs(t, test.env, append([]string{"whoami"}, test.args...)...)
 			words := strings.Join(strings.Fields(r.stdout), " ")
-			if r.code != 0 || !strings.Contains(words, "user "+test.user+", from "+test.rule) || !strings.Contains(words, test.kind) || !strings.Contains(words, "59m") {
+			if r.code != 0 || !strings.Contains(words, "user "+test.user+", from "+test.rule) || !strings.Contains(words, test.kind) ||
+				!strings.Contains(words, "59m") {
 				t.Errorf("%+v", r)
 			}
 			if strings.Contains(r.stdout+r.stderr, "eyJ") {

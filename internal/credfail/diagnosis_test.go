@@ -415,7 +415,10 @@ func TestClassify_RecognizesCredentialsThatNeedAPerson(t *testing.T) {
 
 func TestClassify_NamesSettingsThatChooseIdentity(t *testing.T) {
 	emptyEnvironment(t)
-	notAssigned := managedIdentity(azidentity.ClientID(guid), answer(http.StatusBadRequest, `{"error":"x","error_description":"Identity not found"}`))
+	notAssigned := managedIdentity(
+		azidentity.ClientID(guid),
+		answer(http.StatusBadRequest, `{"error":"x","error_description":"Identity not found"}`),
+	)
 	noTenant := secretCredential(answer(http.StatusBadRequest, `{"error":"x","error_description":"AADSTS90002: x"}`))
 	for _, test := range []struct {
 		err      error

@@ -53,7 +53,8 @@ func FuzzServer_Client(f *testing.F) {
 		answer := <-answers
 		s.running.Wait()
 		stats := s.Stats()
-		if stats.Open != 0 || stats.Sessions != 0 || stats.Login.Count() != 0 || stats.Rejected[RejectedServer]+stats.Rejected[RejectedNetwork] != 0 {
+		if stats.Open != 0 || stats.Sessions != 0 || stats.Login.Count() != 0 ||
+			stats.Rejected[RejectedServer]+stats.Rejected[RejectedNetwork] != 0 {
 			t.Errorf("%+v", stats)
 		}
 		if bytes.Contains(answer, []byte("R\x00\x00\x00\x08\x00\x00\x00\x00")) {
