@@ -348,19 +348,19 @@ func (c *Connector) Close() error {
 // Stats are the counters of a connector since it was created, and its current
 // state. Those about tokens are for all connectors that share the credential.
 type Stats struct {
-	Logins        int64     // connections opened
-	LoginsRefused int64     // attempts that a server rejected with SQLSTATE class 28 or by OAUTHBEARER
-	LoginRetries  int64     // second attempts, with another token
-	TokenRequests int64     // calls to the credential, including those for Azure Resource Manager
-	TokenFailures int64     // calls that returned no usable token, or could not be made because there is no credential
-	TokenExpiry   time.Time // when the current token expires; zero if there is none
-	User          string    // current PostgreSQL user; empty if it is not known yet
+	Logins         int64     // connections opened
+	LoginsRejected int64     // attempts that a server rejected with SQLSTATE class 28 or by OAUTHBEARER
+	LoginRetries   int64     // second attempts, with another token
+	TokenRequests  int64     // calls to the credential, including those for Azure Resource Manager
+	TokenFailures  int64     // calls that returned no usable token, or could not be made because there is no credential
+	TokenExpiry    time.Time // when the current token expires; zero if there is none
+	User           string    // current PostgreSQL user; empty if it is not known yet
 }
 
 // Stats returns the current counters. It does not block, so they are not a
 // consistent snapshot.
 func (c *Connector) Stats() Stats {
-	stats := Stats{Logins: c.logins.Load(), LoginsRefused: c.rejections.Load(), LoginRetries: c.retries.Load()}
+	stats := Stats{Logins: c.logins.Load(), LoginsRejected: c.rejections.Load(), LoginRetries: c.retries.Load()}
 	if c.config == nil {
 		return stats
 	}

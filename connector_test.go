@@ -32,7 +32,7 @@ func TestConnector_HookErrorIsNotRejectedLogin(t *testing.T) {
 			t.Errorf("got %v, want the hook's error and no LoginError", err)
 		}
 	}
-	if stats := c.Stats(); credential.count() != 1 || stats.LoginsRefused != 0 || stats.LoginRetries != 0 {
+	if stats := c.Stats(); credential.count() != 1 || stats.LoginsRejected != 0 || stats.LoginRetries != 0 {
 		t.Errorf("%d token requests; Stats: %+v", credential.count(), stats)
 	}
 }
@@ -44,7 +44,7 @@ func TestConnector_LogsInAsIdentityOfCredential(t *testing.T) {
 		t.Errorf("logged in as %q, want %q", user, p.Name)
 	}
 	stats := c.Stats()
-	if stats.Logins != 1 || stats.LoginsRefused != 0 || stats.User != p.Name || time.Until(stats.TokenExpiry) < 50*time.Minute {
+	if stats.Logins != 1 || stats.LoginsRejected != 0 || stats.User != p.Name || time.Until(stats.TokenExpiry) < 50*time.Minute {
 		t.Errorf("Stats: %+v", stats)
 	}
 }
@@ -110,7 +110,7 @@ func TestConnector_OutlivesManyTokens(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if stats := c.Stats(); stats.TokenRequests < 24 || stats.TokenRequests > 30 || stats.LoginsRefused > 0 {
+		if stats := c.Stats(); stats.TokenRequests < 24 || stats.TokenRequests > 30 || stats.LoginsRejected > 0 {
 			t.Errorf("after 24 hours with tokens of one hour: %+v", stats)
 		}
 	})

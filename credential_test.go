@@ -470,7 +470,7 @@ func TestNone_WrongPasswordHasHintAndIsNotRetried(t *testing.T) {
 	if strings.Contains(out.text.String(), "hunter2") {
 		t.Error("the error or the connector contains the password")
 	}
-	if stats := c.Stats(); stats.LoginsRefused != 1 || stats.LoginRetries != 0 {
+	if stats := c.Stats(); stats.LoginsRejected != 1 || stats.LoginRetries != 0 {
 		t.Errorf("Stats: %+v", stats)
 	}
 }

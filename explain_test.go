@@ -116,8 +116,8 @@ func TestExplain_ReturnsNothingForOtherErrors(t *testing.T) {
 			t.Errorf("%v: %q", err, got)
 		}
 	}
-	refused := failedLogins(t, "host=127.0.0.1 port=1 user=app sslmode=disable", entrapg.WithCredential(&numbered{life: time.Hour}))
-	for name, err := range refused {
+	unreachable := failedLogins(t, "host=127.0.0.1 port=1 user=app sslmode=disable", entrapg.WithCredential(&numbered{life: time.Hour}))
+	for name, err := range unreachable {
 		if got := entrapg.Explain(err); got != "" {
 			t.Errorf("%s: %v: %q", name, err, got)
 		}

@@ -589,7 +589,7 @@ func TestLogin_Class28RejectionOfBearerTokenIsRetriedOnce(t *testing.T) {
 				t.Errorf("the server got %s, want %s", bearers, want)
 			}
 			stats := c.Stats()
-			if want := int64(min(test.rejected, 2)); stats.LoginsRefused != want || stats.LoginRetries != 1 {
+			if want := int64(min(test.rejected, 2)); stats.LoginsRejected != want || stats.LoginRetries != 1 {
 				t.Errorf("Stats: %+v, want %d rejected logins and a retry", stats, want)
 			}
 			if test.rejected == 1 {

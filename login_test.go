@@ -96,8 +96,8 @@ func TestLogin_ServerThatAlwaysRejectsCausesFewRetries(t *testing.T) {
 			t.Fatalf("got %v, want a LoginError", err)
 		}
 	}
-	if s := c.Stats(); s.LoginsRefused > connects+4 || s.TokenRequests > 8 {
-		t.Errorf("%d connects: %d logins, %d tokens", connects, s.LoginsRefused, s.TokenRequests)
+	if s := c.Stats(); s.LoginsRejected > connects+4 || s.TokenRequests > 8 {
+		t.Errorf("%d connects: %d logins, %d tokens", connects, s.LoginsRejected, s.TokenRequests)
 	}
 }
 
@@ -111,7 +111,7 @@ func TestLogin_OtherAuthMethodHasHint(t *testing.T) {
 		if err := connect(t, c); !errors.As(err, &login) || !strings.Contains(login.Hint, hint) {
 			t.Errorf("%s: got %v, want a LoginError with a hint that contains %q", name, err, hint)
 		}
-		if s := c.Stats(); s.LoginsRefused > 0 || s.TokenExpiry.IsZero() {
+		if s := c.Stats(); s.LoginsRejected > 0 || s.TokenExpiry.IsZero() {
 			t.Errorf("%s: a valid token was counted as rejected: %+v", name, s)
 		}
 	}
@@ -500,7 +500,7 @@ func TestLogin_OAUTHBEARERSendsSameToken(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if stats := c.Stats(); stats.LoginRetries != 1 || stats.LoginsRefused != 1 || stats.Logins != 2 {
+	if stats := c.Stats(); stats.LoginRetries != 1 || stats.LoginsRejected != 1 || stats.Logins != 2 {
 		t.Errorf("Stats: %+v", stats)
 	}
 }

@@ -309,7 +309,7 @@ func TestToken_RejectedTokenIsReplacedAndLoginRetriedOnce(t *testing.T) {
 		if got := strings.Join(s.passwords(), " "); got != "token-1 token-1 token-2" {
 			t.Errorf("tokens used: %s", got)
 		}
-		if stats := c.Stats(); stats.LoginsRefused != 1 || stats.LoginRetries != 1 || stats.Logins != 2 || stats.TokenRequests != 2 {
+		if stats := c.Stats(); stats.LoginsRejected != 1 || stats.LoginRetries != 1 || stats.Logins != 2 || stats.TokenRequests != 2 {
 			t.Errorf("Stats: %+v", stats)
 		}
 	})
@@ -629,7 +629,7 @@ func TestToken_RevokedTokenIsReplacedWithoutFailedQuery(t *testing.T) {
 	if err := db.PingContext(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if stats := c.Stats(); stats.LoginRetries != 3 || stats.LoginsRefused != 3 {
+	if stats := c.Stats(); stats.LoginRetries != 3 || stats.LoginsRejected != 3 {
 		t.Errorf("Stats: %+v", stats)
 	}
 	attempts := s.Logins()

@@ -250,14 +250,14 @@ func TestTenant_RejectsRequestsInWordsOfEntra(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := ask(t, test.credential, audience)
-			var refused *azidentity.AuthenticationFailedError
-			if !errors.As(err, &refused) {
-				t.Fatalf("got %v, want a refusal", err)
+			var failure *azidentity.AuthenticationFailedError
+			if !errors.As(err, &failure) {
+				t.Fatalf("got %v, want a rejection", err)
 			}
 			if !strings.Contains(err.Error(), test.code+": ") {
 				t.Errorf("got %v, want %s", err, test.code)
 			}
-			if refused.RawResponse == nil || refused.RawResponse.StatusCode != test.status || !strings.Contains(err.Error(), `"error": "`+test.kind+`"`) {
+			if failure.RawResponse == nil || failure.RawResponse.StatusCode != test.status || !strings.Contains(err.Error(), `"error": "`+test.kind+`"`) {
 				t.Errorf("got %v, want status %d and %s", err, test.status, test.kind)
 			}
 			for _, secret := range []string{app.ClientSecret, other.ClientSecret, alice.Password, federated} {
@@ -441,13 +441,13 @@ func TestTenant_FaultsReachEveryKindOfClient(t *testing.T) {
 				if err == nil || !strings.Contains(strings.ToLower(err.Error()), strings.ToLower(test.message)) {
 					t.Errorf("%s: got %v, want %q", kind, err, test.message)
 				}
-				var refused *azidentity.AuthenticationFailedError
+				var failure *azidentity.AuthenticationFailedError
 				if strings.HasSuffix(kind, "itself") || test.status == 0 {
 					continue
 				}
-				if !errors.As(err, &refused) || refused.RawResponse == nil || refused.RawResponse.StatusCode != test.status {
+				if !errors.As(err, &failure) || failure.RawResponse == nil || failure.RawResponse.StatusCode != test.status {
 					t.Errorf("%s: got %v, want status %d", kind, err, test.status)
-				} else if after := refused.RawResponse.Header.Get("Retry-After"); (after == "1") != (test.status == http.StatusTooManyRequests) {
+				} else if after := failure.RawResponse.Header.Get("Retry-After"); (after == "1") != (test.status == http.StatusTooManyRequests) {
 					t.Errorf("%s: Retry-After is %q", kind, after)
 				}
 			}

@@ -12,11 +12,11 @@ type Faults struct {
 	LoginDelay time.Duration // before the server answers a password
 	CutLogin   Stage         // when the server closes the connection
 	NoTLS      bool          // the server answers that it does not support TLS
-	Refuse     *Refusal      // the answer to every login as a mapped role, with any token
+	Reject     *Rejection    // the answer to every login as a mapped role, with any token
 }
 
-// A Refusal is the error with which the server rejects a login.
-type Refusal struct {
+// A Rejection is the error with which the server rejects a login.
+type Rejection struct {
 	Code    string // SQLSTATE, such as "28000"
 	Message string
 	Hint    string // empty where there is none

@@ -130,7 +130,7 @@ func TestServer_ForgedTokenIsRejected(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var pgErr *pgconn.PgError
 			if err := logIn(t, s, app.Name, password); !errors.As(err, &pgErr) || !strings.HasPrefix(pgErr.Code, "28") {
-				t.Errorf("got %v, want a refusal", err)
+				t.Errorf("got %v, want a rejection", err)
 			}
 		})
 	}

@@ -135,7 +135,7 @@ func (s *Server) logIn(ctx context.Context, c *client, faults Faults) (*pgwire.R
 	}
 	if !c.login.TLS {
 		host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
-		return nil, s.refuse(c, &refusal{
+		return nil, s.reject(c, &rejection{
 			code: invalidAuthorization, reason: "no TLS",
 			message: fmt.Sprintf("no pg_hba.conf entry for host %q, user %q, database %q, no encryption",
 				host, c.login.User, c.login.Database),
@@ -143,7 +143,7 @@ func (s *Server) logIn(ctx context.Context, c *client, faults Faults) (*pgwire.R
 	}
 	m, mapped, err := s.mappingOf(ctx, c.login.User)
 	if err != nil {
-		return nil, s.refuse(c, unreachable(err))
+		return nil, s.reject(c, unreachable(err))
 	}
 	if !mapped {
 		return s.handOver(ctx, c)
@@ -163,14 +163,14 @@ func (s *Server) logIn(ctx context.Context, c *client, faults Faults) (*pgwire.R
 	if faults.CutLogin == AfterPassword {
 		return nil, s.cut(c)
 	}
-	if r := faults.Refuse; r != nil {
-		return nil, s.refuse(c, &refusal{code: r.Code, message: r.Message, hint: r.Hint, reason: "refused, as Faults.Refuse has it"})
+	if r := faults.Reject; r != nil {
+		return nil, s.reject(c, &rejection{code: r.Code, message: r.Message, hint: r.Hint, reason: "Faults.Reject is set"})
 	}
 	if r := s.judge(c.login.User, m, password); r != nil {
 		if s.config.OAuth {
 			s.rejectBearer(c)
 		}
-		return nil, s.refuse(c, r)
+		return nil, s.reject(c, r)
 	}
 	return s.openSession(ctx, c, m)
 }
@@ -222,7 +222,7 @@ func (s *Server) openSession(ctx context.Context, c *client, m mapping) (*pgwire
 	if m.admin {
 		startup.Set(tenantSetting, s.Tenant.ID)
 		if err := s.administer(ctx, c.login.Database); err != nil {
-			return nil, s.refuse(c, unreachable(err))
+			return nil, s.reject(c, unreachable(err))
 		}
 	}
 	config := s.upstream.Config.Copy()
@@ -233,11 +233,11 @@ func (s *Server) openSession(ctx context.Context, c *client, m mapping) (*pgwire
 	var pgErr *pgconn.PgError
 	switch {
 	case errors.As(err, &pgErr):
-		return nil, s.refuse(c, &refusal{
-			code: pgErr.Code, message: pgErr.Message, reason: "the token is good, but PostgreSQL refuses", response: takeover.ErrorResponse(),
+		return nil, s.reject(c, &rejection{
+			code: pgErr.Code, message: pgErr.Message, reason: "the token is valid, but PostgreSQL rejects the login", response: takeover.ErrorResponse(),
 		})
 	case err != nil:
-		return nil, s.refuse(c, unreachable(err))
+		return nil, s.reject(c, unreachable(err))
 	}
 	session, err := takeover.Session(conn, s.upstream.DialFunc)
 	if err != nil {
@@ -259,7 +259,7 @@ func (s *Server) handOver(ctx context.Context, c *client) (*pgwire.Relay, error)
 	network, address := pgconn.NetworkAddress(s.upstream.Host, s.upstream.Port)
 	upstream, err := s.dial(ctx, network, address)
 	if err != nil {
-		return nil, s.refuse(c, unreachable(err))
+		return nil, s.reject(c, unreachable(err))
 	}
 	c.login.Reason = "the role is not mapped to Entra: PostgreSQL decides"
 	s.record(c.login)
@@ -288,14 +288,14 @@ func (s *Server) dial(ctx context.Context, network, address string) (net.Conn, e
 
 // unreachable rejects a login because the real server cannot be reached. If that has too
 // many clients, or is starting or shutting down, the error is its own.
-func unreachable(err error) *refusal {
+func unreachable(err error) *rejection {
 	if pgErr := new(pgconn.PgError); errors.As(err, &pgErr) && (strings.HasPrefix(pgErr.Code, "53") || strings.HasPrefix(pgErr.Code, "57")) {
-		return &refusal{code: pgErr.Code, message: pgErr.Message, hint: pgErr.Hint, reason: "PostgreSQL accepts no connection"}
+		return &rejection{code: pgErr.Code, message: pgErr.Message, hint: pgErr.Hint, reason: "PostgreSQL accepts no connection"}
 	}
-	return &refusal{code: "08006", message: "the server behind this one cannot be reached", reason: err.Error()}
+	return &rejection{code: "08006", message: "the server behind this one cannot be reached", reason: err.Error()}
 }
 
-func (s *Server) refuse(c *client, r *refusal) error {
+func (s *Server) reject(c *client, r *rejection) error {
 	c.login.Code, c.login.Message, c.login.Reason = r.code, r.message, r.reason
 	s.record(c.login)
 	response := r.response

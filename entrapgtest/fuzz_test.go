@@ -173,7 +173,7 @@ func FuzzJudge(f *testing.F) {
 		for _, kind := range []Kind{User, Group, ServicePrincipal} {
 			err := s.judge("role", mapping{objectID: app.ObjectID, objectType: kind.objectType()}, password)
 			if in := password == genuine && kind == ServicePrincipal; (err == nil) != in {
-				t.Errorf("as %s, with %q for %d characters at %d: refusal %v", kind, insert, cut, from, err)
+				t.Errorf("as %s, with %q for %d characters at %d: got %v", kind, insert, cut, from, err)
 			}
 		}
 	})

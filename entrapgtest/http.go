@@ -87,20 +87,20 @@ func (s *Server) transport(roots *x509.CertPool) *http.Transport {
 
 // respond returns a handler for a function that returns the answer, and one that
 // formats errors for the endpoint.
-func respond(find func(*http.Request) (any, error), refuse func(*http.Request, entraError) any) http.Handler {
+func respond(find func(*http.Request) (any, error), format func(*http.Request, entraError) any) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := find(r)
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
 		w.Header().Set("Cache-Control", "no-store")
-		var refused entraError
+		var failure entraError
 		switch {
 		case err == nil:
-		case errors.As(err, &refused):
-			if refused.status == http.StatusTooManyRequests {
+		case errors.As(err, &failure):
+			if failure.status == http.StatusTooManyRequests {
 				w.Header().Set("Retry-After", "1")
 			}
-			w.WriteHeader(refused.status)
-			body = refuse(r, refused)
+			w.WriteHeader(failure.status)
+			body = format(r, failure)
 		case errors.Is(err, errGarbled):
 			_, _ = io.WriteString(w, `{"token_type":"Bearer","access_token":"`+brokenOff)
 			return

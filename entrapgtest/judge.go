@@ -11,8 +11,8 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// A refusal is the server's rejection of a login.
-type refusal struct {
+// A rejection is an error with which the server ends a login, and why.
+type rejection struct {
 	code, message, hint string
 	reason              string // for the record of logins
 	response            []byte // PostgreSQL's own error; nil if the front rejects the login
@@ -30,7 +30,7 @@ const clockSkew = 5 * time.Minute
 
 // judge checks a login as role with a password, as Azure Database for PostgreSQL does.
 // It returns nil if the password is a valid token for the role.
-func (s *Server) judge(role string, m mapping, password string) *refusal {
+func (s *Server) judge(role string, m mapping, password string) *rejection {
 	if strings.Count(password, ".") != 2 {
 		if strings.Contains(password, "eyJ") {
 			return malformed("the token was cut or altered")
@@ -49,13 +49,13 @@ func (s *Server) judge(role string, m mapping, password string) *refusal {
 	}
 
 	if exp, ok := exactTime(claims["exp"]); !ok || !time.Now().Before(exp) {
-		return &refusal{
+		return &rejection{
 			code: invalidAuthorization, reason: "the token has expired",
 			message: "The access token has expired. Acquire a new token and try again.",
 		}
 	}
 	if claims["aud"] != s.config.Audience {
-		return &refusal{
+		return &rejection{
 			code: invalidAuthorization, reason: fmt.Sprintf("the token is for %v", claims["aud"]),
 			message: fmt.Sprintf("The access token does not have a valid audience claim. Please acquire a new "+
 				"token for the resource %q.", s.config.Audience),
@@ -73,7 +73,7 @@ func (s *Server) judge(role string, m mapping, password string) *refusal {
 	}
 	oid, _ := claims["oid"].(string)
 	if oid == "" {
-		return &refusal{
+		return &rejection{
 			code: invalidAuthorization, reason: "the token has no oid",
 			message: "The access token doesn't have a valid oid claim. Acquire a new token and try again",
 		}
@@ -87,7 +87,7 @@ func (s *Server) judge(role string, m mapping, password string) *refusal {
 	case m.mfa && !slices.Contains(methods, any("mfa")):
 		return invalid("the token has no claim mfa, which the role's isMfa requires") // in which words is not publicly known
 	case m.objectType == "group" && !slices.Contains(groups, any(m.objectID)):
-		return &refusal{
+		return &rejection{
 			code: invalidAuthorization, reason: "the token is not that of a member of the group",
 			message: fmt.Sprintf("Azure AD access token not valid for role %s (does not contain group ID %s)", role, m.objectID),
 			hint:    "Did you specify the correct user name and access token?",
@@ -95,25 +95,25 @@ func (s *Server) judge(role string, m mapping, password string) *refusal {
 	case m.objectType == "group":
 		return nil
 	case m.objectType == "user" && isApp:
-		return &refusal{
+		return &rejection{
 			code: invalidAuthorization, reason: "the token is a program's, and the role is a person's",
 			message: fmt.Sprintf("Azure AD user token for role[%s] is neither an AAD_AUTH_TOKENTYPE_APP_USER or an "+
 				"AAD_AUTH_TOKENTYPE_APP_OBO token.", role),
 		}
 	case m.objectType == "service" && !isApp:
-		return &refusal{
+		return &rejection{
 			code: invalidAuthorization, reason: "the token is a person's, and the role is a program's",
 			message: fmt.Sprintf("Service Principals cannot generate AAD_AUTH_TOKENTYPE_APP_USER tokens for role[%s]", role),
 		}
 	case m.objectType == "service" && !strings.EqualFold(oid, m.objectID) && !strings.EqualFold(appid, m.objectID):
 		// The label of a service has its object ID or its application ID.
-		return &refusal{
+		return &rejection{
 			code: invalidAuthorization, reason: "the role is mapped to another principal",
 			message: fmt.Sprintf("Service principal oid mismatch for role %q. The oid in the security label [%s] does not "+
 				"match the appid [%s] or oid [%s] in the token.", role, m.objectID, appid, oid),
 		}
 	case m.objectType == "user" && !strings.EqualFold(oid, m.objectID):
-		return &refusal{
+		return &rejection{
 			code: invalidPassword, reason: "the role is mapped to another principal",
 			message: fmt.Sprintf("password authentication failed for user %q", role),
 		}
@@ -121,15 +121,15 @@ func (s *Server) judge(role string, m mapping, password string) *refusal {
 	return nil
 }
 
-func invalid(reason string) *refusal {
-	return &refusal{
+func invalid(reason string) *rejection {
+	return &rejection{
 		code: invalidAuthorization, reason: reason,
 		message: "An error occurred while validating the access token. Please acquire a new token and retry",
 	}
 }
 
-func malformed(reason string) *refusal {
-	return &refusal{
+func malformed(reason string) *rejection {
+	return &rejection{
 		code: invalidAuthorization, reason: reason,
 		message: "The access token has invalid format. Please ensure the token is passed exactly as returned by " +
 			"the authentication endpoint and retry.",

@@ -147,12 +147,12 @@ func TestServer_OnLoginReceivesEveryAttempt(t *testing.T) {
 	}
 }
 
-func TestServer_RefuseSetsErrorResponse(t *testing.T) {
+func TestServer_RejectSetsErrorResponse(t *testing.T) {
 	s := startFront(t, entrapgtest.Config{})
-	app := s.Tenant.NewUserAssignedIdentity("refuse")
+	app := s.Tenant.NewUserAssignedIdentity("rejected")
 	createRole(t, s, "", app)
-	s.SetFaults(entrapgtest.Faults{Refuse: &entrapgtest.Refusal{Code: "08P01", Message: "no more", Hint: "go"}})
-	err := logIn(t, s, "refuse", token(t, app, audience).Token)
+	s.SetFaults(entrapgtest.Faults{Reject: &entrapgtest.Rejection{Code: "08P01", Message: "no more", Hint: "go"}})
+	err := logIn(t, s, "rejected", token(t, app, audience).Token)
 	var pgErr *pgconn.PgError
 	if !errors.As(err, &pgErr) || pgErr.Code != "08P01" || pgErr.Message != "no more" || pgErr.Hint != "go" {
 		t.Errorf("got %v", err)

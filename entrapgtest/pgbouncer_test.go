@@ -62,7 +62,7 @@ auth_query = select usename, passwd from pg_catalog.pg_shadow where usename = $1
 		t.Fatal(err)
 	}
 	args := []string{filepath.Join(dir, "ini")}
-	if os.Getuid() == 0 { // PgBouncer refuses root
+	if os.Getuid() == 0 { // PgBouncer does not run as root
 		name := "postgres"
 		if _, err := user.Lookup(name); err != nil {
 			name = "nobody"

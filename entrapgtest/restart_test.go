@@ -75,11 +75,11 @@ func TestServer_RestartDoesNotStopUpstream(t *testing.T) {
 	}
 }
 
-func TestServer_RefusalIsSentVerbatim(t *testing.T) {
+func TestServer_RejectionIsSentVerbatim(t *testing.T) {
 	s := startFront(t, entrapgtest.Config{})
-	p := s.Tenant.NewUser("refused@contoso.example")
+	p := s.Tenant.NewUser("rejected@contoso.example")
 	createRole(t, s, "", p)
-	s.SetFaults(entrapgtest.Faults{Refuse: &entrapgtest.Refusal{Code: "28P99", Message: "No.", Hint: "Try tomorrow."}})
+	s.SetFaults(entrapgtest.Faults{Reject: &entrapgtest.Rejection{Code: "28P99", Message: "No.", Hint: "Try tomorrow."}})
 	_, err := session(t, s, p)
 	var pgErr *pgconn.PgError
 	if !errors.As(err, &pgErr) || pgErr.Code != "28P99" || pgErr.Message != "No." || pgErr.Hint != "Try tomorrow." {

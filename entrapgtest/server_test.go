@@ -219,7 +219,7 @@ func TestServer_ValidatesTokensAsAzureDoes(t *testing.T) {
 			}
 			var pgErr *pgconn.PgError
 			if !errors.As(err, &pgErr) {
-				t.Fatalf("got %v, want a refusal", err)
+				t.Fatalf("got %v, want a rejection", err)
 			}
 			if pgErr.Code != test.code || pgErr.Message != test.message {
 				t.Errorf("got %s %q, want %s %q", pgErr.Code, pgErr.Message, test.code, test.message)

@@ -131,7 +131,7 @@ var faults = append([]fault{
 // rejections returns faults in which the server rejects logins with Azure's messages.
 func rejections() []fault {
 	var all []fault
-	for _, r := range []entrapgtest.Refusal{
+	for _, r := range []entrapgtest.Rejection{
 		{Code: "28000", Message: "The access token has expired. Acquire a new token and try again."},
 		{Code: "28000", Message: "The access token does not have a valid audience claim. Please acquire a new " +
 			`token for the resource "https://ossrdbms-aad.database.windows.net".`},
@@ -155,7 +155,7 @@ func rejections() []fault {
 		{Code: "53300", Message: "remaining connection slots are reserved for azure replication users"},
 	} {
 		all = append(all, fault{
-			group: "rejections", name: "the server rejects: " + r.Message, faults: entrapgtest.Faults{Refuse: &r},
+			group: "rejections", name: "the server rejects: " + r.Message, faults: entrapgtest.Faults{Reject: &r},
 			lasts: 700 * time.Millisecond, allows: both("login " + r.Code), within: soon,
 			// entrapg requests a few other tokens, not one for every connection.
 			noticed: func(n effect) bool { return n.failures > 0 && n.rejected > 0 && n.requests <= 12 },

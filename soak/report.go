@@ -93,7 +93,7 @@ func (p *report) follow(ctx context.Context, to io.Writer, r *rig) {
 // collect copies the counters of the load.
 func (p *report) collect(r *rig) {
 	stats := r.connector.Stats()
-	p.logins, p.rejected, p.retries = stats.Logins, stats.LoginsRefused, stats.LoginRetries
+	p.logins, p.rejected, p.retries = stats.Logins, stats.LoginsRejected, stats.LoginRetries
 	p.tokenRequests, p.tokenFailures = stats.TokenRequests, stats.TokenFailures
 	p.tenantRequests = r.server.Tenant.Requests()
 	p.poolLogins = r.connects.count(pgxPool)

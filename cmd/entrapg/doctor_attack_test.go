@@ -137,7 +137,7 @@ func TestDoctor_EscapesServerMessage(t *testing.T) {
 	}
 	defer s.Close()
 	_, env := identityWith(t, s, "escaped-message", true)
-	s.SetFaults(entrapgtest.Faults{Refuse: &entrapgtest.Refusal{Code: "28000", Message: "no " + control, Hint: control}})
+	s.SetFaults(entrapgtest.Faults{Reject: &entrapgtest.Rejection{Code: "28000", Message: "no " + control, Hint: control}})
 	r := runAs(t, env, "doctor")
 	requireHarmless(t, r.stdout+r.stderr)
 	if !strings.Contains(r.stdout, `\u001b[2J\u001b]0;owned\u0007`) {

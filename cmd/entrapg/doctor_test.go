@@ -171,7 +171,7 @@ func TestDoctor_ExplainsAzureErrorAndFix(t *testing.T) {
 		{"42501", `permission denied for database "postgres"`, "", "CONNECT", `grant connect on database "postgres" to "shop-api";`},
 		{"28000", `Service principal oid mismatch for role "shop-api". The oid in the security label [7d] does not match the appid [8e] or oid [9f] in the token.`, "", "another object ID", "select * from pgaadauth_update_principal_with_oid('shop-api', '" + app.ObjectID + "', 'service', false, false);"},
 	} {
-		s.SetFaults(entrapgtest.Faults{Refuse: &entrapgtest.Refusal{Code: test.code, Message: test.message, Hint: test.hint}})
+		s.SetFaults(entrapgtest.Faults{Reject: &entrapgtest.Rejection{Code: test.code, Message: test.message, Hint: test.hint}})
 		last, _ := visit(t, env, failed)
 		if last.Step != "login" || last.Status != statusFailed {
 			t.Errorf("%s: failed at %s", test.message, last.Step)

@@ -81,7 +81,7 @@ func (s *proxyServer) metrics(m *monitor.Metrics) {
 		add(&requests, stats.TokenRequests)
 		add(&failures, stats.TokenFailures)
 		add(&retries, stats.LoginRetries)
-		add(&rejections, stats.LoginsRefused)
+		add(&rejections, stats.LoginsRejected)
 		if !stats.TokenExpiry.IsZero() {
 			add(&expiry, stats.TokenExpiry.Unix())
 		}

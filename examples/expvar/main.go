@@ -28,7 +28,7 @@ func metrics(db *sql.DB, connector *entrapg.Connector) map[string]any {
 		"db.client.connection.idle":      pool.Idle,
 		"db.client.connection.used":      pool.InUse,
 		"entrapg.logins":                 stats.Logins,
-		"entrapg.logins.rejected":        stats.LoginsRefused,
+		"entrapg.logins.rejected":        stats.LoginsRejected,
 		"entrapg.login.retries":          stats.LoginRetries,
 		"entrapg.token.requests":         stats.TokenRequests,
 		"entrapg.token.failures":         stats.TokenFailures,

@@ -36,7 +36,7 @@ func register(meter metric.Meter, db *sql.DB, stats func() entrapg.Stats) error 
 		failed = append(failed, err)
 	}
 	counter("entrapg.logins", "{login}", func(s entrapg.Stats) int64 { return s.Logins })
-	counter("entrapg.logins.rejected", "{login}", func(s entrapg.Stats) int64 { return s.LoginsRefused })
+	counter("entrapg.logins.rejected", "{login}", func(s entrapg.Stats) int64 { return s.LoginsRejected })
 	counter("entrapg.login.retries", "{login}", func(s entrapg.Stats) int64 { return s.LoginRetries })
 	counter("entrapg.token.requests", "{request}", func(s entrapg.Stats) int64 { return s.TokenRequests })
 	counter("entrapg.token.failures", "{request}", func(s entrapg.Stats) int64 { return s.TokenFailures })

@@ -28,7 +28,7 @@ func register(registry *prometheus.Registry, db *sql.DB, stats func() entrapg.St
 	counter("entrapg_logins_total", "Connections opened.",
 		func(s entrapg.Stats) int64 { return s.Logins })
 	counter("entrapg_logins_rejected_total", "Logins that the server rejected.",
-		func(s entrapg.Stats) int64 { return s.LoginsRefused })
+		func(s entrapg.Stats) int64 { return s.LoginsRejected })
 	counter("entrapg_login_retries_total", "Second attempts, with another token.",
 		func(s entrapg.Stats) int64 { return s.LoginRetries })
 	counter("entrapg_token_requests_total", "Requests for a token.",

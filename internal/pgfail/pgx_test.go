@@ -72,7 +72,7 @@ func logIn(t *testing.T, requireAuth string, hosts ...host) error {
 	config.OAuthTokenProvider = func(context.Context) (string, error) { return "token", nil }
 	config.DialFunc = func(context.Context, string, string) (net.Conn, error) {
 		if len(hosts) == 0 { // to cancel the login that broke off
-			return nil, errors.New("refused")
+			return nil, errors.New("no more servers")
 		}
 		client, server := net.Pipe()
 		next := hosts[0]

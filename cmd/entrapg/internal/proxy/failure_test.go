@@ -21,17 +21,17 @@ func TestFailure_OfServerIsPassedOn(t *testing.T) {
 	app := newIdentity(t, s)
 	for name, test := range map[string]struct {
 		code, message, hint string
-		refusal             *entrapgtest.Refusal
+		rejection           *entrapgtest.Rejection
 		settings            string
 	}{
 		"no hint": {
-			"28000", "The access token has expired. Acquire a new token and try again.", "token", &entrapgtest.Refusal{
+			"28000", "The access token has expired. Acquire a new token and try again.", "token", &entrapgtest.Rejection{
 				Code: "28000", Message: "The access token has expired. Acquire a new token and try again.",
 			}, "",
 		},
 		"the server's hint": {
 			"28000", "Azure AD access token not valid for role x (does not contain group ID y)", "Did you specify the correct user name and access token?",
-			&entrapgtest.Refusal{
+			&entrapgtest.Rejection{
 				Code: "28000", Message: "Azure AD access token not valid for role x (does not contain group ID y)",
 				Hint: "Did you specify the correct user name and access token?",
 			}, "",
@@ -40,7 +40,7 @@ func TestFailure_OfServerIsPassedOn(t *testing.T) {
 		"user as database": {"3D000", `database "client" does not exist`, "name of the user", nil, "dbname=client"},
 		"invalid setting":  {"22023", `invalid value for parameter "TimeZone": "Mars"`, "", nil, "TimeZone=Mars"},
 	} {
-		s.SetFaults(entrapgtest.Faults{Refuse: test.refusal})
+		s.SetFaults(entrapgtest.Faults{Reject: test.rejection})
 		p := start(t, &proxy.Server{Upstream: to(t, s, app)})
 		got := p.rejection(t, test.settings)
 		if got.Severity != "FATAL" || got.Code != test.code || got.Message != test.message || !strings.Contains(got.Hint, test.hint) {
@@ -49,7 +49,7 @@ func TestFailure_OfServerIsPassedOn(t *testing.T) {
 		if got.Hint != "" && !strings.HasSuffix(got.Hint, ".") && !strings.HasSuffix(got.Hint, "?") {
 			t.Errorf("%s: the hint is no sentence: %q", name, got.Hint)
 		}
-		if test.refusal == nil && got.File == "" {
+		if test.rejection == nil && got.File == "" {
 			t.Errorf("%s: fields of the server's error are missing: %+v", name, got)
 		}
 		if p.Stats().Rejected[proxy.RejectedServer] != 1 {
@@ -125,7 +125,7 @@ func TestFailure_NeverShowsTheToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.SetFaults(entrapgtest.Faults{Refuse: &entrapgtest.Refusal{Code: "28000", Message: "the token is " + token.Token, Hint: token.Token}})
+	s.SetFaults(entrapgtest.Faults{Reject: &entrapgtest.Rejection{Code: "28000", Message: "the token is " + token.Token, Hint: token.Token}})
 	dsn := strings.Replace(s.DSN(), "://", "://"+app.Name+"@", 1)
 	p := start(t, &proxy.Server{Upstream: upstream(t, dsn, withApp(&sameToken{token})...)})
 	if got := p.rejection(t, ""); got.Message != "the token is [token]" || got.Hint != "[token]" {
