@@ -13,9 +13,9 @@ import (
 // An entraError is an error response of Entra or of a managed-identity endpoint.
 type entraError struct {
 	status  int
-	code    int // AADSTS; 0 where Entra was not asked
+	code    int // AADSTS code; 0 for an error of the endpoint itself
 	name    string
-	message string // with verbs for what it is about
+	message string // a format for with
 }
 
 // Entra's error messages, with their HTTP statuses and names.
@@ -74,7 +74,7 @@ var (
 	wrongCertificate = entraError{
 		http.StatusUnauthorized, 700027, "invalid_client",
 		"The certificate with identifier used to sign the client assertion is not registered on " +
-			"application, or the assertion is not as it has to be. [Reason - %s]",
+			"application, or the assertion is invalid. [Reason - %s]",
 	}
 	notFederated = entraError{
 		http.StatusBadRequest, 70021, "invalid_request",
@@ -98,14 +98,15 @@ var (
 	}
 )
 
-// Faults without a valid answer of Entra.
+// Errors for faults in which Entra sends no valid response.
 var (
 	errReset   = fmt.Errorf("the tenant cannot be reached: %w", syscall.ECONNRESET)
 	errGarbled = errors.New("the tenant's answer is not JSON")
 )
 
-func (e entraError) with(about ...any) entraError {
-	e.message = fmt.Sprintf(e.message, about...)
+// with returns e with its message formatted.
+func (e entraError) with(args ...any) entraError {
+	e.message = fmt.Sprintf(e.message, args...)
 	return e
 }
 
@@ -124,12 +125,13 @@ func entraBody(r *http.Request, e entraError) any {
 	}
 	now := time.Now().UTC().Format("2006-01-02 15:04:05Z")
 	return map[string]any{
-		"error":             e.name,
-		"error_description": fmt.Sprintf("%s Trace ID: %s Correlation ID: %s Timestamp: %s", e.Error(), trace, correlation, now),
-		"error_codes":       []int{e.code},
-		"timestamp":         now,
-		"trace_id":          trace,
-		"correlation_id":    correlation,
-		"error_uri":         fmt.Sprintf("https://login.microsoftonline.com/error?code=%d", e.code),
+		"error": e.name,
+		"error_description": fmt.Sprintf("%s Trace ID: %s Correlation ID: %s Timestamp: %s", e.Error(),
+			trace, correlation, now),
+		"error_codes":    []int{e.code},
+		"timestamp":      now,
+		"trace_id":       trace,
+		"correlation_id": correlation,
+		"error_uri":      fmt.Sprintf("https://login.microsoftonline.com/error?code=%d", e.code),
 	}
 }

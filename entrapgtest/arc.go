@@ -28,11 +28,11 @@ func arcKeyDir() string {
 	return "/var/opt/azcmagent/tokens"
 }
 
-// ArcEnviron returns the variables of a machine that is connected by Azure Arc. Its
-// endpoint gives a token to a client that proves that it can read a file, which is
-// always in /var/opt/azcmagent/tokens, or in a directory of ProgramData on Windows. If
-// this process cannot write there, ArcEnviron returns an error. Clients on other
-// systems do not know Azure Arc.
+// ArcEnviron returns the variables of a machine that is connected by Azure Arc. To get
+// a token, a client must prove that it can read a key file. The file is always in
+// /var/opt/azcmagent/tokens or, on Windows, in a directory of ProgramData. If this
+// process cannot write there, ArcEnviron returns an error. Clients on other operating
+// systems do not support Azure Arc.
 func (h *Host) ArcEnviron() ([]string, error) {
 	err := os.MkdirAll(arcKeyDir(), 0o755)
 	var probe *os.File
@@ -40,7 +40,8 @@ func (h *Host) ArcEnviron() ([]string, error) {
 		probe, err = os.CreateTemp(arcKeyDir(), "entrapg-")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("entrapgtest: the directory of Azure Arc's key files: %w; run as a user who can write there", err)
+		return nil, fmt.Errorf(
+			"entrapgtest: the directory of Azure Arc's key files: %w; run as a user that can write there", err)
 	}
 	if err := errors.Join(probe.Close(), os.Remove(probe.Name())); err != nil {
 		return nil, fmt.Errorf("entrapgtest: the directory of Azure Arc's key files: %w", err)
@@ -51,7 +52,7 @@ func (h *Host) ArcEnviron() ([]string, error) {
 	}, nil
 }
 
-// arcKeys are the key files that clients have been sent to and have not used yet.
+// arcKeys are the key files that clients have not used yet.
 type arcKeys struct {
 	mu    sync.Mutex
 	files map[string]string // by key
@@ -73,7 +74,7 @@ func (k *arcKeys) challenge() (string, error) {
 	return path, nil
 }
 
-// use reports whether a key is valid. It is, once.
+// use reports whether a key is valid, and removes it: a key can be used once.
 func (k *arcKeys) use(key string) bool {
 	k.mu.Lock()
 	path, valid := k.files[key]
@@ -85,7 +86,7 @@ func (k *arcKeys) use(key string) bool {
 	return valid
 }
 
-// close removes the files that are left.
+// close removes the remaining files.
 func (k *arcKeys) close() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -122,14 +123,14 @@ func (t *Tenant) arc(r *http.Request) (any, error) {
 	if !basic || !t.arcKeys.use(key) {
 		return nil, wrongHeader
 	}
-	body, _, err := t.identityToken(r, t.hostWithID(r.PathValue("host")), place{since: "2019-11-01", machine: true})
+	body, _, err := t.identityToken(r, t.hostWithID(r.PathValue("host")), identityAPI{since: "2019-11-01", machine: true})
 	if err != nil {
 		return nil, err
 	}
-	// Clients check that the agent has heeded their choice.
+	// Clients check that the response repeats the identity that they selected.
 	for _, name := range []string{"client_id", "object_id", "msi_res_id"} {
-		if chosen := r.URL.Query().Get(name); chosen != "" {
-			body[name] = chosen
+		if selected := r.URL.Query().Get(name); selected != "" {
+			body[name] = selected
 		}
 	}
 	return body, nil

@@ -18,11 +18,11 @@ import (
 const jwtBearer = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 // FederatedToken returns a token like those that Kubernetes mounts for workload
-// identity. It is valid for an hour. The tenant accepts it as the client assertion of
-// this service principal or user-assigned identity only.
+// identity. It is valid for an hour. The tenant accepts it only as the client assertion
+// of this service principal or user-assigned identity.
 func (p *Principal) FederatedToken() (string, error) {
 	if p.Kind != ServicePrincipal && p.Kind != UserAssignedIdentity {
-		return "", fmt.Errorf("entrapgtest: a %s has no federated credential", p.Kind)
+		return "", fmt.Errorf("entrapgtest: a %s cannot have a federated credential", p.Kind)
 	}
 	key, err := p.tenant.federation()
 	if err != nil {
@@ -30,8 +30,10 @@ func (p *Principal) FederatedToken() (string, error) {
 	}
 	now := time.Now()
 	token := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.RegisteredClaims{
-		Issuer: "https://oidc." + tenantDomain + "/", Subject: p.serviceAccount(), Audience: jwt.ClaimStrings{"api://AzureADTokenExchange"},
-		IssuedAt: jwt.NewNumericDate(now), NotBefore: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(time.Hour)),
+		Issuer: "https://oidc." + tenantDomain + "/", Subject: p.serviceAccount(),
+		Audience: jwt.ClaimStrings{"api://AzureADTokenExchange"},
+		IssuedAt: jwt.NewNumericDate(now), NotBefore: jwt.NewNumericDate(now),
+		ExpiresAt: jwt.NewNumericDate(now.Add(time.Hour)),
 	})
 	token.Header["kid"] = "federation"
 	return token.SignedString(key)
@@ -58,9 +60,9 @@ func (t *Tenant) authenticate(r *http.Request, app *Principal) error {
 	if _, _, err := jwt.NewParser().ParseUnverified(assertion, &claims); err != nil {
 		return malformedAssertion
 	}
-	own := claims.Issuer == app.ClientID // not from Kubernetes
+	selfSigned := claims.Issuer == app.ClientID // otherwise issued by Kubernetes
 	var err error
-	if own {
+	if selfSigned {
 		err = app.checkCertificate(assertion, "https://"+r.Host)
 	} else {
 		err = app.checkFederated(assertion)
@@ -70,7 +72,7 @@ func (t *Tenant) authenticate(r *http.Request, app *Principal) error {
 		return nil
 	case errors.Is(err, jwt.ErrTokenExpired):
 		return expiredAssertion
-	case own:
+	case selfSigned:
 		return wrongCertificate.with(err)
 	default:
 		return notFederated.with(claims.Issuer, claims.Subject, strings.Join(claims.Audience, " "))
@@ -78,7 +80,7 @@ func (t *Tenant) authenticate(r *http.Request, app *Principal) error {
 }
 
 // checkFederated checks a token of the tenant's federated issuer. Only its subject and
-// its dates need checks, because only FederatedToken has the key.
+// its dates need checks, because only FederatedToken signs with that key.
 func (p *Principal) checkFederated(assertion string) error {
 	_, err := jwt.NewParser(
 		jwt.WithValidMethods([]string{jwt.SigningMethodRS256.Alg()}), jwt.WithExpirationRequired(),
@@ -101,7 +103,8 @@ func (p *Principal) checkFederated(assertion string) error {
 func (p *Principal) checkCertificate(assertion, base string) error {
 	const endpoint = "/oauth2/v2.0/token"
 	_, err := jwt.NewParser(
-		jwt.WithValidMethods([]string{jwt.SigningMethodRS256.Alg(), jwt.SigningMethodPS256.Alg()}), jwt.WithExpirationRequired(),
+		jwt.WithValidMethods([]string{jwt.SigningMethodRS256.Alg(), jwt.SigningMethodPS256.Alg()}),
+		jwt.WithExpirationRequired(),
 		jwt.WithIssuer(p.ClientID), jwt.WithSubject(p.ClientID),
 		jwt.WithAudience(base+"/"+p.tenant.ID+endpoint, base+"/"+tenantDomain+endpoint),
 	).Parse(assertion, func(token *jwt.Token) (any, error) {
@@ -118,7 +121,7 @@ func (p *Principal) checkCertificate(assertion, base string) error {
 	return err
 }
 
-// checkDates rejects dates that jwt converts in a way that depends on the processor.
+// checkDates rejects dates out of range: how jwt converts them depends on the processor.
 func checkDates(token *jwt.Token) error {
 	claims, _ := token.Claims.(jwt.MapClaims)
 	for _, name := range []string{"exp", "nbf", "iat"} {
@@ -131,8 +134,8 @@ func checkDates(token *jwt.Token) error {
 	return nil
 }
 
-// hasThumbprint reports whether a token's header names a certificate. MSAL for Go
-// writes base64 where the standard has base64url.
+// hasThumbprint reports whether a token's header identifies a certificate. MSAL for Go
+// encodes the thumbprint as base64 instead of base64url.
 func hasThumbprint(header map[string]any, c *x509.Certificate) bool {
 	old, current := sha1.Sum(c.Raw), sha256.Sum256(c.Raw)
 	for name, sum := range map[string][]byte{"x5t": old[:], "x5t#S256": current[:]} {

@@ -51,12 +51,13 @@ func (a *authority) pem() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.certificate.Raw})
 }
 
-// publish writes the certificate to a file. It replaces a file that an earlier server
-// has left. It returns a function that removes the file.
+// publish writes the certificate to a file. It replaces the certificate of an earlier
+// server, but no other file. It returns a function that removes the file.
 func (a *authority) publish(path string) (undo func() error, err error) {
 	content, err := os.ReadFile(path)
 	if err == nil && !isCA(content) {
-		return nil, fmt.Errorf("%s already exists and is not a certificate of an earlier server; remove it, or name another file", path)
+		return nil, fmt.Errorf(
+			"%s already exists and is not the certificate of an earlier server; remove it or set another file", path)
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
@@ -66,15 +67,14 @@ func (a *authority) publish(path string) (undo func() error, err error) {
 	}
 	return func() error {
 		content, err := os.ReadFile(path)
-		if err != nil || !bytes.Equal(content, a.pem()) { // of another server by now
+		if err != nil || !bytes.Equal(content, a.pem()) { // another server has replaced it
 			return nil
 		}
 		return os.Remove(path)
 	}, nil
 }
 
-// isCA reports whether a file contains the certificate of an authority of
-// newAuthority.
+// isCA reports whether content is a certificate that newAuthority created.
 func isCA(content []byte) bool {
 	block, rest := pem.Decode(content)
 	if block == nil || len(rest) > 0 {
@@ -84,13 +84,13 @@ func isCA(content []byte) bool {
 	return err == nil && c.IsCA && c.Subject.CommonName == authorityName
 }
 
-// A certificate is the server's.
+// A certificate is the server's certificate and the authority that issued it.
 type certificate struct {
 	authority *x509.Certificate
 	tls       *tls.Config // of the PostgreSQL front
 }
 
-// newCertificate issues a certificate for names and IP addresses.
+// newCertificate issues a certificate for host names and IP addresses.
 func newCertificate(a *authority, hosts []string) (*certificate, error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 64))
 	if err != nil {
@@ -113,7 +113,8 @@ func newCertificate(a *authority, hosts []string) (*certificate, error) {
 			template.DNSNames = append(template.DNSNames, host)
 		}
 	}
-	if latest := time.Now().AddDate(1, 0, 0); latest.Before(template.NotAfter) { // some clients accept no longer one
+	// Some clients reject certificates that are valid for longer than a year.
+	if latest := time.Now().AddDate(1, 0, 0); latest.Before(template.NotAfter) {
 		template.NotAfter = latest
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -35,8 +35,8 @@ type cluster struct {
 	process *process
 }
 
-// startCluster starts a cluster with the data of a state or, if primary is not nil,
-// a streaming replica of that one.
+// startCluster starts a cluster with the data of st or, if primary is not nil, a
+// streaming replica of primary.
 func startCluster(ctx context.Context, st *state, primary *cluster) (_ *cluster, err error) {
 	c := &cluster{lock: st.lock}
 	if c.bin, err = findPostgres(); err == nil {
@@ -82,7 +82,8 @@ func startCluster(ctx context.Context, st *state, primary *cluster) (_ *cluster,
 	if err != nil {
 		return nil, err
 	}
-	c.dsn = fmt.Sprintf("host='%s' port=5432 user=postgres password=%s dbname=postgres sslmode=disable", quote(sockets), c.password)
+	c.dsn = fmt.Sprintf("host='%s' port=5432 user=postgres password=%s dbname=postgres sslmode=disable",
+		quote(sockets), c.password)
 	for _, d := range defaults(c.dir) {
 		if d.key != "user" {
 			c.dsn += fmt.Sprintf(" %s='%s'", d.key, quote(d.value))
@@ -101,8 +102,8 @@ func startCluster(ctx context.Context, st *state, primary *cluster) (_ *cluster,
 	return c, err
 }
 
-// maxSocketDir is how long the directory of a Unix socket can be: an address has 104
-// bytes on macOS, and a few more elsewhere.
+// maxSocketDir is the longest path of a directory for the Unix socket: an address has
+// 104 bytes on macOS, and a few more elsewhere.
 const maxSocketDir = 104 - len("/.s.PGSQL.5432") - 1
 
 // tempDir creates a temporary directory that the owner can enter. If length is not 0,
@@ -162,7 +163,8 @@ func (c *cluster) run(cmd *exec.Cmd) error {
 	}
 	text := string(bytes.TrimSpace(out))
 	if strings.Contains(text, "could not look up effective user ID") {
-		text += "; PostgreSQL requires an entry for its user in /etc/passwd: add one, run as another user, or set Config.Upstream"
+		text += "; PostgreSQL requires an entry for its user in /etc/passwd: " +
+			"add one, run as another user, or set Config.Upstream"
 	}
 	return fmt.Errorf("%s: %w: %s", cmd.Path, err, text)
 }
@@ -175,7 +177,7 @@ func (c *cluster) initdb(ctx context.Context, data string, args ...string) error
 
 // copyFrom creates the files of a replica of primary.
 func (c *cluster) copyFrom(ctx context.Context, primary *cluster) error {
-	// Where bin has links to some of the programs only, the rest is where they lead.
+	// bin can contain links to only some of the programs. The others are next to the targets.
 	path := filepath.Join(c.bin, program("pg_basebackup"))
 	if _, err := os.Stat(path); err != nil {
 		path = filepath.Join(filepath.Dir(resolve(filepath.Join(c.bin, program("postgres")))), program("pg_basebackup"))
@@ -187,7 +189,7 @@ func (c *cluster) copyFrom(ctx context.Context, primary *cluster) error {
 	backup := c.owner.command(ctx, c.dir, path,
 		"--pgdata="+c.data, "--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--no-password",
 		"--host="+config.Host, "--port=5432", "--username=postgres")
-	// In a file, because sessions can see what the replica's settings contain.
+	// In a file, because sessions can read the replica's settings.
 	passwordFile := filepath.Join(c.dir, "primary.pgpass")
 	if err := os.WriteFile(passwordFile, []byte("*:*:*:*:"+primary.password), 0o600); err != nil {
 		return err
@@ -199,8 +201,8 @@ func (c *cluster) copyFrom(ctx context.Context, primary *cluster) error {
 	return c.run(backup)
 }
 
-// configure makes the server listen only in dir. A throwaway PostgreSQL needs no
-// durability, so it is turned off for speed.
+// configure makes the server listen only in dir. Without durable, it turns off fsync and
+// full-page writes for speed.
 func configure(owner *owner, data, dir string, durable bool) error {
 	const name = "entrapgtest.conf"
 	settings := fmt.Sprintf(`listen_addresses = ''
@@ -257,8 +259,8 @@ func (c *cluster) restart(ctx context.Context) error {
 	return err
 }
 
-// revive starts a server that has ended. Its remaining processes can still use its
-// shared memory for a moment.
+// revive starts a server that has exited. It retries because the old server's remaining
+// processes can use the shared memory for a moment.
 func (c *cluster) revive(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -273,8 +275,8 @@ func (c *cluster) revive(ctx context.Context) error {
 	}
 }
 
-// await waits until the server accepts connections, and returns its start time, which
-// must differ from the last one.
+// await waits until the server accepts connections and its start time differs from
+// before. It returns the start time.
 func (c *cluster) await(ctx context.Context, before string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -285,9 +287,10 @@ func (c *cluster) await(ctx context.Context, before string) (string, error) {
 		}
 		select {
 		case <-c.current().ended:
-			return "", fmt.Errorf("PostgreSQL ended as soon as it started: %s", c.current().log())
+			return "", fmt.Errorf("PostgreSQL exited during startup: %s", c.current().log())
 		case <-ctx.Done():
-			return "", fmt.Errorf("PostgreSQL does not accept connections: %w: %s", errors.Join(err, ctx.Err()), c.current().log())
+			return "", fmt.Errorf("PostgreSQL does not accept connections: %w: %s",
+				errors.Join(err, ctx.Err()), c.current().log())
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
@@ -369,7 +372,7 @@ func findPostgres() (string, error) {
 		"or https://www.postgresql.org/download/; if they are in another directory, set ENTRAPG_POSTGRES_BIN to it")
 }
 
-// installed returns the directories of PostgreSQL's programs in the usual places.
+// installed returns the directories of PostgreSQL's programs in the usual locations.
 func installed() []string {
 	var found []string
 	for _, place := range places {

@@ -41,8 +41,8 @@ func newOwner() (*owner, error) {
 		"run as another user")
 }
 
-// isOwn reports whether a directory belongs to the caller or, if that is root, to the
-// user that PostgreSQL runs as.
+// isOwn reports whether a directory belongs to the caller or, if the caller is root, to
+// the user that PostgreSQL runs as.
 func isOwn(dir string) (bool, error) {
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -104,8 +104,8 @@ type tempDir struct {
 }
 
 // keep waits for the end of its standard input, which is closed when the parent process
-// exits or is killed. It then stops the programs of its process group, which may still
-// write for a moment.
+// exits or is killed. It then stops the programs of its process group. It retries the
+// removal because they may still write for a moment.
 const keep = `
 trap '' PIPE
 mkdir -m 700 "$1" || exit
@@ -139,7 +139,7 @@ func newTempDir(parent string) (*tempDir, error) {
 	if err := d.keeper.Start(); err != nil {
 		return nil, err
 	}
-	if _, err := stdout.Read(make([]byte, 1)); err != nil { // it has ended
+	if _, err := stdout.Read(make([]byte, 1)); err != nil { // it has exited
 		stdin.Close()
 		return nil, fmt.Errorf("%w: %s", d.keeper.Wait(), bytes.TrimSpace(output.Bytes()))
 	}
@@ -161,7 +161,7 @@ func (d *tempDir) remove() error {
 	return err
 }
 
-// A process is a running server with a shell that watches over it.
+// A process is a running server and the shell that supervises it.
 type process struct {
 	stdin   io.WriteCloser
 	ended   chan struct{}
@@ -170,10 +170,10 @@ type process struct {
 }
 
 // watch runs the server. When its standard input is closed, because the parent process
-// has exited or was killed, it stops the server with the signal in $2. The exit codes
-// of a clean end are 0 after a shutdown, 2 after SIGQUIT, and 131 if SIGQUIT arrives
-// before the server handles it. A line on standard input restarts the server; the
-// watcher's exit code is then 10.
+// has exited or was killed, it stops the server with the signal in $2. The server's exit
+// code is then 0 after a shutdown, 2 after SIGQUIT, or 131 if SIGQUIT arrives before the
+// server handles it. A line on standard input restarts the server; the watcher's exit
+// code is then 10.
 const watch = `
 dir=$1 stop=$2; shift 2
 exec 4<&0
@@ -193,16 +193,17 @@ case $code in 0|2|131) exit 0;; esac
 exit $code
 `
 
-// startPostgres starts the server. If its data is to be kept, it is stopped with a
-// checkpoint, and holds the lock until it has ended.
+// startPostgres starts the server. A lock means that the data is kept: the server is
+// stopped with a checkpoint, and holds the lock until it has exited.
 func startPostgres(o *owner, bin, dir, data string, lock *os.File) (*process, error) {
 	p := &process{ended: make(chan struct{}), logFile: filepath.Join(dir, "log")}
-	// Not bound to the caller's context, which is for the start alone.
+	// The caller's context bounds only the start.
 	stop := "QUIT"
 	if lock != nil {
 		stop = "INT"
 	}
-	cmd := o.command(context.Background(), dir, "/bin/sh", "-c", watch, "entrapgtest", dir, stop, filepath.Join(bin, "postgres"), "-D", data)
+	cmd := o.command(context.Background(), dir, "/bin/sh", "-c", watch, "entrapgtest", dir, stop,
+		filepath.Join(bin, "postgres"), "-D", data)
 	if lock != nil {
 		cmd.ExtraFiles = []*os.File{lock}
 	}
@@ -227,7 +228,7 @@ func (p *process) stop() error {
 	return p.err
 }
 
-// restart has the server stopped as fast as a clean stop is, and started again.
+// restart makes the shell stop the server with a fast shutdown and start it again.
 func (p *process) restart() error {
 	_, err := io.WriteString(p.stdin, "\n")
 	return err

@@ -13,19 +13,19 @@ import (
 	"time"
 )
 
-// An owner is the user that PostgreSQL runs as: the caller. Where that is an
-// administrator, pg_ctl gives up the rights itself.
+// An owner is the user that PostgreSQL runs as: the caller. If that is an administrator,
+// pg_ctl drops the privileges.
 type owner struct{}
 
 func newOwner() (*owner, error) { return &owner{}, nil }
 
 func (*owner) give(...string) error { return nil }
 
-// isOwn reports true: the file system's permissions decide.
+// isOwn returns true: the file system's permissions apply.
 func isOwn(string) (bool, error) { return true, nil }
 
-// command runs in a process group of its own, which a console's Ctrl-C does not
-// reach: the program that started it decides when it ends.
+// command returns a command that runs in its own process group, so that Ctrl-C in a
+// console does not interrupt it.
 func (*owner) command(ctx context.Context, dir, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
@@ -38,7 +38,7 @@ func (*owner) otherTempDirs() []string { return nil }
 
 func (*owner) canEnter(context.Context, string) error { return nil }
 
-// A tempDir is a temporary directory. It stays if the program is killed.
+// A tempDir is a temporary directory. It is not removed if this process is killed.
 type tempDir struct{ path string }
 
 func newTempDir(parent string) (*tempDir, error) {
@@ -50,7 +50,7 @@ func (d *tempDir) confine(*exec.Cmd) {}
 
 func (d *tempDir) remove() error { return os.RemoveAll(d.path) }
 
-// initialize makes the files of an empty cluster, all or none.
+// initialize creates all files of an empty cluster, or none.
 func (c *cluster) initialize(ctx context.Context, durable bool) error {
 	passwordFile := filepath.Join(c.dir, "password")
 	if err := os.WriteFile(passwordFile, []byte(c.password), 0o600); err != nil {
@@ -66,8 +66,8 @@ func (c *cluster) initialize(ctx context.Context, durable bool) error {
 	return errors.Join(os.Remove(passwordFile), os.Rename(c.data+newSuffix, c.data))
 }
 
-// A process is a running server. On Windows nothing watches over it: it stays
-// behind where its program is killed.
+// A process is a running server. On Windows nothing supervises it: it continues to run
+// if this process is killed.
 type process struct {
 	pgctl   func(args ...string) error
 	mode    string // of a shutdown
@@ -83,7 +83,8 @@ type process struct {
 
 func startPostgres(o *owner, bin, dir, data string, lock *os.File) (*process, error) {
 	p := &process{
-		ended: make(chan struct{}), logFile: filepath.Join(dir, "log"), pidFile: filepath.Join(data, "postmaster.pid"), mode: "immediate",
+		ended: make(chan struct{}), logFile: filepath.Join(dir, "log"),
+		pidFile: filepath.Join(data, "postmaster.pid"), mode: "immediate",
 	}
 	p.pgctl = func(args ...string) error {
 		// To a file: the server inherits the output, and a pipe would stay open.
@@ -102,7 +103,7 @@ func startPostgres(o *owner, bin, dir, data string, lock *os.File) (*process, er
 	}
 	if lock != nil {
 		p.mode = "fast"
-		if p.runs() { // its program was killed
+		if p.runs() { // the process that started it was killed
 			if err := p.pgctl("stop", "-m", p.mode, "-s"); err != nil {
 				return nil, err
 			}
@@ -115,7 +116,7 @@ func startPostgres(o *owner, bin, dir, data string, lock *os.File) (*process, er
 	return p, nil
 }
 
-// watch closes ended when the server has ended, but not when it is restarted.
+// watch closes ended when the server has exited, but not when it is restarted.
 func (p *process) watch() {
 	defer close(p.ended)
 	pid := p.await(0)
@@ -130,14 +131,15 @@ func (p *process) watch() {
 			return
 		}
 		if now == 0 || now == pid {
-			p.err = errors.New("nobody stopped it")
+			p.err = errors.New("it was not stopped by this process")
 			return
 		}
 		pid = now
 	}
 }
 
-// await returns the process ID of a server that is starting, another one than last.
+// await returns the process ID of a starting server. It waits until the ID differs from
+// last.
 func (p *process) await(last int) int {
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if pid := p.pid(); pid != 0 && pid != last {
@@ -147,7 +149,7 @@ func (p *process) await(last int) int {
 	return last
 }
 
-// pid returns the server's process ID, 0 if it has not written one.
+// pid returns the server's process ID, or 0 if it has not written one.
 func (p *process) pid() int {
 	content, err := os.ReadFile(p.pidFile)
 	if err != nil {
@@ -164,7 +166,7 @@ func (p *process) stop() error {
 	defer p.mu.Unlock()
 	p.stopped = true
 	err := p.pgctl("stop", "-m", p.mode, "-s")
-	if err != nil && !p.runs() { // it had ended
+	if err != nil && !p.runs() { // it had exited already
 		return nil
 	}
 	return err

@@ -11,8 +11,8 @@ import (
 // A setting of a DSN.
 type setting struct{ key, value string }
 
-// environmentSettings are the settings that PG* variables change, with a value that
-// means what no setting means.
+// environmentSettings are the settings that PG* variables change, each with the value
+// that is equivalent to omitting it.
 var environmentSettings = []struct{ variable, key, value string }{
 	{"PGUSER", "user", ""},
 	{"PGAPPNAME", "application_name", ""},
@@ -33,8 +33,8 @@ var environmentSettings = []struct{ variable, key, value string }{
 }
 
 // defaults returns the settings that keep the PG* variables of this process from
-// changing a connection. A service cannot be unset, so that an empty one in a file in
-// dir takes its place.
+// changing a connection. A service cannot be unset: it is replaced by an empty one in a
+// file in dir.
 func defaults(dir string) []setting {
 	var all []setting
 	for _, s := range environmentSettings {
@@ -44,7 +44,7 @@ func defaults(dir string) []setting {
 	}
 	if os.Getenv("PGSERVICE") != "" {
 		file := filepath.Join(dir, "service.conf")
-		_ = os.WriteFile(file, []byte("[entrapgtest]\n"), 0o644) // a connection reports what is wrong with it
+		_ = os.WriteFile(file, []byte("[entrapgtest]\n"), 0o644) // if it fails, connecting reports the missing file
 		all = append(all, setting{"service", "entrapgtest"}, setting{"servicefile", file})
 	}
 	return all
@@ -54,10 +54,10 @@ func defaults(dir string) []setting {
 // sslmode=verify-full and the file of the certificate authority. It has no user and
 // no password.
 //
-// Each of settings changes it: "dbname=shop" sets a value, and "user" without a
-// value leaves the setting out. The PG* variables and service of the process that
-// calls DSN do not change a connection: if they are set, the URL contains the
-// defaults. An empty user there means the user that the token identifies.
+// Each argument changes one setting: "dbname=shop" sets a value, and "user" without a
+// value removes the setting. The PG* variables and the service of the calling process
+// do not change a connection: for those that are set, the URL contains the default
+// values. An empty user there means the user that the token identifies.
 func (s *Server) DSN(settings ...string) string {
 	all := append([]setting{
 		{"dbname", "postgres"}, {"sslmode", "verify-full"}, {"sslrootcert", s.caFile},

@@ -29,7 +29,7 @@ func (t *Tenant) ClientOptions() azcore.ClientOptions {
 	}
 }
 
-// endpoint is what login.microsoftonline.com is on Azure.
+// endpoint emulates login.microsoftonline.com.
 func (t *Tenant) endpoint() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /{tenant}/v2.0/.well-known/openid-configuration", t.document(t.configuration))
@@ -50,12 +50,12 @@ func (t *Tenant) document(content func(host string) map[string]any) http.Handler
 		if err := t.fault().outage(); err != nil {
 			return nil, err
 		}
-		return content(r.Host), t.isMeant(r)
+		return content(r.Host), t.checkTenant(r)
 	}, entraBody)
 }
 
-// isMeant rejects requests for another tenant.
-func (t *Tenant) isMeant(r *http.Request) error {
+// checkTenant returns an error for a request to another tenant.
+func (t *Tenant) checkTenant(r *http.Request) error {
 	if name := r.PathValue("tenant"); name != "" && name != t.ID && name != tenantDomain {
 		return unknownTenant.with(name)
 	}
@@ -93,11 +93,14 @@ func (t *Tenant) instance(host string) map[string]any {
 	return map[string]any{
 		"api-version":               "1.1",
 		"tenant_discovery_endpoint": "https://" + host + "/" + t.ID + "/v2.0/.well-known/openid-configuration",
-		"metadata":                  []map[string]any{{"preferred_network": host, "preferred_cache": host, "aliases": []string{host}}},
+		"metadata": []map[string]any{{
+			"preferred_network": host, "preferred_cache": host,
+			"aliases": []string{host},
+		}},
 	}
 }
 
-// realm answers the request by which MSAL finds out who checks a user's password.
+// realm tells MSAL that Entra itself checks passwords, not a federated provider.
 func (t *Tenant) realm(string) map[string]any {
 	return map[string]any{
 		"ver": "1.0", "account_type": "Managed", "domain_name": tenantDomain,
@@ -105,8 +108,8 @@ func (t *Tenant) realm(string) map[string]any {
 	}
 }
 
-// parameters are the required parameters of each grant.
-var parameters = map[string][]string{
+// requiredParameters are the required parameters of each grant type.
+var requiredParameters = map[string][]string{
 	"":                   {"grant_type"},
 	"client_credentials": {"client_id", "scope"},
 	"password":           {"client_id", "scope", "username", "password"},
@@ -114,21 +117,21 @@ var parameters = map[string][]string{
 
 // token answers a token request.
 func (t *Tenant) token(r *http.Request) (any, error) {
-	_ = r.ParseForm() // what cannot be read is missing
+	_ = r.ParseForm() // parameters that cannot be parsed are missing
 	form := r.PostForm
 	if id, secret, ok := r.BasicAuth(); ok {
 		form.Set("client_id", unescape(id))
 		form.Set("client_secret", unescape(secret))
 	}
 	resource, invalid := resourceOf(form.Get("scope"))
-	if err := t.ask(r.Context(), resource); err != nil {
+	if err := t.beginRequest(r.Context(), resource); err != nil {
 		return nil, err
 	}
-	if err := t.isMeant(r); err != nil {
+	if err := t.checkTenant(r); err != nil {
 		return nil, err
 	}
 	grant, client := form.Get("grant_type"), form.Get("client_id")
-	required, known := parameters[grant]
+	required, known := requiredParameters[grant]
 	if !known {
 		return nil, unsupportedGrant.with(grant)
 	}
@@ -143,7 +146,7 @@ func (t *Tenant) token(r *http.Request) (any, error) {
 		if err := t.authenticate(r, app); err != nil {
 			return nil, err
 		}
-	} else if grant == "client_credentials" || uuid.Validate(client) != nil { // a public client may be any
+	} else if grant == "client_credentials" || uuid.Validate(client) != nil { // any GUID is accepted as a public client
 		return nil, unknownApplication.with(client, tenantDomain)
 	}
 	if invalid != nil {
@@ -171,7 +174,7 @@ func tokenBody(token azcore.AccessToken) map[string]any {
 	return map[string]any{"token_type": "Bearer", "expires_in": left, "ext_expires_in": left, "access_token": token.Token}
 }
 
-// logIn checks a person's password.
+// logIn returns the user with a name and password.
 func (t *Tenant) logIn(name, password string) (*Principal, error) {
 	user := t.find(func(p *Principal) bool {
 		_, mail := splitAccount(p.account)
@@ -186,12 +189,15 @@ func (t *Tenant) logIn(name, password string) (*Principal, error) {
 	return user, nil
 }
 
-// account returns an ID token and client info, by which MSAL identifies the user.
-func (t *Tenant) account(user *Principal, client, base string, expires time.Time) (idToken, clientInfo string, err error) {
+// account returns an ID token and client info, with which MSAL identifies the user.
+func (t *Tenant) account(
+	user *Principal, client, base string, expires time.Time,
+) (idToken, clientInfo string, err error) {
 	now := time.Now().Unix()
 	idToken, err = t.sign(jwt.MapClaims{
 		"aud": client, "iss": base + "/" + t.ID + "/v2.0", "iat": now, "nbf": now, "exp": max(expires.Unix(), now+1),
-		"oid": user.ObjectID, "sub": user.ObjectID, "tid": t.ID, "name": user.Name, "preferred_username": user.Name, "ver": "2.0",
+		"oid": user.ObjectID, "sub": user.ObjectID, "tid": t.ID, "name": user.Name,
+		"preferred_username": user.Name, "ver": "2.0",
 	})
 	info, _ := json.Marshal(map[string]string{"uid": user.ObjectID, "utid": t.ID})
 	return idToken, base64.RawURLEncoding.EncodeToString(info), err

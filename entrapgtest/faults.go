@@ -4,43 +4,43 @@ import "time"
 
 // Faults are failures to inject. The zero value injects none.
 type Faults struct {
-	TokenLife  time.Duration // of tokens issued from now on, instead of Config.TokenLife
-	Entra      EntraFault    // how the tenant answers requests for tokens
-	EntraDelay time.Duration // before the tenant answers a request for a token
+	TokenLife  time.Duration // lifetime of tokens issued from now on, instead of Config.TokenLife
+	Entra      EntraFault    // how the tenant answers token requests
+	EntraDelay time.Duration // delay before the tenant answers a token request
 	EntraDown  bool          // the tenant rejects every request, over HTTP with 503
-	Identity   IdentityFault // how the endpoints of managed identities answer
-	LoginDelay time.Duration // before the server answers a password
+	Identity   IdentityFault // how managed identity endpoints answer
+	LoginDelay time.Duration // delay before the server answers a password
 	CutLogin   Stage         // when the server closes the connection
 	NoTLS      bool          // the server answers that it does not support TLS
-	Reject     *Rejection    // the answer to every login as a mapped role, with any token
+	Reject     *Rejection    // if set, every login as a mapped role is rejected with it
 }
 
 // A Rejection is the error with which the server rejects a login.
 type Rejection struct {
 	Code    string // SQLSTATE, such as "28000"
 	Message string
-	Hint    string // empty where there is none
+	Hint    string // optional
 }
 
-// EntraFault is a way in which the tenant fails. [Principal.GetToken] fails the
-// same way as requests over HTTP.
+// EntraFault is a failure of the tenant. It affects [Principal.GetToken] in the same way
+// as requests over HTTP.
 type EntraFault int
 
-// The ways in which the tenant can fail.
+// The failures of the tenant.
 const (
 	EntraAnswers   EntraFault = iota
 	EntraThrottles            // 429, with Retry-After: 1
 	EntraFails                // 500
 	EntraGarbles              // 200, with truncated JSON
 	EntraResets               // every connection is reset, for any request
-	EntraWantsMFA             // AADSTS50076 for people; programs get their tokens
+	EntraWantsMFA             // AADSTS50076 for users; applications still get tokens
 )
 
-// IdentityFault is a way in which the endpoints of managed identities fail: those of
-// a [Host], but not [Principal.GetToken].
+// IdentityFault is a failure of the managed identity endpoints of a [Host]. It does not
+// affect [Principal.GetToken].
 type IdentityFault int
 
-// The ways in which the endpoints of managed identities can fail.
+// The failures of managed identity endpoints.
 const (
 	IdentityAnswers   IdentityFault = iota
 	IdentityMissing                 // 400: no identity is assigned, or not yet
@@ -51,10 +51,10 @@ const (
 )
 
 // failure returns the failure to inject, or nil if there is none.
-func (f IdentityFault) failure(at place) error {
+func (f IdentityFault) failure(api identityAPI) error {
 	switch f {
 	case IdentityMissing:
-		if !at.machine {
+		if !api.machine {
 			return noIdentityAssigned
 		}
 		return identityNotFound

@@ -28,7 +28,7 @@ func (s *Server) serve() {
 	for {
 		conn, err := s.listener.Accept()
 		if err != nil {
-			if sleep(s.ctx, 10*time.Millisecond) != nil { // else out of file descriptors, say
+			if sleep(s.ctx, 10*time.Millisecond) != nil { // otherwise it is temporary: too many open files, for example
 				return
 			}
 			continue
@@ -42,8 +42,8 @@ func (s *Server) serve() {
 	}
 }
 
-// track records a connection that Close has to close. Once Close has begun, track
-// closes the connection and returns false.
+// track records a connection for Close to close. After Close has begun, track closes the
+// connection itself and returns false.
 func (s *Server) track(conn net.Conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -75,7 +75,7 @@ func (s *Server) session(network net.Conn) {
 	request, err := s.terms(faults).Accept(ctx, pgwire.NewConn(network))
 	switch {
 	case err != nil:
-		return // the client knows
+		return // Accept has informed the client
 	case request.Cancel != nil:
 		s.cancelQuery(ctx, *request.Cancel)
 		request.Conn.Close() // ends TLS, which libpq waits for
@@ -104,11 +104,11 @@ func (s *Server) terms(faults Faults) pgwire.Terms {
 	return t
 }
 
-// A client is one that has sent its startup message.
+// A client is a connection that has sent its startup message.
 type client struct {
-	net.Conn // with TLS, if the client asked for it
+	net.Conn // with TLS, if the client requested it
 	startup  *pgwire.Startup
-	greeting []byte // what goes before the first message to it
+	greeting []byte // sent before the first message
 	login    Login
 }
 
@@ -149,11 +149,11 @@ func (s *Server) logIn(ctx context.Context, c *client, faults Faults) (*pgwire.R
 		return s.handOver(ctx, c)
 	}
 
-	ask := c.askPassword
+	requestToken := c.requestPassword
 	if s.config.OAuth {
-		ask = c.askBearer
+		requestToken = c.requestBearer
 	}
-	password, err := ask()
+	password, err := requestToken()
 	if err != nil {
 		return nil, err
 	}
@@ -175,9 +175,9 @@ func (s *Server) logIn(ctx context.Context, c *client, faults Faults) (*pgwire.R
 	return s.openSession(ctx, c, m)
 }
 
-// askPassword asks for a password in cleartext, as Azure does for a mapped role.
-func (c *client) askPassword() (string, error) {
-	kind, body, err := c.ask(&pgproto3.AuthenticationCleartextPassword{})
+// requestPassword requests a cleartext password, as Azure does for a mapped role.
+func (c *client) requestPassword() (string, error) {
+	kind, body, err := c.request(&pgproto3.AuthenticationCleartextPassword{})
 	if err != nil {
 		return "", err
 	}
@@ -188,9 +188,9 @@ func (c *client) askPassword() (string, error) {
 	return string(password), nil
 }
 
-// ask sends a request and returns the answer's type and content.
-func (c *client) ask(request pgproto3.BackendMessage) (kind byte, body []byte, err error) {
-	out, err := request.Encode(c.greeting)
+// request sends a message and returns the type and body of the client's answer.
+func (c *client) request(message pgproto3.BackendMessage) (kind byte, body []byte, err error) {
+	out, err := message.Encode(c.greeting)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -221,7 +221,7 @@ func (s *Server) openSession(ctx context.Context, c *client, m mapping) (*pgwire
 	}
 	if m.admin {
 		startup.Set(tenantSetting, s.Tenant.ID)
-		if err := s.administer(ctx, c.login.Database); err != nil {
+		if err := s.prepareAdmin(ctx, c.login.Database); err != nil {
 			return nil, s.reject(c, unreachable(err))
 		}
 	}
@@ -234,7 +234,8 @@ func (s *Server) openSession(ctx context.Context, c *client, m mapping) (*pgwire
 	switch {
 	case errors.As(err, &pgErr):
 		return nil, s.reject(c, &rejection{
-			code: pgErr.Code, message: pgErr.Message, reason: "the token is valid, but PostgreSQL rejects the login", response: takeover.ErrorResponse(),
+			code: pgErr.Code, message: pgErr.Message, reason: "the token is valid, but PostgreSQL rejects the login",
+			response: takeover.ErrorResponse(),
 		})
 	case err != nil:
 		return nil, s.reject(c, unreachable(err))
@@ -252,16 +253,16 @@ func (s *Server) openSession(ctx context.Context, c *client, m mapping) (*pgwire
 	return relay, nil
 }
 
-// handOver connects a client whose role is not mapped to the real server, which gets the
-// client's startup message and authenticates it. The connection does not use TLS: SCRAM
-// would bind the channel to a certificate that the client has not seen.
+// handOver connects a client whose role is not mapped to the real server, which
+// authenticates the client itself. The connection to the real server does not use TLS:
+// SCRAM would bind the channel to a certificate that the client has not seen.
 func (s *Server) handOver(ctx context.Context, c *client) (*pgwire.Relay, error) {
 	network, address := pgconn.NetworkAddress(s.upstream.Host, s.upstream.Port)
 	upstream, err := s.dial(ctx, network, address)
 	if err != nil {
 		return nil, s.reject(c, unreachable(err))
 	}
-	c.login.Reason = "the role is not mapped to Entra: PostgreSQL decides"
+	c.login.Reason = "the role is not mapped to Entra: PostgreSQL authenticates it"
 	s.record(c.login)
 	if _, err := upstream.Write(c.startup.Encode()); err != nil {
 		upstream.Close()
@@ -274,7 +275,7 @@ func (s *Server) handOver(ctx context.Context, c *client) (*pgwire.Relay, error)
 func (s *Server) cancelQuery(ctx context.Context, request pgwire.CancelRequest) {
 	canceler := pgwire.Canceler{Dial: s.upstream.DialFunc}
 	canceler.Network, canceler.Address = pgconn.NetworkAddress(s.upstream.Host, s.upstream.Port)
-	_ = canceler.Cancel(ctx, request) // the client is not told how it ends
+	_ = canceler.Cancel(ctx, request) // clients get no response to a cancel request
 }
 
 // dial connects to the real server.
@@ -286,11 +287,15 @@ func (s *Server) dial(ctx context.Context, network, address string) (net.Conn, e
 	return pgwire.NewConn(conn), nil
 }
 
-// unreachable rejects a login because the real server cannot be reached. If that has too
-// many clients, or is starting or shutting down, the error is its own.
+// unreachable is the rejection of a login if the real server cannot be reached. If the
+// server has too many clients, or is starting or shutting down, its own error is used.
 func unreachable(err error) *rejection {
-	if pgErr := new(pgconn.PgError); errors.As(err, &pgErr) && (strings.HasPrefix(pgErr.Code, "53") || strings.HasPrefix(pgErr.Code, "57")) {
-		return &rejection{code: pgErr.Code, message: pgErr.Message, hint: pgErr.Hint, reason: "PostgreSQL accepts no connection"}
+	if pgErr := new(pgconn.PgError); errors.As(err, &pgErr) &&
+		(strings.HasPrefix(pgErr.Code, "53") || strings.HasPrefix(pgErr.Code, "57")) {
+		return &rejection{
+			code: pgErr.Code, message: pgErr.Message, hint: pgErr.Hint,
+			reason: "PostgreSQL does not accept connections",
+		}
 	}
 	return &rejection{code: "08006", message: "the server behind this one cannot be reached", reason: err.Error()}
 }
@@ -307,7 +312,7 @@ func (s *Server) reject(c *client, r *rejection) error {
 }
 
 func (s *Server) cut(c *client) error {
-	c.login.Reason = "cut, as Faults.CutLogin has it"
+	c.login.Reason = "Faults.CutLogin is set"
 	s.record(c.login)
 	return errEnded
 }

@@ -21,9 +21,9 @@ const (
 	imdsHeader       = "X-Entrapgtest-Host" // added by [Host.Client]: on Azure, the network identifies the host
 )
 
-// A Host is a place on Azure where programs run, with managed identities assigned to
-// it: an App Service app ([Host.Environ]), a virtual machine ([Host.Client]), a machine
-// that is connected by Azure Arc ([Host.ArcEnviron]), or a Service Fabric application
+// A Host runs programs and has managed identities assigned. It is an App Service app
+// ([Host.Environ]), a virtual machine ([Host.Client]), a machine that is connected by
+// Azure Arc ([Host.ArcEnviron]), or a Service Fabric application
 // ([Host.ServiceFabricEnviron]).
 type Host struct {
 	tenant     *Tenant
@@ -33,7 +33,7 @@ type Host struct {
 }
 
 // NewHost adds a host with user- and system-assigned identities of the tenant. It
-// panics on principals that are neither.
+// panics if a principal is of another kind or tenant.
 func (t *Tenant) NewHost(identities ...*Principal) *Host {
 	for _, p := range identities {
 		if p == nil || p.tenant != t || p.Kind != UserAssignedIdentity && p.Kind != SystemAssignedIdentity {
@@ -43,31 +43,31 @@ func (t *Tenant) NewHost(identities ...*Principal) *Host {
 	h := &Host{tenant: t, identities: slices.Clone(identities)}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	same := 0 // hosts with the same identities have different secrets
+	same := 0 // so that hosts with the same identities get different secrets
 	for _, other := range t.hosts {
 		if slices.Equal(other.identities, h.identities) {
 			same++
 		}
 	}
-	who := []string{strconv.Itoa(same)}
+	names := []string{strconv.Itoa(same)}
 	for _, p := range identities {
-		who = append(who, p.ObjectID)
+		names = append(names, p.ObjectID)
 	}
-	h.secret = t.seed.secret("host", who...)
+	h.secret = t.seed.secret("host", names...)
 	h.id = strconv.Itoa(len(t.hosts))
 	t.hosts = append(t.hosts, h)
 	return h
 }
 
-// Environ returns the variables of App Service, which make azidentity's credentials
-// request tokens from this host. They contain its secret, without which requests are
-// rejected.
+// Environ returns the variables of App Service, with which azidentity's credentials
+// request tokens from this host. They contain its secret, which each request must
+// contain.
 func (h *Host) Environ() []string {
 	return []string{"IDENTITY_ENDPOINT=" + h.tenant.identityURL + appServicePath, "IDENTITY_HEADER=" + h.secret}
 }
 
-// ServiceFabricEnviron returns the variables of Service Fabric. Clients identify the
-// certificate of its endpoint by a thumbprint.
+// ServiceFabricEnviron returns the variables of Service Fabric. Clients verify the
+// endpoint's certificate by its thumbprint.
 func (h *Host) ServiceFabricEnviron() []string {
 	return []string{
 		"IDENTITY_ENDPOINT=" + h.tenant.url + serviceFabricPath, "IDENTITY_HEADER=" + h.secret,
@@ -75,12 +75,12 @@ func (h *Host) ServiceFabricEnviron() []string {
 	}
 }
 
-// Client returns a client for which 169.254.169.254 is the Instance Metadata
-// Service of this host. It sends other requests unchanged, and trusts the tenant's
-// certificate. It is for the Transport of azidentity's options.
+// Client returns a client for which 169.254.169.254 is the Instance Metadata Service of
+// this host. It sends other requests unchanged, and trusts the tenant's certificate.
+// Set it as the Transport in azidentity's options.
 func (h *Host) Client() *http.Client { return &http.Client{Transport: imds{h}} }
 
-// imds is the network of a virtual machine.
+// imds is an HTTP transport in the network of a virtual machine.
 type imds struct{ host *Host }
 
 func (i imds) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -102,7 +102,7 @@ func (i imds) RoundTrip(r *http.Request) (*http.Response, error) {
 var (
 	wrongHeader = entraError{
 		status: http.StatusUnauthorized, name: "unauthorized",
-		message: "The header that names the host is missing or wrong.",
+		message: "The header that identifies the host is missing or wrong.",
 	}
 	noMetadataHeader = entraError{
 		status: http.StatusBadRequest, name: "bad_request_102",
@@ -132,8 +132,11 @@ var (
 	// https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token
 	identityStarts    = entraError{status: http.StatusNotFound, name: "not_found", message: "IMDS endpoint is updating."}
 	identityUpdates   = entraError{status: http.StatusGone, name: "gone", message: "IMDS is going through updates."}
-	identityThrottles = entraError{status: http.StatusTooManyRequests, name: "too_many_requests", message: "IMDS Throttle limit reached."}
-	identityFails     = entraError{
+	identityThrottles = entraError{
+		status: http.StatusTooManyRequests, name: "too_many_requests",
+		message: "IMDS Throttle limit reached.",
+	}
+	identityFails = entraError{
 		status: http.StatusInternalServerError, name: "unknown",
 		message: "Failed to retrieve token from the Active directory. For details see logs in /var/log/waagent.log",
 	}
@@ -143,7 +146,7 @@ var (
 	}
 )
 
-// identityEndpoint serves the endpoints of all places over HTTP.
+// identityEndpoint serves the APIs of App Service, IMDS and Azure Arc over HTTP.
 func (t *Tenant) identityEndpoint() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET "+appServicePath, respond(t.appService, appServiceBody))
@@ -169,7 +172,7 @@ func serviceFabricBody(_ *http.Request, e entraError) any {
 
 // appService answers as App Service does from api-version 2019-08-01 on.
 func (t *Tenant) appService(r *http.Request) (any, error) {
-	body, _, err := t.identityToken(r, t.hostOf(r.Header.Get(appServiceHeader)), place{since: "2019-08-01"})
+	body, _, err := t.identityToken(r, t.hostOf(r.Header.Get(appServiceHeader)), identityAPI{since: "2019-08-01"})
 	return body, err
 }
 
@@ -178,7 +181,8 @@ func (t *Tenant) instanceMetadata(r *http.Request) (any, error) {
 	if !strings.EqualFold(r.Header.Get("Metadata"), "true") {
 		return nil, noMetadataHeader
 	}
-	body, expires, err := t.identityToken(r, t.hostOf(r.Header.Get(imdsHeader)), place{since: "2018-02-01", machine: true})
+	body, expires, err := t.identityToken(r, t.hostOf(r.Header.Get(imdsHeader)),
+		identityAPI{since: "2018-02-01", machine: true})
 	if err != nil {
 		return nil, err
 	}
@@ -188,41 +192,41 @@ func (t *Tenant) instanceMetadata(r *http.Request) (any, error) {
 	return body, nil
 }
 
-// serviceFabric answers as Service Fabric does. The identity is the one of the
-// cluster's configuration.
+// serviceFabric answers as Service Fabric does: clients do not select an identity, but
+// the cluster's configuration does.
 func (t *Tenant) serviceFabric(r *http.Request) (any, error) {
-	body, _, err := t.identityToken(r, t.hostOf(r.Header.Get("Secret")), place{since: "2019-07-01", machine: true})
+	body, _, err := t.identityToken(r, t.hostOf(r.Header.Get("Secret")), identityAPI{since: "2019-07-01", machine: true})
 	return body, err
 }
 
-// A place has its own endpoint of managed identities.
-type place struct {
+// An identityAPI is a variant of the API for tokens of managed identities.
+type identityAPI struct {
 	since   string // the first api-version
-	machine bool   // it has a user-assigned identity as its own if there is only one
+	machine bool   // the default identity is the only user-assigned one if no other is assigned
 }
 
 // identityToken answers a token request of a host. The host is nil if the secret is
 // wrong.
-func (t *Tenant) identityToken(r *http.Request, h *Host, at place) (map[string]string, time.Time, error) {
+func (t *Tenant) identityToken(r *http.Request, h *Host, api identityAPI) (map[string]string, time.Time, error) {
 	if h == nil {
 		return nil, time.Time{}, wrongHeader
 	}
 	query := r.URL.Query()
 	version := strings.TrimSuffix(query.Get("api-version"), "-preview")
-	if _, err := time.Parse(time.DateOnly, version); err != nil || version < at.since {
+	if _, err := time.Parse(time.DateOnly, version); err != nil || version < api.since {
 		return nil, time.Time{}, noAPIVersion
 	}
 	resource := query.Get("resource")
 	if resource == "" {
 		return nil, time.Time{}, noResource
 	}
-	if err := t.ask(r.Context(), resource); err != nil {
+	if err := t.beginRequest(r.Context(), resource); err != nil {
 		return nil, time.Time{}, err
 	}
-	if err := t.fault().Identity.failure(at); err != nil {
+	if err := t.fault().Identity.failure(api); err != nil {
 		return nil, time.Time{}, err
 	}
-	p, err := h.choose(query, at.machine)
+	p, err := h.choose(query, api.machine)
 	if err != nil {
 		return nil, time.Time{}, err
 	}
@@ -253,10 +257,10 @@ func (t *Tenant) hostWithID(id string) *Host {
 	return nil
 }
 
-// choose returns the identity that a request names. The default is the system-assigned
-// one, or on a machine without one, its only identity.
+// choose returns the identity that a request selects. The default is the
+// system-assigned identity or, on a machine without one, its only identity.
 func (h *Host) choose(query url.Values, machine bool) (*Principal, error) {
-	found, named := slices.Clone(h.identities), false
+	found, selected := slices.Clone(h.identities), false
 	keep := func(is func(*Principal) bool) {
 		found = slices.DeleteFunc(found, func(p *Principal) bool { return !is(p) })
 	}
@@ -268,12 +272,12 @@ func (h *Host) choose(query url.Values, machine bool) (*Principal, error) {
 		"msi_res_id":   func(p *Principal) string { return p.ResourceID },
 	} {
 		if wanted := query.Get(name); wanted != "" {
-			named = true
+			selected = true
 			keep(func(p *Principal) bool { return strings.EqualFold(id(p), wanted) })
 		}
 	}
 	isSystem := func(p *Principal) bool { return p.Kind == SystemAssignedIdentity }
-	if !named && (!machine || slices.ContainsFunc(found, isSystem)) {
+	if !selected && (!machine || slices.ContainsFunc(found, isSystem)) {
 		keep(isSystem)
 	}
 	switch {

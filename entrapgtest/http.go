@@ -33,7 +33,7 @@ func (s *Server) serveHTTP() {
 	t.client = &http.Client{Transport: s.transport(roots)}
 
 	config := s.certificate.tls.Clone()
-	config.NextProtos = []string{"http/1.1"} // HTTP/2 has no connection of its own to reset
+	config.NextProtos = []string{"http/1.1"} // an HTTP/2 stream has no TCP connection to reset
 	entra, managed := t.endpoint(), t.identityEndpoint()
 	s.http = &http.Server{
 		Handler: http.MaxBytesHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -46,7 +46,7 @@ func (s *Server) serveHTTP() {
 		BaseContext:       func(net.Listener) context.Context { return s.ctx },
 		ReadHeaderTimeout: loginTimeout,
 		ErrorLog:          log.New(io.Discard, "", 0),
-		// So that Close, which does not wait for handlers on its own, can.
+		// http.Server.Close does not wait for handlers.
 		ConnState: func(conn net.Conn, state http.ConnState) {
 			switch state {
 			case http.StateNew:
@@ -64,8 +64,8 @@ func (s *Server) serveHTTP() {
 	}
 }
 
-// transport reaches the two listeners in this process, where the name that other
-// machines know need not resolve.
+// transport returns a transport that reaches the tenant's two listeners by their local
+// addresses: their public name may not resolve in this process.
 func (s *Server) transport(roots *x509.CertPool) *http.Transport {
 	local := map[string]string{}
 	for _, l := range []net.Listener{s.tenantListener, s.identityListener} {
@@ -85,8 +85,8 @@ func (s *Server) transport(roots *x509.CertPool) *http.Transport {
 	}
 }
 
-// respond returns a handler for a function that returns the answer, and one that
-// formats errors for the endpoint.
+// respond returns a handler that sends the result of find as JSON. format returns the
+// body of an error response.
 func respond(find func(*http.Request) (any, error), format func(*http.Request, entraError) any) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := find(r)
@@ -102,22 +102,22 @@ func respond(find func(*http.Request) (any, error), format func(*http.Request, e
 			w.WriteHeader(failure.status)
 			body = format(r, failure)
 		case errors.Is(err, errGarbled):
-			_, _ = io.WriteString(w, `{"token_type":"Bearer","access_token":"`+brokenOff)
+			_, _ = io.WriteString(w, `{"token_type":"Bearer","access_token":"`+truncatedToken)
 			return
 		case errors.Is(err, errReset):
 			reset(w)
 			return
-		default: // the client has left, or the server closes
+		default: // the client has disconnected, or the server is closing
 			panic(http.ErrAbortHandler)
 		}
 		_ = json.NewEncoder(w).Encode(body)
 	})
 }
 
-// brokenOff is the beginning of a token.
-const brokenOff = "eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiIsIng1dCI6ImJyb2tlbiBvZmYifQ.eyJhdWQiOiJodHRwczovL29z"
+// truncatedToken is the beginning of a token.
+const truncatedToken = "eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiIsIng1dCI6ImJyb2tlbiBvZmYifQ.eyJhdWQiOiJodHRwczovL29z"
 
-// reset ends the connection with a TCP reset.
+// reset closes the connection with a TCP reset.
 func reset(w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {

@@ -33,12 +33,12 @@ const clockSkew = 5 * time.Minute
 func (s *Server) judge(role string, m mapping, password string) *rejection {
 	if strings.Count(password, ".") != 2 {
 		if strings.Contains(password, "eyJ") {
-			return malformed("the token was cut or altered")
+			return malformed("the token is truncated or altered")
 		}
 		return invalid("the password is not a token")
 	}
 	if strings.ContainsAny(password, "\"' \t\r\n\x00") {
-		return malformed("the token has quotes, white space or a NUL around it")
+		return malformed("the token contains quotes, white space or NUL")
 	}
 	claims, err := s.Tenant.verify(password)
 	switch {
@@ -85,10 +85,10 @@ func (s *Server) judge(role string, m mapping, password string) *rejection {
 	methods, _ := claims["amr"].([]any)
 	switch {
 	case m.mfa && !slices.Contains(methods, any("mfa")):
-		return invalid("the token has no claim mfa, which the role's isMfa requires") // in which words is not publicly known
+		return invalid("the role has isMfa, and the token's claim amr does not contain mfa") // Azure's message is unknown
 	case m.objectType == "group" && !slices.Contains(groups, any(m.objectID)):
 		return &rejection{
-			code: invalidAuthorization, reason: "the token is not that of a member of the group",
+			code: invalidAuthorization, reason: "the token's user or application is not a member of the group",
 			message: fmt.Sprintf("Azure AD access token not valid for role %s (does not contain group ID %s)", role, m.objectID),
 			hint:    "Did you specify the correct user name and access token?",
 		}
@@ -96,17 +96,17 @@ func (s *Server) judge(role string, m mapping, password string) *rejection {
 		return nil
 	case m.objectType == "user" && isApp:
 		return &rejection{
-			code: invalidAuthorization, reason: "the token is a program's, and the role is a person's",
+			code: invalidAuthorization, reason: "the token is an application's, and the role is mapped to a user",
 			message: fmt.Sprintf("Azure AD user token for role[%s] is neither an AAD_AUTH_TOKENTYPE_APP_USER or an "+
 				"AAD_AUTH_TOKENTYPE_APP_OBO token.", role),
 		}
 	case m.objectType == "service" && !isApp:
 		return &rejection{
-			code: invalidAuthorization, reason: "the token is a person's, and the role is a program's",
+			code: invalidAuthorization, reason: "the token is a user's, and the role is mapped to an application",
 			message: fmt.Sprintf("Service Principals cannot generate AAD_AUTH_TOKENTYPE_APP_USER tokens for role[%s]", role),
 		}
 	case m.objectType == "service" && !strings.EqualFold(oid, m.objectID) && !strings.EqualFold(appid, m.objectID):
-		// The label of a service has its object ID or its application ID.
+		// The label of a service contains its object ID or its application ID.
 		return &rejection{
 			code: invalidAuthorization, reason: "the role is mapped to another principal",
 			message: fmt.Sprintf("Service principal oid mismatch for role %q. The oid in the security label [%s] does not "+
@@ -136,9 +136,9 @@ func malformed(reason string) *rejection {
 	}
 }
 
-// exactTime reads a numericDate with its fraction, which jwt cuts off. It returns
-// false for one that is no time: how a number that is too large for int64 converts
-// depends on the processor.
+// exactTime parses a numericDate with its fraction, which jwt truncates. It returns
+// false for a value that is not a number or is out of range: how a number that is too
+// large for int64 is converted depends on the processor.
 func exactTime(v any) (time.Time, bool) {
 	const latest = 253402300799 // the last second of the year 9999
 	seconds, ok := v.(float64)

@@ -9,26 +9,25 @@ import (
 	"strings"
 )
 
-// maxStatement is the longest message that is searched for a statement for Entra.
+// maxStatement is the longest message that is searched for an Entra statement.
 const maxStatement = 1 << 20
 
-// An adminConn is an administrator's connection to the real server. It replaces
-// SECURITY LABEL for "pgaadauth", which needs a label provider that PostgreSQL does not
-// have, by a call. Before a statement for Entra, it updates the table of the tenant's
-// principals.
+// An adminConn is an administrator's connection to the real server. It replaces SECURITY
+// LABEL for "pgaadauth" by a procedure call, because PostgreSQL has no such label
+// provider. Before an Entra statement, it updates the table of the tenant's principals.
 type adminConn struct {
 	net.Conn
-	introduce func()
+	writePrincipals func()
 
-	pending []byte // of a message that is not complete yet
+	pending []byte // the beginning of an incomplete message
 	passing int    // remaining bytes of a message that is forwarded unchanged
 }
 
 func newAdminConn(ctx context.Context, s *Server, conn net.Conn, database string) *adminConn {
-	return &adminConn{Conn: conn, introduce: func() { _ = s.administer(ctx, database) }}
+	return &adminConn{Conn: conn, writePrincipals: func() { _ = s.prepareAdmin(ctx, database) }}
 }
 
-// Write forwards a client's messages, with statements for Entra rewritten.
+// Write forwards a client's messages. It rewrites Entra statements.
 func (a *adminConn) Write(b []byte) (int, error) {
 	var out []byte
 	for rest := b; len(rest) > 0; {
@@ -68,15 +67,15 @@ func (a *adminConn) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// rewrite returns the message Query or Parse to send instead.
+// rewrite returns the Query or Parse message to send instead of message.
 func (a *adminConn) rewrite(message []byte) []byte {
 	const head = 5
 	if !bytes.Contains(bytes.ToLower(message), []byte("aadauth")) {
 		return message
 	}
-	a.introduce()
+	a.writePrincipals()
 	start := head
-	if message[0] == 'P' { // the name of the statement goes before
+	if message[0] == 'P' { // the statement's name comes first
 		end := bytes.IndexByte(message[head:], 0)
 		if end < 0 {
 			return message
@@ -95,11 +94,12 @@ func (a *adminConn) rewrite(message []byte) []byte {
 	return out
 }
 
-// securityLabel finds the statement, also within a string for EXECUTE, whose quotes
-// are doubled, or for format, which has %I and %L instead of the role and the label.
-var securityLabel = regexp.MustCompile(`(?is)\bsecurity\s+label\s+for\s+(?:"pgaadauth"|pgaadauth|'{1,2}pgaadauth'{1,2})\s+on\s+role\s+` +
-	`("(?:[^"]|"")+"|%(?:\d+\$)?I|[\p{L}_][\p{L}\p{N}_$]*)\s+is\s+` +
-	`(''[^']+''|'(?:[^']|'')*'|\$\$[^$]*\$\$|%(?:\d+\$)?L|null\b)`)
+// securityLabel matches the statement, also in a string for EXECUTE, where quotes are
+// doubled, or for format, where %I and %L stand for the role and the label.
+var securityLabel = regexp.MustCompile(
+	`(?is)\bsecurity\s+label\s+for\s+(?:"pgaadauth"|pgaadauth|'{1,2}pgaadauth'{1,2})\s+on\s+role\s+` +
+		`("(?:[^"]|"")+"|%(?:\d+\$)?I|[\p{L}_][\p{L}\p{N}_$]*)\s+is\s+` +
+		`(''[^']+''|'(?:[^']|'')*'|\$\$[^$]*\$\$|%(?:\d+\$)?L|null\b)`)
 
 func replaceLabels(text string) string {
 	return securityLabel.ReplaceAllStringFunc(text, func(statement string) string {

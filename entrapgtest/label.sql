@@ -1,11 +1,11 @@
 -- Emulates SECURITY LABEL for "pgaadauth", which maps roles to Entra principals on
 -- Azure. PostgreSQL accepts that statement only with a label provider written in C, so
--- the front replaces it by a call of security_label. The labels are stored where Azure
--- stores them, in pg_shseclabel: all databases share them, they are part of the
--- transaction, and they are dropped with their role.
+-- the front replaces it by a call of security_label. As on Azure, the labels are stored in
+-- pg_shseclabel: all databases share them, they are part of the transaction, and they are
+-- dropped with their role.
 --
--- This script runs in every database that an Entra administrator uses. The name of
--- the schema keeps it out of pg_dump.
+-- This script runs in every database that an Entra administrator uses. pg_dump excludes
+-- the schema because of its name.
 
 do $$ begin
 	if not exists (select from pg_catalog.pg_roles where rolname = 'azure_pg_admin') then
@@ -20,8 +20,8 @@ create table if not exists pg_aadauth.tenants (tenant text primary key, is_share
 create table if not exists pg_aadauth.principals (tenant text, name text, object_id text, object_type text);
 create table if not exists pg_aadauth.members (tenant text, group_id text, object_id text);
 
--- The roles of the tenant that the session belongs to. The servers of several
--- tenants can share a PostgreSQL: a second label tells theirs apart.
+-- Returns the roles of the session's tenant. Servers of several tenants can share a
+-- PostgreSQL: a second label identifies the tenant of a role.
 create or replace function pg_aadauth.roles(for_tenant text)
 returns table (role oid, name name, object_id text, object_type text, is_admin boolean, is_mfa boolean)
 language sql stable set search_path = pg_catalog, pg_temp as $$

@@ -11,10 +11,10 @@ import (
 // https://www.rfc-editor.org/rfc/rfc7628
 const bearer = "OAUTHBEARER"
 
-// askBearer requests a token by OAUTHBEARER. The token is empty if the client first
+// requestBearer requests a token by OAUTHBEARER. The token is empty if the client first
 // requests the discovery URL.
-func (c *client) askBearer() (string, error) {
-	kind, body, err := c.ask(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{bearer}})
+func (c *client) requestBearer() (string, error) {
+	kind, body, err := c.request(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{bearer}})
 	if err != nil {
 		return "", err
 	}
@@ -31,14 +31,14 @@ func (c *client) askBearer() (string, error) {
 	return "", nil
 }
 
-// rejectBearer sends OAUTHBEARER's own error status, before the error response. A client
-// may disconnect after the status.
+// rejectBearer sends OAUTHBEARER's error status, which precedes the error response. A
+// client may disconnect after the status.
 func (s *Server) rejectBearer(c *client) {
 	status, err := json.Marshal(map[string]string{
 		"status": "invalid_token", "scope": s.config.Audience + "/.default",
 		"openid-configuration": s.Tenant.URL() + "/" + s.Tenant.ID + "/v2.0/.well-known/openid-configuration",
 	})
 	if err == nil {
-		_, _, _ = c.ask(&pgproto3.AuthenticationSASLContinue{Data: status})
+		_, _, _ = c.request(&pgproto3.AuthenticationSASLContinue{Data: status})
 	}
 }

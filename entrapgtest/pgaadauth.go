@@ -20,43 +20,42 @@ var labelSQL string
 var pgaadauthSQL string
 
 const (
-	// tenantSetting tells the functions of label.sql and pgaadauth.sql which tenant's
-	// server a session goes through.
+	// tenantSetting tells the functions of label.sql and pgaadauth.sql the tenant of the
+	// server that a session uses.
 	tenantSetting = "entrapgtest.tenant"
 
 	// groupSyncSetting is Azure's server parameter.
 	groupSyncSetting = "pgaadauth.enable_group_sync"
 
-	// groupSyncInterval is how often Azure syncs the members of groups.
+	// groupSyncInterval is the interval at which Azure syncs the members of groups.
 	groupSyncInterval = 30 * time.Minute
 
 	// advisoryLock makes servers that share a PostgreSQL take turns.
 	advisoryLock = "select pg_catalog.pg_advisory_xact_lock(727263);"
 )
 
-// dropPowers removes the predefined roles whose members can act as the user who runs
-// PostgreSQL, or read and write all tables. From PostgreSQL 16 on, only members with the
-// admin option can grant them, so it is not needed. PostgreSQL checks membership by OID,
-// and no other role gets these OIDs.
-const dropPowers = `
+// dropPredefinedRoles removes the predefined roles whose members can act as the
+// operating system user that runs PostgreSQL, or read and write all tables. It is not
+// needed from PostgreSQL 16 on, where only members with the admin option can grant them.
+// PostgreSQL checks membership by OID, and no other role gets these OIDs.
+const dropPredefinedRoles = `
 	delete from pg_catalog.pg_authid
 	where pg_catalog.current_setting('server_version_num')::int < 160000 and rolname in (
 		'pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files', 'pg_read_all_data', 'pg_write_all_data')`
 
 // CreateAdmin maps a role as [Server.CreateRole] does, and makes it an Entra
-// administrator. The first one installs Azure's functions in the database postgres:
+// administrator. The first call installs Azure's functions in the database postgres:
 // pgaadauth_create_principal, pgaadauth_create_principal_with_oid,
 // pgaadauth_update_principal_with_oid, pgaadauth_list_principals and
 // pgaadauth_sync_roles_for_group_members (see Config.GroupSync). Administrators can
 // also map existing roles in every database, with SECURITY LABEL for "pgaadauth".
-// The functions see the principals that the tenant has when they are called.
+// The functions know all principals of the tenant at the time of the call.
 //
-// Administrators can create roles and databases. They cannot run programs or read
-// and write files as the user who runs PostgreSQL: on PostgreSQL 14 and 15, where
-// a role that can create roles can grant any other role, the first administrator
+// Administrators can create roles and databases. They cannot run programs or read and
+// write files as the operating system user that runs PostgreSQL. On PostgreSQL 14 and
+// 15, a role that can create roles can grant any other role. There, the first call
 // removes pg_execute_server_program, pg_read_server_files, pg_write_server_files,
-// pg_read_all_data and pg_write_all_data from a throwaway PostgreSQL. A PostgreSQL
-// that Config.Upstream names is left as it is.
+// pg_read_all_data and pg_write_all_data, except with Config.Upstream.
 func (s *Server) CreateAdmin(ctx context.Context, role string, p *Principal) error {
 	if err := s.provision(ctx); err != nil {
 		return err
@@ -64,15 +63,15 @@ func (s *Server) CreateAdmin(ctx context.Context, role string, p *Principal) err
 	return s.createRole(ctx, role, p, true)
 }
 
-// SyncGroups creates roles for the members of groups that have a role. Azure does that
-// every 30 minutes, and when an administrator calls
-// pgaadauth_sync_roles_for_group_members. It requires Config.GroupSync.
+// SyncGroups creates roles for the members of groups that have a role. It requires
+// Config.GroupSync. Azure, and this server, also do that every 30 minutes and when an
+// administrator calls pgaadauth_sync_roles_for_group_members.
 func (s *Server) SyncGroups(ctx context.Context) error {
 	if err := s.provision(ctx); err != nil {
 		return err
 	}
 	return s.inDatabase(ctx, "postgres", func(conn *pgx.Conn) error {
-		if err := s.introduce(ctx, conn); err != nil {
+		if err := s.writePrincipals(ctx, conn); err != nil {
 			return err
 		}
 		_, err := conn.Exec(ctx, "select pgaadauth_sync_roles_for_group_members()")
@@ -87,8 +86,8 @@ func (s *Server) syncGroups() {
 	}
 }
 
-// provision installs Azure's functions. From then on, the labels in the database
-// are the mappings. Those that exist already become labels.
+// provision installs Azure's functions. It writes the existing mappings into the
+// database as labels. From then on, the labels are the mappings.
 func (s *Server) provision(ctx context.Context) error {
 	s.roles.mu.Lock()
 	defer s.roles.mu.Unlock()
@@ -103,7 +102,7 @@ func (s *Server) provision(ctx context.Context) error {
 			return err
 		}
 		if s.cluster != nil {
-			if _, err := conn.Exec(ctx, dropPowers); err != nil {
+			if _, err := conn.Exec(ctx, dropPredefinedRoles); err != nil {
 				return err
 			}
 		}
@@ -118,8 +117,8 @@ func (s *Server) provision(ctx context.Context) error {
 	return err
 }
 
-// installLabels installs what SECURITY LABEL needs in a database, and introduces
-// the tenant's principals.
+// installLabels prepares a database for SECURITY LABEL, and writes the tenant's
+// principals into it.
 func (s *Server) installLabels(ctx context.Context, conn *pgx.Conn) error {
 	var installed bool
 	const known = "select pg_catalog.to_regprocedure('pg_aadauth.security_label(text, text)') is not null"
@@ -131,11 +130,11 @@ func (s *Server) installLabels(ctx context.Context, conn *pgx.Conn) error {
 			return err
 		}
 	}
-	return s.introduce(ctx, conn)
+	return s.writePrincipals(ctx, conn)
 }
 
-// inDatabase connects to a database as superuser. Administrators can create functions
-// there, so that the search path has none of theirs.
+// inDatabase connects to a database as superuser and calls do. Administrators can create
+// functions there, which the search path excludes.
 func (s *Server) inDatabase(ctx context.Context, database string, do func(*pgx.Conn) error) error {
 	config := s.upstream.Copy()
 	config.Database = database
@@ -155,7 +154,8 @@ func (s *Server) label(ctx context.Context, conn *pgx.Conn, role string, m mappi
 	if m.admin {
 		label += ",admin"
 	}
-	_, err := conn.Exec(ctx, advisoryLock+"call pg_aadauth.security_label($1, $2)", pgx.QueryExecModeSimpleProtocol, role, label)
+	_, err := conn.Exec(ctx, advisoryLock+"call pg_aadauth.security_label($1, $2)",
+		pgx.QueryExecModeSimpleProtocol, role, label)
 	return err
 }
 
@@ -177,8 +177,8 @@ func (s *Server) mappingOf(ctx context.Context, role string) (m mapping, mapped 
 	return m, err == nil, err
 }
 
-// introduce writes the tenant's principals into a database.
-func (s *Server) introduce(ctx context.Context, conn *pgx.Conn) error {
+// writePrincipals writes the tenant's principals into a database.
+func (s *Server) writePrincipals(ctx context.Context, conn *pgx.Conn) error {
 	var names, ids, types, groups, members []string
 	s.Tenant.mu.Lock()
 	for _, p := range s.Tenant.principals {
@@ -197,9 +197,10 @@ func (s *Server) introduce(ctx context.Context, conn *pgx.Conn) error {
 	batch.Queue("insert into pg_aadauth.principals select $1, * from unnest($2::text[], $3::text[], $4::text[])",
 		s.Tenant.ID, names, ids, types)
 	batch.Queue("delete from pg_aadauth.members where tenant = $1", s.Tenant.ID)
-	batch.Queue("insert into pg_aadauth.members select $1, * from unnest($2::text[], $3::text[])", s.Tenant.ID, groups, members)
+	batch.Queue("insert into pg_aadauth.members select $1, * from unnest($2::text[], $3::text[])",
+		s.Tenant.ID, groups, members)
 	err := conn.SendBatch(ctx, batch).Close()
-	if hasCode(err, readOnly) { // the replica has what its primary has
+	if hasCode(err, readOnly) { // a replica gets them from its primary
 		return nil
 	}
 	return err
@@ -216,8 +217,8 @@ func hasCode(err error, codes ...string) bool {
 	return errors.As(err, &response) && slices.Contains(codes, response.Code)
 }
 
-// connectAs logs in to the real server as a mapped role. A role that an
-// administrator has mapped has no password there yet, or another one.
+// connectAs logs in to the real server as a mapped role. If an administrator has mapped
+// the role in SQL, connectAs first sets its password there.
 func (s *Server) connectAs(ctx context.Context, config *pgconn.Config) (*pgconn.PgConn, error) {
 	config.Password = s.roles.password(config.User)
 	conn, err := pgconn.ConnectConfig(ctx, config)
@@ -227,7 +228,7 @@ func (s *Server) connectAs(ctx context.Context, config *pgconn.Config) (*pgconn.
 	if err := s.setPassword(ctx, config.User); err != nil {
 		return nil, err
 	}
-	for { // a replica gets it from its primary
+	for { // until the password has reached the replica
 		conn, err = pgconn.ConnectConfig(ctx, config)
 		if s.config.Primary == nil || !hasCode(err, invalidPassword) || sleep(ctx, 10*time.Millisecond) != nil {
 			return conn, err
@@ -244,12 +245,12 @@ func (s *Server) setPassword(ctx context.Context, role string) error {
 	return err
 }
 
-// administer prepares a database for the session of an administrator.
-func (s *Server) administer(ctx context.Context, database string) error {
+// prepareAdmin prepares a database for the session of an administrator.
+func (s *Server) prepareAdmin(ctx context.Context, database string) error {
 	err := s.inDatabase(ctx, database, func(conn *pgx.Conn) error { return s.installLabels(ctx, conn) })
 	var response *pgconn.PgError
 	if errors.As(err, &response) && !strings.HasPrefix(response.Code, "53") && !strings.HasPrefix(response.Code, "57") {
-		return nil // the login itself tells that there is no such database
+		return nil // such as a missing database, which the login itself reports
 	}
 	return err
 }

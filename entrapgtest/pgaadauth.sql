@@ -1,16 +1,16 @@
--- The functions for Entra administrators in the database postgres of Azure Database for
--- PostgreSQL, as far as scripts that provision roles use them.
+-- Emulates the functions of Azure Database for PostgreSQL that scripts of Entra
+-- administrators use to create roles. Azure has them in the database postgres.
 -- https://learn.microsoft.com/azure/postgresql/security/security-manage-entra-users
--- Messages are Azure's where they are known; which SQLSTATE goes with them is not.
+-- The messages are Azure's where they are publicly known. The SQLSTATEs are not.
 
 grant all on database postgres to azure_pg_admin with grant option;
 grant all on schema public to azure_pg_admin with grant option;
 
--- The members of groups that have a role by group sync, and their groups.
+-- The roles that group sync has granted a group's role to.
 create table if not exists pg_aadauth.synced (tenant text, role oid, group_role oid, primary key (role, group_role));
 
--- Functions in pg_catalog stay out of pg_dump if their privileges are the default,
--- so that each checks its caller.
+-- pg_dump excludes functions in pg_catalog only if they have default privileges, so
+-- each function checks its caller itself.
 create or replace function pg_aadauth.require_admin(called text)
 returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
@@ -72,10 +72,10 @@ begin
 	order by r.name;
 end $$;
 
--- Gives each member of a group that has a role a role of its own, which inherits
--- the group's, and takes the group's from those that are members no more. A role
--- that is mapped to a member under another name is taken; one that only has the
--- member's name is left alone.
+-- Creates a role for each member of a group that has a role, and grants the group's role
+-- to it. Revokes the group's role from former members. If a role with another name is
+-- mapped to a member, that role is used. A role that only has the member's name is not
+-- changed.
 create or replace function pg_catalog.pgaadauth_sync_roles_for_group_members()
 returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare

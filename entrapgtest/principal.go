@@ -42,43 +42,43 @@ func (k Kind) objectType() string {
 }
 
 // A Principal is a user, a guest, a group, a managed identity or a service principal of
-// a [Tenant]. Except for groups, it is an [azcore.TokenCredential] without a cache. It
-// is safe for concurrent use, but its fields must not be changed after the first token
-// request.
+// a [Tenant]. It is an [azcore.TokenCredential] that does not cache tokens; a group gets
+// none. It is safe for concurrent use, but its fields must not be changed after the
+// first token request.
 type Principal struct {
 	Kind       Kind
-	Name       string // the role's name by Azure's documentation: a UPN, a display name, a resource's name
+	Name       string // the usual name of its role: a UPN, a display name or a resource's name
 	ObjectID   string
-	ClientID   string // of programs, the application ID
-	ResourceID string // of managed identities, the resource that the identity is or belongs to
+	ClientID   string // application ID of a managed identity or service principal
+	ResourceID string // of a user-assigned identity, or of the resource that a system-assigned one belongs to
 	Groups     []*Principal
 
-	// Secrets with which programs get the principal's tokens over HTTP. Managed
-	// identities get them from a Host.
-	ClientSecret string              // of service principals, random
-	Certificates []*x509.Certificate // registered with a service principal, none at first
-	Password     string              // of users and guests, random
+	// Secrets with which clients get the principal's tokens over HTTP. Tokens of
+	// managed identities come from a Host instead.
+	ClientSecret string              // random, for service principals
+	Certificates []*x509.Certificate // registered with a service principal; initially empty
+	Password     string              // random, for users and guests
 
 	// Claims are added to the principal's tokens for the database. They override the
 	// default claims; a nil value removes one.
 	Claims map[string]any
 
 	tenant  *Tenant
-	account string // of guests, elsewhere
+	account string // of a guest, in the home directory
 }
 
 var _ azcore.TokenCredential = (*Principal)(nil)
 
-// NewUser adds a member with a user principal name such as
-// "alice@contoso.example", who belongs to groups.
+// NewUser adds a member of the tenant and of groups. upn is the user principal name,
+// such as "alice@contoso.example".
 func (t *Tenant) NewUser(upn string, groups ...*Principal) *Principal {
 	return t.add(&Principal{Kind: User, Name: upn, Groups: groups})
 }
 
-// NewGuest adds a guest with an account elsewhere: the mail address of a person in
-// another tenant, or an identity provider, # and an address, as in
+// NewGuest adds a guest, whose account is in another directory. account is the mail
+// address in another tenant, or an identity provider, # and an address, as in
 // "live.com#bob@outlook.example". Name becomes the user principal name that Entra
-// gives to such a guest, as in "bob_outlook.example#EXT#@contoso.example". As on
+// assigns to such a guest, as in "bob_outlook.example#EXT#@contoso.example". As on
 // Azure, the guest's tokens contain the account but not that name.
 func (t *Tenant) NewGuest(account string, groups ...*Principal) *Principal {
 	_, mail := splitAccount(account)
@@ -95,8 +95,8 @@ func splitAccount(account string) (provider, mail string) {
 	return "", account
 }
 
-// NewGroup adds a group. Its members log in as the group's role with their own tokens. A
-// group itself gets no tokens.
+// NewGroup adds a group. Its members log in as the group's role with their own tokens.
+// The group itself gets no tokens.
 func (t *Tenant) NewGroup(displayName string) *Principal {
 	return t.add(&Principal{Kind: Group, Name: displayName})
 }
@@ -119,7 +119,9 @@ func (t *Tenant) NewSystemAssignedIdentity(resource string) *Principal {
 	if len(parts) == 5 && strings.EqualFold(parts[3], "slots") {
 		name = strings.Join(parts[2:], "/")
 	}
-	return t.add(&Principal{Kind: SystemAssignedIdentity, Name: name, ResourceID: resourceGroup + "/providers/" + resource})
+	return t.add(&Principal{
+		Kind: SystemAssignedIdentity, Name: name, ResourceID: resourceGroup + "/providers/" + resource,
+	})
 }
 
 // NewServicePrincipal adds an application by its display name.
@@ -130,23 +132,23 @@ func (t *Tenant) NewServicePrincipal(displayName string) *Principal {
 func (t *Tenant) add(p *Principal) *Principal {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	same := 0 // principals with the same kind and name have different IDs
+	same := 0 // so that principals with the same kind and name get different IDs
 	for _, other := range t.principals {
 		if other.Kind == p.Kind && other.Name == p.Name {
 			same++
 		}
 	}
-	who := []string{string(p.Kind), p.Name, strconv.Itoa(same)}
+	names := []string{string(p.Kind), p.Name, strconv.Itoa(same)}
 	p.tenant = t
-	p.ObjectID = t.seed.id("object", who...)
+	p.ObjectID = t.seed.id("object", names...)
 	switch p.Kind {
 	case User, Guest:
-		p.Password = t.seed.secret("password", who...)
+		p.Password = t.seed.secret("password", names...)
 	case ServicePrincipal:
-		p.ClientSecret = t.seed.secret("secret", who...)
+		p.ClientSecret = t.seed.secret("secret", names...)
 	}
 	if p.Kind.objectType() == "service" {
-		p.ClientID = t.seed.id("client", who...)
+		p.ClientID = t.seed.id("client", names...)
 	}
 	t.principals = append(t.principals, p)
 	return p
@@ -177,7 +179,7 @@ func (p *Principal) GetToken(ctx context.Context, options policy.TokenRequestOpt
 
 func (p *Principal) getToken(ctx context.Context, scope string) (azcore.AccessToken, error) {
 	resource, invalid := resourceOf(scope)
-	if err := p.tenant.ask(ctx, resource); err != nil {
+	if err := p.tenant.beginRequest(ctx, resource); err != nil {
 		return azcore.AccessToken{}, err
 	}
 	if invalid != nil {
@@ -191,8 +193,8 @@ func (p *Principal) getToken(ctx context.Context, scope string) (azcore.AccessTo
 }
 
 // Environ returns the variables with which azidentity's EnvironmentCredential
-// authenticates as this service principal, user or guest. They contain its secret or
-// password. Other kinds cannot log in that way.
+// authenticates as this service principal, user or guest. They contain the secret or
+// password. For other kinds, Environ returns nil.
 func (p *Principal) Environ() []string {
 	environ := []string{"AZURE_AUTHORITY_HOST=" + p.tenant.url, "AZURE_TENANT_ID=" + p.tenant.ID}
 	switch p.Kind {
@@ -209,8 +211,8 @@ func (p *Principal) Environ() []string {
 	}
 }
 
-// claims returns the claims of an access token of Entra (version 1.0, as for Azure's
-// databases) for a resource, requested by or through an application.
+// claims returns the claims of an Entra access token for a resource, in version 1.0 as
+// for Azure's databases. application is the ID of the client application.
 // https://learn.microsoft.com/entra/identity-platform/access-token-claims-reference
 func (p *Principal) claims(application, resource string, issued, expires time.Time) jwt.MapClaims {
 	t := p.tenant
@@ -237,7 +239,7 @@ func (p *Principal) claims(application, resource string, issued, expires time.Ti
 			"scp": "user_impersonation", "unique_name": p.Name, "upn": p.Name,
 		})
 		if p.Kind == Guest {
-			p.fromElsewhere(c)
+			p.setGuestClaims(c)
 		}
 	case UserAssignedIdentity, SystemAssignedIdentity:
 		maps.Copy(c, jwt.MapClaims{"appid": application, "appidacr": "2", "idtyp": "app", "xms_idrel": "7 32"})
@@ -264,9 +266,9 @@ func (p *Principal) claims(application, resource string, issued, expires time.Ti
 	return c
 }
 
-// fromElsewhere turns a member's claims into those of a guest: idp names the
-// provider, unique_name the account there, and there is no upn.
-func (p *Principal) fromElsewhere(c jwt.MapClaims) {
+// setGuestClaims changes a member's claims into those of a guest: idp is the identity
+// provider, unique_name is the account there, and upn is missing.
+func (p *Principal) setGuestClaims(c jwt.MapClaims) {
 	provider, mail := splitAccount(p.account)
 	if provider == "" {
 		_, domain, _ := strings.Cut(mail, "@")
@@ -274,11 +276,12 @@ func (p *Principal) fromElsewhere(c jwt.MapClaims) {
 	}
 	given, _, _ := strings.Cut(mail, "@")
 	delete(c, "upn")
-	maps.Copy(c, jwt.MapClaims{"idp": provider, "email": mail, "unique_name": p.account, "given_name": given, "name": given})
+	maps.Copy(c,
+		jwt.MapClaims{"idp": provider, "email": mail, "unique_name": p.account, "given_name": given, "name": given})
 }
 
-// numericDate returns a time in whole seconds, as in Entra's tokens, except for the
-// short lifetimes that only tests use.
+// numericDate returns a time in whole seconds, as in Entra's tokens. Only the short
+// lifetimes of tests have fractions.
 func numericDate(t time.Time) any {
 	if t.Nanosecond() == 0 {
 		return t.Unix()

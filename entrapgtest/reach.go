@@ -31,7 +31,7 @@ func localAddr(l net.Listener) string {
 // URLs after removing the port of HTTPS from one of them.
 func httpsURL(addr string) string { return "https://" + strings.TrimSuffix(addr, ":443") }
 
-// hosts returns what clients can call the server.
+// hosts returns the names and addresses that clients can use for the server.
 func (s *Server) hosts() []string {
 	hosts := s.config.Hostnames
 	for _, l := range []net.Listener{s.listener, s.tenantListener} {
@@ -45,9 +45,10 @@ func (s *Server) hosts() []string {
 	return hosts
 }
 
-// hostName matches names that certificates can contain, also those with an
-// underscore, which Compose allows in the names of services.
-var hostName = regexp.MustCompile(`^(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*$`)
+// hostName matches names that certificates can contain. They can include an underscore,
+// which Compose allows in the names of services.
+var hostName = regexp.MustCompile(
+	`^(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*$`)
 
 func validHost(name string) bool {
 	return net.ParseIP(name) != nil || len(name) <= 253 && hostName.MatchString(name)

@@ -8,22 +8,22 @@ import (
 	"sync"
 )
 
-// roles are those that are mapped to principals. A primary and its replicas share
+// roles are the roles that are mapped to principals. A primary and its replicas share
 // them.
 type roles struct {
-	key []byte // of the passwords in the real PostgreSQL
+	key []byte // derives the passwords in the real PostgreSQL
 
 	mu          sync.Mutex // guards the following
 	mapped      map[string]mapping
-	provisioned bool // the labels in the database are the mappings
+	provisioned bool // if true, the labels in the database are the mappings
 }
 
-// A mapping ties a role to a principal.
+// A mapping maps a role to a principal.
 type mapping struct {
 	objectID   string
 	objectType string // user, group or service
-	admin      bool   // an Entra administrator, or a member of one's role
-	mfa        bool   // the token needs the claim that the user passed multi-factor authentication
+	admin      bool   // an Entra administrator, or a member of an administrator's role
+	mfa        bool   // the token must show that the user passed multifactor authentication
 }
 
 func newRoles() *roles {
@@ -32,8 +32,8 @@ func newRoles() *roles {
 	return &roles{key: key, mapped: map[string]mapping{}}
 }
 
-// password returns the password that a mapped role gets in the real PostgreSQL.
-// Nothing stores it, so that no session can read it.
+// password returns the password of a mapped role in the real PostgreSQL. It is not
+// stored, so that no session can read it.
 func (r *roles) password(name string) string {
 	mac := hmac.New(sha256.New, r.key)
 	mac.Write([]byte(name))

@@ -10,30 +10,30 @@
 //	if err := srv.CreateRole(ctx, "", app); err != nil { … }
 //	db := sql.OpenDB(entrapg.NewConnector(srv.DSN(), entrapg.WithCredential(app)))
 //
-// Start one server for all tests of a package, in TestMain. A start takes a second or
-// two, and the first one of a version of PostgreSQL a few more, because it runs initdb:
-// later ones copy what that has made from the user's cache directory. A role or a
-// database for each test takes milliseconds, and [Server.DSN] chooses them.
+// Start one server for all tests of a package, in TestMain. Starting takes a second or
+// two. The first start with a version of PostgreSQL takes a few seconds more, because it
+// runs initdb; later ones copy the result from the user's cache directory. Creating a
+// role or a database for each test takes milliseconds. Select it with [Server.DSN].
 //
 // # Credentials
 //
 // A [Principal] is a credential itself. The tenant also answers over HTTPS as Entra
 // does: [Tenant.ClientOptions] direct azidentity's credentials to it, and
-// [Principal.Environ] sets EnvironmentCredential. A [Host] has the endpoints of managed
-// identities: App Service, the Instance Metadata Service, Azure Arc and Service Fabric.
-// A program in Go in a process of its own trusts the tenant's certificate if
-// SSL_CERT_FILE is [Server.CAFile], except on macOS and Windows.
+// [Principal.Environ] returns the variables for EnvironmentCredential. A [Host] has the
+// endpoints of managed identities: App Service, the Instance Metadata Service, Azure Arc
+// and Service Fabric. A Go program in a separate process trusts the tenant's certificate
+// if SSL_CERT_FILE is [Server.CAFile], except on macOS and Windows.
 //
 // # Roles
 //
-// [Server.CreateRole] maps a role to a principal. Scripts that do that in SQL work too:
-// see [Server.CreateAdmin].
+// [Server.CreateRole] maps a role to a principal. SQL scripts that create roles with
+// Azure's functions work too: see [Server.CreateAdmin].
 //
 // # Failures
 //
-// [Server.SetFaults] injects failures of Entra, of the endpoints of managed identities
-// and of logins. [Server.RevokeTokens] and [Server.Restart] do what their names say, and
-// [Server.Logins] tells what happened.
+// [Server.SetFaults] injects failures of Entra, of managed identity endpoints and of
+// logins. [Server.RevokeTokens] invalidates all tokens, [Server.Restart] restarts
+// PostgreSQL, and [Server.Logins] returns the attempts to log in.
 package entrapgtest
 
 import (
@@ -57,74 +57,74 @@ import (
 // Config configures a server. The zero value is valid.
 type Config struct {
 	// Upstream is the DSN of an existing PostgreSQL, with a superuser and the password.
-	// Empty starts a throwaway one. Mapped roles get new passwords there, and remain
-	// when the Server closes. It can be the DSN of a PgBouncer.
+	// If it is empty, the server starts a throwaway PostgreSQL. Mapped roles get new
+	// passwords in an existing PostgreSQL, and Close does not remove them. Upstream can
+	// be the DSN of a PgBouncer.
 	Upstream string
 
-	// Primary makes the throwaway PostgreSQL a streaming replica of that of another
-	// Server. It is read-only until AdminDSN executes "select pg_promote()". The two
-	// share the Tenant and the roles. Each has its own certificate and its own faults of
-	// logins, and is closed on its own. It requires the program pg_basebackup, and a
-	// Primary without Upstream.
+	// Primary is another server. If it is set, the throwaway PostgreSQL is a streaming
+	// replica of Primary's. It is read-only until AdminDSN executes "select
+	// pg_promote()". The two servers share the Tenant and the roles. Each has its own
+	// certificate and its own login faults, and must be closed. It requires the program
+	// pg_basebackup, and a Primary without Upstream.
 	Primary *Server
 
-	// TokenLife is how long tokens are valid: an hour by default. Ten seconds and more
-	// are rounded down to whole seconds. Over HTTP, the remaining lifetime is always
-	// rounded down to whole seconds: a client takes a token with less than one left for
-	// expired.
+	// TokenLife is the lifetime of tokens: an hour by default. Ten seconds and more are
+	// rounded down to whole seconds. Over HTTP, the remaining lifetime is always rounded
+	// down to whole seconds, so a client considers a token expired in its last second.
 	TokenLife time.Duration
 
 	// Audience is the resource that tokens must be for: by default, Azure Database for
 	// PostgreSQL in the public cloud.
 	Audience string
 
-	// GroupSync sets Azure's server parameter pgaadauth.enable_group_sync: members of
-	// a group that has a role get roles of their own, which inherit the group's, every
-	// 30 minutes and when [Server.SyncGroups] or an administrator asks for it. Members
-	// can still log in as the group's role.
+	// GroupSync sets Azure's server parameter pgaadauth.enable_group_sync: each member of
+	// a group that has a role gets a role, which inherits the group's. That happens every
+	// 30 minutes, with [Server.SyncGroups], and when an administrator calls the function.
+	// Members can still log in as the group's role.
 	GroupSync bool
 
-	// OAuth makes the server ask mapped roles for their token by OAUTHBEARER, as
-	// PostgreSQL 18 and later can, instead of for a password.
+	// OAuth makes the server request tokens by OAUTHBEARER, as PostgreSQL 18 and later
+	// can, instead of as a password.
 	OAuth bool
 
-	// StateDir is a directory that makes the server the same at each start: the
-	// certificate authority, the tenant with its key, the IDs and secrets of principals
-	// and hosts that are created with the same names in the same order, and the data of
-	// the throwaway PostgreSQL with its roles. It must not exist, be empty, or have been
-	// a StateDir before. Its permissions become 0700. One server at a time can use it.
-	// Empty makes everything new at each start, and Close removes it.
+	// StateDir is the directory in which the server keeps its state between starts: the
+	// certificate authority, the tenant with its key, and the data and roles of the
+	// throwaway PostgreSQL. Principals and hosts that are created with the same names in
+	// the same order get the same IDs and secrets. The directory must be new, empty or an
+	// earlier StateDir. Its permissions become 0700. One server at a time can use it. If
+	// StateDir is empty, each start creates a new state, and Close removes it.
 	StateDir string
 
-	// Addr is where to listen, "127.0.0.1:0" by default.
+	// Addr is the address to listen on, "127.0.0.1:0" by default.
 	Addr string
 
-	// TenantAddr is where the tenant answers over HTTPS, "127.0.0.1:0" by default.
+	// TenantAddr is the address of the tenant over HTTPS, "127.0.0.1:0" by default.
 	TenantAddr string
 
-	// IdentityAddr is where the endpoint of managed identities answers over plain
-	// HTTP, "127.0.0.1:0" by default.
+	// IdentityAddr is the address of the managed identity endpoints over plain HTTP,
+	// "127.0.0.1:0" by default.
 	IdentityAddr string
 
-	// OnLogin is called with every attempt to log in, by many goroutines at once, as
-	// [Server.Logins] returns it. The attempt waits for it.
+	// OnLogin, if set, is called for every attempt to log in, before the client gets the
+	// result. Many goroutines call it at the same time.
 	OnLogin func(Login)
 
 	// Hostnames are names and IP addresses that the certificate is valid for, besides
-	// localhost, the loopback addresses and the addresses that the server listens on.
-	// If it listens on all addresses (0.0.0.0 or ::), clients are directed to the first
-	// one without a wildcard, or else to 127.0.0.1: in [Server.DSN], [Tenant.URL] and
-	// [Host.Environ]. In a network of containers, that is the name of the server's.
+	// localhost, the loopback addresses and the addresses that the server listens on. If
+	// it listens on all addresses (0.0.0.0 or ::), [Server.DSN], [Tenant.URL] and
+	// [Host.Environ] use the first one without a wildcard, or else 127.0.0.1. In a
+	// network of containers, use the name of the server's container.
 	Hostnames []string
 
-	// CAFile is where to write the certificate of the server's certificate authority,
-	// which every user can read. An existing file is replaced only if it is such a
-	// certificate of an earlier server. Close removes the file. Empty means a file in
+	// CAFile is the file to write the certificate of the server's certificate authority
+	// to. Every user can read it. An existing file is replaced only if it is the
+	// certificate of an earlier server. Close removes the file. By default it is in
 	// StateDir or in a temporary directory, which other users cannot enter.
 	CAFile string
 }
 
-// A ConfigError reports a field of [Config] with which the server cannot start.
+// A ConfigError reports an invalid field of [Config].
 type ConfigError struct {
 	Field string
 	Err   error
@@ -149,11 +149,11 @@ type Server struct {
 	caFile      string
 	upstream    *pgx.ConnConfig // superuser
 	protocol    pgwire.Version  // the newest one that PostgreSQL accepts
-	cluster     *cluster        // nil where there is an Upstream
+	cluster     *cluster        // nil with Config.Upstream
 	state       *state
 	cleanup     []func() error
 	roles       *roles
-	ctx         context.Context // of all sessions; ends when Close begins
+	ctx         context.Context // of all sessions; Close cancels it
 	cancel      context.CancelFunc
 	sessions    sync.WaitGroup
 
@@ -166,15 +166,15 @@ type Server struct {
 	closeErr error
 }
 
-// Start starts a server. Ctx bounds the start alone: the server runs until
-// [Server.Close]. If the process ends without it, even if it is killed, the throwaway
+// Start starts a server. ctx bounds only Start itself: the server runs until
+// [Server.Close]. If the process exits or is killed without calling Close, the throwaway
 // PostgreSQL and its files are removed too, except on Windows.
 //
-// Without Config.Upstream, Start looks for PostgreSQL's programs in the directory that
-// ENTRAPG_POSTGRES_BIN names, then in PATH, and then where Debian, Red Hat, Homebrew,
-// Postgres.app and the Windows installer put them, the newest version first. If there
-// are none, the error says how to install them. If this process is root's, they run as
-// the user postgres or nobody, because PostgreSQL does not run as root.
+// Without Config.Upstream, Start searches for PostgreSQL's programs in the directory
+// that ENTRAPG_POSTGRES_BIN names, then in PATH, and then in the usual directories of
+// Debian, Red Hat, Homebrew, Postgres.app and the Windows installer, the newest version
+// first. If it finds none, the error says how to install them. If this process runs as
+// root, they run as the user postgres or nobody, because PostgreSQL does not run as root.
 //
 // The PG* variables and the service of this process do not change the throwaway
 // PostgreSQL. Its files are in a temporary directory: see [os.TempDir].
@@ -218,7 +218,10 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	var primary *cluster
 	if p := config.Primary; p != nil {
 		if primary = p.cluster; primary == nil || config.Upstream != "" || config.StateDir != "" {
-			return nil, &ConfigError{Field: "Primary", Err: errors.New("not used with Upstream or StateDir, nor for a server with an Upstream")}
+			return nil, &ConfigError{
+				Field: "Primary",
+				Err:   errors.New("not used with Upstream or StateDir, or with a primary that has an Upstream"),
+			}
 		}
 		s.Tenant, s.roles = p.Tenant, p.roles
 	}
@@ -322,7 +325,7 @@ func (s *Server) listen(ctx context.Context) error {
 	return err
 }
 
-// release undoes what Start has done, the last first.
+// release undoes the steps of Start in reverse order.
 func (s *Server) release() error {
 	var errs []error
 	for _, undo := range slices.Backward(s.cleanup) {
@@ -331,9 +334,9 @@ func (s *Server) release() error {
 	return errors.Join(errs...)
 }
 
-// Wait returns an error as soon as the throwaway PostgreSQL ends without being
-// stopped. It returns nil once Close is called, and the error of ctx if that ends
-// first. It does not notice the end of a PostgreSQL that Config.Upstream names.
+// Wait returns an error as soon as the throwaway PostgreSQL exits without being stopped.
+// It returns nil after Close, and ctx's error if ctx is canceled first. It does not
+// monitor the PostgreSQL of Config.Upstream.
 func (s *Server) Wait(ctx context.Context) error {
 	var ended chan struct{}
 	if s.cluster != nil {
@@ -380,14 +383,14 @@ func (s *Server) Close() error {
 	return s.closeErr
 }
 
-// Restart stops the throwaway PostgreSQL, which ends all sessions, and starts it
-// again with its data. If its processes were killed, Restart only starts it. It returns
-// once PostgreSQL accepts connections. The address stays the same. Meanwhile, a login
-// gets PostgreSQL's error, or SQLSTATE 08006. Restart returns an error for a PostgreSQL
-// that Config.Upstream names, and after Close.
+// Restart stops the throwaway PostgreSQL, which ends all sessions, and starts it again
+// with its data and at the same address. If its processes were killed, Restart only
+// starts it. It returns when PostgreSQL accepts connections. Until then, logins fail with
+// PostgreSQL's error or SQLSTATE 08006. Restart returns an error with Config.Upstream,
+// and after Close.
 func (s *Server) Restart(ctx context.Context) error {
 	if s.cluster == nil {
-		return errors.New("entrapgtest: restart: not used with Config.Upstream; restart that PostgreSQL by its own means")
+		return errors.New("entrapgtest: restart: not used with Config.Upstream; restart that PostgreSQL yourself")
 	}
 	if s.ctx.Err() != nil {
 		return errors.New("entrapgtest: restart: the server is closed")
@@ -415,7 +418,7 @@ func (s *Server) AdminDSN() string {
 }
 
 // CreateRole maps a role to a principal, as pgaadauth_create_principal_with_oid does. It
-// creates the role if it does not exist. An empty role means the principal's own name.
+// creates the role if it does not exist. An empty role means the principal's name.
 func (s *Server) CreateRole(ctx context.Context, role string, p *Principal) error {
 	return s.createRole(ctx, role, p, false)
 }
@@ -429,9 +432,9 @@ func (s *Server) createRole(ctx context.Context, role string, p *Principal, admi
 	}
 	switch {
 	case role == "" || len(role) > 63 || strings.IndexByte(role, 0) >= 0:
-		return fmt.Errorf("entrapgtest: PostgreSQL has no role %q: names have 1 to 63 bytes and no NUL", role)
+		return fmt.Errorf("entrapgtest: invalid role %q: PostgreSQL's names have 1 to 63 bytes and no NUL", role)
 	case role == s.upstream.User:
-		return fmt.Errorf("entrapgtest: role %q is the superuser that this server itself logs in as", role)
+		return fmt.Errorf("entrapgtest: role %q is the superuser that this server itself uses; choose another role", role)
 	}
 	name := pgx.Identifier{role}.Sanitize()
 	if err := s.exec(ctx, "create role "+name); err != nil && !hasCode(err, duplicateObject) {
@@ -441,8 +444,9 @@ func (s *Server) createRole(ctx context.Context, role string, p *Principal, admi
 	if admin {
 		rights = " createrole createdb; grant azure_pg_admin to " + name
 	}
-	// Servers that share a PostgreSQL take turns, or grants fail.
-	if err := s.exec(ctx, advisoryLock+"alter role "+name+" login password '"+s.roles.password(role)+"'"+rights); err != nil {
+	// Concurrent grants by servers that share a PostgreSQL fail without the lock.
+	if err := s.exec(ctx,
+		advisoryLock+"alter role "+name+" login password '"+s.roles.password(role)+"'"+rights); err != nil {
 		return fmt.Errorf("entrapgtest: %w", err)
 	}
 	m := mapping{objectID: p.ObjectID, objectType: p.Kind.objectType(), admin: admin}
@@ -450,7 +454,7 @@ func (s *Server) createRole(ctx context.Context, role string, p *Principal, admi
 		return nil
 	}
 	err := s.inDatabase(ctx, "postgres", func(conn *pgx.Conn) error {
-		if err := s.introduce(ctx, conn); err != nil {
+		if err := s.writePrincipals(ctx, conn); err != nil {
 			return err
 		}
 		return s.label(ctx, conn, role, m)
@@ -490,7 +494,7 @@ func (s *Server) exec(ctx context.Context, sql string) error {
 	return err
 }
 
-// A Login is one attempt to log in, as the server saw it.
+// A Login is the server's record of one attempt to log in.
 type Login struct {
 	Time        time.Time
 	User        string // the requested role
@@ -499,17 +503,17 @@ type Login struct {
 	TLS         bool
 	Accepted    bool
 	Code        string // SQLSTATE of the rejection
-	Message     string // of the rejection, as the client got it
-	Reason      string // the reason for the result, in more detail; it never contains a token
+	Message     string // of the rejection, as sent to the client
+	Reason      string // explains the result in more detail; never contains a token
 }
 
-// keptLogins is the least number of attempts to keep.
+// keptLogins is how many of the newest attempts are kept at least.
 const keptLogins = 10_000
 
 // Logins returns the attempts to log in, the oldest first: at least the newest ten
 // thousand. An attempt is recorded before its client gets the result. PostgreSQL itself
-// decides about a role that is not mapped: such an attempt is recorded as not accepted,
-// with that as its Reason.
+// authenticates a role that is not mapped. Such an attempt is recorded as not accepted,
+// and its Reason says so.
 func (s *Server) Logins() []Login {
 	s.mu.Lock()
 	defer s.mu.Unlock()

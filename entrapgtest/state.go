@@ -26,11 +26,11 @@ import (
 	"github.com/entrapg/entrapg/internal/lockfile"
 )
 
-// A state contains the keys and secrets of a server. It is new at each start, except
+// A state contains the keys and secrets of a server. Each start creates a new one, except
 // with Config.StateDir.
 type state struct {
 	Version   int
-	Seed      seed   // of IDs and secrets
+	Seed      seed   // derives IDs and secrets
 	Authority []byte // certificate and key, PEM
 	Signing   []byte // the tenant's key, PEM
 
@@ -45,7 +45,7 @@ const (
 	stateFile = "state.json"
 	lockName  = "lock"
 	dataDir   = "data"
-	newSuffix = ".new" // of what a start that was interrupted left behind
+	newSuffix = ".new" // of incomplete files, which an interrupted start leaves behind
 )
 
 const stateVersion = 1
@@ -74,8 +74,8 @@ func newState(validity time.Duration) (*state, error) {
 	return st, nil
 }
 
-// openState reads the state in a directory. It creates a new one if the directory is new
-// or empty, or if there is none.
+// openState reads the state in a directory. It creates a state if the directory is new or
+// empty, or if dir is "".
 func openState(ctx context.Context, dir string) (_ *state, err error) {
 	if dir == "" {
 		return newState(365 * 24 * time.Hour)
@@ -110,7 +110,8 @@ func openState(ctx context.Context, dir string) (_ *state, err error) {
 		return nil, err
 	default:
 		if st, err = readState(content); err != nil {
-			return nil, fmt.Errorf("%s is damaged: %w; restore the file, or remove %s to start with a new tenant and no data", path, err, dir)
+			return nil, fmt.Errorf(
+				"%s is damaged: %w; restore the file, or remove %s to start with a new tenant and no data", path, err, dir)
 		}
 	}
 	st.dir, st.lock = dir, lock
@@ -126,7 +127,7 @@ func lockState(ctx context.Context, dir string) (*os.File, error) {
 	if owned, err := isOwn(dir); err != nil {
 		return nil, err
 	} else if !owned {
-		return nil, fmt.Errorf("%s belongs to another user, who could replace its files; name a directory of your own", dir)
+		return nil, fmt.Errorf("%s belongs to another user, who could replace its files; use a directory that you own", dir)
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -143,7 +144,7 @@ func lockState(ctx context.Context, dir string) (*os.File, error) {
 		}
 	}
 	if !used && foreign != "" {
-		return nil, fmt.Errorf("%s contains %s but no %s; name a new or empty directory", dir, foreign, stateFile)
+		return nil, fmt.Errorf("%s contains %s but no %s; use a new or empty directory", dir, foreign, stateFile)
 	}
 	if err := os.Chmod(dir, 0o700); err != nil {
 		return nil, err
@@ -164,9 +165,9 @@ func lockState(ctx context.Context, dir string) (*os.File, error) {
 		}
 		content, _ := os.ReadFile(path)
 		pid, _ := strconv.Atoi(strings.TrimSpace(string(content)))
-		// Only PostgreSQL is left of a process that was killed, and it is about to end.
+		// If that process was killed, its PostgreSQL holds the lock and is about to exit.
 		if runs(pid) || sleep(ctx, 50*time.Millisecond) != nil {
-			return nil, fmt.Errorf("%s is in use by process %d; stop that one, or name another directory", dir, pid)
+			return nil, fmt.Errorf("%s is in use by process %d; stop that process or use another directory", dir, pid)
 		}
 	}
 }
@@ -204,18 +205,18 @@ func readKey[K any](content []byte) (K, error) {
 	if block == nil {
 		return key, errors.New("a key is missing")
 	}
-	any, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
 		return key, err
 	}
-	key, ok := any.(K)
+	key, ok := parsed.(K)
 	if !ok {
-		return key, fmt.Errorf("a key is a %T", any)
+		return key, fmt.Errorf("a key is a %T", parsed)
 	}
 	return key, nil
 }
 
-// close lets another server use the directory.
+// close unlocks the directory.
 func (st *state) close() error {
 	if st.lock == nil {
 		return nil
@@ -223,8 +224,8 @@ func (st *state) close() error {
 	return st.lock.Close()
 }
 
-// suitable returns a directory of PostgreSQL's programs that can use the data: bin,
-// or that of another version that is installed.
+// suitable returns a directory of PostgreSQL's programs that can use the data: bin, or
+// that of another installed version.
 func (st *state) suitable(ctx context.Context, bin string) (string, error) {
 	if st.dir == "" {
 		return bin, nil
@@ -233,7 +234,8 @@ func (st *state) suitable(ctx context.Context, bin string) (string, error) {
 	content, err := os.ReadFile(filepath.Join(data, "PG_VERSION"))
 	if errors.Is(err, os.ErrNotExist) {
 		if _, err := os.Lstat(data); err == nil {
-			return "", fmt.Errorf("%s is not the data of a PostgreSQL: PG_VERSION is missing; remove it to start with no data", data)
+			return "", fmt.Errorf(
+				"%s is not a PostgreSQL data directory: PG_VERSION is missing; remove it to start with no data", data)
 		}
 		return bin, nil
 	}
@@ -252,12 +254,11 @@ func (st *state) suitable(ctx context.Context, bin string) (string, error) {
 			return bin, nil
 		}
 	}
-	return "", fmt.Errorf("%s is the data of PostgreSQL %s, which %s is not; install that version, or remove %s to start with no data",
-		data, want, bin, data)
+	return "", fmt.Errorf("%s contains the data of PostgreSQL %s, but %s is another version; "+
+		"install that version, or remove %s to start with no data", data, want, bin, data)
 }
 
-// prepareData sets the owner of the directory, and removes the files of an interrupted
-// initdb.
+// prepareData removes the files of an interrupted initdb and sets the directory's owner.
 func (st *state) prepareData(o *owner) error {
 	if err := os.RemoveAll(filepath.Join(st.dir, dataDir+newSuffix)); err != nil {
 		return err
@@ -267,8 +268,7 @@ func (st *state) prepareData(o *owner) error {
 
 // writeFile writes a file completely or not at all.
 func writeFile(path string, content []byte, perm os.FileMode) error {
-	// A file of another program, or a link from one user to the file of another,
-	// must not be written to.
+	// The path can be a link to another user's file. Replace it instead of writing to it.
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+newSuffix)
 	if err != nil {
 		return err

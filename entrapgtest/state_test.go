@@ -173,7 +173,7 @@ func TestServer_DataOfAnotherPostgreSQLIsNamed(t *testing.T) {
 	if err == nil {
 		s.Close()
 	}
-	if err == nil || !strings.Contains(err.Error(), "is the data of PostgreSQL 9") {
+	if err == nil || !strings.Contains(err.Error(), "contains the data of PostgreSQL 9") {
 		t.Errorf("got %v", err)
 	}
 }

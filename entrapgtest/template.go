@@ -56,8 +56,8 @@ func (c *cluster) initialize(ctx context.Context, durable bool) error {
 // superuser has no password yet.
 var initdbArgs = []string{"--auth=reject", "--wal-segsize=1"}
 
-// setPassword sets the superuser's password. It stands in no file and in no
-// argument.
+// setPassword sets the superuser's password. It sends it over standard input, not in a
+// file or an argument.
 func (c *cluster) setPassword(ctx context.Context, data string) error {
 	cmd := c.owner.command(ctx, c.dir, filepath.Join(c.bin, "postgres"), "--single", "-F", "-D", data,
 		"-c", "exit_on_error=true", "-c", "log_checkpoints=off", "-c", "password_encryption=scram-sha-256", "postgres")
@@ -66,13 +66,13 @@ func (c *cluster) setPassword(ctx context.Context, data string) error {
 }
 
 // A template is a copy of the files of initdb, in the user's cache directory, where
-// other users cannot write. It contains no password. The zero value and nil are none.
+// other users cannot write. It contains no password. A nil template does not exist.
 type template struct {
 	dir string
 }
 
-// A manifest is written last, so that a template with one is complete. Sizes show
-// files that were lost when the machine crashed.
+// A manifest is written last, so that a template with a manifest is complete. Its sizes
+// detect files that were lost in a crash of the machine.
 type manifest struct {
 	Files int
 	Bytes int64
@@ -80,11 +80,11 @@ type manifest struct {
 
 const manifestFile = "manifest.json"
 
-// templateLife is for how long a template that is not used is kept.
+// templateLife is how long an unused template is kept.
 const templateLife = 30 * 24 * time.Hour
 
-// findTemplate returns the place of the template for the programs in bin, or nil if
-// there is no place that is safe.
+// findTemplate returns the template for the programs in bin, which need not exist yet. It
+// returns nil if no directory for it is safe.
 func findTemplate(ctx context.Context, bin string) *template {
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -140,7 +140,7 @@ func (t *template) copyTo(data string, o *owner) error {
 	return nil
 }
 
-// discard removes what copyTo made, and a template that does not work.
+// discard removes the template, which did not work, and the files that copyTo created.
 func (t *template) discard(data string) error {
 	if t == nil {
 		return nil
@@ -148,9 +148,8 @@ func (t *template) discard(data string) error {
 	return errors.Join(os.RemoveAll(data), os.RemoveAll(t.dir))
 }
 
-// store makes a template of what initdb has made. Errors do not matter: the next
-// start runs initdb again. Others can store the same template at the same time; the
-// first one stays.
+// store creates a template from the files of initdb. It ignores errors: the next start
+// runs initdb again. If several processes store the same template, the first one wins.
 func (t *template) store(data string) {
 	if t == nil {
 		return
@@ -184,7 +183,7 @@ func (t *template) store(data string) {
 	}
 }
 
-// copyTree copies directories and files, and nothing else.
+// copyTree copies directories and regular files. Other kinds of files are errors.
 func copyTree(from, to string, o *owner) (manifest, error) {
 	var m manifest
 	err := filepath.WalkDir(from, func(path string, e fs.DirEntry, err error) error {

@@ -32,8 +32,8 @@ type Tenant struct {
 	identityURL string // of the managed-identity endpoint, over HTTP
 	thumbprint  string // SHA-1 of the certificate over HTTPS, in hexadecimal digits
 	client      *http.Client
-	federation  func() (*rsa.PrivateKey, error) // of the issuer of federated tokens; made when asked for
-	seed        seed                            // of IDs and secrets
+	federation  func() (*rsa.PrivateKey, error) // signs federated tokens; generated on first use
+	seed        seed                            // derives IDs and secrets
 
 	arcKeys arcKeys
 
@@ -56,8 +56,7 @@ func newTenant(st *state, life time.Duration) *Tenant {
 
 func newKey() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) }
 
-// rotate replaces the signing key, after which no server accepts the tokens
-// issued before.
+// rotate replaces the signing key. Servers then reject all tokens issued before.
 func (t *Tenant) rotate() error {
 	key, err := newKey()
 	if err != nil {
@@ -101,9 +100,9 @@ func (t *Tenant) fault() Faults {
 	return t.faults
 }
 
-// ask counts a token request, delays it, and returns the error of an injected fault.
-// Every request, in this process or over HTTP, calls it.
-func (t *Tenant) ask(ctx context.Context, resource string) error {
+// beginRequest counts a token request, delays it, and returns the error of an injected
+// fault. It is called for every request, in this process and over HTTP.
+func (t *Tenant) beginRequest(ctx context.Context, resource string) error {
 	t.mu.Lock()
 	t.requests[resource]++
 	faults := t.faults
@@ -114,8 +113,8 @@ func (t *Tenant) ask(ctx context.Context, resource string) error {
 	return faults.failure()
 }
 
-// resourceOf returns the resource of a scope that ends in /.default. Clients add scopes
-// of OpenID Connect if they sign a person in.
+// resourceOf returns the resource of a scope that ends in /.default. It ignores the
+// OpenID Connect scopes that clients add when they sign in a user.
 func resourceOf(scope string) (string, error) {
 	scopes := slices.DeleteFunc(strings.Fields(scope), func(s string) bool {
 		return s == "openid" || s == "profile" || s == "offline_access"
@@ -127,7 +126,8 @@ func resourceOf(scope string) (string, error) {
 	return resource, nil
 }
 
-// issue returns a token for a resource, requested by or through an application.
+// issue returns a token of p for a resource. application is the ID of the client
+// application.
 func (t *Tenant) issue(p *Principal, application, resource string) (azcore.AccessToken, error) {
 	t.mu.Lock()
 	life, faults := t.life, t.faults
@@ -137,7 +137,7 @@ func (t *Tenant) issue(p *Principal, application, resource string) (azcore.Acces
 	}
 	switch {
 	case p.Kind == Group:
-		return azcore.AccessToken{}, fmt.Errorf("%s is a group, and groups get no tokens; use a member", p.Name)
+		return azcore.AccessToken{}, fmt.Errorf("%s is a group, and Entra issues no tokens to groups; use a member", p.Name)
 	case p.Kind.objectType() == "user" && faults.Entra == EntraWantsMFA:
 		return azcore.AccessToken{}, wantsMFA.with(resource)
 	}
@@ -161,7 +161,7 @@ func (t *Tenant) sign(claims jwt.MapClaims) (string, error) {
 }
 
 // verify returns the claims of a token that this tenant has signed with its current
-// key. It does not check them.
+// key. It does not check the claims.
 func (t *Tenant) verify(token string) (jwt.MapClaims, error) {
 	t.mu.Lock()
 	key, keyID := &t.key.PublicKey, t.keyID
