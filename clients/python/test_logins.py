@@ -64,7 +64,13 @@ def test_logs_in_again_after_its_token_expires(way, role, kept):
     deadline, started = time.time() + 60, 0
     while started < kept.expires:
         assert time.time() < deadline, "no new connection in a minute"
-        user, started = client.login()
+        try:
+            user, started = client.login()
+        except Exception as error:
+            # azure-identity returns a cached token up to its last moment, so it can expire on its way to the server.
+            if "The access token has expired" not in str(error):
+                raise
+            continue
         assert user == role
 
 

@@ -60,12 +60,20 @@ class ClientsTest {
         return each((name, identity) -> {
             waitUntilExpired();
             var deadline = Instant.now().plusSeconds(90);
-            Session session;
-            do {
+            Session session = null;
+            while (session == null || session.started().isBefore(kept.getExpiresAt().toInstant())) {
                 assertTrue(Instant.now().isBefore(deadline), "no new connection in 90 seconds");
-                session = OPEN.get(name + identity).login();
+                try {
+                    session = OPEN.get(name + identity).login();
+                } catch (Exception error) {
+                    // azure-identity returns a cached token up to its last moment, so it can expire on its way to the server.
+                    if (!messages(error).contains("The access token has expired")) {
+                        throw error;
+                    }
+                    continue;
+                }
                 assertEquals(identity, session.user());
-            } while (session.started().isBefore(kept.getExpiresAt().toInstant()));
+            }
         });
     }
 
@@ -124,12 +132,16 @@ class ClientsTest {
 
     /** Returns what a way reports of a login that fails, with its causes. */
     static String rejection(String name, String user, String identity) {
-        var messages = new StringBuilder();
-        var error = assertThrows(Exception.class, () -> {
+        return messages(assertThrows(Exception.class, () -> {
             try (var way = WAYS.get(name).apply(user, identity)) {
                 way.login();
             }
-        });
+        }));
+    }
+
+    /** Returns the messages of an exception and its causes. */
+    static String messages(Throwable error) {
+        var messages = new StringBuilder();
         for (Throwable cause = error; cause != null; cause = cause.getCause()) {
             messages.append(cause.getMessage()).append('\n');
         }
