@@ -88,7 +88,8 @@ func serviceOfAuthority(authority string) *azureService {
 		return nil
 	}
 	for _, s := range azureServices {
-		if own, err := url.Parse(s.authority.ActiveDirectoryAuthorityHost); err == nil && strings.EqualFold(own.Host, u.Host) {
+		if own, err := url.Parse(s.authority.ActiveDirectoryAuthorityHost); err == nil &&
+			strings.EqualFold(own.Host, u.Host) {
 			return s
 		}
 	}

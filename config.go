@@ -29,13 +29,13 @@ import (
 // send nothing.
 const connectTimeout = 30 * time.Second
 
-// A config is what a login needs: a DSN and options, validated.
+// A config is a validated DSN, or existing configuration, with the options applied.
 type config struct {
 	pgx           *pgx.ConnConfig // without password, and without user if it is derived from the token
 	settings      connstring.Settings
-	keys          map[string]string // of the DSN, those that entrapg handles itself
+	keys          map[string]string // the DSN's keys that entrapg handles itself
 	tls           tlsPolicy
-	verifications verifications // by the policy
+	verifications verifications // that the policy has set
 	hosts         addresses     // of hostaddr, by host
 	password      func() string // with entra_credential=none, otherwise nil; a function so that no dump shows the password
 	stdlib        []stdlib.OptionOpenDB
@@ -49,8 +49,8 @@ type config struct {
 }
 
 // newConfig applies the options and the TLS rules to the configuration that read
-// returns, which parseDSN or adoptConfig has made. If shared is true, connectors
-// whose DSNs choose the same credential share it.
+// returns: that of parseDSN or adoptConfig. If shared is true, connectors whose DSNs
+// select the same credential share it.
 func newConfig(o *options, shared bool, read func() (*config, error)) (*config, error) {
 	c, err := read()
 	if err != nil {
@@ -61,19 +61,23 @@ func newConfig(o *options, shared bool, read func() (*config, error)) (*config, 
 	for _, adjust := range o.adjust {
 		adjust(c.pgx)
 	}
-	if c.pgx.DialFunc == nil || c.pgx.LookupFunc == nil || c.pgx.BuildFrontend == nil || slices.Contains(c.pgx.Fallbacks, nil) {
+	if c.pgx.DialFunc == nil || c.pgx.LookupFunc == nil || c.pgx.BuildFrontend == nil ||
+		slices.Contains(c.pgx.Fallbacks, nil) {
 		setting := "config"
 		if len(o.adjust) > 0 {
 			setting = "WithConnConfig"
 		}
-		return nil, &ConfigError{Setting: setting, Problem: "DialFunc, LookupFunc, BuildFrontend and fallbacks must not be nil"}
+		return nil, &ConfigError{
+			Setting: setting,
+			Problem: "DialFunc, LookupFunc, BuildFrontend and fallbacks must not be nil",
+		}
 	}
 	if c.pgx.Password != password {
 		return nil, &ConfigError{Setting: "WithConnConfig", Problem: "must not set Password, which is the token; " +
 			"a PostgreSQL password belongs in the DSN, with entra_credential=none"}
 	}
 	c.pgx.Password = ""
-	c.forgetReplaced(&parsed)
+	c.dropReplacedSettings(&parsed)
 	if err := c.checkSpace(); err != nil {
 		return nil, withOrigin(err, c.settings)
 	}
@@ -98,9 +102,9 @@ func newConfig(o *options, shared bool, read func() (*config, error)) (*config, 
 	return c, withOrigin(c.chooseIdentity(o, shared), c.settings)
 }
 
-// forgetReplaced removes the settings that the program has replaced in the
-// parsed configuration, so that no error names where they came from.
-func (c *config) forgetReplaced(parsed *pgconn.Config) {
+// dropReplacedSettings removes the settings that the program has replaced in the
+// parsed configuration. Errors must not report the origin of such a setting.
+func (c *config) dropReplacedSettings(parsed *pgconn.Config) {
 	for key, replaced := range map[string]bool{
 		"user":            c.pgx.User != parsed.User,
 		"host":            !slices.Equal(hosts(&c.pgx.Config), hosts(parsed)),
@@ -115,9 +119,9 @@ func (c *config) forgetReplaced(parsed *pgconn.Config) {
 	}
 }
 
-// checkSpace returns an error if the user or the database begins or ends with
-// white space, as values that come from a file often do. A space in the DSN has
-// to be escaped, so it is intended.
+// checkSpace returns an error if the user or the database begins or ends with white
+// space, as values that come from a file often do. A space in the DSN must be escaped,
+// so it is intended.
 func (c *config) checkSpace() error {
 	for _, setting := range []struct{ key, value string }{{"user", c.pgx.User}, {"dbname", c.pgx.Database}} {
 		space := "\t\r\n"
@@ -125,7 +129,10 @@ func (c *config) checkSpace() error {
 			space += " "
 		}
 		if strings.Trim(setting.value, space) != setting.value {
-			return &ConfigError{Setting: setting.key, Problem: fmt.Sprintf("%q begins or ends with white space; remove it", setting.value)}
+			return &ConfigError{
+				Setting: setting.key,
+				Problem: fmt.Sprintf("%q begins or ends with white space; remove it", setting.value),
+			}
 		}
 	}
 	return nil
@@ -172,7 +179,7 @@ func (c *config) applyTLS() error {
 	return err
 }
 
-// chooseIdentity sets the credential whose tokens log in, and the key by which
+// chooseIdentity sets the credential that provides the tokens, and the key by which
 // connectors share it.
 func (c *config) chooseIdentity(o *options, shared bool) error {
 	azure, err := commonService(hosts(&c.pgx.Config))
@@ -190,7 +197,7 @@ func (c *config) chooseIdentity(o *options, shared bool) error {
 	c.credential = choice.source(defaultDial)
 	switch {
 	case o.credential != nil:
-		c.credential = givenCredential(o.credential)
+		c.credential = sourceOf(o.credential)
 		if reflect.ValueOf(o.credential).Comparable() {
 			c.identity.credential = o.credential
 		}
@@ -200,8 +207,8 @@ func (c *config) chooseIdentity(o *options, shared bool) error {
 	return nil
 }
 
-// parseDSN parses a DSN. It determines whether the user and sslmode are set,
-// which pgx's result does not show, and replaces pgx's defaults with safer ones.
+// parseDSN parses a DSN. It determines whether the user and sslmode are set, which
+// pgx's result does not contain, and replaces pgx's defaults with safer ones.
 func parseDSN(dsn string, parse func(string) (*pgx.ConnConfig, error)) (*config, error) {
 	dsn = connstring.Clean(dsn)
 	settings := connstring.Parse(dsn)
@@ -275,9 +282,9 @@ func parsePool(pool *pgxpool.Config) func(dsn string) (*pgx.ConnConfig, error) {
 var (
 	sslmodes = []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
 
-	// word matches values that errors may quote. Any other value in a malformed DSN
-	// can be a piece of a password.
-	word = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,20}$`)
+	// plainWord matches values that errors may quote. Any other value in a malformed
+	// DSN can be a piece of a password.
+	plainWord = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,20}$`)
 )
 
 // effectiveSSLMode returns the sslmode for a token. chosen reports whether it is
@@ -291,7 +298,7 @@ func effectiveSSLMode(dsn string, settings connstring.Settings) (mode string, ch
 		return "verify-full", false, nil
 	case !slices.Contains(sslmodes, mode):
 		problem := "unknown mode"
-		if word.MatchString(mode) {
+		if plainWord.MatchString(mode) {
 			problem = fmt.Sprintf("unknown mode %q", mode)
 		}
 		problem += "; use verify-full, which is the default, or another of " + strings.Join(sslmodes, ", ")
@@ -323,7 +330,10 @@ func (c *config) readSettings(dsn, sslmode string) (dialer *net.Dialer, err erro
 			return nil, err
 		}
 	}
-	c.tls = tlsPolicy{sslmode: sslmode, addresses: c.hosts, sni: c.settings.Value("sslsni") != "0", password: kind == noneKind}
+	c.tls = tlsPolicy{
+		sslmode: sslmode, addresses: c.hosts, sni: c.settings.Value("sslsni") != "0",
+		password: kind == noneKind,
+	}
 	if c.tls.password {
 		return dialer, nil
 	}

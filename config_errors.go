@@ -79,7 +79,7 @@ func parseError(err error, settings connstring.Settings) error {
 		e.Problem = "cannot be parsed: " + text + "; a DSN is a postgres:// URL or a list of key=value settings"
 	case e.Setting == "dsn":
 		e.Problem = "cannot be parsed: " + text
-	case word.MatchString(value) && e.Setting != "port": // a URL without a host has a password there
+	case plainWord.MatchString(value) && e.Setting != "port": // a URL without a host has a password there
 		e.Problem = strings.Replace(text, `"…"`, strconv.Quote(value), 1)
 	}
 	return e

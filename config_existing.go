@@ -14,9 +14,9 @@ import (
 	"github.com/entrapg/entrapg/internal/connstring"
 )
 
-// adoptConfig returns the config for a configuration that the program has parsed
-// with pgx, and possibly changed. It parses the same DSN again and compares: a
-// value that was not changed may be a default of pgx, such as the operating
+// adoptConfig returns the config for a configuration that the program has parsed with
+// pgx, and possibly changed. It parses the same DSN again to find out which values the
+// program has changed. The others may be defaults of pgx, such as the operating
 // system's user or a fallback to plaintext. It does not change existing.
 func adoptConfig(existing *pgx.ConnConfig) (*config, error) {
 	if !isParsed(existing) {
@@ -59,7 +59,7 @@ func adoptSettings(existing *pgx.ConnConfig, dsn string, settings connstring.Set
 	if isDefaultUser(existing.User, settings["user"]) {
 		c.pgx.User = ""
 	}
-	c.forgetReplaced(&parsed.Config)
+	c.dropReplacedSettings(&parsed.Config)
 	dialer, err := c.readSettings(dsn, sslmode)
 	if err != nil {
 		return nil, err
@@ -77,7 +77,7 @@ func adoptSettings(existing *pgx.ConnConfig, dsn string, settings connstring.Set
 		withoutDefaults(&c.pgx.Config, &parsed.Config, settings)
 	}
 	for _, t := range endpoints(&c.pgx.Config) {
-		if t != nil && slices.Contains(hosts(&parsed.Config), t.ServerName) { // which pgx has set
+		if t != nil && slices.Contains(hosts(&parsed.Config), t.ServerName) { // pgx has set it
 			t.ServerName = ""
 		}
 	}
@@ -92,12 +92,15 @@ func isDefaultUser(name string, set connstring.Setting) bool {
 		return false
 	}
 	current, err := user.Current()
-	return err == nil && name == current.Username[strings.LastIndexByte(current.Username, '\\')+1:] // without a domain of Windows
+	if err != nil {
+		return false
+	}
+	withoutDomain := strings.LastIndexByte(current.Username, '\\') + 1 // on Windows
+	return name == current.Username[withoutDomain:]
 }
 
-// isParsed reports whether a configuration was created by ParseConfig. pgx shows
-// that only by a panic when it connects, so isParsed connects with hooks that dial
-// nothing.
+// isParsed reports whether a configuration was created by ParseConfig. If it was not,
+// pgx panics when it connects, so isParsed connects with hooks that do not dial.
 func isParsed(config *pgx.ConnConfig) (ok bool) {
 	if config == nil || slices.Contains(config.Fallbacks, nil) {
 		return false

@@ -56,7 +56,7 @@ var unsupportedKeys = map[string]unsupportedKey{
 	"disable_prepared_binary_result": {[]string{"no"}, "a setting of lib/pq; omit it"},
 	"sslinline":                      {[]string{"false"}, "a setting of lib/pq; name files in sslcert and sslkey"},
 
-	// Keys under the names that other drivers give them.
+	// Names that other drivers use for keys.
 	"db":       {nil, notAKey + "use dbname"},
 	"hostname": {nil, notAKey + "use host"},
 	"ssl":      {nil, notAKey + "use sslmode"},
@@ -132,7 +132,7 @@ func takeKeepalives(params map[string]string) (*net.Dialer, error) {
 	if !set {
 		return nil, nil
 	}
-	// Zero means Go's defaults to Go, and the system's to libpq. Go's are shorter.
+	// Zero selects Go's defaults here, and the system's in libpq. Go's are shorter.
 	return &net.Dialer{KeepAlive: -1, KeepAliveConfig: net.KeepAliveConfig{
 		Enable:   values["keepalives"] != 0,
 		Idle:     time.Duration(values["keepalives_idle"]) * time.Second,
@@ -141,7 +141,7 @@ func takeKeepalives(params map[string]string) (*net.Dialer, error) {
 	}}, nil
 }
 
-// tlsVersions are the versions by libpq's names. 0 is Go's default, which excludes
+// tlsVersions are TLS versions by libpq's names. 0 means Go's default, which excludes
 // versions before 1.2.
 var tlsVersions = map[string]uint16{"tlsv1": 0, "tlsv1.1": 0, "tlsv1.2": tls.VersionTLS12, "tlsv1.3": tls.VersionTLS13}
 

@@ -29,7 +29,7 @@ var (
 
 // A Connector opens connections that log in with a Microsoft Entra token. It is
 // created by [NewConnector] and safe for concurrent use. An idle connector has no
-// goroutines: each token request and log record runs in one that ends with it.
+// goroutines. Each token request and each log record has its own, which ends with it.
 type Connector struct {
 	config   *config       // nil if err is not
 	err      error         // of the DSN or an option
@@ -44,13 +44,13 @@ type Connector struct {
 	logins, rejections, retries atomic.Int64
 }
 
-// A loginKey identifies the logins for which a token is accepted or rejected
-// together: those to the same servers as the same user.
+// A loginKey identifies the logins to the same servers as the same user. If a server
+// accepts or rejects a token for one of them, that applies to all.
 type loginKey struct{ servers, user string }
 
 // NewConnector returns a connector for [database/sql.OpenDB]. The package
-// documentation describes the DSN. PG* variables and files that the DSN names
-// are read now; Connect returns the error if anything is invalid.
+// documentation describes the DSN. NewConnector reads PG* variables and the files
+// that the DSN names. If anything is invalid, Connect returns the error.
 //
 // Connectors that are given the same credential by [WithCredential] share its
 // tokens. Without that option, each connector creates its own credential.
@@ -61,9 +61,9 @@ func NewConnector(dsn string, opts ...Option) *Connector {
 }
 
 // NewConnectorWithConfig is like [NewConnector] for a configuration that the
-// program has parsed already with [pgx.ParseConfig], and possibly changed. It is
-// copied. Tracers, hooks and other fields are used as they are, and the rest
-// is made as safe as with a DSN:
+// program has parsed with [pgx.ParseConfig], and possibly changed. It copies the
+// configuration. Tracers, hooks and most other fields remain in use. The following
+// are changed, so that logins are as safe as with a DSN:
 //
 //   - User is used only if the DSN, a service file or PGUSER sets it, or if the
 //     program has changed it. The operating system's user must be in the DSN to be
@@ -71,7 +71,7 @@ func NewConnector(dsn string, opts ...Option) *Connector {
 //   - Password is dropped. A password in the DSN is an error.
 //   - Fallbacks to plaintext that pgx adds by default are removed, and servers are
 //     verified as with verify-full unless sslmode is set.
-//   - The entra_ keys of the DSN have their meaning and are not sent.
+//   - The entra_ keys of the DSN apply and are not sent to the server.
 //
 // With entra_credential=none, Password is used.
 func NewConnectorWithConfig(existing *pgx.ConnConfig, opts ...Option) *Connector {
@@ -97,28 +97,28 @@ func newConnector(identities *registry, opts []Option, shared bool, read func() 
 		return c
 	}
 	c.identity = identities.acquire(config.identity, config.credential)
-	dropped := runtime.AddCleanup(c, identities.release, c.identity)
+	cleanup := runtime.AddCleanup(c, identities.release, c.identity)
 	c.close = sync.OnceFunc(func() {
-		dropped.Stop()
-		runtime.KeepAlive(c) // or the cleanup could run too, and release twice
+		cleanup.Stop()
+		runtime.KeepAlive(c) // otherwise the cleanup could run too, and release twice
 		close(c.closed)
 		identities.release(c.identity)
 	})
 	return c
 }
 
-// Connect opens a connection, which is a [*stdlib.Conn]; database/sql calls it.
-// It waits at most 30 seconds for tokens, 90 seconds while a virtual machine's
-// metadata service is temporarily unavailable, or 5 minutes for a credential that
-// a person completes in a browser. After that, connect_timeout bounds the lookup
-// of each host's name, and then the login at each of its addresses.
+// Connect opens a connection, which is a [*stdlib.Conn]; database/sql calls it. It
+// waits for tokens for at most 30 seconds. The limit is 90 seconds while a virtual
+// machine's metadata service is temporarily unavailable, and 5 minutes for a
+// credential that a user completes in a browser. After that, connect_timeout bounds
+// the lookup of each host's name, and then the login at each of its addresses.
 //
-// Its errors are [*ConfigError], [*TokenError], [*UsernameError], [*LoginError]
-// and [ErrClosed]; pgx's own if a server cannot be reached; and those of hooks.
-// If a rejected token cannot be replaced, the error is a LoginError joined
-// with the reason. If ctx is done, errors.Is finds its error.
+// Its errors are [*ConfigError], [*TokenError], [*UsernameError], [*LoginError] and
+// [ErrClosed], pgx's error if no server can be reached, and the errors of hooks. If a
+// rejected token cannot be replaced, the error is a LoginError joined with the reason.
+// If ctx is done, the error wraps ctx.Err().
 func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
-	if err := c.usable(); err != nil {
+	if err := c.checkUsable(); err != nil {
 		return nil, err
 	}
 	if c.identity == nil {
@@ -135,7 +135,7 @@ func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 		return conn, err
 	}
 	// A cached token can stop working before it expires.
-	other, user, retryErr := c.another(ctx, t, &wait)
+	other, user, retryErr := c.replacement(ctx, t, &wait)
 	if retryErr != nil {
 		return nil, fmt.Errorf("%w; not retried: %w", err, retryErr)
 	}
@@ -155,7 +155,7 @@ func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 // hours; call Credentials again for each connection. Credentials is not told when
 // a server rejects the token; only Connect replaces a rejected token.
 func (c *Connector) Credentials(ctx context.Context) (user, token string, err error) {
-	if err := c.usable(); err != nil {
+	if err := c.checkUsable(); err != nil {
 		return "", "", err
 	}
 	user = c.config.pgx.User
@@ -170,8 +170,8 @@ func (c *Connector) Credentials(ctx context.Context) (user, token string, err er
 	return user, t.Secret(), nil
 }
 
-// usable returns an error if the connector cannot connect at all.
-func (c *Connector) usable() error {
+// checkUsable returns an error if the connector is invalid or closed.
+func (c *Connector) checkUsable() error {
 	switch {
 	case c.err != nil:
 		return c.err
@@ -186,9 +186,9 @@ func (c *Connector) usable() error {
 	}
 }
 
-// credentials returns a token, and the user to log in as: user, or if that is
-// empty, the token's. It waits at most for wait, and subtracts the elapsed time
-// from it. fetched reports whether the token is newly fetched, and not cached.
+// credentials returns a token, and the user to log in as: user or, if that is empty,
+// the token's. It waits for at most wait, and subtracts the elapsed time from it.
+// fetched reports whether the token is newly fetched instead of cached.
 func (c *Connector) credentials(
 	ctx context.Context, key any, user string, wait *time.Duration,
 ) (t *token.Token, _ string, fetched bool, err error) {
@@ -200,14 +200,16 @@ func (c *Connector) credentials(
 	return c.identity.get(ctx, c.request(key), user)
 }
 
-// another returns a token other than the rejected one, and the user.
-func (c *Connector) another(ctx context.Context, rejected *token.Token, wait *time.Duration) (*token.Token, string, error) {
+// replacement returns a token other than the rejected one, and its user.
+func (c *Connector) replacement(
+	ctx context.Context, rejected *token.Token, wait *time.Duration,
+) (*token.Token, string, error) {
 	ctx, done := c.waiting(ctx, wait)
 	defer done()
-	return c.identity.another(ctx, c.request(c.key), rejected, c.config.pgx.User)
+	return c.identity.replacement(ctx, c.request(c.key), rejected, c.config.pgx.User)
 }
 
-// waiting returns a context that ends when wait is used up, and a function that
+// waiting returns a context that expires when wait has elapsed, and a function that
 // releases it and subtracts the elapsed time from wait.
 func (c *Connector) waiting(ctx context.Context, wait *time.Duration) (context.Context, func()) {
 	start, source := time.Now(), c.identity.credential
@@ -215,7 +217,7 @@ func (c *Connector) waiting(ctx context.Context, wait *time.Duration) (context.C
 	expire := func() { cancel(token.NoAnswer(time.Since(start).Round(time.Second))) }
 	timer := time.AfterFunc(*wait, func() {
 		if more := source.extension(); more > 0 {
-			time.AfterFunc(more, expire) // no effect if the wait has ended
+			time.AfterFunc(more, expire) // has no effect after the wait has ended
 			return
 		}
 		expire()
@@ -254,8 +256,10 @@ func (c *Connector) login(t *token.Token, key any, derived bool, password func()
 }
 
 // attempt logs in once as user with t, which is nil with entra_credential=none.
-// rejected reports whether a server was sent the token and rejected the login.
-func (c *Connector) attempt(ctx context.Context, user string, t *token.Token) (conn driver.Conn, rejected bool, err error) {
+// rejected reports whether a server got the token and rejected the login.
+func (c *Connector) attempt(
+	ctx context.Context, user string, t *token.Token,
+) (conn driver.Conn, rejected bool, err error) {
 	config := *c.config.pgx
 	l := c.login(t, c.key, config.User == "", c.config.password)
 	l.applied = c.config.verifications
@@ -266,14 +270,14 @@ func (c *Connector) attempt(ctx context.Context, user string, t *token.Token) (c
 		c.logins.Add(1)
 		return conn, false, nil
 	}
-	known := l.circumstances()
+	details := l.details()
 	l.abort()
 	if l.rejected {
 		c.rejections.Add(1)
 	}
 	failed := &config.Config
 	if l.config != nil {
-		failed = l.config // in which a hook may have set the user
+		failed = l.config // a hook may have set another user in it
 	}
 	var invalid *ConfigError
 	var username *UsernameError
@@ -291,7 +295,7 @@ func (c *Connector) attempt(ctx context.Context, user string, t *token.Token) (c
 	case l.accepted.Load(): // a hook failed
 		return nil, false, fmt.Errorf("entrapg: %w", err)
 	}
-	return nil, l.tokenRejected, loginError(failed, err, known)
+	return nil, l.tokenRejected, loginError(failed, err, details)
 }
 
 // beforeConnect is the BeforeConnect hook of a pgxpool. It makes config log in with
@@ -345,8 +349,8 @@ func (c *Connector) Close() error {
 	return nil
 }
 
-// Stats are the counters of a connector since it was created, and its current
-// state. Those about tokens are for all connectors that share the credential.
+// Stats are the counters of a connector since it was created, and its current state.
+// The values about tokens are for all connectors that share the credential.
 type Stats struct {
 	Logins         int64     // connections opened
 	LoginsRejected int64     // attempts that a server rejected with SQLSTATE class 28 or by OAUTHBEARER
@@ -366,7 +370,7 @@ func (c *Connector) Stats() Stats {
 	}
 	stats.User = c.config.pgx.User
 	if c.identity != nil {
-		c.identity.report(&stats, c.usable() == nil)
+		c.identity.report(&stats, c.checkUsable() == nil)
 	}
 	return stats
 }

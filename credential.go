@@ -36,8 +36,8 @@ var ownKeys = []string{keyCredential, keyClientID, keyTenantID, keyScope}
 // credentialVariables are azidentity's counterparts of the keys.
 var credentialVariables = map[string]string{keyClientID: "AZURE_CLIENT_ID", keyTenantID: "AZURE_TENANT_ID"}
 
-// A credentialChoice is the credential that a DSN chooses. Equal choices make
-// interchangeable credentials.
+// A credentialChoice is the credential that a DSN selects. Credentials of equal choices
+// are interchangeable.
 type credentialChoice struct {
 	kind               *credentialKind
 	clientID, tenantID string
@@ -115,7 +115,8 @@ var (
 		{
 			name: "azuredevelopercli", typ: "AzureDeveloperCLICredential", keys: []string{keyTenantID},
 			create: func(c credentialChoice, _ clientOptions) (azcore.TokenCredential, error) {
-				return azidentity.NewAzureDeveloperCLICredential(&azidentity.AzureDeveloperCLICredentialOptions{TenantID: c.tenantID})
+				return azidentity.NewAzureDeveloperCLICredential(
+					&azidentity.AzureDeveloperCLICredentialOptions{TenantID: c.tenantID})
 			},
 		},
 		{
@@ -194,7 +195,10 @@ func chooseCredential(keys map[string]string, o *options, azure *azureService) (
 		case key == keyScope && o.scope != "" && keys[key] != o.scope:
 			return choice, &ConfigError{Setting: key, Problem: "the DSN and WithScope set different scopes; remove one"}
 		case key != keyScope && o.credential != nil:
-			return choice, &ConfigError{Setting: key, Problem: "not used with WithCredential, which sets the credential; remove one"}
+			return choice, &ConfigError{
+				Setting: key,
+				Problem: "not used with WithCredential, which sets the credential; remove one",
+			}
 		}
 		if err := choice.kind.check(key, keys[key]); err != nil {
 			return choice, err
@@ -217,8 +221,8 @@ type credentialSource struct {
 	created azcore.TokenCredential
 }
 
-// givenCredential returns a credential that the program has created.
-func givenCredential(credential azcore.TokenCredential) *credentialSource {
+// sourceOf returns the source of a credential that the program has created.
+func sourceOf(credential azcore.TokenCredential) *credentialSource {
 	s := &credentialSource{
 		name:    strings.TrimPrefix(strings.TrimPrefix(fmt.Sprintf("%T", credential), "*"), "azidentity."),
 		timeout: requestTimeout,
@@ -302,7 +306,7 @@ func (s *credentialSource) progress() string {
 	return s.monitor.Progress()
 }
 
-// wait returns how long one Connect waits for tokens in all.
+// wait returns how long one Connect waits for tokens in total.
 func (s *credentialSource) wait() time.Duration {
 	if s.monitor != nil {
 		return requestTimeout
@@ -319,7 +323,7 @@ func (s *credentialSource) extension() time.Duration {
 	return s.timeout - requestTimeout
 }
 
-// retryAfter returns how long the response behind an error asks to wait, or zero.
+// retryAfter returns the delay that the response behind an error requests, or zero.
 func retryAfter(err error) time.Duration {
 	var response *http.Response
 	var failed *azidentity.AuthenticationFailedError

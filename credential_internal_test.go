@@ -91,7 +91,7 @@ func TestCredential_InteractiveLoginHasLongerTimeout(t *testing.T) {
 		{&azidentity.ClientSecretCredential{}, 30 * time.Second},
 		{&oneHour{}, 30 * time.Second},
 	} {
-		s := givenCredential(test.credential)
+		s := sourceOf(test.credential)
 		if s.timeout != test.want || s.wait() != test.want {
 			t.Errorf("%T: a request takes at most %v and Connect waits %v, want %v", test.credential, s.timeout, s.wait(), test.want)
 		}

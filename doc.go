@@ -10,15 +10,15 @@
 //
 // # Connection string
 //
-// A DSN is what [pgconn.ParseConfig] accepts, including service files and PG*
-// variables, with these additional keys, which are not sent to the server:
+// A DSN is a connection string that [pgconn.ParseConfig] accepts, including service
+// files and PG* variables. These additional keys are not sent to the server:
 //
 //   - entra_credential: default, environment, workloadidentity, managedidentity,
-//     azurecli, azuredevelopercli, azurepowershell, or azidentity's name of the
+//     azurecli, azuredevelopercli, azurepowershell, or the name of azidentity's
 //     type. none logs in to a local server with a PostgreSQL password.
 //   - entra_client_id: the managed or workload identity to use.
 //   - entra_tenant_id: the tenant, except for environment and managedidentity.
-//   - entra_scope: the scope of the tokens. The default follows the host's cloud.
+//   - entra_scope: the scope of the tokens. The default depends on the host's cloud.
 //
 // The user comes from the DSN, its service file or PGUSER; otherwise it is derived
 // from the token. It is never the operating system's user. Guests, and members of a

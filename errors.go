@@ -12,8 +12,8 @@ import (
 	"github.com/entrapg/entrapg/internal/pgfail"
 )
 
-// ErrClosed is returned by Connect and Credentials after Close. Close also ends
-// waits for a token with it.
+// ErrClosed is returned by Connect and Credentials after Close, and by calls that wait
+// for a token when Close is called.
 var ErrClosed = errors.New("entrapg: the connector is closed")
 
 // A ConfigError reports an invalid DSN or option. It is returned before a token is
@@ -21,8 +21,8 @@ var ErrClosed = errors.New("entrapg: the connector is closed")
 // resolution that makes a connection unsafe for a token; no token is sent then.
 type ConfigError struct {
 	Setting string // a key of the DSN, "dsn" for the whole DSN, or the name of an option or of a field that a hook sets
-	Origin  string // of a setting that is not in the DSN: a variable such as PGSSLMODE, or "service NAME in FILE"; or empty
-	Problem string // what is wrong, and what to do
+	Origin  string // a variable such as PGSSLMODE, or "service NAME in FILE"; empty for the DSN and options
+	Problem string // the problem, and what to do
 	Err     error  // the cause, or nil
 }
 
@@ -95,17 +95,17 @@ func (e *UsernameError) Unwrap() error { return e.Err }
 // token or the user (SQLSTATE class 28), requested another authentication
 // method, or failed for another reason such as a database that does not exist
 // (3D000) or too many connections (53300). Its cause is pgx's error, in which
-// errors.As finds the *pgconn.PgError with the server's own message. There is none
-// if the connection breaks when the token is sent, which happens with old
+// errors.As finds the *pgconn.PgError with the server's own message. There is no
+// PgError if the connection breaks when the token is sent, which happens with old
 // versions of PgBouncer.
 type LoginError struct {
 	User string // PostgreSQL user of the attempt
 	Hint string // what the error means on Azure and what to do; empty if nothing is known
 	Err  error
 
-	// lookup, if not nil, is why the login used the application's name or ID instead
-	// of the identity's name. Unwrap does not return it: a TokenError there would
-	// mean that no server was dialed.
+	// lookup, if not nil, is the reason that the login used the application's name or
+	// ID instead of the identity's name. Unwrap does not return it, because a
+	// TokenError there would mean that no server was dialed.
 	lookup *TokenError
 }
 
@@ -123,26 +123,27 @@ func (e *LoginError) Error() string {
 // Unwrap returns the cause.
 func (e *LoginError) Unwrap() error { return e.Err }
 
-// loginError converts pgx's error for a login with config to a LoginError if a
-// server answered, or if the reason for which it did not is known.
-func loginError(config *pgconn.Config, err error, c circumstances) error {
+// loginError converts pgx's error for a login with config to a LoginError if a server
+// answered, or if the reason that it did not answer is known.
+func loginError(config *pgconn.Config, err error, d loginDetails) error {
 	responses := pgfail.ServerErrors(err)
 	wrongMethod := pgfail.WrongMethod(err) || pgfail.IsBearerRejection(err)
-	hint := loginHint(config, err, c)
+	hint := loginHint(config, err, d)
 	if len(responses) == 0 && !wrongMethod && hint == "" {
 		return fmt.Errorf("entrapg: %w", err)
 	}
 	e := &LoginError{User: config.User, Hint: hint, Err: err}
 	if wrongMethod || slices.ContainsFunc(responses, pgfail.IsRejection) {
-		e.lookup = c.lookup
+		e.lookup = d.lookup
 	}
 	return e
 }
 
-// loginHint returns what pgx's error for a login with config means.
-func loginHint(config *pgconn.Config, err error, c circumstances) string {
+// loginHint returns a hint for pgx's error for a login with config, or "".
+func loginHint(config *pgconn.Config, err error, details loginDetails) string {
 	login := pgfail.Login{
-		User: config.User, Hosts: hosts(config), Guest: c.guest, Unnamed: c.lookup != nil, Password: c.password, TokenCut: c.tokenCut,
+		User: config.User, Hosts: hosts(config), Guest: details.guest, Unnamed: details.lookup != nil,
+		Password: details.password, TokenCut: details.tokenCut,
 	}
 	for _, host := range login.Hosts {
 		if azure := serviceOf(host); azure != nil {
@@ -151,8 +152,8 @@ func loginHint(config *pgconn.Config, err error, c circumstances) string {
 		}
 	}
 	d := pgfail.Classify(err, login)
-	if d.Kind == pgfail.UnnamedIdentity && c.lookup.Hint != "" {
-		d.Hint += "; the request failed because " + c.lookup.Hint
+	if d.Kind == pgfail.UnnamedIdentity && details.lookup.Hint != "" {
+		d.Hint += "; the request failed because " + details.lookup.Hint
 	}
 	return d.Hint
 }
@@ -178,7 +179,7 @@ func Explain(err error) string {
 		if e.Config == nil {
 			return Explain(e.Unwrap())
 		}
-		return loginHint(e.Config, e, circumstancesOf(e.Config))
+		return loginHint(e.Config, e, detailsOf(e.Config))
 	case *pgconn.PgError:
 		return pgfail.Classify(e, pgfail.Login{}).Hint
 	case interface{ SQLState() string }: // of another driver

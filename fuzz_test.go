@@ -214,7 +214,7 @@ func FuzzUsername(f *testing.F) {
 	)
 	f.Add("e30."+encode([]byte(`{"upn":"`+strings.Repeat("é", 40)+`","appid":"\u0000"}`))+".sig", unnamed)
 	f.Fuzz(func(t *testing.T, value, management string) {
-		i := newIdentity(identityKey{scope: "database", management: "management"}, givenCredential(credentialFunc(
+		i := newIdentity(identityKey{scope: "database", management: "management"}, sourceOf(credentialFunc(
 			func(_ context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
 				answer := azcore.AccessToken{Token: value, ExpiresOn: time.Now().Add(time.Hour)}
 				if o.Scopes[0] == "management" {

@@ -26,12 +26,12 @@ type login struct {
 	token    *token.Token
 	tokens   *token.Source // where verdicts are recorded
 	key      any           // of the server and the user
-	user     string        // that key is for, or that the token is for
+	user     string        // that the connector logs in as, unless a hook sets another one
 	users    *userCache    // that derived the user; nil if it was set
 	password func() string // instead of token, with entra_credential=none
-	applied  verifications // by the policy
+	applied  verifications // that the policy has set
 
-	// The hooks that were there before.
+	// The hooks of the original configuration.
 	nextDial            pgconn.DialFunc
 	nextAfterNetConnect afterNetConnect
 	nextBuildFrontend   pgconn.BuildFrontendFunc
@@ -45,7 +45,7 @@ type login struct {
 	built         bool // an Exchange exists
 	rejected      bool // a server rejected the login
 	tokenRejected bool // a server that was sent the token rejected the login
-	tokenCut      bool // a connection broke when it was sent a token that PgBouncer may not read
+	tokenCut      bool // a connection broke after a token was sent that may be too long for PgBouncer
 
 	// pgx reads these on other goroutines: when it dials cancel requests, and when
 	// the program reuses an open connection's configuration.
@@ -68,12 +68,12 @@ func (l *login) install(config *pgx.ConnConfig, user string) {
 	}
 }
 
-// dial does not dial for cancel requests before the server is ready for queries.
-// pgx makes one if a login breaks, and keeps its connection for 15 seconds,
+// dial rejects cancel requests before the server is ready for queries. If a login
+// breaks off, pgx sends a cancel request and keeps its connection open for 15 seconds,
 // although there is nothing to cancel.
 func (l *login) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	if known, ok := ctx.Value(circumstancesKey{}).(*circumstances); ok {
-		*known = l.circumstances()
+	if details, ok := ctx.Value(loginDetailsKey{}).(*loginDetails); ok {
+		*details = l.details()
 		return nil, context.Canceled
 	}
 	if (l.failed.Load() || l.started.Load() && !l.accepted.Load() && !l.ended.Load()) && isCancelRequest() {
@@ -82,9 +82,9 @@ func (l *login) dial(ctx context.Context, network, address string) (net.Conn, er
 	return l.nextDial(ctx, network, address)
 }
 
-// isCancelRequest reports whether pgx is dialing for a cancel request. Only the
-// call stack shows that: pgx dials the next host with the same function, and
-// possibly the same address, on another goroutine.
+// isCancelRequest reports whether pgx is dialing for a cancel request. Only the call
+// stack distinguishes it: pgx dials the next host with the same function, and possibly
+// the same address, on another goroutine.
 func isCancelRequest() bool {
 	var callers [16]uintptr
 	frames := runtime.CallersFrames(callers[:runtime.Callers(1, callers[:])])
@@ -111,7 +111,10 @@ func (l *login) afterNetConnect(ctx context.Context, config *pgconn.Config, conn
 			return conn, err // pgx closes it
 		}
 		if err := claims.UsableName(config.User); err != nil {
-			return conn, &UsernameError{Problem: "the user that a BeforeConnect hook sets cannot be the name of a role", Err: err}
+			return conn, &UsernameError{
+				Problem: "the user that a BeforeConnect hook sets cannot be the name of a role",
+				Err:     err,
+			}
 		}
 	}
 	if l.nextAfterNetConnect != nil {
@@ -136,7 +139,10 @@ func (l *login) buildFrontend(r io.Reader, w io.Writer) *pgproto3.Frontend {
 	}
 	x := &pgwire.Exchange{Reader: r, Writer: w, Observer: l}
 	if !l.checked {
-		x.Err = &ConfigError{Setting: "AfterNetConnect", Problem: "a BeforeConnect hook must not replace it; set it by WithConnConfig"}
+		x.Err = &ConfigError{
+			Setting: "AfterNetConnect",
+			Problem: "a BeforeConnect hook must not replace it; set it by WithConnConfig",
+		}
 	}
 	if l.token != nil {
 		x.Token = l.token.Secret
@@ -169,8 +175,8 @@ func (l *login) ExchangeEnded(x *pgwire.Exchange) {
 	}
 }
 
-// verdictKey returns whom a server's verdict is about: if a BeforeConnect hook has
-// set another user, not the one that the connector asks for tokens for.
+// verdictKey returns the key under which a server's verdict is recorded. If a
+// BeforeConnect hook has set another user, it is not the connector's own key.
 func (l *login) verdictKey() any {
 	key, ok := l.key.(loginKey)
 	if !ok || l.config.User == l.user {
@@ -180,8 +186,8 @@ func (l *login) verdictKey() any {
 	return key
 }
 
-// Older versions of PgBouncer close the connection if a token is longer than
-// their buffer. Azure's listens on a port of its own.
+// Older versions of PgBouncer close the connection if a token is longer than their
+// buffer. Azure's PgBouncer listens on pgBouncerPort.
 const (
 	pgBouncerPort  = 6432
 	pgBouncerLimit = 2048
@@ -196,19 +202,19 @@ func (l *login) bearer(context.Context) (string, error) {
 	return "", nil
 }
 
-// circumstances returns what the login knows for an error.
-func (l *login) circumstances() circumstances {
+// details returns the details of the login for an error.
+func (l *login) details() loginDetails {
 	if l.token == nil {
-		return circumstances{password: true} // of entra_credential=none
+		return loginDetails{password: true} // of entra_credential=none
 	}
-	known := circumstances{tokenCut: l.tokenCut}
+	details := loginDetails{tokenCut: l.tokenCut}
 	if c, err := claims.Parse(l.token.Secret()); err == nil {
-		known.guest = c.Guest()
+		details.guest = c.Guest()
 	}
 	if l.users != nil && l.config != nil {
-		known.lookup = l.users.failure(l.token, l.config.User)
+		details.lookup = l.users.failure(l.token, l.config.User)
 	}
-	return known
+	return details
 }
 
 // succeed ends a login that a server has accepted.
@@ -234,27 +240,27 @@ func (l *login) clearPassword() {
 	}
 }
 
-// circumstances are what pgx's error does not tell about a login.
-type circumstances struct {
+// loginDetails are the details of a login that pgx's error does not contain.
+type loginDetails struct {
 	guest    bool        // the token is a guest's
 	password bool        // there is no token
-	tokenCut bool        // a connection broke when it was sent a token that PgBouncer may not read
-	lookup   *TokenError // why the user is the application's and not the identity's; nil otherwise
+	tokenCut bool        // a connection broke after a token was sent that may be too long for PgBouncer
+	lookup   *TokenError // if not nil, the reason that the user is the application's and not the identity's
 }
 
-// A circumstancesKey is the key of the context value by which circumstancesOf
-// asks a login.
-type circumstancesKey struct{}
+// A loginDetailsKey is the key of the context value through which detailsOf gets the
+// details from a login.
+type loginDetailsKey struct{}
 
-// circumstancesOf returns the circumstances of the login whose configuration is
-// in pgx's error. An error of pgxpool does not pass this package on its way to
-// the program, and only the hooks lead from it to the login. Functions cannot be
-// compared, but their code can.
-func circumstancesOf(config *pgconn.Config) circumstances {
-	var known circumstances
+// detailsOf returns the details of the login whose configuration is in pgx's error. This
+// package does not see an error that pgxpool returns to the program, and only the hooks
+// in the configuration refer to the login. Functions cannot be compared, but their code
+// can.
+func detailsOf(config *pgconn.Config) loginDetails {
+	var details loginDetails
 	if config == nil || codeOf(config.DialFunc) != codeOf((*login)(nil).dial) {
-		return known
+		return details
 	}
-	_, _ = config.DialFunc(context.WithValue(context.Background(), circumstancesKey{}, &known), "", "")
-	return known
+	_, _ = config.DialFunc(context.WithValue(context.Background(), loginDetailsKey{}, &details), "", "")
+	return details
 }

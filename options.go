@@ -16,7 +16,7 @@ import (
 type Option func(*options) error
 
 type options struct {
-	credential azcore.TokenCredential // nil: the DSN chooses one
+	credential azcore.TokenCredential // nil if the DSN selects one
 	scope      string
 	logger     *slog.Logger
 	adjust     []func(*pgx.ConnConfig)
@@ -37,12 +37,11 @@ func collect(opts []Option) (*options, error) {
 	return o, nil
 }
 
-// WithCredential sets the credential. The default is
-// azidentity.DefaultAzureCredential. Any credential of azidentity works, and so
-// does your own implementation if it is safe for concurrent use. It need not cache
-// tokens. Connectors and pools that are given equal credentials (==) share their
-// tokens if they have the same scope; a credential that is not comparable is not
-// shared.
+// WithCredential sets the credential. The default is azidentity.DefaultAzureCredential.
+// Any credential of azidentity works, and so does your own implementation if it is safe
+// for concurrent use. It need not cache tokens. Connectors and pools with equal
+// credentials (==) and the same scope share their tokens. A credential that is not
+// comparable is not shared.
 //
 // A nil credential is a [ConfigError]. So is a DSN that sets an entra_ key other
 // than entra_scope.
@@ -61,7 +60,7 @@ func WithCredential(credential azcore.TokenCredential) Option {
 }
 
 // WithScope sets the scope of the tokens, for example
-// "https://ossrdbms-aad.database.windows.net/.default". It is passed on
+// "https://ossrdbms-aad.database.windows.net/.default". The credential gets it
 // unchanged. Without this option and entra_scope, the hosts' cloud determines the
 // scope. An empty scope is a [ConfigError], and so is one that differs from
 // entra_scope. The option is not used with entra_credential=none.
@@ -98,8 +97,8 @@ func WithLogger(logger *slog.Logger) Option {
 // logging bounds the number of goroutines that logLater starts.
 var logging = make(chan struct{}, 64)
 
-// logLater logs a warning on another goroutine, because a slog.Handler may itself
-// need a connection. It drops records if a handler blocks.
+// logLater logs a warning on another goroutine, because a slog.Handler may itself need a
+// connection. It drops records while the handler blocks.
 func logLater(log *slog.Logger, message string, args ...any) {
 	select {
 	case logging <- struct{}{}:
@@ -137,9 +136,9 @@ func WithConnConfig(adjust func(*pgx.ConnConfig)) Option {
 //	entrapg.WithStdlib(stdlib.OptionAfterConnect(registerTypes))
 //
 // The options do what pgx documents, except that a connection whose AfterConnect
-// hook fails is closed. A BeforeConnect hook runs for each attempt, so twice if a
-// login is retried. It gets a shallow copy of the configuration, and must not change
-// what maps and slices contain. It may reorder the hosts, as
+// hook fails is closed. A BeforeConnect hook runs for each attempt: twice if a login
+// is retried. It gets a shallow copy of the configuration, and must not change the
+// contents of maps and slices. It may reorder the hosts, as
 // [stdlib.RandomizeHostOrderFunc] does. If it makes the configuration unsafe for a
 // token, Connect returns a [ConfigError] and sends no token. [PoolConfig] returns
 // a ConfigError for this option; set the hooks of the [pgxpool.Config] instead.

@@ -44,12 +44,12 @@ func PoolConfig(dsn string, opts ...Option) (*pgxpool.Config, error) {
 	return pool, nil
 }
 
-// ConfigurePool changes an existing pool configuration, which the program has
-// parsed with [pgxpool.ParseConfig], to log in as one of [PoolConfig] does.
-// [NewConnectorWithConfig] describes what happens to ConnConfig. An existing
-// BeforeConnect hook still runs, before the login. It may change the user, and the
-// host to another one in the same cloud, because the token's scope does not change.
-// A Password that it sets is dropped, or used with entra_credential=none.
+// ConfigurePool changes a pool configuration that the program has parsed with
+// [pgxpool.ParseConfig], so that its connections log in as those of [PoolConfig] do.
+// It changes ConnConfig as [NewConnectorWithConfig] does. An existing BeforeConnect
+// hook still runs, before the login. It may change the user, and the host to another
+// one in the same cloud, because the token's scope does not change. A Password that
+// it sets is dropped, or used with entra_credential=none.
 //
 // ConfigurePool returns the same errors as PoolConfig, and does not change the
 // configuration if it fails. Call it once, before the pool is created.
@@ -63,7 +63,8 @@ func ConfigurePool(existing *pgxpool.Config, opts ...Option) error {
 			Problem: "is already configured by PoolConfig or ConfigurePool; parse the DSN again for other options",
 		}
 	}
-	c := newConnector(&defaultDriver.identities, opts, false, func() (*config, error) { return adoptConfig(existing.ConnConfig) })
+	c := newConnector(&defaultDriver.identities, opts, false,
+		func() (*config, error) { return adoptConfig(existing.ConnConfig) })
 	if err := poolError(c); err != nil {
 		return err
 	}
@@ -97,8 +98,8 @@ func poolError(c *Connector) error {
 	return nil
 }
 
-// isParsedPool reports whether a configuration was created by ParseConfig. pgxpool
-// shows that only by a panic when it creates a pool.
+// isParsedPool reports whether a configuration was created by ParseConfig. If it was
+// not, pgxpool panics when it creates a pool, which is the only way to find out.
 func isParsedPool(config *pgxpool.Config) (ok bool) {
 	if config == nil || !isParsed(config.ConnConfig) {
 		return false
@@ -124,8 +125,8 @@ func withLogin(ctx context.Context) context.Context {
 type afterNetConnect = func(context.Context, *pgconn.Config, net.Conn) (net.Conn, error)
 
 // requireLogin returns an AfterNetConnect hook that fails unless the pool's
-// BeforeConnect hook has run. A program that connects with the configuration
-// directly would otherwise get a server's error about a missing user or password.
+// BeforeConnect hook has run. Otherwise, a program that connects with the configuration
+// directly would get a server's error about a missing user or password.
 //
 //go:noinline
 func requireLogin(next afterNetConnect) afterNetConnect {
@@ -144,8 +145,8 @@ func requireLogin(next afterNetConnect) afterNetConnect {
 	}
 }
 
-// isRequireLogin reports whether a hook is one of requireLogin's. Functions cannot
-// be compared, but their code can, because requireLogin is not inlined.
+// isRequireLogin reports whether requireLogin created a hook. Functions cannot be
+// compared, but their code can, because requireLogin is not inlined.
 func isRequireLogin(hook afterNetConnect) bool {
 	return codeOf(hook) == codeOf(requireLogin(nil))
 }

@@ -18,7 +18,7 @@ import (
 
 // tokenMethods are the authentication methods that send a token inside TLS: a
 // cleartext password, which Azure requests, and OAUTHBEARER, which PostgreSQL 18
-// supports. If a server requests another one, it is not Azure's, or the role is not
+// supports. A server that requests another one is not Azure's, or the role is not
 // mapped to Entra.
 const tokenMethods = "password,oauth"
 
@@ -137,8 +137,8 @@ func (p tlsPolicy) verifyingConfig(host string, c *tls.Config) *tls.Config {
 	return c
 }
 
-// otherNames returns a function that reports whether a host may present a
-// certificate that is not for ServerName, or nil if it may present none.
+// otherNames returns a function that reports whether a host may present a certificate
+// that is not for ServerName. It returns nil if the certificate must be for ServerName.
 func (p tlsPolicy) otherNames(host string, c *tls.Config) func(*x509.Certificate) bool {
 	azure := serviceOf(host)
 	switch {
@@ -160,7 +160,9 @@ func mayVerifyAs(host, name string) bool { return serviceOf(host) == nil || serv
 
 // verifyChain verifies a certificate chain, and that the certificate is for name
 // unless accepts reports true.
-func verifyChain(chain []*x509.Certificate, roots *x509.CertPool, name string, accepts func(*x509.Certificate) bool) error {
+func verifyChain(
+	chain []*x509.Certificate, roots *x509.CertPool, name string, accepts func(*x509.Certificate) bool,
+) error {
 	if len(chain) == 0 {
 		return errors.New("tls: the server presented no certificate")
 	}
@@ -202,11 +204,17 @@ func (p tlsPolicy) checkPlaintext(host string) error {
 	case p.password && serviceOf(host) == nil:
 		return nil
 	case p.password:
-		return &ConfigError{Setting: "sslmode", Problem: fmt.Sprintf("the password would be sent to Azure host %q in plaintext; "+
-			"use verify-full or omit sslmode", host)}
+		return &ConfigError{
+			Setting: "sslmode",
+			Problem: fmt.Sprintf("the password would be sent to Azure host %q in plaintext; "+
+				"use verify-full or omit sslmode", host),
+		}
 	case !isLocal(host) && p.sslmode != "disable":
-		return &ConfigError{Setting: "sslmode", Problem: fmt.Sprintf("host %q has no TLS configuration, and the token is not sent in "+
-			"plaintext; put the host in the DSN, or set TLSConfig", host)}
+		return &ConfigError{
+			Setting: "sslmode",
+			Problem: fmt.Sprintf("host %q has no TLS configuration, and the token is not sent in "+
+				"plaintext; put the host in the DSN, or set TLSConfig", host),
+		}
 	case !isLocal(host):
 		return &ConfigError{Setting: "sslmode", Problem: fmt.Sprintf("the token would be sent to host %q in plaintext; "+
 			"disable is for loopback and Unix sockets, use verify-full or omit sslmode", host)}
@@ -219,13 +227,16 @@ func (p tlsPolicy) checkPlaintext(host string) error {
 		return &ConfigError{Setting: "host", Problem: fmt.Sprintf("%q is a Unix socket, which has no TLS; "+
 			"set host to the server's name, or sslmode=disable to use the socket", host)}
 	}
-	return &ConfigError{Setting: "sslmode", Problem: fmt.Sprintf("host %q has no TLS configuration, and the token is not sent "+
-		"in plaintext; set sslmode=disable to use a local server without TLS", host)}
+	return &ConfigError{
+		Setting: "sslmode",
+		Problem: fmt.Sprintf("host %q has no TLS configuration, and the token is not sent "+
+			"in plaintext; set sslmode=disable to use a local server without TLS", host),
+	}
 }
 
-// check returns a ConfigError if a connection is not as safe as the policy
-// requires, because a hook or name resolution has undone what apply did. config is
-// the configuration of the connection, and applied is the result of apply.
+// check returns a ConfigError if a connection is less safe than the policy requires,
+// because a hook or name resolution has changed the result of apply. config is the
+// configuration of the connection, and applied are the verifications after apply.
 func (p tlsPolicy) check(config *pgconn.Config, conn net.Conn, applied verifications) error {
 	if config.Password != "" {
 		return &ConfigError{Setting: "Password", Problem: "must not be set by a BeforeConnect hook"}
@@ -250,9 +261,12 @@ func (p tlsPolicy) check(config *pgconn.Config, conn net.Conn, applied verificat
 				return err
 			}
 		case p.password && serviceOf(host) == nil: // as in pgx
-		case c.InsecureSkipVerify && !applied.contain(host, c), !c.InsecureSkipVerify && !mayVerifyAs(host, c.ServerName):
-			return &ConfigError{Setting: "TLSConfig", Problem: fmt.Sprintf("a BeforeConnect hook must not change how host %q is verified; "+
-				"use WithConnConfig", host)}
+		case c.InsecureSkipVerify && !applied.contains(host, c), !c.InsecureSkipVerify && !mayVerifyAs(host, c.ServerName):
+			return &ConfigError{
+				Setting: "TLSConfig",
+				Problem: fmt.Sprintf("a BeforeConnect hook must not change how host %q is verified; "+
+					"use WithConnConfig", host),
+			}
 		}
 	}
 	if plaintext && !p.password && !isLocalPeer(conn.RemoteAddr()) {
@@ -283,9 +297,9 @@ func verificationsOf(config *pgconn.Config) verifications {
 	return all
 }
 
-// contain reports whether c verifies host in one of these ways. Functions cannot
-// be compared, but their code can.
-func (v verifications) contain(host string, c *tls.Config) bool {
+// contains reports whether c verifies host in one of these ways. Functions cannot be
+// compared, but their code can.
+func (v verifications) contains(host string, c *tls.Config) bool {
 	return codeOf(c.VerifyConnection) == policyCode && slices.Contains(v, verification{host, c.ServerName, c.RootCAs})
 }
 
@@ -346,7 +360,10 @@ func checkHost(host string) error {
 	if _, err := netip.ParseAddr(host); err == nil || isSocket(host) || len(host) <= 254 && dnsName.MatchString(host) {
 		return nil
 	}
-	return &ConfigError{Setting: "host", Problem: fmt.Sprintf("%q is not a host name, an IP address or the path of a Unix socket", host)}
+	return &ConfigError{
+		Setting: "host",
+		Problem: fmt.Sprintf("%q is not a host name, an IP address or the path of a Unix socket", host),
+	}
 }
 
 // dnsName matches names whose labels consist of ASCII letters, digits, hyphens,
@@ -367,9 +384,9 @@ func isSocket(host string) bool {
 	return network == "unix"
 }
 
-// isLocalPeer reports whether a peer's address is on this machine. An address
-// without an IP address is that of a Unix socket, or of a dialer of the program's
-// own, such as a pipe.
+// isLocalPeer reports whether a peer's address is on this machine. An address without
+// an IP address belongs to a Unix socket, or to a connection of the program's own
+// dialer, such as a pipe.
 func isLocalPeer(addr net.Addr) bool {
 	if addr == nil {
 		return false

@@ -12,12 +12,12 @@ import (
 )
 
 const (
-	// requestTimeout bounds one token request, and how long one Connect waits
-	// for tokens in all. It is imds.MaxWait while a metadata endpoint answers
-	// that it is unavailable.
+	// requestTimeout bounds one token request, and the time for which one Connect waits
+	// for tokens in total. While a metadata endpoint answers that it is unavailable,
+	// the limit is imds.MaxWait.
 	requestTimeout = token.DefaultTimeout
 
-	// interactiveTimeout is the same for credentials that a person completes.
+	// interactiveTimeout is the limit for credentials that require a user's interaction.
 	interactiveTimeout = 5 * time.Minute
 )
 
@@ -49,7 +49,9 @@ func newIdentity(key identityKey, credential *credentialSource) *identity {
 }
 
 // get returns a token and the user to log in as. See [token.Source.Get].
-func (i *identity) get(ctx context.Context, r token.Request, user string) (t *token.Token, _ string, fetched bool, err error) {
+func (i *identity) get(
+	ctx context.Context, r token.Request, user string,
+) (t *token.Token, _ string, fetched bool, err error) {
 	if t, fetched, err = i.tokens.Get(ctx, r); err != nil {
 		return nil, "", false, i.tokenError(i.key.scope, err)
 	}
@@ -57,8 +59,10 @@ func (i *identity) get(ctx context.Context, r token.Request, user string) (t *to
 	return t, user, fetched, err
 }
 
-// another is like get for a token other than one that was rejected.
-func (i *identity) another(ctx context.Context, r token.Request, rejected *token.Token, user string) (*token.Token, string, error) {
+// replacement is like get, for a token other than one that was rejected.
+func (i *identity) replacement(
+	ctx context.Context, r token.Request, rejected *token.Token, user string,
+) (*token.Token, string, error) {
 	t, err := i.tokens.Another(ctx, r, rejected)
 	switch {
 	case errors.Is(err, token.ErrNoOther), errors.Is(err, token.ErrPaced):
@@ -70,8 +74,7 @@ func (i *identity) another(ctx context.Context, r token.Request, rejected *token
 	return t, user, err
 }
 
-// user returns the user to log in as: set, or if that is empty, the user that t
-// is for.
+// user returns the user to log in as: set or, if that is empty, the user of t.
 func (i *identity) user(ctx context.Context, r token.Request, set string, t *token.Token) (string, error) {
 	if set != "" {
 		return set, nil
@@ -101,7 +104,8 @@ func (i *identity) tokenError(scope string, err error) error {
 	if progress := i.credential.progress(); progress != "" && errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("%w; %s", err, progress)
 	}
-	return &TokenError{Credential: i.credential.name, Scope: scope, Hint: credfail.Classify(err, i.credential.settings).Hint, Err: err}
+	hint := credfail.Classify(err, i.credential.settings).Hint
+	return &TokenError{Credential: i.credential.name, Scope: scope, Hint: hint, Err: err}
 }
 
 // report sets the fields of stats that concern tokens.

@@ -14,7 +14,7 @@ import (
 // reading and one atomic load. The two take turns, so that the ratio holds while the machine's
 // speed drifts.
 func BenchmarkTokenStep(b *testing.B) {
-	i := newIdentity(identityKey{}, givenCredential(&oneHour{}))
+	i := newIdentity(identityKey{}, sourceOf(&oneHour{}))
 	key := any(loginKey{"server", "app"})
 	if _, _, _, err := i.get(b.Context(), token.Request{Key: key, Log: quiet}, "app"); err != nil {
 		b.Fatal(err)

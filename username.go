@@ -21,9 +21,9 @@ const (
 	lookupRetry = time.Minute
 )
 
-// A userCache derives PostgreSQL users from an identity's tokens. Most tokens
-// name their user. For the others, it requests one token for Azure Resource
-// Manager and remembers the name.
+// A userCache derives PostgreSQL users from an identity's tokens. Most tokens contain
+// the name of their user. For the others, it requests one token for Azure Resource
+// Manager and keeps the name that it contains.
 type userCache struct {
 	management *token.Source
 	tokenError func(scope string, err error) error // wraps an error of management
@@ -35,12 +35,12 @@ type userCache struct {
 	name      claims.Name // its name
 }
 
-// A resolvedUser is the user of one token, or why there is none.
+// A resolvedUser is the user of one token, or the reason that it has none.
 type resolvedUser struct {
 	token  *token.Token
 	name   claims.Name
 	err    error
-	lookup error     // why the identity's name could not be looked up; name is the application's then
+	lookup error     // if not nil, the lookup of the identity's name failed, and name is the application's
 	until  time.Time // when to look it up again; zero for never
 }
 
@@ -61,9 +61,8 @@ func (u *userCache) cached(t *token.Token) claims.Name {
 	return claims.Name{}
 }
 
-// failure returns the error of looking up the identity's name, if user is therefore
-// the application's name, derived from t. Otherwise it returns nil, also if another
-// token was resolved since.
+// failure returns the error of the lookup for t if it failed and user is therefore the
+// application's name. Otherwise, or if another token was resolved since, it returns nil.
 func (u *userCache) failure(t *token.Token, user string) *TokenError {
 	var failed *TokenError
 	if last := u.last.Load(); last != nil && last.token == t && last.name.Role == user {
@@ -80,7 +79,8 @@ func (u *userCache) resolve(ctx context.Context, r token.Request, t *token.Token
 	}
 	c, err := claims.Parse(t.Secret())
 	if err != nil {
-		return u.store(&resolvedUser{token: t, err: &UsernameError{Problem: err.Error() + ", so no user can be derived from it"}})
+		return u.store(
+			&resolvedUser{token: t, err: &UsernameError{Problem: err.Error() + ", so no user can be derived from it"}})
 	}
 	if name := c.RoleName(); name.Role != "" {
 		return u.store(&resolvedUser{token: t, name: name})
@@ -92,11 +92,11 @@ func (u *userCache) resolve(ctx context.Context, r token.Request, t *token.Token
 	switch {
 	case name.Role != "":
 	case c.Guest():
-		const problem = "the token is a guest's, and does not contain the name of the guest's role, which has #EXT# in it"
+		const problem = "the token belongs to a guest and does not contain the name of the guest's role, which contains #EXT#"
 		err = &UsernameError{Problem: problem, Claims: c.Keys(), Err: lookupErr}
 	default:
 		if name = c.ApplicationName(); name.Role == "" {
-			err = &UsernameError{Problem: "no claim of the token names one", Claims: c.Keys(), Err: lookupErr}
+			err = &UsernameError{Problem: "no claim of the token identifies one", Claims: c.Keys(), Err: lookupErr}
 		}
 	}
 	switch {
