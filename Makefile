@@ -45,7 +45,7 @@ generate: go
 # with "context deadline exceeded" when it ends, before Go 1.27 (https://go.dev/issue/75804).
 fuzz: time = 10000x
 fuzz: go
-	@set -e; for dir in . ./internal/claims ./internal/connstring ./internal/token ./internal/pgwire ./entrapgtest ./cmd/entrapg/internal/listener ./cmd/entrapg/internal/proxy; do \
+	@set -e; for dir in . ./internal/claims ./internal/connstring ./internal/token ./internal/pgwire ./entrapgtest ./cmd/entrapg/internal/proxy/listener ./cmd/entrapg/internal/proxy/engine; do \
 		names=$$(go test -list '^Fuzz' $$dir); \
 		for name in $$(echo "$$names" | grep '^Fuzz'); do \
 			echo "$$dir $$name"; go test -run '^$$' -fuzz "^$$name$$" -fuzztime $(time) -fuzzminimizetime 100x $$dir; \

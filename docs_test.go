@@ -139,6 +139,7 @@ func TestDocs_TestsNamedInSecurityPolicyExist(t *testing.T) {
 	exist := map[string]bool{}
 	for _, pattern := range []string{
 		"*_test.go", "internal/*/*_test.go", "entrapgtest/*_test.go", "cmd/entrapg/*_test.go", "cmd/entrapg/internal/*/*_test.go",
+		"cmd/entrapg/internal/*/*/*_test.go",
 	} {
 		files, err := filepath.Glob(pattern)
 		if err != nil {

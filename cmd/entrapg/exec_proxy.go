@@ -8,8 +8,8 @@ import (
 	"runtime"
 	"strconv"
 
-	"github.com/entrapg/entrapg/cmd/entrapg/internal/listener"
-	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/engine"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/listener"
 	"github.com/entrapg/entrapg/internal/connstring"
 	"github.com/entrapg/entrapg/internal/inspect"
 )
@@ -38,7 +38,7 @@ func openForProxy(dsn string) (login *inspect.Login, warnings []string, err erro
 // executeByProxy runs a command and a proxy for it, which stops when the command
 // ends. The command can open connections as long as it runs.
 func executeByProxy(ctx context.Context, std streams, login *inspect.Login, dsn, path string, argv []string) error {
-	upstream, err := proxy.NewUpstream(dsn)
+	upstream, err := engine.NewUpstream(dsn)
 	if err != nil {
 		return err
 	}

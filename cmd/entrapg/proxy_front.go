@@ -7,7 +7,7 @@ import (
 	"os"
 	"strings"
 
-	"github.com/entrapg/entrapg/cmd/entrapg/internal/listener"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/listener"
 )
 
 // defaultPort is PostgreSQL's default port.

@@ -5,8 +5,8 @@ import (
 	"runtime"
 	"time"
 
-	"github.com/entrapg/entrapg/cmd/entrapg/internal/monitor"
-	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/engine"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/monitor"
 )
 
 // pages returns the pages that the proxy serves over HTTP.
@@ -49,7 +49,7 @@ func (s *proxyServer) metrics(m *monitor.Metrics) {
 		add(&cancels, stats.Cancels)
 		add(&received, stats.FromClients)
 		add(&sent, stats.ToClients)
-		for _, reason := range proxy.Rejections {
+		for _, reason := range engine.Rejections {
 			add(&rejected, stats.Rejected[reason], "reason", string(reason))
 		}
 		logins = append(logins, monitor.Distribution{Counts: stats.Login.Counts, Sum: stats.Login.Sum, Labels: labels})
@@ -68,7 +68,7 @@ func (s *proxyServer) metrics(m *monitor.Metrics) {
 	m.Add("entrapg_proxy_rejections_total", monitor.Counter, "Client connections that got no session.", rejected...)
 	m.Add("entrapg_proxy_cancel_requests_total", monitor.Counter, "Cancel requests forwarded.", cancels...)
 	m.AddHistogram("entrapg_proxy_login_duration_seconds",
-		"Time from a client's startup message until its session is ready.", proxy.LoginBuckets, logins...)
+		"Time from a client's startup message until its session is ready.", engine.LoginBuckets, logins...)
 	m.Add("entrapg_proxy_received_bytes_total", monitor.Counter, "Bytes that clients sent in sessions.", received...)
 	m.Add("entrapg_proxy_sent_bytes_total", monitor.Counter, "Bytes that were sent to clients in sessions.", sent...)
 

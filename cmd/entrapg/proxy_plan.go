@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"github.com/entrapg/entrapg"
-	"github.com/entrapg/entrapg/cmd/entrapg/internal/certfile"
-	"github.com/entrapg/entrapg/cmd/entrapg/internal/listener"
-	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/certfile"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/engine"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/listener"
 	"github.com/entrapg/entrapg/internal/inspect"
 )
 
@@ -28,7 +28,7 @@ type proxyPlan struct {
 
 	clientUser        bool
 	maxConnections    int
-	limit             *proxy.Limit // of maxConnections, if that is not 0
+	limit             *engine.Limit // of maxConnections, if that is not 0
 	grace             time.Duration
 	readyWithoutToken time.Duration
 }
@@ -51,7 +51,7 @@ func (p *proxyOptions) plan(args []string, logger *slog.Logger) (_ *proxyPlan, e
 		return nil, err
 	}
 	if p.maxConnections > 0 {
-		plan.maxConnections, plan.limit = p.maxConnections, proxy.NewLimit(p.maxConnections)
+		plan.maxConnections, plan.limit = p.maxConnections, engine.NewLimit(p.maxConnections)
 	}
 	if p.status != "" {
 		address, err := listener.Parse(p.status, 9090)
@@ -172,7 +172,7 @@ func (plan *proxyPlan) addUpstreams(p *proxyOptions, logger *slog.Logger) error 
 		}
 		login.Close()
 		secret = secret || !login.Entra()
-		u, err := proxy.NewUpstream(f.dsn, entrapg.WithLogger(logger))
+		u, err := engine.NewUpstream(f.dsn, entrapg.WithLogger(logger))
 		if err != nil {
 			return inFront(plan.fronts, f, err)
 		}
@@ -198,7 +198,7 @@ func inFront(fronts []*proxyFront, f *proxyFront, err error) error {
 }
 
 // nameOf returns a unique name of an upstream for logs and metrics.
-func (plan *proxyPlan) nameOf(u *proxy.Upstream) string {
+func (plan *proxyPlan) nameOf(u *engine.Upstream) string {
 	name := serversOf(u)
 	taken := func(u *proxyUpstream) bool { return u.name == name }
 	for n := 2; slices.ContainsFunc(plan.upstreams, taken); n++ {

@@ -9,9 +9,9 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/entrapg/entrapg/cmd/entrapg/internal/listener"
-	"github.com/entrapg/entrapg/cmd/entrapg/internal/monitor"
-	"github.com/entrapg/entrapg/cmd/entrapg/internal/sdnotify"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/listener"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/monitor"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/sdnotify"
 )
 
 // serve runs the proxy until a signal or a failure.

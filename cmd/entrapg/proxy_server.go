@@ -11,16 +11,16 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/entrapg/entrapg/cmd/entrapg/internal/listener"
-	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/engine"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/listener"
 )
 
 // A proxyServer serves the fronts of a plan.
 type proxyServer struct {
 	plan    *proxyPlan
 	logger  *slog.Logger
-	engines []*proxy.Server // of each front
-	failed  chan error      // of the first listener that failed
+	engines []*engine.Server // of each front
+	failed  chan error       // of the first listener that failed
 	serving sync.WaitGroup
 	begun   time.Time
 
@@ -30,7 +30,7 @@ type proxyServer struct {
 func newProxyServer(plan *proxyPlan, logger *slog.Logger) *proxyServer {
 	s := &proxyServer{plan: plan, logger: logger, failed: make(chan error, 1), begun: time.Now()}
 	for _, f := range plan.fronts {
-		engine := &proxy.Server{
+		engine := &engine.Server{
 			Upstream: f.upstream.Upstream, TLS: plan.tlsConfig(f), Limit: plan.limit,
 			ClientUser: plan.clientUser && f.upstream.leavesUserOpen(),
 		}
@@ -64,7 +64,7 @@ func (s *proxyServer) start(ctx context.Context) error {
 		for _, l := range open[i] {
 			s.logger.Info("listening", "listen", l.Addr().String(), "upstream", f.upstream.name)
 			s.serving.Go(func() {
-				if err := s.engines[i].Serve(l); !errors.Is(err, proxy.ErrServerClosed) {
+				if err := s.engines[i].Serve(l); !errors.Is(err, engine.ErrServerClosed) {
 					select {
 					case s.failed <- fmt.Errorf("%s: %w", f.from, err):
 					default:

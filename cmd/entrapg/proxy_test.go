@@ -16,8 +16,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/entrapg/entrapg"
-	"github.com/entrapg/entrapg/cmd/entrapg/internal/listener"
-	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/engine"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/listener"
 )
 
 func TestProxy_RejectsUnsafeAndContradictorySettings(t *testing.T) {
@@ -144,7 +144,7 @@ func TestProxy_DatabaseAddsNothingToPrintedCommand(t *testing.T) {
 			t.Errorf("%q: %v", database, err)
 		}
 	}
-	u, err := proxy.NewUpstream("postgres://127.0.0.1/a%0AConnect:%1B[2J?sslmode=disable")
+	u, err := engine.NewUpstream("postgres://127.0.0.1/a%0AConnect:%1B[2J?sslmode=disable")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +177,7 @@ func (c *hangingCredential) GetToken(ctx context.Context, _ policy.TokenRequestO
 func TestProxyUpstream_ProbesRequestOneTokenAtATime(t *testing.T) {
 	t.Parallel()
 	credential := &hangingCredential{release: make(chan struct{})}
-	upstream, err := proxy.NewUpstream("postgres://127.0.0.1/a?sslmode=disable", entrapg.WithCredential(credential), entrapg.WithLogger(nil))
+	upstream, err := engine.NewUpstream("postgres://127.0.0.1/a?sslmode=disable", entrapg.WithCredential(credential), entrapg.WithLogger(nil))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,13 +9,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/entrapg/entrapg/cmd/entrapg/internal/monitor"
-	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/engine"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/monitor"
 )
 
 // A proxyUpstream is an upstream with a name, and the state of its tokens.
 type proxyUpstream struct {
-	*proxy.Upstream
+	*engine.Upstream
 	name   string
 	tokens monitor.Tokens
 
@@ -23,7 +23,7 @@ type proxyUpstream struct {
 }
 
 // serversOf returns the hosts and the database of an upstream.
-func serversOf(u *proxy.Upstream) string {
+func serversOf(u *engine.Upstream) string {
 	config := u.Config()
 	servers := []string{net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port)))}
 	for _, f := range config.Fallbacks {

@@ -1,4 +1,4 @@
-package proxy_test
+package engine_test
 
 import (
 	"bytes"
@@ -17,13 +17,13 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/entrapg/entrapg"
-	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/engine"
 )
 
 func TestCancel_OfPsql(t *testing.T) {
 	s := server(t)
 	app := newIdentity(t, s)
-	p := start(t, &proxy.Server{Upstream: to(t, s, app), Password: password})
+	p := start(t, &engine.Server{Upstream: to(t, s, app), Password: password})
 	cmd := p.psql(t, "application_name=sleeper", "-c", "select pg_sleep(600)")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -48,7 +48,7 @@ func TestCancel_OfPsql(t *testing.T) {
 
 func TestCancel_OfLongKey(t *testing.T) {
 	s := server(t)
-	p := start(t, &proxy.Server{Upstream: to(t, s, newIdentity(t, s))})
+	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s))})
 	conn := p.connect(t, "max_protocol_version=latest")
 	ended := make(chan error, 1)
 	go func() {
@@ -75,7 +75,7 @@ func TestCancel_OfLongKey(t *testing.T) {
 
 func TestCancel_BeyondLimit(t *testing.T) {
 	s := server(t)
-	p := start(t, &proxy.Server{Upstream: to(t, s, newIdentity(t, s)), Limit: proxy.NewLimit(1)})
+	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s)), Limit: engine.NewLimit(1)})
 	conn := p.connect(t, "")
 	if rejected := p.rejection(t, ""); rejected.Code != "53300" {
 		t.Errorf("rejected with %+v", rejected)
@@ -90,7 +90,7 @@ func TestCancel_BeyondLimit(t *testing.T) {
 
 func TestCancel_UnknownKeyIsDropped(t *testing.T) {
 	s := server(t)
-	p := start(t, &proxy.Server{Upstream: to(t, s, newIdentity(t, s))})
+	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s))})
 	conn := p.connect(t, "")
 	for _, key := range [][]byte{{1, 2, 3, 4}, {}, bytes.Repeat([]byte{7}, 256), bytes.Repeat([]byte{7}, 257)} {
 		client := dialWire(t, p.addr.Network(), p.addr.String())
@@ -111,7 +111,7 @@ func TestCancel_UnknownKeyIsDropped(t *testing.T) {
 func TestCancel_TellsServersWithEqualKeysApart(t *testing.T) {
 	first, second := newKeyServer(t), newKeyServer(t)
 	dsn := fmt.Sprintf("postgres://app:x@%s,%s/postgres?sslmode=disable&entra_credential=none", first.addr, second.addr)
-	p := start(t, &proxy.Server{Upstream: upstream(t, dsn, entrapg.WithLogger(nil))})
+	p := start(t, &engine.Server{Upstream: upstream(t, dsn, entrapg.WithLogger(nil))})
 	var keys [][]byte
 	for range 2 {
 		client := dialWire(t, p.addr.Network(), p.addr.String())

@@ -1,4 +1,4 @@
-package proxy
+package engine
 
 // A Limit bounds how many connections are open at once. Several Servers can
 // share one. A nil Limit bounds nothing.

@@ -1,4 +1,4 @@
-package proxy_test
+package engine_test
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 
-	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/engine"
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
@@ -41,7 +41,7 @@ func TestFailure_OfServerIsPassedOn(t *testing.T) {
 		"invalid setting":  {"22023", `invalid value for parameter "TimeZone": "Mars"`, "", nil, "TimeZone=Mars"},
 	} {
 		s.SetFaults(entrapgtest.Faults{Reject: test.rejection})
-		p := start(t, &proxy.Server{Upstream: to(t, s, app)})
+		p := start(t, &engine.Server{Upstream: to(t, s, app)})
 		got := p.rejection(t, test.settings)
 		if got.Severity != "FATAL" || got.Code != test.code || got.Message != test.message || !strings.Contains(got.Hint, test.hint) {
 			t.Errorf("%s: rejected with %+v", name, got)
@@ -52,7 +52,7 @@ func TestFailure_OfServerIsPassedOn(t *testing.T) {
 		if test.rejection == nil && got.File == "" {
 			t.Errorf("%s: fields of the server's error are missing: %+v", name, got)
 		}
-		if p.Stats().Rejected[proxy.RejectedServer] != 1 {
+		if p.Stats().Rejected[engine.RejectedServer] != 1 {
 			t.Errorf("%s: counted %v", name, p.Stats().Rejected)
 		}
 	}
@@ -77,16 +77,16 @@ func TestFailure_OfProxy(t *testing.T) {
 		dsn           string
 		faults        entrapgtest.Faults
 		code, message string
-		kind          proxy.Rejection
+		kind          engine.Rejection
 	}{
-		"refused":       {"postgres://u@" + closed + "/?sslmode=require", entrapgtest.Faults{}, "08001", "connection refused", proxy.RejectedNetwork},
-		"unknown host":  {"postgres://u@no-such-host.invalid/", entrapgtest.Faults{}, "08001", "no-such-host.invalid", proxy.RejectedNetwork},
-		"silent":        {"postgres://u@" + silent.Addr().String() + "/?connect_timeout=1", entrapgtest.Faults{}, "08001", "no answer from 127.0.0.1:", proxy.RejectedNetwork},
-		"not trusted":   {strings.Replace(s.DSN(), "sslrootcert=", "x_", 1), entrapgtest.Faults{}, "08001", "cannot verify the certificate of 127.0.0.1:", proxy.RejectedNetwork},
-		"cut":           {s.DSN(), entrapgtest.Faults{CutLogin: entrapgtest.AfterPassword}, "08006", "broke during the login", proxy.RejectedNetwork},
-		"no TLS":        {s.DSN(), entrapgtest.Faults{NoTLS: true}, "08001", "TLS", proxy.RejectedNetwork},
-		"Entra is down": {s.DSN(), entrapgtest.Faults{EntraDown: true}, "28000", "no token from", proxy.RejectedToken},
-		"MFA":           {s.DSN(), entrapgtest.Faults{Entra: entrapgtest.EntraFails}, "28000", "no token from", proxy.RejectedToken},
+		"refused":       {"postgres://u@" + closed + "/?sslmode=require", entrapgtest.Faults{}, "08001", "connection refused", engine.RejectedNetwork},
+		"unknown host":  {"postgres://u@no-such-host.invalid/", entrapgtest.Faults{}, "08001", "no-such-host.invalid", engine.RejectedNetwork},
+		"silent":        {"postgres://u@" + silent.Addr().String() + "/?connect_timeout=1", entrapgtest.Faults{}, "08001", "no answer from 127.0.0.1:", engine.RejectedNetwork},
+		"not trusted":   {strings.Replace(s.DSN(), "sslrootcert=", "x_", 1), entrapgtest.Faults{}, "08001", "cannot verify the certificate of 127.0.0.1:", engine.RejectedNetwork},
+		"cut":           {s.DSN(), entrapgtest.Faults{CutLogin: entrapgtest.AfterPassword}, "08006", "broke during the login", engine.RejectedNetwork},
+		"no TLS":        {s.DSN(), entrapgtest.Faults{NoTLS: true}, "08001", "TLS", engine.RejectedNetwork},
+		"Entra is down": {s.DSN(), entrapgtest.Faults{EntraDown: true}, "28000", "no token from", engine.RejectedToken},
+		"MFA":           {s.DSN(), entrapgtest.Faults{Entra: entrapgtest.EntraFails}, "28000", "no token from", engine.RejectedToken},
 	} {
 		s.SetFaults(test.faults)
 		dsn := test.dsn
@@ -94,10 +94,10 @@ func TestFailure_OfProxy(t *testing.T) {
 			dsn = s.DSN()[:strings.Index(s.DSN(), "&sslrootcert")]
 		}
 		credential := app
-		if test.kind == proxy.RejectedToken {
+		if test.kind == engine.RejectedToken {
 			credential = named
 		}
-		p := start(t, &proxy.Server{Upstream: upstream(t, dsn, withApp(credential)...)})
+		p := start(t, &engine.Server{Upstream: upstream(t, dsn, withApp(credential)...)})
 		got := p.rejection(t, "")
 		if got.Severity != "FATAL" || got.Code != test.code || !strings.Contains(got.Message, test.message) || got.Hint == "" {
 			t.Errorf("%s: rejected with %+v", name, got)
@@ -127,7 +127,7 @@ func TestFailure_NeverShowsTheToken(t *testing.T) {
 	}
 	s.SetFaults(entrapgtest.Faults{Reject: &entrapgtest.Rejection{Code: "28000", Message: "the token is " + token.Token, Hint: token.Token}})
 	dsn := strings.Replace(s.DSN(), "://", "://"+app.Name+"@", 1)
-	p := start(t, &proxy.Server{Upstream: upstream(t, dsn, withApp(&sameToken{token})...)})
+	p := start(t, &engine.Server{Upstream: upstream(t, dsn, withApp(&sameToken{token})...)})
 	if got := p.rejection(t, ""); got.Message != "the token is [token]" || got.Hint != "[token]" {
 		t.Errorf("the client is sent %+v", got)
 	}
@@ -139,7 +139,7 @@ func TestFailure_NeverShowsTheToken(t *testing.T) {
 func TestFailure_OfRevokedTokenIsRetried(t *testing.T) {
 	s := ownServer(t, entrapgtest.Config{})
 	u := to(t, s, newIdentity(t, s))
-	p := start(t, &proxy.Server{Upstream: u})
+	p := start(t, &engine.Server{Upstream: u})
 	query(t, p.connect(t, ""), "select 1::text")
 	if err := s.RevokeTokens(); err != nil {
 		t.Fatal(err)
@@ -152,7 +152,7 @@ func TestFailure_OfRevokedTokenIsRetried(t *testing.T) {
 
 func TestFailure_OfServerThatRestarts(t *testing.T) {
 	s := ownServer(t, entrapgtest.Config{})
-	p := start(t, &proxy.Server{Upstream: to(t, s, newIdentity(t, s))})
+	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s))})
 	conn := p.connect(t, "")
 	if err := s.Restart(t.Context()); err != nil {
 		t.Fatal(err)
@@ -174,7 +174,7 @@ func TestFailure_OfUserThatClientNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	u := to(t, s, app)
-	p := start(t, &proxy.Server{Upstream: u, ClientUser: true})
+	p := start(t, &engine.Server{Upstream: u, ClientUser: true})
 	for range 20 {
 		if got := p.rejection(t, "user=other"); got.Code != "28P01" && got.Code != "28000" {
 			t.Fatalf("rejected with %+v", got)
@@ -199,16 +199,16 @@ func TestUpstream_Check(t *testing.T) {
 	if err := to(t, s, newIdentity(t, s)).Check(t.Context()); err == nil {
 		t.Error("no error while Entra is down")
 	}
-	if _, err := proxy.NewUpstream("postgres://h/?sslmode=prefer"); err == nil {
+	if _, err := engine.NewUpstream("postgres://h/?sslmode=prefer"); err == nil {
 		t.Error("an invalid DSN is accepted")
 	}
 }
 
 func TestServer_LimitsConnections(t *testing.T) {
 	s := server(t)
-	limit := proxy.NewLimit(2)
+	limit := engine.NewLimit(2)
 	u := to(t, s, newIdentity(t, s))
-	first, second := start(t, &proxy.Server{Upstream: u, Limit: limit}), start(t, &proxy.Server{Upstream: u, Limit: limit})
+	first, second := start(t, &engine.Server{Upstream: u, Limit: limit}), start(t, &engine.Server{Upstream: u, Limit: limit})
 	one, _ := first.connect(t, ""), second.connect(t, "")
 	for _, p := range []*running{first, second} {
 		if got := p.rejection(t, ""); got.Code != "53300" || got.Hint == "" {
@@ -223,7 +223,7 @@ func TestServer_LimitsConnections(t *testing.T) {
 func TestServer_RejectsClientsThatDoNotStart(t *testing.T) {
 	s := server(t)
 	u := to(t, s, newIdentity(t, s))
-	p := start(t, &proxy.Server{Upstream: u, StartupTimeout: 300 * time.Millisecond})
+	p := start(t, &engine.Server{Upstream: u, StartupTimeout: 300 * time.Millisecond})
 	for name, sent := range map[string]string{
 		"nothing": "", "a part": "\x00\x00\x00", "HTTP": "GET / HTTP/1.1\r\n\r\n", "TLS": "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
 		"zeros": "\x00\x00\x00\x00\x00\x00\x00\x00", "a long one": "\x00\x00\x27\x14\x00\x03\x00\x00user\x00",

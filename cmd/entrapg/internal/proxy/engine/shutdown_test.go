@@ -1,4 +1,4 @@
-package proxy_test
+package engine_test
 
 import (
 	"context"
@@ -11,13 +11,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/engine"
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
 func TestShutdown_WaitsForSessions(t *testing.T) {
 	s := server(t)
-	p := start(t, &proxy.Server{Upstream: to(t, s, newIdentity(t, s))})
+	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s))})
 	conn := p.connect(t, "")
 	shut := make(chan error, 1)
 	go func() { shut <- p.Shutdown(context.WithoutCancel(t.Context())) }()
@@ -42,7 +42,7 @@ func TestShutdown_WaitsForSessions(t *testing.T) {
 
 func TestShutdown_EndsSessionsInTheEnd(t *testing.T) {
 	s := server(t)
-	p := start(t, &proxy.Server{Upstream: to(t, s, newIdentity(t, s))})
+	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s))})
 	idle, busy := p.connect(t, ""), p.connect(t, "")
 	ended := make(chan error, 1)
 	go func() {
@@ -71,7 +71,7 @@ func TestShutdown_EndsSessionsInTheEnd(t *testing.T) {
 func TestShutdown_DuringLogin(t *testing.T) {
 	s := ownServer(t, entrapgtest.Config{})
 	s.SetFaults(entrapgtest.Faults{LoginDelay: time.Hour})
-	p := start(t, &proxy.Server{Upstream: to(t, s, newIdentity(t, s))})
+	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s))})
 	client := dialWire(t, "tcp", p.addr.String())
 	client.startup("3.0", "user", "client", "database", "postgres")
 	await(t, "the login", func() bool { return p.Upstream.Stats().TokenRequests > 0 })
@@ -87,8 +87,8 @@ func TestShutdown_DuringLogin(t *testing.T) {
 // after a thousand clients that break off at all stages.
 func TestServer_ForgetsClientsThatVanish(t *testing.T) {
 	s := server(t)
-	p := start(t, &proxy.Server{Upstream: to(t, s, newIdentity(t, s)), Password: password})
-	q := start(t, &proxy.Server{Upstream: p.Upstream})
+	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s)), Password: password})
+	q := start(t, &engine.Server{Upstream: p.Upstream})
 	query(t, p.connect(t, ""), "select 1::text")
 	goroutines, descriptors := runtime.NumGoroutine(), openDescriptors(t)
 	var clients sync.WaitGroup

@@ -1,4 +1,4 @@
-package proxy_test
+package engine_test
 
 import (
 	"bytes"
@@ -14,14 +14,14 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/engine"
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
 func TestSession_HasClientsSettings(t *testing.T) {
 	s := server(t)
 	app := newIdentity(t, s)
-	p := start(t, &proxy.Server{Upstream: to(t, s, app), Password: password})
+	p := start(t, &engine.Server{Upstream: to(t, s, app), Password: password})
 	admin(t, s, "drop database if exists shop", "create database shop")
 	conn := p.connect(t, "dbname=shop application_name=till client_encoding=LATIN1 options='-c statement_timeout=1234ms -c search_path=s'")
 	for setting, want := range map[string]string{
@@ -43,7 +43,7 @@ func TestSession_HasClientsSettings(t *testing.T) {
 func TestSession_BeginsAsWithoutProxy(t *testing.T) {
 	s := server(t)
 	app := newIdentity(t, s)
-	p := start(t, &proxy.Server{Upstream: to(t, s, app)})
+	p := start(t, &engine.Server{Upstream: to(t, s, app)})
 	direct, err := pgx.ParseConfig(s.AdminDSN())
 	if err != nil {
 		t.Fatal(err)
@@ -70,7 +70,7 @@ func TestSession_BeginsAsWithoutProxy(t *testing.T) {
 func TestSession_WithoutDatabaseHasTheDSNs(t *testing.T) {
 	s := server(t)
 	admin(t, s, "drop database if exists fallback", "create database fallback")
-	p := start(t, &proxy.Server{Upstream: upstream(t, strings.Replace(s.DSN(), "/postgres?", "/fallback?application_name=of%20the%20DSN&", 1),
+	p := start(t, &engine.Server{Upstream: upstream(t, strings.Replace(s.DSN(), "/postgres?", "/fallback?application_name=of%20the%20DSN&", 1),
 		withApp(newIdentity(t, s))...)})
 	client := dialWire(t, p.addr.Network(), p.addr.String())
 	client.startup("3.0", "user", "client")
@@ -84,7 +84,7 @@ func TestSession_WithoutDatabaseHasTheDSNs(t *testing.T) {
 func TestSession_OutlivesTokens(t *testing.T) {
 	s := server(t)
 	u := to(t, s, newIdentity(t, s))
-	p := start(t, &proxy.Server{Upstream: u})
+	p := start(t, &engine.Server{Upstream: u})
 	conn := p.connect(t, "")
 	first := u.Stats().TokenExpiry
 	await(t, "the token to expire", func() bool { return time.Now().After(first.Add(100 * time.Millisecond)) })
@@ -98,7 +98,7 @@ func TestSession_OutlivesTokens(t *testing.T) {
 func TestSession_ManyShareOneToken(t *testing.T) {
 	s := ownServer(t, entrapgtest.Config{})
 	u := to(t, s, newIdentity(t, s))
-	p := start(t, &proxy.Server{Upstream: u})
+	p := start(t, &engine.Server{Upstream: u})
 	for range 20 {
 		p.connect(t, "").Close(t.Context())
 	}
@@ -109,7 +109,7 @@ func TestSession_ManyShareOneToken(t *testing.T) {
 
 func TestSession_CopiesBothWays(t *testing.T) {
 	s := server(t)
-	p := start(t, &proxy.Server{Upstream: to(t, s, newIdentity(t, s)), Password: password})
+	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s)), Password: password})
 	conn := p.connect(t, "")
 	if _, err := conn.Exec(t.Context(), "create temporary table copied (t text)"); err != nil {
 		t.Fatal(err)
@@ -136,7 +136,7 @@ func TestSession_CopiesBothWays(t *testing.T) {
 
 func TestSession_PassesOnNotifications(t *testing.T) {
 	s := server(t)
-	p := start(t, &proxy.Server{Upstream: to(t, s, newIdentity(t, s))})
+	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s))})
 	listener, notifier := p.connect(t, ""), p.connect(t, "")
 	if _, err := listener.Exec(t.Context(), "listen orders"); err != nil {
 		t.Fatal(err)
@@ -154,7 +154,7 @@ func TestSession_PassesOnNotifications(t *testing.T) {
 
 func TestSession_PassesOnPipelines(t *testing.T) {
 	s := server(t)
-	p := start(t, &proxy.Server{Upstream: to(t, s, newIdentity(t, s))})
+	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s))})
 	conn := p.connect(t, "")
 	batch := &pgx.Batch{}
 	sum := 0
@@ -173,7 +173,7 @@ func TestSession_PassesOnPipelines(t *testing.T) {
 
 func TestSession_PassesOnLargeObjects(t *testing.T) {
 	s := server(t)
-	p := start(t, &proxy.Server{Upstream: to(t, s, newIdentity(t, s))})
+	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s))})
 	tx, err := p.connect(t, "").Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -205,7 +205,7 @@ func TestSession_ReplicatesLogically(t *testing.T) {
 	s := server(t)
 	app := newIdentity(t, s)
 	admin(t, s, fmt.Sprintf("alter role %s replication", pgx.Identifier{app.Name}.Sanitize()))
-	p := start(t, &proxy.Server{Upstream: to(t, s, app)})
+	p := start(t, &engine.Server{Upstream: to(t, s, app)})
 	conn := p.connect(t, "replication=database")
 	results, err := conn.PgConn().Exec(t.Context(), "IDENTIFY_SYSTEM").ReadAll()
 	if err != nil || len(results) != 1 || len(results[0].Rows) != 1 {
@@ -217,7 +217,7 @@ func TestSession_BacksUp(t *testing.T) {
 	s := server(t)
 	app := newIdentity(t, s)
 	admin(t, s, fmt.Sprintf("alter role %s replication", pgx.Identifier{app.Name}.Sanitize()))
-	p := start(t, &proxy.Server{Upstream: to(t, s, app), Password: password})
+	p := start(t, &engine.Server{Upstream: to(t, s, app), Password: password})
 	cmd := p.client(t, "pg_basebackup", "-d", p.dsn(""), "-D", "-", "-F", "tar", "-X", "fetch", "-c", "fast")
 	var out, diagnostics bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &diagnostics
@@ -228,7 +228,7 @@ func TestSession_BacksUp(t *testing.T) {
 
 func TestSession_OfPsql(t *testing.T) {
 	s := server(t)
-	p := start(t, &proxy.Server{Upstream: to(t, s, newIdentity(t, s)), Password: password})
+	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s)), Password: password})
 	cmd := p.psql(t, "", "-c", "select generate_series(1, 3)", "-c", `\conninfo`)
 	if out, err := cmd.CombinedOutput(); err != nil || !strings.HasPrefix(string(out), "1\n2\n3\n") {
 		t.Errorf("%s, error %v", out, err)
@@ -238,7 +238,7 @@ func TestSession_OfPsql(t *testing.T) {
 // TestSession_LastWordsArrive ends sessions from the server's side.
 func TestSession_LastWordsArrive(t *testing.T) {
 	s := server(t)
-	p := start(t, &proxy.Server{Upstream: to(t, s, newIdentity(t, s))})
+	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s))})
 	conn := p.connect(t, "")
 	pid := query(t, conn, "select pg_backend_pid()::text")
 	admin(t, s, "select pg_terminate_backend("+pid+")")
@@ -253,7 +253,7 @@ func TestSession_LastWordsArrive(t *testing.T) {
 // TestSession_OfClientThatDoesNotWait sends everything at once.
 func TestSession_OfClientThatDoesNotWait(t *testing.T) {
 	s := server(t)
-	p := start(t, &proxy.Server{Upstream: to(t, s, newIdentity(t, s))})
+	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s))})
 	client := dialWire(t, p.addr.Network(), p.addr.String())
 	client.startup("3.0", "user", "client", "database", "postgres")
 	long := strings.Repeat("x", 200_000)
@@ -272,7 +272,7 @@ func TestSession_OfClientThatDoesNotWait(t *testing.T) {
 // connection at once.
 func TestSession_AnswersClientThatHasEnded(t *testing.T) {
 	s := server(t)
-	p := start(t, &proxy.Server{Upstream: to(t, s, newIdentity(t, s))})
+	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s))})
 	client := dialWire(t, p.addr.Network(), p.addr.String())
 	client.startup("3.0", "user", "client", "database", "postgres")
 	client.untilReady()
@@ -290,7 +290,7 @@ func TestSession_AnswersClientThatHasEnded(t *testing.T) {
 func TestSession_OfServerThatIsAskedFirst(t *testing.T) {
 	s := server(t)
 	for _, settings := range []string{"target_session_attrs=read-write", "target_session_attrs=primary", "sslnegotiation=direct"} {
-		p := start(t, &proxy.Server{Upstream: upstream(t, s.DSN()+"&"+settings, withApp(newIdentity(t, s))...)})
+		p := start(t, &engine.Server{Upstream: upstream(t, s.DSN()+"&"+settings, withApp(newIdentity(t, s))...)})
 		client := dialWire(t, p.addr.Network(), p.addr.String())
 		client.startup("3.0", "user", "client", "database", "postgres")
 		if kinds := kindsOf(client.untilReady()); !matchKinds(kinds, "RS+KZ") {

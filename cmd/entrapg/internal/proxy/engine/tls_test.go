@@ -1,4 +1,4 @@
-package proxy_test
+package engine_test
 
 import (
 	"context"
@@ -18,7 +18,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/engine"
 )
 
 // newTLS returns a configuration with a certificate for 127.0.0.1, and the file
@@ -47,7 +47,7 @@ func newTLS(t *testing.T) (config *tls.Config, caFile string) {
 func TestTLS_OfClients(t *testing.T) {
 	s := server(t)
 	config, caFile := newTLS(t)
-	p := start(t, &proxy.Server{Upstream: to(t, s, newIdentity(t, s)), Password: password, TLS: config})
+	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s)), Password: password, TLS: config})
 	for _, negotiation := range []string{"postgres", "direct"} {
 		dsn := strings.Replace(p.dsn("sslnegotiation="+negotiation+" sslrootcert="+caFile), "sslmode=disable", "sslmode=verify-full", 1)
 		conn, err := pgx.Connect(t.Context(), dsn)
@@ -76,7 +76,7 @@ func TestTLS_OfClients(t *testing.T) {
 func TestTLS_OfPsql(t *testing.T) {
 	s := server(t)
 	config, caFile := newTLS(t)
-	p := start(t, &proxy.Server{Upstream: to(t, s, newIdentity(t, s)), Password: password, TLS: config})
+	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s)), Password: password, TLS: config})
 	cmd := p.psql(t, "sslmode=verify-full sslrootcert="+caFile, "-c", "select 'in'")
 	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "in\n" {
 		t.Errorf("%s, error %v", out, err)
@@ -88,7 +88,7 @@ func TestTLS_NothingBeforeItCounts(t *testing.T) {
 	s := server(t)
 	config, _ := newTLS(t)
 	u := to(t, s, newIdentity(t, s))
-	p := start(t, &proxy.Server{Upstream: u, TLS: config})
+	p := start(t, &engine.Server{Upstream: u, TLS: config})
 	client := dialWire(t, "tcp", p.addr.String())
 	client.write([]byte("\x00\x00\x00\x08\x04\xd2\x16\x2f" + "\x00\x00\x00\x12\x00\x03\x00\x00user\x00eve\x00\x00"))
 	answer := make([]byte, 1)
@@ -108,7 +108,7 @@ func TestTLS_NothingBeforeItCounts(t *testing.T) {
 func TestTLS_DirectNeedsALPN(t *testing.T) {
 	s := server(t)
 	config, _ := newTLS(t)
-	p := start(t, &proxy.Server{Upstream: to(t, s, newIdentity(t, s)), TLS: config})
+	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s)), TLS: config})
 	for protocol, accepted := range map[string]bool{"postgresql": true, "http/1.1": false, "": false} {
 		client := &tls.Config{InsecureSkipVerify: true}
 		if protocol != "" {

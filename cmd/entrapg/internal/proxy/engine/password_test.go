@@ -1,4 +1,4 @@
-package proxy_test
+package engine_test
 
 import (
 	"net"
@@ -8,13 +8,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/engine"
 )
 
 func TestPassword_IsRequired(t *testing.T) {
 	s := server(t)
 	u := to(t, s, newIdentity(t, s))
-	p := start(t, &proxy.Server{Upstream: u, Password: password})
+	p := start(t, &engine.Server{Upstream: u, Password: password})
 	for name, settings := range map[string]string{
 		"wrong": "password=wrong", "empty": "password=''", "longer": "password=\"" + password + "x\"",
 	} {
@@ -30,7 +30,7 @@ func TestPassword_IsRequired(t *testing.T) {
 	if n := u.Stats().TokenRequests; n > 0 {
 		t.Errorf("%d tokens were requested for clients without the password", n)
 	}
-	if n := p.Stats().Rejected[proxy.RejectedPassword]; n < 3 {
+	if n := p.Stats().Rejected[engine.RejectedPassword]; n < 3 {
 		t.Errorf("%d rejections counted", n)
 	}
 	if log := p.log.String(); strings.Contains(log, password) {
@@ -42,7 +42,7 @@ func TestPassword_IsRequired(t *testing.T) {
 func TestPassword_OfPsql(t *testing.T) {
 	s := server(t)
 	for _, secret := range []string{"simple", "p\u00e4ssw\u00f6rd", "\ufb01ne\u00a0print", "\u212bngstr\u00f6m", "\xff\xfe not UTF-8"} {
-		p := start(t, &proxy.Server{Upstream: to(t, s, newIdentity(t, s)), Password: secret})
+		p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s)), Password: secret})
 		cmd := p.psql(t, "password="+quote(secret), "-c", "select 'in'")
 		if out, err := cmd.CombinedOutput(); err != nil || string(out) != "in\n" {
 			t.Errorf("%q: %s, error %v", secret, out, err)
@@ -66,7 +66,7 @@ func TestPassword_NotAskedForIfClientsAreTrusted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := startOn(t, &proxy.Server{Upstream: to(t, s, newIdentity(t, s))}, l)
+	p := startOn(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s))}, l)
 	client := dialWire(t, "unix", p.addr.String())
 	client.startup("3.0", "user", "client", "database", "postgres")
 	client.untilReady()
@@ -81,7 +81,7 @@ func TestPassword_NotAskedForIfClientsAreTrusted(t *testing.T) {
 func TestPassword_MessagesOfAttackers(t *testing.T) {
 	s := server(t)
 	u := to(t, s, newIdentity(t, s))
-	p := start(t, &proxy.Server{Upstream: u, Password: password, StartupTimeout: 2 * time.Second})
+	p := start(t, &engine.Server{Upstream: u, Password: password, StartupTimeout: 2 * time.Second})
 	for name, messages := range map[string][]string{
 		"a query":                 {"Qselect 1\x00"},
 		"cleartext":               {"p" + password + "\x00"},
@@ -115,7 +115,7 @@ func TestPassword_MessagesOfAttackers(t *testing.T) {
 
 // Clients that do not know the password cannot fill a disk with what they send.
 func TestPassword_LogOfAttackersIsShort(t *testing.T) {
-	p := start(t, &proxy.Server{Upstream: upstream(t, "host=127.0.0.1 sslmode=disable"), Password: password})
+	p := start(t, &engine.Server{Upstream: upstream(t, "host=127.0.0.1 sslmode=disable"), Password: password})
 	long := strings.Repeat("\x01é", 1500)
 	client := dialWire(t, p.addr.Network(), p.addr.String())
 	client.startup("3.0", "user", "client", "database", long, "application_name", long)

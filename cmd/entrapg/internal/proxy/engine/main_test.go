@@ -1,4 +1,4 @@
-package proxy_test
+package engine_test
 
 import (
 	"context"
@@ -17,7 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/entrapg/entrapg"
-	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/engine"
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
@@ -99,13 +99,13 @@ func admin(t *testing.T, s *entrapgtest.Server, statements ...string) {
 
 // A running proxy.
 type running struct {
-	*proxy.Server
+	*engine.Server
 	addr net.Addr
 	log  *logRecorder
 }
 
 // start starts a proxy. Its Server may be incomplete.
-func start(t *testing.T, p *proxy.Server) *running {
+func start(t *testing.T, p *engine.Server) *running {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -114,7 +114,7 @@ func start(t *testing.T, p *proxy.Server) *running {
 	return startOn(t, p, l)
 }
 
-func startOn(t *testing.T, p *proxy.Server, l net.Listener) *running {
+func startOn(t *testing.T, p *engine.Server, l net.Listener) *running {
 	t.Helper()
 	r := &running{Server: p, addr: l.Addr(), log: &logRecorder{}}
 	p.Logger = slog.New(slog.NewTextHandler(r.log, nil))
@@ -122,7 +122,7 @@ func startOn(t *testing.T, p *proxy.Server, l net.Listener) *running {
 	go func() { served <- p.Serve(l) }()
 	t.Cleanup(func() {
 		p.Close()
-		if err := <-served; !errors.Is(err, proxy.ErrServerClosed) {
+		if err := <-served; !errors.Is(err, engine.ErrServerClosed) {
 			t.Errorf("Serve: %v", err)
 		}
 	})
@@ -130,14 +130,14 @@ func startOn(t *testing.T, p *proxy.Server, l net.Listener) *running {
 }
 
 // to returns the upstream of a server for an identity.
-func to(t *testing.T, s *entrapgtest.Server, app *entrapgtest.Principal) *proxy.Upstream {
+func to(t *testing.T, s *entrapgtest.Server, app *entrapgtest.Principal) *engine.Upstream {
 	t.Helper()
 	return upstream(t, s.DSN(), entrapg.WithCredential(app), entrapg.WithLogger(nil))
 }
 
-func upstream(t *testing.T, dsn string, opts ...entrapg.Option) *proxy.Upstream {
+func upstream(t *testing.T, dsn string, opts ...entrapg.Option) *engine.Upstream {
 	t.Helper()
-	u, err := proxy.NewUpstream(dsn, opts...)
+	u, err := engine.NewUpstream(dsn, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
