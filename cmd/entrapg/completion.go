@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v3"
+
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
 )
 
 // scripts contains shell scripts that request completions from urfave/cli. They
@@ -33,11 +35,11 @@ func configureCompletion(c *cli.Command) {
 		if c.Args().Present() {
 			text = fmt.Sprintf("unknown shell %q", c.Args().First())
 		}
-		return wrongUse("completion: " + text + "; must be bash, zsh, fish or pwsh")
+		return command.UsageError("completion: " + text + "; must be bash, zsh, fish or pwsh")
 	}
 	for _, shell := range c.Commands {
 		shell.Usage = "write the script for " + strings.Replace(shell.Name, "pwsh", "PowerShell", 1)
-		shell.ArgValidator = noArguments
+		shell.ArgValidator = command.NoArguments
 		shell.Action = func(_ context.Context, c *cli.Command) error {
 			script, err := scripts.ReadFile("completion/" + c.Name)
 			if err == nil {

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
 )
 
 // completions are lines up to the cursor, and a word that a shell offers there,
@@ -133,7 +135,7 @@ func TestCompletion_ScriptForEachShell(t *testing.T) {
 	t.Parallel()
 	for _, shell := range []string{"bash", "zsh", "fish", "pwsh"} {
 		r := runAs(t, nil, "completion", shell)
-		if r.code != done || !strings.Contains(r.stdout, completionFlag) {
+		if r.code != command.Done || !strings.Contains(r.stdout, completionFlag) {
 			t.Errorf("%s: %+v", shell, r)
 		}
 	}

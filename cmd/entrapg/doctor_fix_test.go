@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"database/sql"
 	"encoding/json"
 	"fmt"
@@ -22,13 +21,16 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/entrapg/entrapg"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/quote"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/settings"
 	"github.com/entrapg/entrapg/entrapgtest"
 	"github.com/entrapg/entrapg/internal/connstring"
 )
 
 // pasted returns the lines of a fix without comments.
 func pasted(fix []string) []string {
-	return slices.DeleteFunc(slices.Clone(fix), isComment)
+	return slices.DeleteFunc(slices.Clone(fix), func(line string) bool { return strings.HasPrefix(line, "--") || strings.HasPrefix(line, "#") })
 }
 
 // A failing login is to be fixed.
@@ -142,13 +144,13 @@ func TestDoctor_RoleIsMappedOnceFixIsPasted(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, env := identityWith(t, s, name, false)
-			last, _ := visit(t, env, failed)
+			last, _ := visit(t, env, command.Failed)
 			i := slices.IndexFunc(last.Fix, func(line string) bool { return strings.HasPrefix(line, test.fix) })
 			if last.Step != "login" || !strings.Contains(last.Error, test.error) || i < 0 {
 				t.Fatalf("got %+v, want %q", last, test.fix)
 			}
 			(&failing{env: env, db: db}).paste(t, last.Fix[i])
-			if r := runAs(t, env, "doctor"); r.code != done {
+			if r := runAs(t, env, "doctor"); r.code != command.Done {
 				t.Errorf("after %q:\n%s", last.Fix[i], r.stdout)
 			}
 		})
@@ -164,12 +166,12 @@ func TestDoctor_MayConnectOnceFixIsPasted(t *testing.T) {
 	}
 	_, env := identityWith(t, s, "may connect", true)
 	f.env = with(env, strings.Replace(s.DSN(), "/postgres?", "/fix%20private?", 1))
-	last, _ := visit(t, f.env, failed)
+	last, _ := visit(t, f.env, command.Failed)
 	if last.Step != "login" || !slices.Equal(pasted(last.Fix), []string{`grant connect on database "fix private" to "may connect";`}) {
 		t.Fatalf("got %+v", last)
 	}
 	f.paste(t, pasted(last.Fix)[0])
-	if r := runAs(t, f.env, "doctor"); r.code != done {
+	if r := runAs(t, f.env, "doctor"); r.code != command.Done {
 		t.Errorf("%+v", r)
 	}
 }
@@ -185,7 +187,7 @@ func TestDoctor_LoginWorksOnceFixIsPasted(t *testing.T) {
 	host := s.Tenant.NewHost(app, owner).Environ()
 	managed := slices.Concat(host, []string{"SSL_CERT_FILE=" + s.CAFile()})
 	dsn, port := s.DSN(), portOf(t, s)
-	keywords := "host=127.0.0.1 port=" + port + " dbname=postgres " + dsnSetting(false, "sslrootcert", s.CAFile())
+	keywords := "host=127.0.0.1 port=" + port + " dbname=postgres " + quote.DSNSetting(false, "sslrootcert", s.CAFile())
 	environment := append(slices.Clone(env), "DATABASE_URL=", "PGHOST=127.0.0.1", "PGPORT="+port, "PGSSLROOTCERT="+s.CAFile())
 	services := filepath.Join(t.TempDir(), "services")
 	if err := os.WriteFile(services, []byte("[shop]\nuser=fix-ap\n"), 0o644); err != nil {
@@ -295,7 +297,7 @@ func TestDoctor_LoginWorksOnceFixIsPasted(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			needsCAVariable(t, test.env)
-			last, _ := visit(t, test.env, failed)
+			last, _ := visit(t, test.env, command.Failed)
 			if last.Step != test.step || !strings.Contains(last.Explanation, test.explanation) {
 				t.Fatalf("got %+v\nwant %s: %q", last, test.step, test.explanation)
 			}
@@ -316,7 +318,7 @@ func TestDoctor_LoginWorksOnceFixIsPasted(t *testing.T) {
 			if len(test.fix) == 0 {
 				return
 			}
-			if r := runAs(t, f.env, "doctor"); r.code != done {
+			if r := runAs(t, f.env, "doctor"); r.code != command.Done {
 				t.Errorf("after pasting %q into %q:\n%s%s", test.fix, test.env, r.stdout, r.stderr)
 			}
 		})
@@ -353,7 +355,7 @@ func TestDoctor_NamesWhatEachCredentialLacks(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			last, _ := visit(t, append(test.env, "PATH="), failed)
+			last, _ := visit(t, append(test.env, "PATH="), command.Failed)
 			if last.Step != test.step || !strings.Contains(last.Explanation, test.explanation) || !slices.Contains(last.Fix, test.fix) {
 				t.Errorf("got %+v\nwant %s: %q and %q", last, test.step, test.explanation, test.fix)
 			}
@@ -368,7 +370,7 @@ func TestDoctor_IdentityEndpointIsNotReachedThroughProxy(t *testing.T) {
 	t.Parallel()
 	_, env := identityWith(t, azureServer(t), "behind-proxy", true)
 	const proxy = "http://bob:hunter2@127.0.0.1:9"
-	_, all := visit(t, append(env, "HTTP_PROXY="+proxy, "HTTPS_PROXY="+proxy), done)
+	_, all := visit(t, append(env, "HTTP_PROXY="+proxy, "HTTPS_PROXY="+proxy), command.Done)
 	text := strings.Join(all[0].Found, "\n")
 	if !strings.Contains(text, "HTTP_PROXY=") || strings.Contains(text, "hunter2") {
 		t.Errorf("got %s", text)
@@ -388,7 +390,7 @@ func TestDoctor_TellsWhenTokenKnowsNewMembership(t *testing.T) {
 	certified := append(service.Environ(), "SSL_CERT_FILE="+s.CAFile(), "AZURE_TOKEN_CREDENTIALS=EnvironmentCredential")
 	dsn := s.DSN() + "&user=members"
 
-	last, _ := visit(t, with(env, dsn), failed)
+	last, _ := visit(t, with(env, dsn), command.Failed)
 	if !strings.Contains(last.Explanation, "Azure returns the same one until it expires at "+time.Now().UTC().Format("2006-01-")) ||
 		strings.Contains(strings.Join(last.Fix, "\n"), "az login") {
 		t.Errorf("got %+v", last)
@@ -397,11 +399,11 @@ func TestDoctor_TellsWhenTokenKnowsNewMembership(t *testing.T) {
 	for _, line := range pasted(last.Fix)[1:] { // after the check of the membership
 		f.paste(t, line)
 	}
-	if r := runAs(t, f.env, "doctor"); r.code != done {
+	if r := runAs(t, f.env, "doctor"); r.code != command.Done {
 		t.Errorf("after %q: %+v", last.Fix, r)
 	}
 	needsCAVariable(t, certified)
-	if last, _ := visit(t, with(certified, dsn), failed); !strings.Contains(last.Explanation, "which each new process requests") ||
+	if last, _ := visit(t, with(certified, dsn), command.Failed); !strings.Contains(last.Explanation, "which each new process requests") ||
 		!slices.Contains(last.Fix, "az ad group member check --group "+group.ObjectID+" --member-id "+service.ObjectID) {
 		t.Errorf("got %+v", last)
 	}
@@ -437,19 +439,19 @@ func TestDoctor_AcceptsPlaintextOnlyOnLoopback(t *testing.T) {
 		io.Copy(conn, server)
 	})
 	plain := "host=127.0.0.1 port=" + port + " user=" + local.User + " password=" + local.Password + " dbname=postgres entra_credential=none"
-	last, _ := visit(t, []string{"DATABASE_URL=" + plain}, failed)
+	last, _ := visit(t, []string{"DATABASE_URL=" + plain}, command.Failed)
 	if last.Step != "TLS" || !strings.Contains(last.Explanation, "on this machine") ||
 		!slices.Equal(pasted(last.Fix), []string{"sslmode=disable"}) {
 		t.Fatalf("got %+v", last)
 	}
 	f := &failing{env: []string{"DATABASE_URL=" + plain}}
 	f.paste(t, "sslmode=disable")
-	if r := runAs(t, f.env, "doctor"); r.code != done {
+	if r := runAs(t, f.env, "doctor"); r.code != command.Done {
 		t.Errorf("%+v", r)
 	}
 	s.SetFaults(entrapgtest.Faults{NoTLS: true})
 	_, env := identityWith(t, s, "no-tls", true)
-	if last, _ := visit(t, env, failed); !strings.Contains(last.Explanation, "if this is not a tunnel") ||
+	if last, _ := visit(t, env, command.Failed); !strings.Contains(last.Explanation, "if this is not a tunnel") ||
 		!slices.Contains(last.Fix, "alter system set ssl = on;") {
 		t.Errorf("got %+v", last)
 	}
@@ -461,7 +463,7 @@ func azureCLI(t *testing.T, s *entrapgtest.Server, p *entrapgtest.Principal) []s
 	if runtime.GOOS == "windows" {
 		t.Skip("the Azure CLI of this test is a shell script")
 	}
-	token, err := p.GetToken(t.Context(), policy.TokenRequestOptions{Scopes: []string{databaseScope}})
+	token, err := p.GetToken(t.Context(), policy.TokenRequestOptions{Scopes: []string{publicScope}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -495,7 +497,7 @@ func TestDoctor_ExplainsTokenOfPerson(t *testing.T) {
 		"not%20hers": {"shows after a new login", "", "az logout && az login"},
 	} {
 		f := &failing{env: with(env, s.DSN()+"&user="+user)}
-		last, _ := visit(t, f.env, failed)
+		last, _ := visit(t, f.env, command.Failed)
 		if last.Step != "login" || !strings.Contains(last.Explanation, test.explanation) || !strings.Contains(last.Explanation, "the person") ||
 			slices.Contains(last.Fix, "az logout && az login") != (test.other != "") {
 			t.Errorf("%s: got %+v", user, last)
@@ -507,7 +509,7 @@ func TestDoctor_ExplainsTokenOfPerson(t *testing.T) {
 			t.Fatalf("%s: got %q", user, last.Fix)
 		}
 		f.paste(t, test.fix)
-		if r := runAs(t, f.env, "doctor"); r.code != done {
+		if r := runAs(t, f.env, "doctor"); r.code != command.Done {
 			t.Errorf("%s: %+v", user, r)
 		}
 	}
@@ -518,13 +520,13 @@ func TestDoctor_OffersRoleOfGroup(t *testing.T) {
 	s := azureServer(t)
 	member := s.Tenant.NewUser("member-of-doctor@contoso.example", s.Tenant.NewGroup("group-without-role"))
 	f := &failing{env: with(azureCLI(t, s, member), s.DSN()+"&user=group-without-role"), db: administrator(t, s)}
-	last, _ := visit(t, f.env, failed)
+	last, _ := visit(t, f.env, command.Failed)
 	const fix = "select * from pgaadauth_create_principal('group-without-role', false, false);"
 	if last.Step != "login" || !slices.Contains(last.Fix, fix) {
 		t.Fatalf("got %+v", last)
 	}
 	f.paste(t, fix)
-	if r := runAs(t, f.env, "doctor"); r.code != done {
+	if r := runAs(t, f.env, "doctor"); r.code != command.Done {
 		t.Errorf("%+v", r)
 	}
 }
@@ -536,7 +538,7 @@ func TestDoctor_NamesRoleOfGuest(t *testing.T) {
 	_, domain, _ := strings.Cut(guest.Name, "#EXT#@")
 	env := azureCLI(t, s, guest)
 	db := administrator(t, s)
-	last, all := visit(t, env, failed)
+	last, all := visit(t, env, command.Failed)
 	if last.Step != "login" || !strings.Contains(last.Explanation, "#EXT#") {
 		t.Fatalf("got %+v", last)
 	}
@@ -546,10 +548,10 @@ func TestDoctor_NamesRoleOfGuest(t *testing.T) {
 	f := &failing{env: slices.Clone(env), db: db}
 	for _, line := range pasted(last.Fix) {
 		if !strings.HasPrefix(line, "az ") {
-			f.paste(t, strings.ReplaceAll(line, tenantDomain, domain))
+			f.paste(t, strings.ReplaceAll(line, "TENANT.onmicrosoft.com", domain))
 		}
 	}
-	if last, _ := visit(t, append(slices.Clone(env), "DATABASE_URL="+s.DSN()+"&user=bob_fabrikam.example%23EXT%23%40"+"other.example"), failed); !strings.Contains(
+	if last, _ := visit(t, append(slices.Clone(env), "DATABASE_URL="+s.DSN()+"&user=bob_fabrikam.example%23EXT%23%40"+"other.example"), command.Failed); !strings.Contains(
 		strings.Join(last.Fix, "\n"),
 		"pgaadauth_create_principal_with_oid('bob_fabrikam.example#EXT#@other.example', ",
 	) {
@@ -558,7 +560,7 @@ func TestDoctor_NamesRoleOfGuest(t *testing.T) {
 	if !strings.Contains(f.dsn(), "user=bob_fabrikam.example%23EXT%23%40") {
 		t.Errorf("got %s", f.dsn())
 	}
-	if r := runAs(t, f.env, "doctor"); r.code != done {
+	if r := runAs(t, f.env, "doctor"); r.code != command.Done {
 		t.Errorf("after %q:\n%s", last.Fix, r.stdout)
 	}
 	r := runAs(t, env, "whoami", "--json")
@@ -585,7 +587,7 @@ func TestDoctor_SettingsSayWhereTheyComeFrom(t *testing.T) {
 		args   []string
 		source string
 	}{{nil, "DATABASE_URL"}, {[]string{dsn}, "argument"}, {[]string{"--dsn", dsn}, "--dsn"}} {
-		_, all := visit(t, env, done, test.args...)
+		_, all := visit(t, env, command.Done, test.args...)
 		for _, want := range []setting{
 			{"host", "127.0.0.1", test.source},
 			{"port", portOf(t, s), test.source},
@@ -593,7 +595,7 @@ func TestDoctor_SettingsSayWhereTheyComeFrom(t *testing.T) {
 			{"connect_timeout", "7", "service shop in " + services},
 			{"service", "shop", "PGSERVICE"},
 			{"sslrootcert", s.CAFile(), "PGSSLROOTCERT"},
-			{"sslmode", "verify-full", originDefault},
+			{"sslmode", "verify-full", "default"},
 			{"AZURE_CLIENT_ID", app.ClientID, "AZURE_CLIENT_ID"},
 			{"IDENTITY_HEADER", "REDACTED", "IDENTITY_HEADER"},
 		} {
@@ -611,7 +613,7 @@ func TestDoctor_SettingsSayWhereTheyComeFrom(t *testing.T) {
 	r := runAs(t, append(env, "PGUSER=readers"), "whoami", "--json")
 	var who identity
 	if err := json.Unmarshal([]byte(r.stdout), &who); err != nil || who.Rule != "PGUSER" || who.Name != "origins" ||
-		!slices.Contains(who.Settings, setting{"user", "readers", "PGUSER"}) {
+		!slices.Contains(who.Settings, settings.Setting{Name: "user", Value: "readers", Origin: "PGUSER"}) {
 		t.Errorf("%v: %s", err, r.stdout)
 	}
 }
@@ -629,41 +631,12 @@ func TestTarget_EmptyDSNIsWrongUse(t *testing.T) {
 		{nil, nil, "missing DSN"},
 	} {
 		r := runAs(t, test.env, append([]string{"doctor"}, test.args...)...)
-		if r.code != misuse || !strings.Contains(r.stderr, test.want) {
+		if r.code != command.Misuse || !strings.Contains(r.stderr, test.want) {
 			t.Errorf("%q, %q: %+v", test.env, test.args, r)
 		}
 	}
 	_, env := identityWith(t, azureServer(t), "empty-dsn", false)
-	if r := runAs(t, append(env, "DATABASE_URL="), "whoami"); r.code != done {
+	if r := runAs(t, append(env, "DATABASE_URL="), "whoami"); r.code != command.Done {
 		t.Errorf("%+v", r)
-	}
-}
-
-func TestDoctor_WaitsFiveSecondsForEachAddress(t *testing.T) {
-	t.Parallel()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	x := &examination{dsn: "host=192.0.2.1"}
-	f := &finding{Status: statusOK}
-	if failure := (settingsStep{x}).read(ctx, f); failure != nil {
-		t.Fatal(failure)
-	}
-	defer x.close()
-	if x.patience() != 5*time.Second {
-		t.Errorf("waits %v", x.patience())
-	}
-	var waits []time.Duration
-	x.login.Config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) {
-		deadline, _ := ctx.Deadline()
-		waits = append(waits, time.Until(deadline).Round(time.Second))
-		return nil, context.DeadlineExceeded
-	}
-	x.endpoints[0].addresses = []string{"192.0.2.1", "192.0.2.2"}
-	got := networkSteps{x}.dial(ctx, f)
-	if !slices.Equal(waits, []time.Duration{patience, patience}) {
-		t.Errorf("waits %v", waits)
-	}
-	if want := "192.0.2.1:5432 does not answer within 5s\n192.0.2.2:5432 does not answer within 5s"; got == nil || got.Error != want {
-		t.Errorf("got %+v, want %q", got, want)
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
-	"errors"
 	"io"
 	"math/big"
 	"net"
@@ -18,24 +17,30 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/entrapg/entrapg"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/quote"
 	"github.com/entrapg/entrapg/entrapgtest"
-	"github.com/entrapg/entrapg/internal/claims"
-	"github.com/entrapg/entrapg/internal/imds"
-	"github.com/entrapg/entrapg/internal/inspect"
-	"github.com/entrapg/entrapg/internal/pgfail"
 )
+
+// A doctorFinding is an object of the doctor's JSON.
+type doctorFinding struct {
+	Step, Status       string
+	Found              []string
+	Settings           []setting
+	Error, Explanation string
+	Fix                []string
+}
+
+type setting struct{ Name, Value, Origin string }
 
 // visit runs the doctor twice, for people and as JSON, checks what holds for every
 // visit, and returns the last finding.
-func visit(t *testing.T, env []string, wantCode int, args ...string) (last finding, all []finding) {
+func visit(t *testing.T, env []string, wantCode int, args ...string) (last doctorFinding, all []doctorFinding) {
 	t.Helper()
 	r := runAs(t, env, append([]string{"doctor", "--json"}, args...)...)
 	if err := json.Unmarshal([]byte(r.stdout), &all); err != nil || len(all) == 0 {
@@ -85,11 +90,11 @@ func visit(t *testing.T, env []string, wantCode int, args ...string) (last findi
 func TestDoctor_ReportsEveryStepOfWorkingLogin(t *testing.T) {
 	t.Parallel()
 	_, env := identityWith(t, azureServer(t), "healthy", true)
-	_, all := visit(t, env, done)
+	_, all := visit(t, env, command.Done)
 	var steps []string
 	for _, f := range all {
 		steps = append(steps, f.Step)
-		if f.Status != statusOK || len(f.Found) == 0 {
+		if f.Status != "ok" || len(f.Found) == 0 {
 			t.Errorf("%+v", f)
 		}
 	}
@@ -112,7 +117,7 @@ func TestDoctor_ReportsVerificationUnderRequire(t *testing.T) {
 	t.Parallel()
 	s := azureServer(t)
 	_, env := identityWith(t, s, "under-require", true)
-	_, all := visit(t, env, done, s.DSN()+"&sslmode=require")
+	_, all := visit(t, env, command.Done, s.DSN()+"&sslmode=require")
 	for _, f := range all {
 		if f.Step == "TLS" && !strings.HasPrefix(f.Found[0], "TLS 1.3, verified;") {
 			t.Errorf("got %q", f.Found)
@@ -123,7 +128,7 @@ func TestDoctor_ReportsVerificationUnderRequire(t *testing.T) {
 func TestDoctor_ReportsWhatCredentialLacks(t *testing.T) {
 	t.Parallel()
 	_, env := identityWith(t, azureServer(t), "not-set-up", true)
-	_, all := visit(t, append(env, "AZURE_TOKEN_CREDENTIALS=prod"), done)
+	_, all := visit(t, append(env, "AZURE_TOKEN_CREDENTIALS=prod"), command.Done)
 	for _, f := range all {
 		if f.Step == "credential" {
 			if text := strings.Join(f.Found, "\n"); !strings.Contains(text, "not set up: EnvironmentCredential: ") ||
@@ -172,8 +177,8 @@ func TestDoctor_ExplainsAzureErrorAndFix(t *testing.T) {
 		{"28000", `Service principal oid mismatch for role "shop-api". The oid in the security label [7d] does not match the appid [8e] or oid [9f] in the token.`, "", "another object ID", "select * from pgaadauth_update_principal_with_oid('shop-api', '" + app.ObjectID + "', 'service', false, false);"},
 	} {
 		s.SetFaults(entrapgtest.Faults{Reject: &entrapgtest.Rejection{Code: test.code, Message: test.message, Hint: test.hint}})
-		last, _ := visit(t, env, failed)
-		if last.Step != "login" || last.Status != statusFailed {
+		last, _ := visit(t, env, command.Failed)
+		if last.Step != "login" || last.Status != "failed" {
 			t.Errorf("%s: failed at %s", test.message, last.Step)
 		}
 		if !strings.Contains(last.Error, test.message) || !strings.Contains(last.Error, test.code) ||
@@ -235,8 +240,8 @@ func TestDoctor_FindsFaultInDSNCredentialAndRole(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			needsCAVariable(t, test.env)
-			last, _ := visit(t, test.env, failed, test.args...)
-			if last.Step != test.step || last.Status != statusFailed || !strings.Contains(last.Error, test.printed) ||
+			last, _ := visit(t, test.env, command.Failed, test.args...)
+			if last.Step != test.step || last.Status != "failed" || !strings.Contains(last.Error, test.printed) ||
 				!strings.Contains(last.Explanation, test.means) {
 				t.Errorf("got %+v\nwant %s: %q, %q", last, test.step, test.printed, test.means)
 			}
@@ -344,16 +349,16 @@ func TestDoctor_FindsFaultInNetworkAndTLS(t *testing.T) {
 		"no PostgreSQL":       {"host=127.0.0.1 port=" + web, "TLS", `"H"`, "not PostgreSQL", ""},
 		"TLS that hangs":      {"host=127.0.0.1 connect_timeout=3 port=" + stuck, "TLS", "does not finish within 3s", "inspects TLS", ""},
 		"an unknown root":     {"host=localhost port=" + unknown, "TLS", "unknown authority", "Corner Shop Root", ""},
-		"another root file":   {"host=localhost port=" + other + " " + dsnSetting(false, "sslrootcert", namedCA), "TLS", "", "not in " + namedCA, ""},
-		"under verify-ca":     {"host=localhost sslmode=verify-ca port=" + other + " " + dsnSetting(false, "sslrootcert", namedCA), "TLS", "unknown authority", "not in " + namedCA, ""},
-		"a wrong name":        {"host=localhost port=" + named + " " + dsnSetting(false, "sslrootcert", namedCA), "TLS", "db.corner.example", "the certificate is for db.corner.example, and not for localhost", "host=db.corner.example"},
-		"expired":             {"host=localhost port=" + expired + " " + dsnSetting(false, "sslrootcert", expiredCA), "TLS", "expired", "needs a new certificate", "date -u"},
+		"another root file":   {"host=localhost port=" + other + " " + quote.DSNSetting(false, "sslrootcert", namedCA), "TLS", "", "not in " + namedCA, ""},
+		"under verify-ca":     {"host=localhost sslmode=verify-ca port=" + other + " " + quote.DSNSetting(false, "sslrootcert", namedCA), "TLS", "unknown authority", "not in " + namedCA, ""},
+		"a wrong name":        {"host=localhost port=" + named + " " + quote.DSNSetting(false, "sslrootcert", namedCA), "TLS", "db.corner.example", "the certificate is for db.corner.example, and not for localhost", "host=db.corner.example"},
+		"expired":             {"host=localhost port=" + expired + " " + quote.DSNSetting(false, "sslrootcert", expiredCA), "TLS", "expired", "needs a new certificate", "date -u"},
 		"two, both refused":   {"host=localhost,127.0.0.1 port=" + closed, "TCP", "refused", "nothing listens", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			last, _ := visit(t, nil, failed, test.dsn)
-			if last.Step != test.step || last.Status != statusFailed || !strings.Contains(last.Error, test.printed) ||
+			last, _ := visit(t, nil, command.Failed, test.dsn)
+			if last.Step != test.step || last.Status != "failed" || !strings.Contains(last.Error, test.printed) ||
 				!strings.Contains(last.Explanation, test.means) {
 				t.Errorf("got %+v\nwant %s: %q, %q", last, test.step, test.printed, test.means)
 			}
@@ -369,9 +374,9 @@ func TestDoctor_ContinuesIfOneHostIsDown(t *testing.T) {
 	s := azureServer(t)
 	_, env := identityWith(t, s, "two-hosts", true)
 	_, port, _ := net.SplitHostPort(s.Addr())
-	_, all := visit(t, env, done, "host=127.0.0.1,127.0.0.1 port=1,"+port+" dbname=postgres "+dsnSetting(false, "sslrootcert", s.CAFile()))
+	_, all := visit(t, env, command.Done, "host=127.0.0.1,127.0.0.1 port=1,"+port+" dbname=postgres "+quote.DSNSetting(false, "sslrootcert", s.CAFile()))
 	for _, f := range all {
-		if f.Step == "TCP" && (f.Status != statusWarning || !strings.Contains(f.Error, "refused")) {
+		if f.Step == "TCP" && (f.Status != "warning" || !strings.Contains(f.Error, "refused")) {
 			t.Errorf("%+v", f)
 		}
 	}
@@ -401,11 +406,11 @@ func TestDoctor_ShowsMappingAndClockSkew(t *testing.T) {
 			t.Fatalf("%s: %v", sql, err)
 		}
 	}
-	last, all := visit(t, env, done)
+	last, all := visit(t, env, command.Done)
 	if server := strings.Join(all[len(all)-2].Found, "\n"); !strings.Contains(server, "mapped is mapped to Entra: "+label) {
 		t.Errorf("server: %s", server)
 	}
-	if last.Step != "clock" || last.Status != statusWarning || !strings.Contains(last.Error, "differs from the server's by 1h0m") ||
+	if last.Step != "clock" || last.Status != "warning" || !strings.Contains(last.Error, "differs from the server's by 1h0m") ||
 		!slices.Contains(last.Fix, "sudo timedatectl set-ntp true") {
 		t.Errorf("%+v", last)
 	}
@@ -422,7 +427,7 @@ func TestDoctor_ReportsStageWhereLoginEnds(t *testing.T) {
 	long, longEnv := identityWith(t, s, "long-token", true)
 	long.Claims = map[string]any{"groups": strings.Repeat("x", 2000)}
 	s.SetFaults(entrapgtest.Faults{CutLogin: entrapgtest.AfterPassword})
-	if last, _ := visit(t, longEnv, failed); last.Step != "login" || !strings.Contains(last.Explanation, "PgBouncer") {
+	if last, _ := visit(t, longEnv, command.Failed); last.Step != "login" || !strings.Contains(last.Explanation, "PgBouncer") {
 		t.Errorf("a long token: %+v", last)
 	}
 	for name, test := range map[string]struct {
@@ -436,187 +441,8 @@ func TestDoctor_ReportsStageWhereLoginEnds(t *testing.T) {
 		"Entra fails":        {entrapgtest.Faults{Entra: entrapgtest.EntraResets}, "credential", "check the network"},
 	} {
 		s.SetFaults(test.faults)
-		if last, _ := visit(t, env, failed); last.Step != test.step || !strings.Contains(last.Explanation, test.means) {
+		if last, _ := visit(t, env, command.Failed); last.Step != test.step || !strings.Contains(last.Explanation, test.means) {
 			t.Errorf("%s: %+v", name, last)
 		}
 	}
-}
-
-// No test reaches Azure, so the advice about its servers is tested directly.
-func TestDoctor_PutsServerNameInAzureCommands(t *testing.T) {
-	login, err := inspect.Open("postgres://shop.postgres.database.azure.com/shop")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer login.Close()
-	x := &examination{
-		login:     login,
-		endpoints: endpointsOf(login.Config),
-		token:     &inspect.Token{User: "shop-api", Claim: "app_displayname"},
-		claims:    claims.Claims{"oid": "1", "tid": "2", "idtyp": "app"},
-	}
-	e := x.endpoints[0]
-	rejected := func(message string) error {
-		err := &pgconn.PgError{Severity: "FATAL", Code: "28000", Message: message}
-		return &entrapg.LoginError{Err: err, Hint: pgfail.Classify(err, pgfail.Login{}).Hint}
-	}
-	const group = `--resource-group "$(az postgres flexible-server list --query "[?name=='shop'].resourceGroup" --output tsv)"`
-	for name, test := range map[string]struct {
-		trouble    *trouble
-		means, fix string
-	}{
-		"no such host":      {networkSteps{x}.unknownHost(e, &net.DNSError{IsNotFound: true}), "private endpoint whose DNS zone is not linked", "az postgres flexible-server list --query '[].fullyQualifiedDomainName' --output tsv"},
-		"no answer":         {networkSteps{x}.unreachable(e, context.DeadlineExceeded), "firewall does not accept this machine's address", "az postgres flexible-server firewall-rule create " + group + ` --server-name shop --name doctor --start-ip-address "$address" --end-ip-address "$address"`},
-		"refused":           {networkSteps{x}.unreachable(e, errRefused), "5432", "az postgres flexible-server start --name shop " + group},
-		"a slim container":  {tlsStep{x}.noTLS(e, x509.UnknownAuthorityError{}, []*x509.Certificate{{Issuer: pkix.Name{CommonName: "DigiCert Global Root G2"}}}), "DigiCert Global Root G2 is missing on this machine", "apk add ca-certificates"},
-		"another tenant":    {serverSteps{x}.failed(t.Context(), rejected("An error occurred while validating the access token. Please acquire a new token and retry")), "tenant", "az postgres flexible-server show --name shop " + group + " --query authConfig.tenantId --output tsv"},
-		"not from here":     {serverSteps{x}.failed(t.Context(), rejected(`no pg_hba.conf entry for host "203.0.113.7", user "shop-api", database "shop", SSL encryption`)), "firewall", "az postgres flexible-server firewall-rule create " + group + ` --server-name shop --name doctor --start-ip-address "$address" --end-ip-address "$address"`},
-		"a private address": {&trouble{Explanation: describe([]string{"10.1.0.4"}, true)}, "a private endpoint or a virtual network", ""},
-		"a public address":  {&trouble{Explanation: describe([]string{"20.61.0.9"}, true)}, "public", ""},
-	} {
-		if !strings.Contains(test.trouble.Explanation, test.means) || test.fix != "" && !slices.Contains(test.trouble.Fix, test.fix) {
-			t.Errorf("%s: got %+v\nwant %q and %q", name, *test.trouble, test.means, test.fix)
-		}
-	}
-}
-
-func TestDoctor_ScopeComesFromHostAndNotFromServer(t *testing.T) {
-	const (
-		public     = "https://ossrdbms-aad.database.windows.net/.default"
-		government = "https://ossrdbms-aad.database.usgovcloudapi.net/.default"
-		cosmos     = "https://token.postgres.cosmos.azure.com/.default"
-	)
-	for _, test := range []struct{ dsn, named, fix string }{
-		{"host=shop.postgres.database.azure.com entra_scope=" + government, "https://vault.azure.net", "entra_scope=" + public},
-		{"host=shop.postgres.database.usgovcloudapi.net entra_scope=" + public, "https://ossrdbms-aad.database.windows.net", "entra_scope=" + government},
-		{"host=127.0.0.1,c.shop.postgres.cosmos.azure.com entra_scope=" + public, "https://token.postgres.cosmos.azure.com", "entra_scope=" + cosmos},
-		{"host=shop.postgres.database.azure.com", "https://token.postgres.cosmos.azure.com", "entrapg whoami"},
-		{"host=db.corner.example", "https://vault.azure.net", "entrapg whoami"},
-	} {
-		login, err := inspect.Open(test.dsn + " user=shop-api")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer login.Close()
-		x := &examination{dsn: test.dsn, login: login, endpoints: endpointsOf(login.Config), token: &inspect.Token{User: "shop-api", Claim: "x"}}
-		err = &pgconn.PgError{
-			Code:    "28000",
-			Message: `The access token does not have a valid audience claim. Please acquire a new token for the resource "` + test.named + `".`,
-		}
-		if got := (serverSteps{x}).failed(t.Context(), &entrapg.LoginError{Err: err}).Fix; len(got) != 2 || got[1] != test.fix {
-			t.Errorf("%s: got %q, want %q", test.dsn, got, test.fix)
-		}
-	}
-}
-
-func TestDoctor_ReportsConnectionThatIsUnsafeForToken(t *testing.T) {
-	got := serverSteps{
-		&examination{},
-	}.failed(
-		t.Context(),
-		&entrapg.ConfigError{Setting: "host", Problem: "the host resolved to 192.0.2.1:5432"},
-	)
-	if got.Error != "host: the host resolved to 192.0.2.1:5432" || !strings.Contains(got.Explanation, "no token was sent") {
-		t.Errorf("got %+v", got)
-	}
-}
-
-func TestDoctor_ExplainsMissingManagedIdentityEndpoint(t *testing.T) {
-	s := entraSteps{
-		&examination{dsn: "host=h entra_credential=managedidentity", login: &inspect.Login{Credential: "ManagedIdentityCredential"}},
-	}
-	for _, text := range []string{imds.NoEndpoint, "no answer within 30s: context deadline exceeded; " + imds.NoEndpoint} {
-		got := s.noToken(&entrapg.TokenError{Err: errors.New(text)})
-		if !strings.Contains(got.Explanation, "no managed identity") ||
-			!slices.Equal(pasted(got.Fix), []string{"az login", "entra_credential=azurecli"}) {
-			t.Errorf("%s: got %+v", text, got)
-		}
-	}
-}
-
-func TestDoctor_ReportsFailedLookupOfUser(t *testing.T) {
-	login, err := inspect.Open("host=shop.postgres.database.azure.com")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer login.Close()
-	lookup := &entrapg.TokenError{Err: errors.New("AADSTS53003: Access has been blocked by Conditional Access policies.")}
-	x := &examination{dsn: "host=h", login: login, token: &inspect.Token{User: "7d", Claim: "appid", Lookup: lookup}}
-	f := &finding{Status: statusOK}
-	if got := (entraSteps{x}).nameUser(t.Context(), f); got != nil || f.Status != statusWarning || !strings.Contains(f.Error, "AADSTS53003") {
-		t.Errorf("got %+v and %+v", got, f)
-	}
-	rejected := &pgconn.PgError{Severity: "FATAL", Code: "28P01", Message: `password authentication failed for user "7d"`}
-	if got := (serverSteps{x}).failed(t.Context(), &entrapg.LoginError{Err: rejected}); !slices.Contains(got.Fix, "user=ROLE") {
-		t.Errorf("got %+v", got)
-	}
-}
-
-func TestDoctor_ShowsCommandsForCredentials(t *testing.T) {
-	for _, test := range []struct{ dsn, text, fix string }{
-		{"entra_credential=azurecli", "AzureCLICredential: executable not found on path", "curl -sL https://aka.ms/InstallAzureCLIDeb | sudo bash"},
-		{"entra_credential=azurecli", "AzureCLICredential: ERROR: Please run 'az login' to setup account.", "az login"},
-		{"entra_credential=azuredevelopercli", "AzureDeveloperCLICredential: not logged in, run `azd auth login` to login", "azd auth login"},
-		{"entra_credential=azurepowershell", `AzurePowerShellCredential: Please run "Connect-AzAccount" to set up an account`, "Connect-AzAccount"},
-		{"", "AADSTS700027: x", "az ad app credential list --id CLIENT_ID --cert"},
-		{"", "AADSTS700024: x", "date -u"},
-		{"", "AADSTS700213: x", "az ad app federated-credential list --id CLIENT_ID"},
-		{"", "AADSTS700016: x", "az ad app show --id CLIENT_ID"},
-		{"", "AADSTS50076: x", "az login --scope https://ossrdbms-aad.database.windows.net/.default"},
-		{"", "AADSTS700082: x", "az login"},
-		{"entra_scope=https://vault.azure.net", "AADSTS70011: x", "entra_scope=https://ossrdbms-aad.database.windows.net/.default"},
-		{"", "AADSTS70011: x", ""},
-		{"", "something else", ""},
-	} {
-		t.Setenv("AZURE_CLIENT_ID", "")
-		login, err := inspect.Open("host=shop.postgres.database.azure.com " + test.dsn)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer login.Close()
-		x := &examination{
-			dsn:       "host=shop.postgres.database.azure.com " + test.dsn,
-			login:     login,
-			endpoints: endpointsOf(login.Config),
-			tried:     &attempts{},
-		}
-		got := entraSteps{x}.noToken(&entrapg.TokenError{Err: errors.New(test.text)})
-		if test.fix == "" && len(got.Fix) > 0 || test.fix != "" && !slices.Contains(got.Fix, test.fix) {
-			t.Errorf("%s: %s\ngot %+v, want %q", test.dsn, test.text, got, test.fix)
-		}
-	}
-}
-
-func TestDoctor_ShowsProgressOfSlowStepOnTerminal(t *testing.T) {
-	out := &syncBuffer{}
-	d := &diagnosis{out: &terminal{Writer: out, live: true, width: 80}}
-	stop := d.progress("login")
-	await(t, func() bool { return strings.Contains(out.String(), "… login") }, out.String)
-	stop()
-	if !strings.HasSuffix(out.String(), "\r\x1b[K") {
-		t.Errorf("it is not wiped away: %q", out.String())
-	}
-	quick := &syncBuffer{}
-	(&diagnosis{out: &terminal{Writer: quick, live: true}}).progress("login")()
-	if quick.String() != "" {
-		t.Errorf("a quick step shows %q", quick.String())
-	}
-}
-
-// A syncBuffer is for a writer in another goroutine.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }

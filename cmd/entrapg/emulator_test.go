@@ -3,8 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"crypto/sha256"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -20,6 +18,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
 )
 
 // A running emulator is one that a test has started, on ports of its own.
@@ -104,7 +104,7 @@ func (e *running) stop(signal os.Signal) int {
 	e.cmd.Process.Signal(signal)
 	if signal == os.Kill {
 		<-e.ended
-		return failed
+		return command.Failed
 	}
 	return e.wait()
 }
@@ -143,7 +143,7 @@ func logInWithAzidentity() {
 		if err != nil {
 			return err
 		}
-		token, err := credential.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{databaseScope}})
+		token, err := credential.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{publicScope}})
 		if err != nil {
 			return err
 		}
@@ -208,7 +208,7 @@ func TestEmulator_AcceptsPortAsAddress(t *testing.T) {
 		args := []string{"emulator", "--addr", "0", "--tenant-addr", "0", "--identity-addr", "0"}
 		args[slices.Index(args, flag)+1] = port
 		r := runAs(t, nil, args...)
-		if want := "entrapg: " + flag + ": listen tcp 127.0.0.1:" + port + ": "; r.code != failed || !strings.HasPrefix(r.stderr, want) {
+		if want := "entrapg: " + flag + ": listen tcp 127.0.0.1:" + port + ": "; r.code != command.Failed || !strings.HasPrefix(r.stderr, want) {
 			t.Errorf("got %+v, want %s", r, want)
 		}
 	}
@@ -263,7 +263,7 @@ func TestEmulator_ServesProgramsThatReadItsSettings(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		return
 	}
-	if code := e.stop(syscall.SIGTERM); code != done || !strings.HasSuffix(e.printed(), "stopped\n") {
+	if code := e.stop(syscall.SIGTERM); code != command.Done || !strings.HasSuffix(e.printed(), "stopped\n") {
 		t.Errorf("exit code %d: %s", code, e.printed())
 	}
 	if _, err := os.Stat(e.envFile); err == nil {
@@ -338,7 +338,7 @@ func TestEmulator_SettingsLogEachKindOfPrincipalIn(t *testing.T) {
 				"-c",
 				`echo "$PGUSER"; psql -XAtc "select session_user"`,
 			)
-			if r.code != done || r.stdout != strings.Repeat(test.roles[0]+"\n", 2) {
+			if r.code != command.Done || r.stdout != strings.Repeat(test.roles[0]+"\n", 2) {
 				t.Errorf("--env-file: %+v", r)
 			}
 		})
@@ -397,47 +397,15 @@ func TestEmulator_EnvFileOfEarlierEmulatorIsTakenOver(t *testing.T) {
 	if info, err := os.Stat(first.envFile); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v: %v", err, info.Mode())
 	}
-	if r := runAs(t, nil, slices.Concat(args[:4], []string{first.envFile}, anyPorts)...); r.code != failed ||
+	if r := runAs(t, nil, slices.Concat(args[:4], []string{first.envFile}, anyPorts)...); r.code != command.Failed ||
 		!strings.Contains(r.stderr, "is in use by another emulator") {
 		t.Errorf("beside a running one: %+v", r)
 	}
-	if code := second.stop(syscall.SIGINT); code != done {
+	if code := second.stop(syscall.SIGINT); code != command.Done {
 		t.Errorf("exit code %d", code)
 	}
 	if _, err := os.Stat(first.envFile); err == nil {
 		t.Error("the file is still there")
-	}
-}
-
-// Another user could have made a file that looks as if an emulator left it behind, or
-// have opened one while others could read it.
-func TestEmulator_WritesNothingIntoFileOfEarlierEmulator(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), ".env")
-	content := fmt.Sprintf(settingsHeader, sha256.Sum256(nil))
-	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Link(path, path+".other"); err != nil {
-		t.Skip(err)
-	}
-	file, err := createSettingsFile(path, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := file.write([]variable{{"PGPASSWORD", "secret"}}); err != nil {
-		t.Error(err)
-	}
-	for name, want := range map[string]bool{path: true, path + ".other": false} {
-		if b, err := os.ReadFile(name); err != nil || strings.Contains(string(b), "secret") != want {
-			t.Errorf("%s: %q, %v", name, b, err)
-		}
-	}
-	if err := file.remove(); err != nil {
-		t.Error(err)
-	}
-	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("after remove: %v", err)
 	}
 }
 
@@ -466,7 +434,7 @@ func TestEmulator_KeepsFilesThatItDidNotCreate(t *testing.T) {
 		before, _ := os.ReadFile(path)
 		r := runAs(t, nil, slices.Concat([]string{"emulator", "--upstream", azureServer(t).AdminDSN(), "--env-file", path}, anyPorts)...)
 		after, _ := os.ReadFile(path)
-		if r.code != failed || !strings.Contains(r.stderr, "--env-file: "+path+" already exists") || string(before) != string(after) {
+		if r.code != command.Failed || !strings.Contains(r.stderr, "--env-file: "+path+" already exists") || string(before) != string(after) {
 			t.Errorf("%s: %+v, %q", name, r, after)
 		}
 	}
@@ -485,7 +453,7 @@ func TestEmulator_KeepsFilesThatItDidNotCreate(t *testing.T) {
 			if err := os.WriteFile(e.envFile, []byte(own), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			if code := e.stop(syscall.SIGTERM); code != done {
+			if code := e.stop(syscall.SIGTERM); code != command.Done {
 				t.Errorf("exit code %d", code)
 			}
 			if b, err := os.ReadFile(e.envFile); err != nil || string(b) != own {
@@ -499,7 +467,7 @@ func TestEmulator_StopsCleanlyAtHangup(t *testing.T) {
 	needsSignals(t)
 	t.Parallel()
 	e := emulate(t, "--identity", "hangup", "--admin", "hangup-admin")
-	if code := e.stop(syscall.SIGHUP); code != done || !strings.HasSuffix(e.printed(), "stopped\n") {
+	if code := e.stop(syscall.SIGHUP); code != command.Done || !strings.HasSuffix(e.printed(), "stopped\n") {
 		t.Errorf("exit code %d: %s", code, e.printed())
 	}
 	if _, err := os.Stat(e.envFile); err == nil {
@@ -533,13 +501,13 @@ func TestEmulator_KeepsRunningWhenItsLogEnds(t *testing.T) {
 	}
 	psql := installed(t, "psql")
 	for range 2 {
-		if r := runAs(t, nil, "exec", "--env-file", envFile, "--", psql, "-XAtc", "select 1"); r.code != done {
+		if r := runAs(t, nil, "exec", "--env-file", envFile, "--", psql, "-XAtc", "select 1"); r.code != command.Done {
 			t.Errorf("a login: %+v", r)
 		}
 	}
 	cmd.Process.Signal(syscall.SIGTERM)
 	cmd.Wait()
-	if code := cmd.ProcessState.ExitCode(); code != failed || strings.Count(stderr.String(), "the log of logins is incomplete") != 1 ||
+	if code := cmd.ProcessState.ExitCode(); code != command.Failed || strings.Count(stderr.String(), "the log of logins is incomplete") != 1 ||
 		!strings.Contains(stderr.String(), "broken pipe") {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
@@ -566,7 +534,7 @@ func TestEmulator_ReportsFullDisk(t *testing.T) {
 		)...)
 	cmd.Stdout = full
 	_ = cmd.Run()
-	if code := cmd.ProcessState.ExitCode(); code != failed || !strings.Contains(stderr.String(), "no space left on device") {
+	if code := cmd.ProcessState.ExitCode(); code != command.Failed || !strings.Contains(stderr.String(), "no space left on device") {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
 	if entries := left(t, dir); len(entries) > 0 {
@@ -579,7 +547,7 @@ func TestEmulator_EndsWithItsPostgreSQL(t *testing.T) {
 	t.Parallel()
 	e := startEmulator(t)
 	killPostgres(t, e)
-	if code := e.wait(); code != failed || !strings.Contains(e.printed(), "entrapg: PostgreSQL ended: ") {
+	if code := e.wait(); code != command.Failed || !strings.Contains(e.printed(), "entrapg: PostgreSQL ended: ") {
 		t.Errorf("exit code %d: %s", code, e.printed())
 	}
 	if _, err := os.Stat(e.envFile); err == nil {
@@ -682,7 +650,7 @@ func TestEmulator_ProbesAreNoLogins(t *testing.T) {
 	if out, err := probe.CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}
-	if r := runAs(t, nil, "exec", "--env-file", e.envFile, "--", installed(t, "psql"), "-XAtc", "select 1"); r.code != done {
+	if r := runAs(t, nil, "exec", "--env-file", e.envFile, "--", installed(t, "psql"), "-XAtc", "select 1"); r.code != command.Done {
 		t.Errorf("a login: %+v", r)
 	}
 	e.await("probe-api → postgres")
@@ -702,7 +670,7 @@ func TestEmulator_VariablesSetFlags(t *testing.T) {
 		"ENTRAPG_EMULATOR_CA_FILE=" + os.Args[0]:    "--ca-file: " + os.Args[0] + " already exists",
 	} {
 		args := append([]string{"emulator"}, anyPorts...)
-		if r := runAs(t, []string{variable}, args...); r.code == done || !strings.Contains(r.stderr, says) {
+		if r := runAs(t, []string{variable}, args...); r.code == command.Done || !strings.Contains(r.stderr, says) {
 			t.Errorf("%s: %+v", variable, r)
 		}
 	}
@@ -742,7 +710,7 @@ func TestEmulator_StateSurvivesStops(t *testing.T) {
 		if n == 0 {
 			first = settings(e)
 			r := runAs(t, nil, slices.Concat([]string{"emulator", "--state", dir}, anyPorts)...)
-			if r.code != failed || !strings.Contains(r.stderr, "--state: "+dir+" is in use by process ") {
+			if r.code != command.Failed || !strings.Contains(r.stderr, "--state: "+dir+" is in use by process ") {
 				t.Errorf("a second emulator: %+v", r)
 			}
 		}
@@ -750,7 +718,7 @@ func TestEmulator_StateSurvivesStops(t *testing.T) {
 			t.Errorf("start %d: settings %s, were %s", n, now, first)
 		}
 		sql := "do $$ begin perform lo_create(0); end $$; select count(*) from pg_largeobject_metadata" // which every role may
-		if r := runAs(t, nil, "exec", "--env-file", e.envFile, "--", psql, "-qXAtc", sql); r.code != done || r.stdout != fmt.Sprintln(n+1) {
+		if r := runAs(t, nil, "exec", "--env-file", e.envFile, "--", psql, "-qXAtc", sql); r.code != command.Done || r.stdout != fmt.Sprintln(n+1) {
 			t.Errorf("start %d: %+v", n, r)
 		}
 		e.stop(signal)
@@ -792,7 +760,7 @@ func TestEmulator_ReportsInvalidArguments(t *testing.T) {
 		{[]string{"extra"}, "extra"},
 	} {
 		r := runAs(t, nil, append([]string{"emulator"}, test.args...)...)
-		if r.code != misuse || !strings.Contains(r.stderr, test.says) {
+		if r.code != command.Misuse || !strings.Contains(r.stderr, test.says) {
 			t.Errorf("%q: %+v", test.args, r)
 		}
 	}
@@ -803,59 +771,15 @@ func TestEmulator_AddressInUseNamesFlag(t *testing.T) {
 	taken := azureServer(t).Addr()
 	for _, flag := range []string{"--addr", "--tenant-addr", "--identity-addr"} {
 		r := runAs(t, nil, slices.Concat([]string{"emulator", "--upstream", azureServer(t).AdminDSN()}, anyPorts, []string{flag, taken})...)
-		if r.code != failed || !strings.HasPrefix(r.stderr, "entrapg: "+flag+": ") ||
+		if r.code != command.Failed || !strings.HasPrefix(r.stderr, "entrapg: "+flag+": ") ||
 			!strings.Contains(r.stderr, "; stop the program that uses it, or name another address") {
 			t.Errorf("%s: %+v", flag, r)
 		}
 	}
 	for flag, value := range map[string]string{"--addr": "127.0.0.1:x", "--upstream": "port=x", "--state": write(t, "file", "")} {
 		r := runAs(t, nil, slices.Concat([]string{"emulator"}, anyPorts, []string{flag, value})...)
-		if r.code != failed || !strings.HasPrefix(r.stderr, "entrapg: "+flag+": ") {
+		if r.code != command.Failed || !strings.HasPrefix(r.stderr, "entrapg: "+flag+": ") {
 			t.Errorf("%s: %+v", flag, r)
-		}
-	}
-}
-
-func TestEmulator_SettingsForPowerShell(t *testing.T) {
-	t.Parallel()
-	lines := powershell.lines(
-		[]variable{
-			{"PGUSER", "o'brien ‘x’ $y `z"},
-			{"AZURE_CLIENT_ID", ""},
-			{"AZURE_USERNAME", ""},
-			{"PGSSLROOTCERT", `C:\Users\Ann Lee\ca.pem`},
-		},
-	)
-	want := "$env:PGUSER = 'o''brien ‘‘x’’ $y `z'\n$env:PGSSLROOTCERT = 'C:\\Users\\Ann Lee\\ca.pem'\n" +
-		"Remove-Item Env:AZURE_CLIENT_ID, Env:AZURE_USERNAME -ErrorAction Ignore\n"
-	if lines != want {
-		t.Errorf("got %s", lines)
-	}
-	none := func(string) string { return "" }
-	msys := func(name string) string { return map[string]string{"MSYSTEM": "MINGW64"}[name] }
-	if syntaxFor("windows", none) != powershell || syntaxFor("windows", msys) != posix || syntaxFor("linux", none) != posix ||
-		syntaxFor("darwin", none) != posix {
-		t.Error("wrong syntax")
-	}
-	pwsh, err := exec.LookPath("pwsh")
-	if err != nil {
-		return // installed in CI only
-	}
-	out, err := exec.CommandContext(t.Context(), pwsh, "-NoProfile", "-Command", lines+"Write-Output $env:PGUSER").CombinedOutput()
-	if err != nil || strings.TrimSpace(string(out)) != "o'brien ‘x’ $y `z" {
-		t.Errorf("%v: %s", err, out)
-	}
-}
-
-func TestRoots_CertFileIsRead(t *testing.T) {
-	for path, valid := range map[string]bool{azureServer(t).CAFile(): true, write(t, "none.pem", "none"): false, "missing": false, "": false} {
-		if roots := readRoots(path); (roots != nil) != valid {
-			t.Errorf("%q: %v", path, roots)
-		}
-	}
-	for goos, ignores := range map[string]bool{"linux": false, "freebsd": false, "darwin": true, "windows": true} {
-		if ignoresCertFile(goos) != ignores {
-			t.Error(goos)
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -44,20 +43,5 @@ func TestExec_ExitsWith126Or127IfCommandDoesNotRun(t *testing.T) {
 		if r.code != test.code || !strings.HasPrefix(r.stderr, "entrapg: exec: ") || !strings.Contains(r.stderr, test.want) || r.stdout != "" {
 			t.Errorf("%s: %+v, want %d and %s", command, r, test.code, test.want)
 		}
-	}
-}
-
-func TestRunChild_ReturnsExitCode(t *testing.T) {
-	t.Parallel()
-	sh := lookPath(t, "sh")
-	for script, want := range map[string]exitCode{"exit 0": 0, "exit 7": 7, "exit $CODE": 9, "kill -TERM $$": 143, "kill -KILL $$": 137} {
-		err := runChild(sh, []string{"sh", "-c", script}, []string{"CODE=9"})
-		var code exitCode
-		if errors.As(err, &code); code != want || (err == nil) != (want == 0) {
-			t.Errorf("%s: %v, want %d", script, err, want)
-		}
-	}
-	if err := runChild("/nowhere/sh", []string{"sh"}, nil); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("missing command: %v", err)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
 )
 
 func TestExecProxy_CommandOutlivesItsToken(t *testing.T) {
@@ -22,7 +24,7 @@ func TestExecProxy_CommandOutlivesItsToken(t *testing.T) {
 	query := psql + ` -XAtc "select session_user || ' ' || current_setting('application_name') || ' ' || current_setting('work_mem')"`
 	r := runAs(t, env, "exec", "--proxy", s.DSN()+"&application_name=nightly&work_mem=77kB", "--", "sh", "-c", query+"; sleep 3; "+query)
 	const want = "exec-proxy nightly 77kB\n"
-	if r.code != done || r.stdout != want+want {
+	if r.code != command.Done || r.stdout != want+want {
 		t.Errorf("%+v", r)
 	}
 }
@@ -91,8 +93,8 @@ func TestExecProxy_ReportsFailuresBeforeCommandRuns(t *testing.T) {
 		code int
 		says string
 	}{
-		"no token":        {stranger, []string{"--", "echo", "ran"}, failed, "no token from"},
-		"invalid DSN":     {env, []string{"host=h sslmode=prefer", "--", "echo", "ran"}, failed, "sslmode"},
+		"no token":        {stranger, []string{"--", "echo", "ran"}, command.Failed, "no token from"},
+		"invalid DSN":     {env, []string{"host=h sslmode=prefer", "--", "echo", "ran"}, command.Failed, "sslmode"},
 		"no such command": {env, []string{"--", "no-such-command"}, 127, `"no-such-command" is not in PATH`},
 	} {
 		r := runAs(t, test.env, append([]string{"exec", "--proxy"}, test.args...)...)
@@ -140,7 +142,7 @@ func TestExecProxy_AcceptsKeysOfLibpq(t *testing.T) {
 	psql := installed(t, "psql")
 	rejected := []string{"sslcrl", "sslcrldir", "requirepeer"}
 	dsn := s.DSN()
-	for _, k := range keysOfLibpq {
+	for _, k := range keysOfLibpq(t) {
 		if !slices.Contains(append(rejected, "sslpassword"), k.key) { // pgx requires sslkey beside sslpassword
 			dsn += "&" + k.key + "=" + inURL(k.value)
 		}
@@ -159,14 +161,14 @@ func TestExecProxy_AcceptsKeysOfLibpq(t *testing.T) {
 	if r.code != 0 || r.stdout != "shop|3\n" || strings.Contains(r.stderr, "hidden") {
 		t.Errorf("%+v", r)
 	}
-	for _, k := range keysOfLibpq {
+	for _, k := range keysOfLibpq(t) {
 		warned := strings.Contains(r.stderr, "entrapg: warning: "+k.key+" (DSN) is ignored: the proxy does not support it\n")
-		if warned != slices.Contains(ignoredByProxy, k.key) {
+		if warned != k.ignoredByProxy {
 			t.Errorf("%s: warning %t in\n%s", k.key, warned, r.stderr)
 		}
 	}
 	for _, key := range rejected {
-		if r := runAs(t, env, "exec", "--proxy", s.DSN()+"&"+key+"=x", "--", psql); r.code != failed ||
+		if r := runAs(t, env, "exec", "--proxy", s.DSN()+"&"+key+"=x", "--", psql); r.code != command.Failed ||
 			!strings.HasPrefix(r.stderr, "entrapg: "+key+": ") {
 			t.Errorf("%s: %+v", key, r)
 		}

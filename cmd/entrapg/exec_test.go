@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
 )
 
 func TestExec_TokenIsOnlyInEnvironment(t *testing.T) {
@@ -61,7 +63,7 @@ func TestExec_ExitsAsItsCommandDoes(t *testing.T) {
 		"no token":         {append(env, "AZURE_CLIENT_ID=00000000-0000-0000-0000-000000000000"), []string{"exec", "--", "true"}, "no token from DefaultAzureCredential"},
 		"no configuration": {env, []string{"exec", "host=h sslmode=prefer", "--", "true"}, "sslmode"},
 	} {
-		if r := runAs(t, test.env, test.args...); r.code != failed || !strings.Contains(r.stderr, test.want) || r.stdout != "" {
+		if r := runAs(t, test.env, test.args...); r.code != command.Failed || !strings.Contains(r.stderr, test.want) || r.stdout != "" {
 			t.Errorf("%s: %+v", name, r)
 		}
 	}
@@ -84,7 +86,7 @@ func TestExec_RejectsCommandWithoutSeparator(t *testing.T) {
 		{[]string{"host=h", "--"}, "exec: missing command"},
 	} {
 		r := runAs(t, env, append([]string{"exec"}, test.args...)...)
-		if r.code != misuse || !strings.Contains(r.stderr, test.want) || strings.Contains(r.stderr, "secret") || r.stdout != "" {
+		if r.code != command.Misuse || !strings.Contains(r.stderr, test.want) || strings.Contains(r.stderr, "secret") || r.stdout != "" {
 			t.Errorf("%q: %+v, want %s", test.args, r, test.want)
 		}
 	}
@@ -198,7 +200,7 @@ func TestDSN_ComesFromArgumentFileOrEnvironment(t *testing.T) {
 	if r := runAs(t, nil, "exec", "--env-file", file, "--", "sh", "-c", `echo "$PGAPPNAME"`); r.stdout != "shop # 1\n" {
 		t.Errorf("%+v", r)
 	}
-	if r := runAs(t, nil, "token", "--env-file", "/nowhere/.env"); r.code != failed || !strings.Contains(r.stderr, "--env-file") {
+	if r := runAs(t, nil, "token", "--env-file", "/nowhere/.env"); r.code != command.Failed || !strings.Contains(r.stderr, "--env-file") {
 		t.Errorf("%+v", r)
 	}
 }

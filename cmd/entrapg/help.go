@@ -7,6 +7,9 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v3"
+
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/terminal"
 )
 
 // helpCommand replaces urfave/cli's, for which a help flag is an error.
@@ -22,7 +25,7 @@ func helpCommand() *cli.Command {
 			for _, name := range c.Args().Slice() {
 				sub := topic.Command(name)
 				if sub == nil {
-					return unknownCommand(topic, name)
+					return command.UnknownCommand(topic, name)
 				}
 				topic = sub
 			}
@@ -106,7 +109,7 @@ func columns(column int, term, text string) string {
 		b.WriteString(head + "\n")
 		head = ""
 	}
-	for _, line := range wrap(text, helpWidth-column) {
+	for _, line := range terminal.Wrap(text, helpWidth-column) {
 		fmt.Fprintf(&b, "%-*s%s\n", column, head, line)
 		head = ""
 	}

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/urfave/cli/v3"
+
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
 )
 
 // commands are the names of all commands that help lists.
@@ -15,7 +17,7 @@ var commands = []string{"exec", "doctor", "whoami", "token", "emulator", "demo",
 func TestHelp_ListsCommandsAfterExamples(t *testing.T) {
 	t.Parallel()
 	r := runAs(t, nil, "help")
-	if r.code != done || !strings.Contains(r.stdout, "\n  entrapg exec -- psql\n") {
+	if r.code != command.Done || !strings.Contains(r.stdout, "\n  entrapg exec -- psql\n") {
 		t.Errorf("%+v", r)
 	}
 	for _, name := range commands {
@@ -32,7 +34,7 @@ func TestHelp_ListsCommandsAfterExamples(t *testing.T) {
 			t.Errorf("%q: %+v", args, other)
 		}
 	}
-	if bare := runAs(t, nil); bare.code != misuse || bare.stderr != r.stdout || bare.stdout != "" {
+	if bare := runAs(t, nil); bare.code != command.Misuse || bare.stderr != r.stdout || bare.stdout != "" {
 		t.Errorf("without arguments: %+v", bare)
 	}
 }
@@ -43,7 +45,7 @@ func TestHelp_OfCommandShowsExamplesThenUsageThenFlags(t *testing.T) {
 		r := runAs(t, nil, name, "--help")
 		help := r.stdout
 		usage, flags := strings.Index(help, "\nUsage: entrapg "+name), strings.Index(help, "\nFlags:\n  --")
-		if r.code != done || !strings.HasPrefix(help, "Examples:\n  ") || usage < 0 || flags < usage || strings.Contains(help, "`") {
+		if r.code != command.Done || !strings.HasPrefix(help, "Examples:\n  ") || usage < 0 || flags < usage || strings.Contains(help, "`") {
 			t.Errorf("%s: %+v", name, r)
 		}
 		fits(t, help)
@@ -53,7 +55,7 @@ func TestHelp_OfCommandShowsExamplesThenUsageThenFlags(t *testing.T) {
 			}
 		}
 	}
-	if r := runAs(t, nil, "help", "completion", "bash"); r.code != done || !strings.Contains(r.stdout, "Usage: entrapg completion bash") {
+	if r := runAs(t, nil, "help", "completion", "bash"); r.code != command.Done || !strings.Contains(r.stdout, "Usage: entrapg completion bash") {
 		t.Errorf("%+v", r)
 	}
 }
@@ -109,7 +111,7 @@ func TestHelp_ShowsEnvironmentVariablesOfFlags(t *testing.T) {
 func TestHelp_NamesOfCommandsAreArguments(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{{"whoami", "help"}, {"token", "h"}, {"demo", "help"}} {
-		if r := runAs(t, nil, args...); r.code != misuse || r.stdout != "" {
+		if r := runAs(t, nil, args...); r.code != command.Misuse || r.stdout != "" {
 			t.Errorf("%q: %+v", args, r)
 		}
 	}
@@ -118,7 +120,7 @@ func TestHelp_NamesOfCommandsAreArguments(t *testing.T) {
 func TestVersion_IsPrintedByFlagAndCommand(t *testing.T) {
 	t.Parallel()
 	for _, arg := range []string{"--version", "-v", "version"} {
-		if r := runAs(t, nil, arg); r.code != done || !strings.HasPrefix(r.stdout, "entrapg version ") || len(strings.Fields(r.stdout)) != 3 {
+		if r := runAs(t, nil, arg); r.code != command.Done || !strings.HasPrefix(r.stdout, "entrapg version ") || len(strings.Fields(r.stdout)) != 3 {
 			t.Errorf("%s: %+v", arg, r)
 		}
 	}
@@ -156,7 +158,7 @@ func TestMisuse_NamesCommandFlagAndCorrection(t *testing.T) {
 		{"\x1b[2Jdoctor", `unknown command "\x1b[2Jdoctor"; 'entrapg help' lists the commands`},
 		{"doctor --\x1b[2J", `doctor: unknown flag "--\x1b[2J"; see 'entrapg doctor --help'`},
 	} {
-		if r := runAs(t, nil, strings.Fields(test.args)...); r.code != misuse || r.stderr != "entrapg: "+test.want+"\n" || r.stdout != "" {
+		if r := runAs(t, nil, strings.Fields(test.args)...); r.code != command.Misuse || r.stderr != "entrapg: "+test.want+"\n" || r.stdout != "" {
 			t.Errorf("%s: %+v", test.args, r)
 		}
 	}
@@ -165,11 +167,11 @@ func TestMisuse_NamesCommandFlagAndCorrection(t *testing.T) {
 func TestMisuse_InvalidVariableIsNamed(t *testing.T) {
 	t.Setenv("ENTRAPG_TEST_WAIT", "5")
 	c := &cli.Command{
-		Name: "relay", ExitErrHandler: rootCommand(streams{}).ExitErrHandler,
+		Name: "relay", ExitErrHandler: rootCommand(command.Streams{}).ExitErrHandler,
 		Flags: []cli.Flag{&cli.DurationFlag{Name: "wait", Sources: cli.EnvVars("ENTRAPG_TEST_WAIT")}},
 	}
 	err := c.Run(t.Context(), []string{"relay"})
-	if got := misuseOf(err).Error(); got != `ENTRAPG_TEST_WAIT: invalid value "5"; must be a number with a unit, such as 90s, 5m or 1h` {
+	if got := command.UsageErrorOf(err).Error(); got != `ENTRAPG_TEST_WAIT: invalid value "5"; must be a number with a unit, such as 90s, 5m or 1h` {
 		t.Error(got)
 	}
 }

@@ -4,13 +4,14 @@
 //	entrapg exec -- psql
 //	entrapg doctor
 //	entrapg help
+//
+//go:debug x509usefallbackroots=1
 package main
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -21,23 +22,14 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/entrapg/entrapg"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/demo"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/doctor"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/emulator"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/execute"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/terminal"
 )
-
-// Exit codes. Exec ends with the exit code of the program that it runs.
-const (
-	done   = 0
-	failed = 1
-	misuse = 2
-)
-
-// streams are where a command writes its results, and everything else.
-type streams struct {
-	out *terminal
-	err io.Writer
-}
-
-// errReported is a failure that has already been reported. The exit code is 1.
-var errReported = errors.New("failed")
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -47,23 +39,23 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr *os.File) int {
-	messages := escaper{stderr}
-	err := perform(ctx, args, streams{newTerminal(stdout), messages})
-	var wrong wrongUse
-	var code exitCode
+	messages := terminal.Escaper{Writer: stderr}
+	err := perform(ctx, args, command.Streams{Out: terminal.New(stdout), Err: messages})
+	var wrong command.UsageError
+	var code command.ExitCode
 	switch {
 	case err == nil:
-		return done
+		return command.Done
 	case errors.As(err, &code):
 		return int(code)
 	case errors.As(err, &wrong):
 		fmt.Fprintln(messages, "entrapg:", err)
-		return misuse
+		return command.Misuse
 	case ctx.Err() != nil:
 		fmt.Fprintln(messages, "entrapg: interrupted")
-		return failed
-	case errors.Is(err, errReported):
-		return failed
+		return command.Failed
+	case errors.Is(err, command.ErrReported):
+		return command.Failed
 	default:
 		text := err.Error()
 		if !strings.HasPrefix(text, "entrapg: ") {
@@ -77,13 +69,13 @@ func run(ctx context.Context, args []string, stdout, stderr *os.File) int {
 			}
 			fmt.Fprintf(messages, "run '%s' for an explanation and the fix\n", doctor)
 		}
-		return failed
+		return command.Failed
 	}
 }
 
 // perform runs the command that the arguments name. It returns an error if output
 // cannot be written: a script must not take an empty token for success.
-func perform(ctx context.Context, args []string, std streams) error {
+func perform(ctx context.Context, args []string, std command.Streams) error {
 	root := rootCommand(std)
 	parsed := false
 	root.Before = func(ctx context.Context, _ *cli.Command) (context.Context, error) {
@@ -92,10 +84,10 @@ func perform(ctx context.Context, args []string, std streams) error {
 	}
 	err := root.Run(ctx, append([]string{root.Name}, keepSeparator(args)...))
 	if err != nil && !parsed {
-		return misuseOf(err)
+		return command.UsageErrorOf(err)
 	}
-	if failure := std.out.failure.Load(); err == nil && failure != nil {
-		return *failure
+	if err == nil {
+		err = std.Out.Err()
 	}
 	return err
 }
@@ -113,31 +105,31 @@ func keepSeparator(args []string) []string {
 	return args
 }
 
-func rootCommand(std streams) *cli.Command {
+func rootCommand(std command.Streams) *cli.Command {
 	root := &cli.Command{
 		Name:      "entrapg",
 		Usage:     "log in to Azure Database for PostgreSQL with Microsoft Entra ID",
 		UsageText: "entrapg exec -- psql\nentrapg doctor host=shop.postgres.database.azure.com\nentrapg demo",
 		Version:   buildVersion(),
 		Commands: []*cli.Command{
-			execCommand(std), proxyCommand(std), doctorCommand(std), whoamiCommand(std), tokenCommand(std), emulatorCommand(std), demoCommand(std),
+			execute.Command(std), proxy.Command(std), doctor.Command(std), whoamiCommand(std), tokenCommand(std), emulator.Command(std), demo.Command(std),
 			helpCommand(), versionCommand(),
 		},
 		EnableShellCompletion:           true,
 		ConfigureShellCompletionCommand: configureCompletion,
 		Action: func(_ context.Context, c *cli.Command) error {
 			if c.Args().Present() {
-				return unknownCommand(c, c.Args().First())
+				return command.UnknownCommand(c, c.Args().First())
 			}
-			cli.HelpPrinter(std.err, cli.RootCommandHelpTemplate, c)
-			return exitCode(misuse)
+			cli.HelpPrinter(std.Err, cli.RootCommandHelpTemplate, c)
+			return command.ExitCode(command.Misuse)
 		},
-		Writer: std.out, ErrWriter: std.err,
+		Writer: std.Out, ErrWriter: std.Err,
 		ExitErrHandler: func(context.Context, *cli.Command, error) {}, // run chooses the exit code
 	}
 	root.Walk(func(c *cli.Command) error {
 		if c.OnUsageError == nil {
-			c.OnUsageError = usageError
+			c.OnUsageError = command.OnUsageError
 		}
 		if c.ShellComplete == nil {
 			c.ShellComplete = completeFlags

@@ -16,23 +16,18 @@ import (
 	"testing"
 	"time"
 
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
 // TestMain lets this test binary stand in for the command: the tests run it as
-// a process of its own, with its signals and exit codes. It can also be the parent
-// of a child that runChild runs.
+// a process of its own, with its signals and exit codes.
 func TestMain(m *testing.M) {
 	if os.Getenv("ENTRAPG_TEST_AS_COMMAND") != "" {
 		main()
 	}
 	if os.Getenv("ENTRAPG_TEST_AS_AZIDENTITY") != "" {
 		logInWithAzidentity()
-	}
-	if os.Getenv("ENTRAPG_TEST_AS_PARENT") != "" {
-		code := exitCode(0)
-		errors.As(runChild(os.Args[1], os.Args[1:], os.Environ()), &code)
-		os.Exit(int(code))
 	}
 	code := m.Run()
 	closeAzure()
@@ -83,6 +78,9 @@ func runAs(t *testing.T, env []string, args ...string) result {
 	}
 	return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
 }
+
+// publicScope is that of tokens for databases in Azure's public cloud.
+const publicScope = "https://ossrdbms-aad.database.windows.net/.default"
 
 // azure is one server for all tests that leave its faults alone.
 var azure = sync.OnceValues(func() (*entrapgtest.Server, error) {
@@ -214,8 +212,8 @@ func TestDemo_EndsCleanlyOnSignalAtAnyMoment(t *testing.T) {
 			if !errors.As(err, &exit) {
 				t.Fatalf("ended with %v, want an exit code", err)
 			}
-			if test.signal != syscall.SIGKILL && exit.ExitCode() != failed {
-				t.Errorf("exit code %d, want %d", exit.ExitCode(), failed)
+			if test.signal != syscall.SIGKILL && exit.ExitCode() != command.Failed {
+				t.Errorf("exit code %d, want %d", exit.ExitCode(), command.Failed)
 			}
 			// After SIGKILL somebody else has to clean up, and that takes a moment.
 			for deadline := time.Now().Add(time.Minute); len(left(t, dir)) > 0 && time.Now().Before(deadline); {
@@ -258,7 +256,7 @@ func TestCommand_WrongUseExitsWithCode2AndUsage(t *testing.T) {
 		cmd, out, _ := program(t, args...)
 		err := cmd.Run()
 		var exit *exec.ExitError
-		if !errors.As(err, &exit) || exit.ExitCode() != misuse || out.Len() == 0 {
+		if !errors.As(err, &exit) || exit.ExitCode() != command.Misuse || out.Len() == 0 {
 			t.Errorf("%q: %v, want exit code 2, and why:\n%s", args, err, out)
 		}
 	}
@@ -270,55 +268,6 @@ func TestHelp_ExitsWithCode0(t *testing.T) {
 		cmd, out, _ := program(t, args...)
 		if err := cmd.Run(); err != nil || !strings.Contains(out.String(), "Usage: entrapg") {
 			t.Errorf("%q: %v\n%s", args, err, out)
-		}
-	}
-}
-
-func TestTerminal_ColorOnlyIfSupported(t *testing.T) {
-	for _, test := range []struct {
-		terminal *terminal
-		want     string
-	}{
-		{&terminal{color: true}, "\x1b[32mok\x1b[0m"},
-		{&terminal{}, "ok"},
-	} {
-		if got := string(test.terminal.good("ok")); got != test.want {
-			t.Errorf("got %q, want %q", got, test.want)
-		}
-	}
-	if runtime.GOOS != "linux" {
-		t.Skip("this system has no pseudoterminals at /dev/ptmx")
-	}
-	device, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0) // the other end of a new terminal
-	if err != nil {
-		t.Skip(err)
-	}
-	defer device.Close()
-	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0) // a character device too
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer null.Close()
-	file, err := os.CreateTemp(t.TempDir(), "out")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	for _, test := range []struct {
-		out           *os.File
-		noColor, term string
-		want          bool
-	}{
-		{device, "", "xterm", true},
-		{device, "1", "xterm", false},
-		{device, "", "dumb", false},
-		{file, "", "xterm", false},
-		{null, "", "xterm", false},
-	} {
-		t.Setenv("NO_COLOR", test.noColor)
-		t.Setenv("TERM", test.term)
-		if got := newTerminal(test.out).color; got != test.want {
-			t.Errorf("%+v: color %t", test, got)
 		}
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/urfave/cli/v3"
+
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
 )
 
 // TestProxyDocs_UseFlagsVariablesAndMetricsThatExist checks what the documentation of the proxy names.
@@ -17,10 +19,10 @@ func TestProxyDocs_UseFlagsVariablesAndMetricsThatExist(t *testing.T) {
 	if err != nil || len(documents) < 5 {
 		t.Fatalf("%q, %v", documents, err)
 	}
-	root := rootCommand(streams{})
+	root := rootCommand(command.Streams{})
 	known := []string{
 		"--now", "--build-arg", "--rm", "--help", // of systemctl, docker and all commands
-		passwordVariable,
+		"ENTRAPG_PROXY_PASSWORD",
 	}
 	for _, name := range []string{"proxy", "exec"} {
 		for _, f := range root.Command(name).Flags {
@@ -30,7 +32,7 @@ func TestProxyDocs_UseFlagsVariablesAndMetricsThatExist(t *testing.T) {
 			}
 		}
 	}
-	code, err := os.ReadFile("proxy_pages.go")
+	code, err := os.ReadFile("internal/proxy/pages.go")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,8 @@ import (
 
 	_ "github.com/jackc/pgx/v5/stdlib"
 
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/quote"
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
@@ -168,7 +170,7 @@ func TestProxy_LogsInClientsThatKnowThePassword(t *testing.T) {
 	}
 	db.Close()
 	await(t, func() bool { return strings.Contains(p.log.String(), "session ended") }, p.log.String)
-	if code := p.signal(t, syscall.SIGTERM); code != done {
+	if code := p.signal(t, syscall.SIGTERM); code != command.Done {
 		t.Errorf("exit code %d:\n%s", code, p.log)
 	}
 	if log := p.log.String(); strings.Contains(log, p.password) || strings.Contains(log, "eyJ") {
@@ -233,7 +235,7 @@ func TestProxy_UnixSocketIsForItsOwnerAndRemoved(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	db.Close()
-	if code := p.signal(t, os.Interrupt); code != done {
+	if code := p.signal(t, os.Interrupt); code != command.Done {
 		t.Errorf("exit code %d:\n%s", code, p.log)
 	}
 	if entries := left(t, dir); len(entries) > 0 {
@@ -349,12 +351,12 @@ func TestProxy_RemoteClientsNeedTLSAndPassword(t *testing.T) {
 		t.Errorf("no warning about the file's permissions:\n%s", p.log)
 	}
 	const password = "host=127.0.0.1 password='of the proxy' "
-	if got := ask(t, p.connect(t, password+"sslmode=verify-full "+dsnSetting(false, "sslrootcert", certFile)), "select session_user"); got != "proxy-remote" {
+	if got := ask(t, p.connect(t, password+"sslmode=verify-full "+quote.DSNSetting(false, "sslrootcert", certFile)), "select session_user"); got != "proxy-remote" {
 		t.Errorf("got %q", got)
 	}
 	for settings, want := range map[string]string{
 		password + "sslmode=disable": "28000",
-		"host=127.0.0.1 password=wrong sslmode=verify-full " + dsnSetting(false, "sslrootcert", certFile): "28P01",
+		"host=127.0.0.1 password=wrong sslmode=verify-full " + quote.DSNSetting(false, "sslrootcert", certFile): "28P01",
 	} {
 		var n int
 		if err := p.connect(t, settings).QueryRow("select 1").Scan(&n); err == nil || !strings.Contains(err.Error(), want) {
@@ -367,7 +369,7 @@ func TestProxy_RemoteClientsNeedTLSAndPassword(t *testing.T) {
 	}
 	writeCertificate(t, certFile, keyFile) // as cert-manager does
 	p.cmd.Process.Signal(syscall.SIGHUP)   // reads it at once, and does not end the proxy
-	renewed := p.connect(t, password+"sslmode=verify-full "+dsnSetting(false, "sslrootcert", certFile))
+	renewed := p.connect(t, password+"sslmode=verify-full "+quote.DSNSetting(false, "sslrootcert", certFile))
 	if got := ask(t, renewed, "select session_user"); got != "proxy-remote" {
 		t.Errorf("got %q", got)
 	}
@@ -376,7 +378,7 @@ func TestProxy_RemoteClientsNeedTLSAndPassword(t *testing.T) {
 		t.Fatal(err)
 	}
 	var n int
-	if err := p.connect(t, password+"sslmode=verify-full "+dsnSetting(false, "sslrootcert", oldFile)).QueryRow("select 1").Scan(&n); err == nil {
+	if err := p.connect(t, password+"sslmode=verify-full "+quote.DSNSetting(false, "sslrootcert", oldFile)).QueryRow("select 1").Scan(&n); err == nil {
 		t.Error("the old certificate is still in use")
 	}
 }
@@ -417,7 +419,7 @@ func TestProxy_SessionsEndInGracePeriod(t *testing.T) {
 	case <-time.After(time.Minute):
 		t.Fatalf("the proxy has not ended:\n%s", p.log)
 	}
-	if code := p.cmd.ProcessState.ExitCode(); code != done {
+	if code := p.cmd.ProcessState.ExitCode(); code != command.Done {
 		t.Errorf("exit code %d:\n%s", code, p.log)
 	}
 }
@@ -463,8 +465,8 @@ func TestProxy_ClosesSessionsAfterGraceAndAtSecondSignal(t *testing.T) {
 		signals int
 		code    int
 	}{
-		"grace period ends": {"100ms", 1, done},
-		"second signal":     {"1h", 2, failed},
+		"grace period ends": {"100ms", 1, command.Done},
+		"second signal":     {"1h", 2, command.Failed},
 	} {
 		p := startProxy(t, env, "--listen", "127.0.0.1:0", "--grace", test.grace)
 		db := p.connect(t, "")
@@ -504,7 +506,7 @@ func TestProxy_CheckLogsInOnceOnEachUpstream(t *testing.T) {
 	_, env := identityWith(t, s, "proxy-check", true)
 	before := len(s.Logins())
 	r := runAs(t, env, "proxy", "--check", "--listen", "127.0.0.1:1")
-	if r.code != done || !strings.Contains(r.stdout, "logged in as proxy-check") || strings.Contains(r.stdout, "PGPASSWORD") {
+	if r.code != command.Done || !strings.Contains(r.stdout, "logged in as proxy-check") || strings.Contains(r.stdout, "PGPASSWORD") {
 		t.Errorf("%+v", r)
 	}
 	accepted := 0
@@ -517,7 +519,7 @@ func TestProxy_CheckLogsInOnceOnEachUpstream(t *testing.T) {
 		t.Errorf("%d logins, want 1", accepted)
 	}
 	r = runAs(t, env, "proxy", "--check", "--listen", "1", "--listen", "2=host=127.0.0.1 port=1 sslmode=verify-full user=nobody")
-	if r.code != failed || !strings.Contains(r.stdout, "logged in as proxy-check") || !strings.Contains(r.stdout, "✗ 127.0.0.1:1") {
+	if r.code != command.Failed || !strings.Contains(r.stdout, "logged in as proxy-check") || !strings.Contains(r.stdout, "✗ 127.0.0.1:1") {
 		t.Errorf("%+v", r)
 	}
 }
@@ -643,7 +645,7 @@ func TestProxy_LogThatCannotBeWrittenStopsNothing(t *testing.T) {
 			if got := ask(t, p.connect(t, ""), "select session_user"); got != "proxy-log" {
 				t.Errorf("got %q", got)
 			}
-			if code := p.signal(t, syscall.SIGTERM); code != done {
+			if code := p.signal(t, syscall.SIGTERM); code != command.Done {
 				t.Errorf("exit code %d", code)
 			}
 		})
@@ -702,7 +704,7 @@ func TestProxy_ExplainsAddressInUse(t *testing.T) {
 			args = append(args, "--listen", "127.0.0.1:0")
 		}
 		r := runAs(t, env, args...)
-		if r.code != failed || !strings.Contains(r.stderr, flag+" "+l.Addr().String()) || !strings.Contains(r.stderr, "choose another port") {
+		if r.code != command.Failed || !strings.Contains(r.stderr, flag+" "+l.Addr().String()) || !strings.Contains(r.stderr, "choose another port") {
 			t.Errorf("%s: %+v", flag, r)
 		}
 	}

@@ -13,6 +13,9 @@ import (
 	"testing"
 
 	"github.com/urfave/cli/v3"
+
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/terminal"
 )
 
 var update = flag.Bool("update", false, "write docs/cli.md")
@@ -105,7 +108,7 @@ func TestReference_IsCurrent(t *testing.T) {
 
 // referenceRoot is the root command with what urfave/cli adds when it runs.
 func referenceRoot(t *testing.T) *cli.Command {
-	root := rootCommand(streams{&terminal{Writer: io.Discard}, io.Discard})
+	root := rootCommand(command.Streams{Out: &terminal.Output{Writer: io.Discard}, Err: io.Discard})
 	if err := root.Run(t.Context(), []string{"entrapg", "--version"}); err != nil {
 		t.Fatal(err)
 	}

@@ -4,32 +4,35 @@ import (
 	"context"
 
 	"github.com/urfave/cli/v3"
+
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/dsn"
 )
 
-func tokenCommand(std streams) *cli.Command {
-	var t target
+func tokenCommand(std command.Streams) *cli.Command {
+	var t dsn.Target
 	return &cli.Command{
 		Name: "token", ArgsUsage: "[DSN]",
 		Usage:     "print an access token",
 		UsageText: "entrapg token\nPGPASSWORD=$(entrapg token) psql -U shop-api $DATABASE_URL",
 		Description: "Prints the access token that a login would use. Anyone who has the token can log in as you until it " +
 			"expires: do not write it to logs or files.\n" +
-			aboutDSN + " Without a DSN, the token is for the Azure public cloud.",
-		Flags: t.flags(),
+			dsn.Help + " Without a DSN, the token is for the Azure public cloud.",
+		Flags: t.Flags(),
 		Action: func(ctx context.Context, c *cli.Command) error {
-			login, err := t.open(c.Args().Slice(), anywhere)
+			login, err := t.Open(c.Args().Slice(), anywhere)
 			if err != nil {
 				return err
 			}
 			defer login.Close()
 			if !login.Entra() {
-				return wrongUse("token: entra_credential=none uses no token")
+				return command.UsageError("token: entra_credential=none uses no token")
 			}
 			token, err := login.Token(ctx, false)
 			if err != nil {
 				return err
 			}
-			std.out.printf("%s\n", token.Value)
+			std.Out.Printf("%s\n", token.Value)
 			return nil
 		},
 	}

@@ -10,13 +10,18 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/entrapg/entrapg"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/azlog"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/dsn"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/settings"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/terminal"
 	"github.com/entrapg/entrapg/internal/claims"
 	"github.com/entrapg/entrapg/internal/connstring"
 	"github.com/entrapg/entrapg/internal/inspect"
 )
 
-func whoamiCommand(std streams) *cli.Command {
-	var t target
+func whoamiCommand(std command.Streams) *cli.Command {
+	var t dsn.Target
 	var asJSON bool
 	return &cli.Command{
 		Name: "whoami", ArgsUsage: "[DSN]",
@@ -25,40 +30,43 @@ func whoamiCommand(std streams) *cli.Command {
 		Description: "Requests a token and shows its identity, its most important claims, the credential that returned it, " +
 			"and the PostgreSQL user of a login with the rule that chose it. The token itself is not shown, and no server " +
 			"is contacted.\n" +
-			aboutDSN + " Without a DSN, the token is for the Azure public cloud.",
-		Flags: append(t.flags(), &cli.BoolFlag{Name: "json", Usage: "write JSON", Destination: &asJSON}),
+			dsn.Help + " Without a DSN, the token is for the Azure public cloud.",
+		Flags: append(t.Flags(), &cli.BoolFlag{Name: "json", Usage: "write JSON", Destination: &asJSON}),
 		Action: func(ctx context.Context, c *cli.Command) error {
-			login, err := t.open(c.Args().Slice(), anywhere)
+			login, err := t.Open(c.Args().Slice(), anywhere)
 			if err != nil {
 				return err
 			}
 			defer login.Close()
 			if !login.Entra() {
-				return wrongUse("whoami: entra_credential=none has no identity except the user of the DSN")
+				return command.UsageError("whoami: entra_credential=none has no identity except the user of the DSN")
 			}
-			tried := watchAttempts()
+			tried := azlog.Watch()
 			token, err := login.Token(ctx, true)
 			var noUser *entrapg.UsernameError
 			if err != nil && (token == nil || !errors.As(err, &noUser)) {
 				return err
 			}
 			who := identify(login, token, tried, time.Now())
-			who.Rule, who.Settings = rule(login, token, t.source(c.Args().Slice())), settingsOf(login, t.source(c.Args().Slice()))
+			who.Rule, who.Settings = rule(login, token, t.Source(c.Args().Slice())), settings.InEffect(login, t.Source(c.Args().Slice()))
 			if login.Config.User != "" && who.Kind == claims.ManagedIdentity {
 				who.Name = derived(ctx, login, who.Name)
 			}
 			if asJSON {
-				return errors.Join(std.out.json(who), err)
+				return errors.Join(std.Out.JSON(who), err)
 			}
-			who.write(std.out)
+			who.write(std.Out)
 			return err
 		},
 	}
 }
 
+// deriveLimit bounds derived.
+const deriveLimit = 10 * time.Second
+
 // derived returns the name of a managed identity whose user is set, or otherwise.
 func derived(ctx context.Context, login *inspect.Login, otherwise string) string {
-	ctx, cancel := context.WithTimeout(ctx, probeLimit)
+	ctx, cancel := context.WithTimeout(ctx, deriveLimit)
 	defer cancel()
 	token, err := login.Derive(ctx)
 	if err != nil || token.Lookup != nil {
@@ -69,19 +77,19 @@ func derived(ctx context.Context, login *inspect.Login, otherwise string) string
 
 // An identity is what a token tells.
 type identity struct {
-	Kind       string            `json:"kind"` // of principal
-	Name       string            `json:"name,omitempty"`
-	User       string            `json:"user,omitempty"`
-	Rule       string            `json:"rule,omitempty"`
-	Credential string            `json:"credential"`
-	Scope      string            `json:"scope"`
-	Expires    time.Time         `json:"expires"`
-	Left       int               `json:"expires_in"` // seconds
-	Size       int               `json:"size"`       // bytes
-	Claims     map[string]string `json:"claims"`
-	Groups     int               `json:"groups"`
-	Note       string            `json:"note,omitempty"`
-	Settings   []setting         `json:"settings,omitempty"`
+	Kind       string             `json:"kind"` // of principal
+	Name       string             `json:"name,omitempty"`
+	User       string             `json:"user,omitempty"`
+	Rule       string             `json:"rule,omitempty"`
+	Credential string             `json:"credential"`
+	Scope      string             `json:"scope"`
+	Expires    time.Time          `json:"expires"`
+	Left       int                `json:"expires_in"` // seconds
+	Size       int                `json:"size"`       // bytes
+	Claims     map[string]string  `json:"claims"`
+	Groups     int                `json:"groups"`
+	Note       string             `json:"note,omitempty"`
+	Settings   []settings.Setting `json:"settings,omitempty"`
 }
 
 // shown are the claims that tell who somebody is, and what for.
@@ -97,10 +105,10 @@ var shown = []struct{ key, label string }{
 	{"xms_mirid", "resource"},
 }
 
-func identify(login *inspect.Login, token *inspect.Token, tried *attempts, now time.Time) *identity {
+func identify(login *inspect.Login, token *inspect.Token, tried *azlog.Attempts, now time.Time) *identity {
 	who := &identity{
 		Kind: "unknown: the token is not a JSON Web Token", User: token.User,
-		Credential: tried.name(login.Credential), Scope: login.Scope,
+		Credential: tried.Name(login.Credential), Scope: login.Scope,
 		Expires: token.Expires.UTC().Truncate(time.Second), Left: int(token.Expires.Sub(now).Seconds()),
 		Size: len(token.Value), Claims: map[string]string{},
 	}
@@ -124,7 +132,7 @@ func identify(login *inspect.Login, token *inspect.Token, tried *attempts, now t
 		who.Name = token.User // the token for the database does not name it
 	}
 	if c.Guest() && !strings.Contains(token.User, "#EXT#") {
-		who.Note = guestRole + ", such as " + guestName(c)
+		who.Note = claims.GuestRole + ", such as " + claims.GuestName(c)
 	}
 	return who
 }
@@ -145,40 +153,40 @@ func rule(login *inspect.Login, token *inspect.Token, source string) string {
 	}
 }
 
-func (who *identity) write(out *terminal) {
-	row := func(label string, text styled) {
+func (who *identity) write(out *terminal.Output) {
+	row := func(label string, text terminal.Text) {
 		if text != "" {
-			out.field(label, text)
+			out.Field(label, text)
 		}
 	}
-	name := escape(who.Kind)
+	name := terminal.Escape(who.Kind)
 	if who.Name != "" {
-		name = out.bold(who.Name) + ", " + escape(who.Kind)
+		name = out.Bold(who.Name) + ", " + terminal.Escape(who.Kind)
 	}
 	row("identity", name)
 	if who.User != "" {
-		row("user", out.bold(who.User)+", from "+escape(who.Rule))
+		row("user", out.Bold(who.User)+", from "+terminal.Escape(who.Rule))
 	}
-	row("credential", escape(who.Credential))
-	row("lifetime", sprintf("%s left, until %s",
-		round(time.Duration(who.Left)*time.Second), who.Expires.Format("2006-01-02 15:04:05 MST")))
+	row("credential", terminal.Escape(who.Credential))
+	row("lifetime", terminal.Sprintf("%s left, until %s",
+		terminal.Duration(time.Duration(who.Left)*time.Second), who.Expires.Format("2006-01-02 15:04:05 MST")))
 	for _, claim := range shown {
-		row(claim.label, escape(who.Claims[claim.key]))
+		row(claim.label, terminal.Escape(who.Claims[claim.key]))
 	}
 	if who.Groups > 0 {
-		row("groups", sprintf("%d", who.Groups))
+		row("groups", terminal.Sprintf("%d", who.Groups))
 	}
-	identifying := slices.DeleteFunc(slices.Clone(who.Settings), func(s setting) bool {
+	identifying := slices.DeleteFunc(slices.Clone(who.Settings), func(s settings.Setting) bool {
 		return s.Name != "user" && !strings.HasPrefix(s.Name, "entra_") && s.Name == strings.ToLower(s.Name)
 	})
-	for i, line := range byOrigin(identifying) {
+	for i, line := range settings.ByOrigin(identifying) {
 		label := "settings"
 		if i > 0 {
 			label = ""
 		}
-		row(label, escape(line))
+		row(label, terminal.Escape(line))
 	}
 	if who.Note != "" {
-		row("note", out.warn(who.Note))
+		row("note", out.Warn(who.Note))
 	}
 }

@@ -1,12 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/terminal"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/terminal/terminaltest"
 	"github.com/entrapg/entrapg/entrapgtest"
 	"github.com/entrapg/entrapg/internal/claims"
 )
@@ -32,10 +36,10 @@ func TestToken_NeedsNoUser(t *testing.T) {
 		"AZURE_CLIENT_ID="+nameless.ClientID,
 		"AZURE_TOKEN_CREDENTIALS=ManagedIdentityCredential",
 	)
-	if r := runAs(t, env, "whoami"); r.code != failed || !strings.Contains(r.stderr, "no PostgreSQL user") {
+	if r := runAs(t, env, "whoami"); r.code != command.Failed || !strings.Contains(r.stderr, "no PostgreSQL user") {
 		t.Errorf("there is a user: %+v", r)
 	}
-	if r := runAs(t, env, "token"); r.code != done || !strings.HasPrefix(r.stdout, "eyJ") {
+	if r := runAs(t, env, "token"); r.code != command.Done || !strings.HasPrefix(r.stdout, "eyJ") {
 		t.Errorf("%+v", r)
 	}
 }
@@ -44,7 +48,7 @@ func TestToken_FailureNamesTheDoctorWithItsDSN(t *testing.T) {
 	t.Parallel()
 	env := []string{"AZURE_TOKEN_CREDENTIALS=EnvironmentCredential"}
 	for want, more := range map[string]string{"'entrapg doctor DSN'": "PGHOST=", "'entrapg doctor'": "DATABASE_URL=host=h"} {
-		if r := runAs(t, append(env, more), "token"); r.code != failed || !strings.Contains(r.stderr, "\nrun "+want+" for") {
+		if r := runAs(t, append(env, more), "token"); r.code != command.Failed || !strings.Contains(r.stderr, "\nrun "+want+" for") {
 			t.Errorf("got %+v, want %s", r, want)
 		}
 	}
@@ -114,7 +118,15 @@ func TestCommand_WriteErrorIsFailure(t *testing.T) {
 		t.Skip("this system has no /dev/full")
 	}
 	defer full.Close()
-	if code := run(t.Context(), []string{"help"}, full, os.Stderr); code != failed {
-		t.Errorf("exit code %d, want %d", code, failed)
+	if code := run(t.Context(), []string{"help"}, full, os.Stderr); code != command.Failed {
+		t.Errorf("exit code %d, want %d", code, command.Failed)
 	}
+}
+
+// On a terminal, the only escape sequences are those for color.
+func TestWhoami_EscapesOnTerminal(t *testing.T) {
+	var b bytes.Buffer
+	who := &identity{Kind: terminaltest.Control, Name: terminaltest.Control, User: terminaltest.Control, Claims: map[string]string{"aud": terminaltest.Control}}
+	who.write(&terminal.Output{Writer: &b, Color: true, Width: 80})
+	terminaltest.RequireHarmless(t, strings.NewReplacer("\x1b[0m", "", "\x1b[1m", "").Replace(b.String()))
 }

@@ -1,0 +1,241 @@
+package doctor
+
+import (
+	"context"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/entrapg/entrapg"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/azlog"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/terminal"
+	"github.com/entrapg/entrapg/internal/claims"
+	"github.com/entrapg/entrapg/internal/imds"
+	"github.com/entrapg/entrapg/internal/inspect"
+	"github.com/entrapg/entrapg/internal/pgfail"
+)
+
+// No test reaches Azure, so the advice about its servers is tested directly.
+func TestDoctor_PutsServerNameInAzureCommands(t *testing.T) {
+	login, err := inspect.Open("postgres://shop.postgres.database.azure.com/shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer login.Close()
+	x := &examination{
+		login:     login,
+		endpoints: endpointsOf(login.Config),
+		token:     &inspect.Token{User: "shop-api", Claim: "app_displayname"},
+		claims:    claims.Claims{"oid": "1", "tid": "2", "idtyp": "app"},
+	}
+	e := x.endpoints[0]
+	rejected := func(message string) error {
+		err := &pgconn.PgError{Severity: "FATAL", Code: "28000", Message: message}
+		return &entrapg.LoginError{Err: err, Hint: pgfail.Classify(err, pgfail.Login{}).Hint}
+	}
+	const group = `--resource-group "$(az postgres flexible-server list --query "[?name=='shop'].resourceGroup" --output tsv)"`
+	for name, test := range map[string]struct {
+		trouble    *trouble
+		means, fix string
+	}{
+		"no such host":      {networkSteps{x}.unknownHost(e, &net.DNSError{IsNotFound: true}), "private endpoint whose DNS zone is not linked", "az postgres flexible-server list --query '[].fullyQualifiedDomainName' --output tsv"},
+		"no answer":         {networkSteps{x}.unreachable(e, context.DeadlineExceeded), "firewall does not accept this machine's address", "az postgres flexible-server firewall-rule create " + group + ` --server-name shop --name doctor --start-ip-address "$address" --end-ip-address "$address"`},
+		"refused":           {networkSteps{x}.unreachable(e, errRefused), "5432", "az postgres flexible-server start --name shop " + group},
+		"a slim container":  {tlsStep{x}.noTLS(e, x509.UnknownAuthorityError{}, []*x509.Certificate{{Issuer: pkix.Name{CommonName: "DigiCert Global Root G2"}}}), "DigiCert Global Root G2 is missing on this machine", "apk add ca-certificates"},
+		"another tenant":    {serverSteps{x}.failed(t.Context(), rejected("An error occurred while validating the access token. Please acquire a new token and retry")), "tenant", "az postgres flexible-server show --name shop " + group + " --query authConfig.tenantId --output tsv"},
+		"not from here":     {serverSteps{x}.failed(t.Context(), rejected(`no pg_hba.conf entry for host "203.0.113.7", user "shop-api", database "shop", SSL encryption`)), "firewall", "az postgres flexible-server firewall-rule create " + group + ` --server-name shop --name doctor --start-ip-address "$address" --end-ip-address "$address"`},
+		"a private address": {&trouble{Explanation: describe([]string{"10.1.0.4"}, true)}, "a private endpoint or a virtual network", ""},
+		"a public address":  {&trouble{Explanation: describe([]string{"20.61.0.9"}, true)}, "public", ""},
+	} {
+		if !strings.Contains(test.trouble.Explanation, test.means) || test.fix != "" && !slices.Contains(test.trouble.Fix, test.fix) {
+			t.Errorf("%s: got %+v\nwant %q and %q", name, *test.trouble, test.means, test.fix)
+		}
+	}
+}
+
+func TestDoctor_ScopeComesFromHostAndNotFromServer(t *testing.T) {
+	const (
+		public     = "https://ossrdbms-aad.database.windows.net/.default"
+		government = "https://ossrdbms-aad.database.usgovcloudapi.net/.default"
+		cosmos     = "https://token.postgres.cosmos.azure.com/.default"
+	)
+	for _, test := range []struct{ dsn, named, fix string }{
+		{"host=shop.postgres.database.azure.com entra_scope=" + government, "https://vault.azure.net", "entra_scope=" + public},
+		{"host=shop.postgres.database.usgovcloudapi.net entra_scope=" + public, "https://ossrdbms-aad.database.windows.net", "entra_scope=" + government},
+		{"host=127.0.0.1,c.shop.postgres.cosmos.azure.com entra_scope=" + public, "https://token.postgres.cosmos.azure.com", "entra_scope=" + cosmos},
+		{"host=shop.postgres.database.azure.com", "https://token.postgres.cosmos.azure.com", "entrapg whoami"},
+		{"host=db.corner.example", "https://vault.azure.net", "entrapg whoami"},
+	} {
+		login, err := inspect.Open(test.dsn + " user=shop-api")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer login.Close()
+		x := &examination{dsn: test.dsn, login: login, endpoints: endpointsOf(login.Config), token: &inspect.Token{User: "shop-api", Claim: "x"}}
+		err = &pgconn.PgError{
+			Code:    "28000",
+			Message: `The access token does not have a valid audience claim. Please acquire a new token for the resource "` + test.named + `".`,
+		}
+		if got := (serverSteps{x}).failed(t.Context(), &entrapg.LoginError{Err: err}).Fix; len(got) != 2 || got[1] != test.fix {
+			t.Errorf("%s: got %q, want %q", test.dsn, got, test.fix)
+		}
+	}
+}
+
+func TestDoctor_ReportsConnectionThatIsUnsafeForToken(t *testing.T) {
+	got := serverSteps{
+		&examination{},
+	}.failed(
+		t.Context(),
+		&entrapg.ConfigError{Setting: "host", Problem: "the host resolved to 192.0.2.1:5432"},
+	)
+	if got.Error != "host: the host resolved to 192.0.2.1:5432" || !strings.Contains(got.Explanation, "no token was sent") {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestDoctor_ExplainsMissingManagedIdentityEndpoint(t *testing.T) {
+	s := entraSteps{
+		&examination{dsn: "host=h entra_credential=managedidentity", login: &inspect.Login{Credential: "ManagedIdentityCredential"}},
+	}
+	for _, text := range []string{imds.NoEndpoint, "no answer within 30s: context deadline exceeded; " + imds.NoEndpoint} {
+		got := s.noToken(&entrapg.TokenError{Err: errors.New(text)})
+		if !strings.Contains(got.Explanation, "no managed identity") ||
+			!slices.Equal(withoutComments(got.Fix), []string{"az login", "entra_credential=azurecli"}) {
+			t.Errorf("%s: got %+v", text, got)
+		}
+	}
+}
+
+func TestDoctor_ReportsFailedLookupOfUser(t *testing.T) {
+	login, err := inspect.Open("host=shop.postgres.database.azure.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer login.Close()
+	lookup := &entrapg.TokenError{Err: errors.New("AADSTS53003: Access has been blocked by Conditional Access policies.")}
+	x := &examination{dsn: "host=h", login: login, token: &inspect.Token{User: "7d", Claim: "appid", Lookup: lookup}}
+	f := &finding{Status: statusOK}
+	if got := (entraSteps{x}).nameUser(t.Context(), f); got != nil || f.Status != statusWarning || !strings.Contains(f.Error, "AADSTS53003") {
+		t.Errorf("got %+v and %+v", got, f)
+	}
+	rejected := &pgconn.PgError{Severity: "FATAL", Code: "28P01", Message: `password authentication failed for user "7d"`}
+	if got := (serverSteps{x}).failed(t.Context(), &entrapg.LoginError{Err: rejected}); !slices.Contains(got.Fix, "user=ROLE") {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestDoctor_ShowsCommandsForCredentials(t *testing.T) {
+	for _, test := range []struct{ dsn, text, fix string }{
+		{"entra_credential=azurecli", "AzureCLICredential: executable not found on path", "curl -sL https://aka.ms/InstallAzureCLIDeb | sudo bash"},
+		{"entra_credential=azurecli", "AzureCLICredential: ERROR: Please run 'az login' to setup account.", "az login"},
+		{"entra_credential=azuredevelopercli", "AzureDeveloperCLICredential: not logged in, run `azd auth login` to login", "azd auth login"},
+		{"entra_credential=azurepowershell", `AzurePowerShellCredential: Please run "Connect-AzAccount" to set up an account`, "Connect-AzAccount"},
+		{"", "AADSTS700027: x", "az ad app credential list --id CLIENT_ID --cert"},
+		{"", "AADSTS700024: x", "date -u"},
+		{"", "AADSTS700213: x", "az ad app federated-credential list --id CLIENT_ID"},
+		{"", "AADSTS700016: x", "az ad app show --id CLIENT_ID"},
+		{"", "AADSTS50076: x", "az login --scope https://ossrdbms-aad.database.windows.net/.default"},
+		{"", "AADSTS700082: x", "az login"},
+		{"entra_scope=https://vault.azure.net", "AADSTS70011: x", "entra_scope=https://ossrdbms-aad.database.windows.net/.default"},
+		{"", "AADSTS70011: x", ""},
+		{"", "something else", ""},
+	} {
+		t.Setenv("AZURE_CLIENT_ID", "")
+		login, err := inspect.Open("host=shop.postgres.database.azure.com " + test.dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer login.Close()
+		x := &examination{
+			dsn:       "host=shop.postgres.database.azure.com " + test.dsn,
+			login:     login,
+			endpoints: endpointsOf(login.Config),
+			tried:     &azlog.Attempts{},
+		}
+		got := entraSteps{x}.noToken(&entrapg.TokenError{Err: errors.New(test.text)})
+		if test.fix == "" && len(got.Fix) > 0 || test.fix != "" && !slices.Contains(got.Fix, test.fix) {
+			t.Errorf("%s: %s\ngot %+v, want %q", test.dsn, test.text, got, test.fix)
+		}
+	}
+}
+
+func TestDoctor_ShowsProgressOfSlowStepOnTerminal(t *testing.T) {
+	out := &syncBuffer{}
+	d := &diagnosis{out: &terminal.Output{Writer: out, Live: true, Width: 80}}
+	stop := d.progress("login")
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(out.String(), "… login"); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("no progress: %q", out.String())
+		}
+	}
+	stop()
+	if !strings.HasSuffix(out.String(), "\r\x1b[K") {
+		t.Errorf("it is not wiped away: %q", out.String())
+	}
+	quick := &syncBuffer{}
+	(&diagnosis{out: &terminal.Output{Writer: quick, Live: true}}).progress("login")()
+	if quick.String() != "" {
+		t.Errorf("a quick step shows %q", quick.String())
+	}
+}
+
+// A syncBuffer is for a writer in another goroutine.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+func TestDoctor_WaitsFiveSecondsForEachAddress(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	x := &examination{dsn: "host=192.0.2.1"}
+	f := &finding{Status: statusOK}
+	if failure := (settingsStep{x}).read(ctx, f); failure != nil {
+		t.Fatal(failure)
+	}
+	defer x.close()
+	if x.patience() != 5*time.Second {
+		t.Errorf("waits %v", x.patience())
+	}
+	var waits []time.Duration
+	x.login.Config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		deadline, _ := ctx.Deadline()
+		waits = append(waits, time.Until(deadline).Round(time.Second))
+		return nil, context.DeadlineExceeded
+	}
+	x.endpoints[0].addresses = []string{"192.0.2.1", "192.0.2.2"}
+	got := networkSteps{x}.dial(ctx, f)
+	if !slices.Equal(waits, []time.Duration{patience, patience}) {
+		t.Errorf("waits %v", waits)
+	}
+	if want := "192.0.2.1:5432 does not answer within 5s\n192.0.2.2:5432 does not answer within 5s"; got == nil || got.Error != want {
+		t.Errorf("got %+v, want %q", got, want)
+	}
+}
+
+// withoutComments returns the lines of a fix without comments.
+func withoutComments(fix []string) []string {
+	return slices.DeleteFunc(slices.Clone(fix), isComment)
+}

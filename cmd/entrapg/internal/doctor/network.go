@@ -1,0 +1,179 @@
+package doctor
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/quote"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/terminal"
+)
+
+// An endpoint is a host of the DSN, with the results of the steps for it.
+type endpoint struct {
+	host      string
+	port      uint16
+	tls       *tls.Config
+	network   string // as in package net
+	addresses []string
+	conn      net.Conn
+	gone      bool // a step has failed
+}
+
+func (e *endpoint) String() string {
+	if e.network == "unix" {
+		return e.host
+	}
+	return net.JoinHostPort(e.host, fmt.Sprint(e.port))
+}
+
+func endpointsOf(config *pgx.ConnConfig) []*endpoint {
+	var all []*endpoint
+	add := func(host string, port uint16, tls *tls.Config) {
+		if n := len(all); n > 0 && all[n-1].host == host && all[n-1].port == port {
+			return
+		}
+		network, _ := pgconn.NetworkAddress(host, port)
+		all = append(all, &endpoint{host: host, port: port, tls: tls, network: network})
+	}
+	add(config.Host, config.Port, config.TLSConfig)
+	for _, f := range config.Fallbacks {
+		add(f.Host, f.Port, f.TLSConfig)
+	}
+	return all
+}
+
+// networkSteps resolve and dial the hosts.
+type networkSteps struct{ *examination }
+
+func (n networkSteps) lookUp(ctx context.Context, f *finding) *trouble {
+	return n.each(f, func(e *endpoint) *trouble {
+		if _, err := netip.ParseAddr(e.host); err == nil || e.network == "unix" {
+			e.addresses = []string{e.host}
+			return nil
+		}
+		ctx, cancel := n.limited(ctx)
+		defer cancel()
+		addresses, err := n.login.Config.LookupFunc(ctx, e.host)
+		if err == nil && len(addresses) == 0 {
+			err = errors.New("the name has no address")
+		}
+		if err != nil {
+			return n.unknownHost(e, err)
+		}
+		e.addresses = addresses
+		f.note("%s is %s", e.host, describe(addresses, n.login.Azure))
+		return nil
+	})
+}
+
+// describe lists addresses, and whether they are private.
+func describe(addresses []string, azure bool) string {
+	text := strings.Join(addresses, ", ")
+	addr, err := netip.ParseAddr(addresses[0])
+	switch {
+	case err != nil:
+		return text
+	case addr.IsLoopback():
+		return text + ", this machine"
+	case addr.IsPrivate() && azure:
+		return text + ", private: a private endpoint or a virtual network"
+	case addr.IsPrivate():
+		return text + ", private"
+	default:
+		return text + ", public"
+	}
+}
+
+func (n networkSteps) unknownHost(e *endpoint, err error) *trouble {
+	t := &trouble{Error: err.Error(), Fix: []string{"nslookup " + quote.Shell(e.host)}}
+	var dns *net.DNSError
+	switch {
+	case !errors.As(err, &dns) || !dns.IsNotFound:
+		t.Explanation = "this machine's name server did not resolve " + e.host + "; check the network, and a VPN if there is one"
+	case n.login.Azure:
+		t.Explanation = "the name does not exist: it is misspelled, the server was deleted, or the server has a private " +
+			"endpoint whose DNS zone is not linked to this network"
+		t.Fix = []string{
+			"# lists the names of your servers",
+			"az postgres flexible-server list --query '[].fullyQualifiedDomainName' --output tsv",
+		}
+	default:
+		t.Explanation = "the name does not exist; check host, which comes from " + n.origin("host")
+	}
+	return t
+}
+
+func (n networkSteps) dial(ctx context.Context, f *finding) *trouble {
+	return n.each(f, func(e *endpoint) *trouble {
+		var all []string
+		var last error
+		for _, address := range e.addresses {
+			ctx, cancel := n.limited(ctx)
+			start := time.Now()
+			network, target := pgconn.NetworkAddress(address, e.port)
+			conn, err := n.login.Config.DialFunc(ctx, network, target)
+			cancel()
+			if err == nil {
+				e.conn = conn
+				f.note("%s in %s", target, terminal.Milliseconds(time.Since(start)))
+				if len(all) > 0 {
+					f.warn(&trouble{
+						Error:       strings.Join(all, "\n"),
+						Explanation: "a program waits for these addresses of " + e.host + " before it tries the next one",
+					})
+				}
+				return nil
+			}
+			text := err.Error()
+			if isTimeout(err) {
+				text = fmt.Sprintf("%s does not answer within %v", target, n.patience())
+			}
+			all, last = append(all, text), err
+		}
+		t := n.unreachable(e, last)
+		t.Error = strings.Join(all, "\n")
+		return t
+	})
+}
+
+func (n networkSteps) unreachable(e *endpoint, err error) *trouble {
+	t := &trouble{Error: err.Error()}
+	server, azure := serverName(e.host), n.login.Azure
+	isReady := fmt.Sprintf("pg_isready -h %s -p %d", quote.Shell(e.host), e.port)
+	switch {
+	case e.network == "unix":
+		t.Explanation = fmt.Sprintf("no server listens on this socket; check host (from %s) and port, and that the server runs", n.origin("host"))
+	case errors.Is(err, errRefused) && azure:
+		t.Explanation = fmt.Sprintf("nothing listens on port %d. Servers of Azure have PostgreSQL on 5432, and PgBouncer "+
+			"on 6432 if it is enabled; or the server is stopped", e.port)
+		t.Fix = []string{"az postgres flexible-server start --name " + server + " --resource-group " + resourceGroup(server)}
+	case errors.Is(err, errRefused):
+		t.Explanation = fmt.Sprintf("nothing listens on port %d of %s; check host and port, and that the server runs", e.port, e.host)
+		t.Fix = []string{isReady}
+	case isTimeout(err) && azure:
+		t.Explanation = "the server's firewall does not accept this machine's address, or the server has private access and " +
+			"this machine is outside its network, or the server is stopped"
+		t.Fix = remedies(n).firewall(server)
+	case isTimeout(err):
+		t.Explanation = "a firewall drops the packets, or no machine has this address"
+		t.Fix = []string{isReady}
+	default:
+		t.Explanation = "this address cannot be reached; check the network, and a VPN if there is one"
+		t.Fix = []string{isReady}
+	}
+	return t
+}
+
+func isTimeout(err error) bool {
+	var timeout interface{ Timeout() bool }
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
+}

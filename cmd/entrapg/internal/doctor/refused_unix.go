@@ -1,0 +1,8 @@
+//go:build !windows
+
+package doctor
+
+import "syscall"
+
+// errRefused is the error if nothing listens.
+const errRefused = syscall.ECONNREFUSED

@@ -1,0 +1,318 @@
+package doctor
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/entrapg/entrapg"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/quote"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/spelling"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/terminal"
+	"github.com/entrapg/entrapg/internal/connstring"
+	"github.com/entrapg/entrapg/internal/pgfail"
+)
+
+// serverSteps log in and query the server.
+type serverSteps struct{ *examination }
+
+// loginLimit bounds the doctor's login. The server may have to contact Entra.
+const loginLimit = 30 * time.Second
+
+func (s serverSteps) logIn(ctx context.Context, f *finding) *trouble {
+	start := time.Now()
+	limited, cancel := context.WithTimeout(ctx, loginLimit)
+	defer cancel()
+	conn, err := s.login.Connect(limited)
+	if err != nil {
+		return s.failed(ctx, err)
+	}
+	s.conn = conn.(*stdlib.Conn).Conn()
+	f.note("as %s, in %s", s.user(), terminal.Milliseconds(time.Since(start)))
+	return nil
+}
+
+// failed explains a login that failed.
+func (s serverSteps) failed(ctx context.Context, err error) *trouble {
+	var config *entrapg.ConfigError
+	if errors.As(err, &config) {
+		return &trouble{
+			Error:       strings.TrimPrefix(config.Error(), "entrapg: "),
+			Explanation: "the connection is not safe for a token, so no token was sent",
+		}
+	}
+	var login *entrapg.LoginError
+	if errors.As(err, &login) {
+		err = login.Err // without the hint, which becomes the explanation
+	}
+	t := &trouble{}
+	for _, e := range pgfail.ServerErrors(err) {
+		t.Error = words(e)
+		if e.Severity == "FATAL" {
+			break
+		}
+	}
+	if t.Error == "" {
+		t.Error = strings.TrimPrefix(err.Error(), "entrapg: ")
+	}
+	d := s.classify(err)
+	if login == nil && d.Kind != pgfail.NoSuitableHost {
+		t.Explanation = "the connection broke during the login: a firewall or a proxy in between closed it, or the server " +
+			"stopped; try again, and look at the server's log"
+		if isTimeout(err) {
+			t.Explanation = fmt.Sprintf("the server did not complete the login within %v: it is overloaded, or it cannot reach Entra", loginLimit)
+		}
+		return t
+	}
+	t.Explanation = d.Hint
+	if login != nil {
+		t.Explanation = login.Hint
+	}
+	if d.Kind.AboutRole() && s.login.Entra() {
+		roleAdvice{s.examination, d.Kind}.complete(ctx, t)
+		return t
+	}
+	t.Fix = s.fix(d.Kind, err)
+	switch d.Kind {
+	case pgfail.NoDatabase:
+		t.Explanation = s.missingDatabase(ctx)
+	case pgfail.NoSuitableHost:
+		var attempts *pgconn.ConnectError
+		if errors.As(err, &attempts) { // without the hint
+			t.Error = attempts.Error()
+		}
+		t.Explanation = "the login works, but " + s.unsuitable(err)
+	case pgfail.WrongPassword:
+		t.Explanation += s.passwordOrigin()
+	}
+	return t
+}
+
+// classify diagnoses pgx's error for this login, as package entrapg does.
+func (s serverSteps) classify(err error) pgfail.Diagnosis {
+	login := pgfail.Login{
+		User: s.user(), Guest: s.claims.Guest(), Unnamed: s.token.Lookup != nil, Password: !s.login.Entra(),
+	}
+	for _, e := range s.endpoints {
+		login.Hosts = append(login.Hosts, e.host)
+	}
+	return pgfail.Classify(err, login)
+}
+
+// words returns the text of a server's error.
+func words(e *pgconn.PgError) string {
+	text := fmt.Sprintf("%s: %s (SQLSTATE %s)", e.Severity, e.Message, e.Code)
+	if e.Detail != "" {
+		text += "\nDETAIL: " + e.Detail
+	}
+	if e.Hint != "" {
+		text += "\nHINT: " + e.Hint
+	}
+	return text
+}
+
+// fix returns the lines that fix a failed login, for causes other than the role.
+func (s serverSteps) fix(kind pgfail.Kind, err error) []string {
+	r, server := remedies(s), serverName(s.login.Config.Host)
+	whoami := []string{"# shows the audience and the tenant of the token", "entrapg whoami"}
+	switch kind {
+	case pgfail.TokenExpired:
+		return []string{"date -u", setClock()}
+	case pgfail.WrongAudience:
+		return r.scope(whoami...)
+	case pgfail.MalformedToken, pgfail.PgBouncer:
+		return r.set("port", "5432")
+	case pgfail.NotAToken:
+		if !s.login.Azure {
+			return whoami
+		}
+		return []string{
+			quote.Comment("# the tenant of the token is " + s.claims.Text("tid") + ". This shows the one of the server"),
+			"az postgres flexible-server show --name " + server + " --resource-group " + resourceGroup(server) +
+				" --query authConfig.tenantId --output tsv",
+		}
+	case pgfail.NoObjectID:
+		return whoami
+	case pgfail.WrongPassword:
+		return r.set("password", "PASSWORD")
+	case pgfail.NoAuthentication:
+		return r.set("entra_credential", "none")
+	case pgfail.NoDatabase:
+		return s.createDatabase()
+	case pgfail.NoConnectPrivilege:
+		return []string{
+			"-- as the owner of the database, or as an Entra administrator of the server",
+			"grant connect on database " + quote.Identifier(s.database()) + " to " + quote.Identifier(s.user()) + ";",
+		}
+	case pgfail.ServerFull:
+		return []string{
+			"-- as an Entra administrator of the server: shows who has the connections",
+			"select usename, count(*) from pg_stat_activity group by 1 order by 2 desc;",
+		}
+	case pgfail.NoTLS:
+		return r.set("sslmode", "verify-full")
+	case pgfail.HostNotAllowed:
+		if !s.login.Azure {
+			return []string{"-- as a superuser; add a line for this user, database and address to that file, and reload", "show hba_file;"}
+		}
+		return r.firewall(server)
+	case pgfail.NoSuitableHost:
+		return r.set("target_session_attrs", "any")
+	case pgfail.UnknownParameter:
+		return s.unknownParameter(err)
+	default:
+		return nil
+	}
+}
+
+// unknownParameter returns the lines that remove the parameter that the server does
+// not know. The server's message only selects one of the DSN's keys, and is not shown.
+func (s serverSteps) unknownParameter(err error) []string {
+	for _, response := range pgfail.ServerErrors(err) {
+		for key := range s.settings() {
+			if !strings.Contains(response.Message, `"`+key+`"`) && !strings.HasSuffix(response.Message, ": "+key) {
+				continue
+			}
+			return remedies(s).replace(key, spelling.Closest(strings.ToLower(key), knownKeys, ""))
+		}
+	}
+	return remedies(s).drop("options")
+}
+
+// attempted matches the address and the host of an attempt in pgx's error.
+var attempted = regexp.MustCompile(`(?m)(\S+ \(\S+\)): [^` + "`" + `]*$`)
+
+// unsuitable describes the hosts that target_session_attrs rejects.
+func (s serverSteps) unsuitable(err error) string {
+	var hosts []string
+	for _, attempt := range pgfail.Attempts(err) {
+		does := "cannot be reached"
+		switch is := pgfail.Session(attempt); {
+		case is != "":
+			does = "is " + is
+		case len(pgfail.ServerErrors(attempt)) > 0:
+			does = "rejects the login"
+		}
+		if host := attempted.FindStringSubmatch(attempt.Error()); host != nil {
+			hosts = append(hosts, host[1]+" "+does)
+		}
+	}
+	return fmt.Sprintf("%s; target_session_attrs is %s, from %s. Add the host that is meant, or accept any", strings.Join(hosts, ", "),
+		s.login.Settings.Value("target_session_attrs"), s.origin("target_session_attrs"))
+}
+
+// passwordOrigin describes the origin of the password.
+func (s serverSteps) passwordOrigin() string {
+	switch origin := s.settings()["password"].Origin; origin {
+	case "":
+		return "; no password is set in the DSN or PGPASSWORD"
+	case connstring.OriginDSN:
+		return "; the password is that of " + s.origin("password")
+	default:
+		return "; the password is that of " + origin
+	}
+}
+
+// createDatabase returns the lines that create the database, or set another one.
+func (s serverSteps) createDatabase() []string {
+	if s.login.Config.Database == "" {
+		return append([]string{"# name the database, postgres exists on every server"}, remedies(s).set("dbname", "postgres")...)
+	}
+	grant := "grant " + quote.Identifier(s.user()) + " to current_user;"
+	if !s.login.Entra() {
+		grant = "-- if you are not a superuser, first: " + grant
+	}
+	return []string{
+		asAdministrator + "; the first statement lets you make the role an owner",
+		grant,
+		"create database " + quote.Identifier(s.database()) + " owner " + quote.Identifier(s.user()) + ";",
+	}
+}
+
+// missingDatabase explains that the database does not exist, and lists those that do.
+func (s serverSteps) missingDatabase(ctx context.Context) string {
+	var hint string
+	if s.login.Config.Database == "" {
+		hint = fmt.Sprintf("the login works, but no database is set, and the server has none with the user's name, %q; "+
+			"set dbname in the DSN", s.user())
+	} else {
+		hint = fmt.Sprintf("the login works, but the database %q, from %s, does not exist; create it, or set the name of "+
+			"another one: names are case-sensitive", s.login.Config.Database, s.origin("dbname"))
+	}
+	var names []string
+	if err := s.probe(ctx, "dbname", "postgres", func(ctx context.Context, conn *pgx.Conn) error {
+		rows, err := conn.Query(ctx, "select datname::text from pg_catalog.pg_database where datallowconn and not datistemplate "+
+			"and pg_catalog.has_database_privilege(datname, 'connect') order by 1 limit 20", pgx.QueryExecModeSimpleProtocol)
+		if err == nil {
+			names, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		}
+		return err
+	}); err == nil && len(names) > 0 {
+		hint += ". The server has " + strings.Join(names, ", ")
+	}
+	return hint
+}
+
+func (s serverSteps) describe(ctx context.Context, f *finding) *trouble {
+	var version, user string
+	var pid uint32
+	err := s.conn.QueryRow(ctx, "select current_setting('server_version'), session_user::text, pg_backend_pid()",
+		pgx.QueryExecModeSimpleProtocol).Scan(&version, &user, &pid)
+	if err != nil {
+		return &trouble{Error: err.Error(), Explanation: "the login works, and the first query fails"}
+	}
+	encrypted := "plaintext"
+	if conn, ok := s.conn.PgConn().Conn().(*tls.Conn); ok {
+		encrypted = "encrypted with " + tls.VersionName(conn.ConnectionState().Version)
+	}
+	between := ""
+	if s.conn.PgConn().PID() != pid {
+		between = "; PgBouncer or another pooler is in between"
+	}
+	f.note("PostgreSQL %s, %s%s", version, encrypted, between)
+
+	// Azure keeps the mapping in a security label, which every role may read.
+	var label string
+	err = s.conn.QueryRow(ctx, `select label from pg_catalog.pg_shseclabel l join pg_catalog.pg_roles r on r.oid = l.objoid
+		where l.classoid = 'pg_catalog.pg_authid'::regclass and l.provider = 'pgaadauth' and r.rolname = session_user`,
+		pgx.QueryExecModeSimpleProtocol).Scan(&label)
+	switch {
+	case err == nil:
+		f.note("%s is mapped to Entra: %s", user, label)
+	case s.login.Azure && errors.Is(err, pgx.ErrNoRows):
+		f.note("the server does not show what %s is mapped to", user)
+	}
+	return nil
+}
+
+func (s serverSteps) compareClocks(ctx context.Context, f *finding) *trouble {
+	const tolerated = 2 * time.Minute
+	var theirs time.Time
+	start := time.Now()
+	if err := s.conn.QueryRow(ctx, "select clock_timestamp()").Scan(&theirs); err != nil {
+		f.warn(&trouble{Error: err.Error()})
+		return nil
+	}
+	ours := start.Add(time.Since(start) / 2)
+	ahead := ours.Sub(theirs).Round(time.Millisecond)
+	switch {
+	case ahead > tolerated || ahead < -tolerated:
+		f.warn(&trouble{
+			Error:       fmt.Sprintf("this machine's clock differs from the server's by %v", ahead.Abs()),
+			Explanation: "servers reject tokens that have expired by their clock; set this machine's clock", Fix: []string{setClock()},
+		})
+	case ahead.Abs() < time.Second:
+		f.note("differs from the server's by less than a second")
+	default:
+		f.note("differs from the server's by %v", ahead.Abs())
+	}
+	return nil
+}

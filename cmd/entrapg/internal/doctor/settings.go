@@ -1,0 +1,180 @@
+package doctor
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/entrapg/entrapg"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/quote"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/settings"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/spelling"
+	"github.com/entrapg/entrapg/internal/connstring"
+	"github.com/entrapg/entrapg/internal/inspect"
+)
+
+// settingsStep reads the DSN, the environment and service files.
+type settingsStep struct{ *examination }
+
+func (s settingsStep) read(_ context.Context, f *finding) *trouble {
+	login, err := inspect.Open(s.dsn)
+	var config *entrapg.ConfigError
+	switch {
+	case errors.As(err, &config):
+		return &trouble{Error: strings.TrimPrefix(config.Error(), "entrapg: "), Fix: s.fix(config)}
+	case err != nil:
+		return &trouble{Error: strings.TrimPrefix(err.Error(), "entrapg: "), Fix: s.fixUser(err)}
+	}
+	s.login = login
+	s.endpoints = endpointsOf(login.Config)
+	f.Settings = settings.InEffect(login, s.source)
+	f.Found = settings.ByOrigin(f.Settings)
+	if login.Azure && (login.SSLMode == "require" || login.SSLMode == "verify-ca" && !login.Entra()) {
+		f.note("sslmode=%s is verify-full for servers of Azure", login.SSLMode)
+	}
+	if !login.Entra() {
+		f.note("the login uses a password, and not Entra")
+	}
+	if _, ok := login.Settings["dbname"]; !ok {
+		f.note("no database is set: the server uses the one that has the user's name")
+	}
+	return nil
+}
+
+// fixUser returns the lines that fix a user that cannot be the name of a role.
+func (s settingsStep) fixUser(err error) []string {
+	var user *entrapg.UsernameError
+	if !errors.As(err, &user) {
+		return nil
+	}
+	if lines := remedies(s).drop("user"); lines != nil {
+		return lines
+	}
+	return remedies(s).set("user", "ROLE")
+}
+
+// fix returns the lines that fix an invalid setting.
+func (s settingsStep) fix(e *entrapg.ConfigError) []string {
+	r, value := remedies(s), s.settings().Value(e.Setting)
+	switch e.Setting {
+	case "dsn":
+		return s.fixDSN()
+	case "sslmode":
+		if strings.Contains(e.Problem, "sslmode=disable") { // a socket
+			return r.set("sslmode", "disable")
+		}
+		modes := []string{"require", "verify-ca", "verify-full"}
+		return r.set("sslmode", spelling.Closest(value, modes, "verify-full"))
+	case "host":
+		if strings.HasPrefix(value, "/") {
+			return r.set("sslmode", "disable")
+		}
+		return r.set("host", "SERVER.postgres.database.azure.com")
+	case "port":
+		return r.set("port", "5432")
+	case "connect_timeout":
+		return r.set("connect_timeout", cmp.Or(leadingDigits.FindString(value), "10"))
+	case "target_session_attrs":
+		kinds := []string{"any", "read-write", "read-only", "primary", "standby", "prefer-standby"}
+		return r.set("target_session_attrs", spelling.Closest(value, kinds, "any"))
+	case "user", "dbname": // begins or ends with white space
+		return r.set(e.Setting, strings.TrimSpace(value))
+	case "entra_credential":
+		return r.set("entra_credential", spelling.Closest(value, credentialNames, "default"))
+	case "entra_tenant_id", "entra_client_id":
+		return s.fixIdentity(e, value)
+	case "sslrootcert", "sslcert", "sslkey":
+		if path, ok := s.windowsPath(e.Setting); ok {
+			return r.set(e.Setting, path)
+		}
+		if e.Setting == "sslrootcert" && value != "" {
+			return append([]string{"# for the roots of the system"}, r.drop(e.Setting)...)
+		}
+	}
+	return r.replace(e.Setting, cmp.Or(alternative(e.Problem), spelling.Closest(strings.ToLower(e.Setting), knownKeys, "")))
+}
+
+var leadingDigits = regexp.MustCompile(`^[1-9][0-9]*`)
+
+// useKey matches the key that an error recommends.
+var useKey = regexp.MustCompile(`use ([a-z_]+)(,|;|$)`)
+
+// alternative returns the key that an error recommends, or "".
+func alternative(problem string) string {
+	if match := useKey.FindStringSubmatch(problem); match != nil && slices.Contains(knownKeys, match[1]) {
+		return match[1]
+	}
+	return ""
+}
+
+// fixIdentity returns the lines that fix a setting that chooses an identity.
+func (s settingsStep) fixIdentity(e *entrapg.ConfigError, value string) []string {
+	r := remedies(s)
+	switch {
+	case strings.Contains(e.Problem, "is not a tenant"):
+		return append([]string{"az account show --query tenantId --output tsv"}, r.set(e.Setting, "TENANT_ID")...)
+	case strings.Contains(e.Problem, "is not a client ID"):
+		return append([]string{
+			"az identity list --query '[].{name:name,clientId:clientId}' --output table",
+		}, r.set(e.Setting, "CLIENT_ID")...)
+	case strings.Contains(e.Problem, "which reads AZURE_"):
+		variable := strings.ToUpper(strings.Replace(e.Setting, "entra_", "azure_", 1))
+		lines := append(r.drop(e.Setting), quote.Export(variable, value))
+		if e.Setting == "entra_client_id" {
+			lines = append(lines, "# or, for a managed identity, keep it and choose that credential:")
+			lines = append(lines, r.set("entra_credential", "managedidentity")...)
+		}
+		return lines
+	default:
+		return r.drop(e.Setting)
+	}
+}
+
+// credentialNames are the values of entra_credential that name a credential.
+var credentialNames = []string{
+	"default", "environment", "workloadidentity", "managedidentity", "azurecli", "azuredevelopercli", "azurepowershell", "none",
+}
+
+// knownKeys are keys of a DSN that package entrapg accepts.
+var knownKeys = slices.Concat(settings.Keys, []string{
+	"keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "options", "search_path", "statement_timeout",
+	"lock_timeout", "idle_in_transaction_session_timeout", "default_query_exec_mode", "statement_cache_capacity",
+	"pool_max_conns", "pool_min_conns", "pool_max_conn_lifetime", "pool_max_conn_idle_time", "pool_health_check_period",
+	"fallback_application_name", "ssl_min_protocol_version", "ssl_max_protocol_version",
+})
+
+// fixDSN returns the escaped user if a URL contains an unescaped one, otherwise an
+// example of a DSN. A URL with a password is not shown.
+func (s settingsStep) fixDSN() []string {
+	_, rest, ok := strings.Cut(connstring.Clean(s.dsn), "://")
+	end := strings.LastIndexByte(strings.Split(rest, "?")[0], '@')
+	if !ok || end < 0 || strings.Contains(rest[:end], ":") || !strings.ContainsAny(rest[:end], "@/") {
+		return []string{"# for example", "postgres://SERVER.postgres.database.azure.com/DATABASE"}
+	}
+	user := strings.ReplaceAll(url.QueryEscape(rest[:end]), "+", "%20")
+	return []string{quote.Comment("# in " + s.origin("user") + ", before the @ of the host"), user}
+}
+
+// driveWithoutSeparator matches a path of Windows whose backslashes are lost.
+var driveWithoutSeparator = regexp.MustCompile(`^[A-Za-z]:[^\\/]`)
+
+// windowsPath returns the path that key=value settings contain if its backslashes
+// are not doubled.
+func (s settingsStep) windowsPath(key string) (path string, ok bool) {
+	if connstring.IsURL(s.dsn) || !driveWithoutSeparator.MatchString(s.settings().Value(key)) {
+		return "", false
+	}
+	match := regexp.MustCompile(
+		`(?:^|\s)` + regexp.QuoteMeta(key) + `\s*=\s*(?:'([A-Za-z]:\\[^']*)'|([A-Za-z]:\\\S*))`,
+	).FindStringSubmatch(
+		s.dsn,
+	)
+	if match == nil {
+		return "", false
+	}
+	return match[1] + match[2], true
+}

@@ -1,0 +1,225 @@
+package doctor
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/quote"
+)
+
+// tlsStep encrypts the connections and shows the certificates.
+type tlsStep struct{ *examination }
+
+func (s tlsStep) encrypt(ctx context.Context, f *finding) *trouble {
+	return s.each(f, func(e *endpoint) *trouble {
+		defer e.conn.Close()
+		if e.tls == nil {
+			f.note("none, because of sslmode=disable")
+			return nil
+		}
+		ctx, cancel := s.limited(ctx)
+		defer cancel()
+		deadline, _ := ctx.Deadline()
+		e.conn.SetDeadline(deadline)
+		if s.login.Config.SSLNegotiation != "direct" {
+			if t := s.requestTLS(e); t != nil {
+				return t
+			}
+		}
+		var chain []*x509.Certificate
+		conn := tls.Client(e.conn, remember(e.tls, &chain))
+		if err := conn.HandshakeContext(ctx); err != nil {
+			return s.noTLS(e, err, chain)
+		}
+		state := conn.ConnectionState()
+		verified := "verified"
+		if e.tls.InsecureSkipVerify && e.tls.VerifyPeerCertificate == nil && e.tls.VerifyConnection == nil {
+			verified = "not verified, because of sslmode=" + s.login.SSLMode
+		}
+		leaf := state.PeerCertificates[0]
+		f.note("%s, %s; certificate for %s", tls.VersionName(state.Version), verified, namesOf(leaf))
+		root := leaf.Issuer
+		for _, chain := range state.VerifiedChains {
+			root = chain[len(chain)-1].Subject
+		}
+		f.note("until %s, root %s", leaf.NotAfter.UTC().Format(time.DateOnly), cmp.Or(root.CommonName, root.String()))
+		return nil
+	})
+}
+
+// requestTLS sends PostgreSQL's request for TLS and reads the answer.
+func (s tlsStep) requestTLS(e *endpoint) *trouble {
+	const sslRequest = 80877103
+	message := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, 8), sslRequest)
+	answer := make([]byte, 1)
+	_, err := e.conn.Write(message)
+	if err == nil {
+		_, err = io.ReadFull(e.conn, answer)
+	}
+	switch {
+	case isTimeout(err):
+		return s.silence(e, "accepts the connection and does not answer", "it is not PostgreSQL, a proxy whose server is gone, "+
+			"or a server that is overloaded")
+	case err != nil:
+		return &trouble{
+			Error: err.Error(),
+			Explanation: "the connection is closed at once: by a proxy or a firewall in between, or because it is not PostgreSQL; " +
+				"check host and port",
+		}
+	case answer[0] == 'S':
+		return nil
+	case answer[0] == 'N':
+		return s.noServerTLS(e)
+	default:
+		return &trouble{
+			Error:       fmt.Sprintf("the answer to a request for TLS begins with %q", answer),
+			Explanation: "this is not PostgreSQL; check host and port",
+		}
+	}
+}
+
+// silence reports an endpoint that does not answer in time.
+func (s tlsStep) silence(e *endpoint, does, explanation string) *trouble {
+	return &trouble{
+		Error: fmt.Sprintf("%v %s within %v", e, does, s.patience()), Explanation: explanation,
+		Fix: []string{fmt.Sprintf("pg_isready -h %s -p %d", quote.Shell(e.host), e.port)},
+	}
+}
+
+// noServerTLS reports a server without TLS. Tokens and passwords may be sent without
+// it on this machine only.
+func (s tlsStep) noServerTLS(e *endpoint) *trouble {
+	t := &trouble{Error: "the server does not support TLS"}
+	turnOn := []string{
+		"-- as a superuser of the server, which needs ssl_cert_file and ssl_key_file", "alter system set ssl = on;", "select pg_reload_conf();",
+	}
+	disable := remedies(s).set("sslmode", "disable")
+	switch {
+	case s.login.Azure:
+		t.Explanation = "Azure's servers always support TLS: another machine answers under the server's name. Check the network; " +
+			"no token was sent"
+	case isLoopback(e.host) && !s.login.Entra():
+		t.Explanation = "a server on this machine needs no TLS for a login with a password"
+		t.Fix = disable
+	case isLoopback(e.host):
+		t.Explanation = "a token is sent over TLS only, unless the server is on this machine: turn on TLS in the server, or, if " +
+			"this is not a tunnel to another machine, set sslmode=disable"
+		t.Fix = append(append(turnOn, "# or, if the server itself is on this machine:"), disable...)
+	case !s.login.Entra():
+		t.Explanation = "without TLS, others on the network can read the password; turn on TLS in the server"
+		t.Fix = turnOn
+	default:
+		t.Explanation = "a token is sent over TLS only; turn on TLS in the server"
+		t.Fix = turnOn
+	}
+	return t
+}
+
+// isLoopback reports whether a host is this machine, judged by its name only.
+func isLoopback(host string) bool {
+	if strings.EqualFold(strings.TrimSuffix(host, "."), "localhost") {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.Unmap().IsLoopback()
+}
+
+// remember returns a copy of a configuration that also stores the certificates that
+// the server presents.
+func remember(config *tls.Config, chain *[]*x509.Certificate) *tls.Config {
+	config = config.Clone()
+	verify := config.VerifyPeerCertificate
+	config.VerifyPeerCertificate = func(raw [][]byte, verified [][]*x509.Certificate) error {
+		for _, der := range raw {
+			if c, err := x509.ParseCertificate(der); err == nil {
+				*chain = append(*chain, c)
+			}
+		}
+		if verify == nil {
+			return nil
+		}
+		return verify(raw, verified)
+	}
+	return config
+}
+
+func (s tlsStep) noTLS(e *endpoint, err error, chain []*x509.Certificate) *trouble {
+	t := &trouble{Error: err.Error()}
+	r := remedies(s)
+	var unverified *tls.CertificateVerificationError
+	if errors.As(err, &unverified) {
+		chain = unverified.UnverifiedCertificates
+	}
+	var unknown x509.UnknownAuthorityError
+	var name x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	switch {
+	case errors.As(err, &unknown) && len(chain) > 0:
+		last := chain[len(chain)-1]
+		root := cmp.Or(last.Issuer.CommonName, last.Issuer.String())
+		switch given := s.login.Settings.Value("sslrootcert"); {
+		case given != "" && given != "system":
+			t.Explanation = "the server's certificate leads to the root " + root + ", which is not in " + given + " (sslrootcert, from " +
+				s.origin("sslrootcert") + "); set sslrootcert to a file with that root, or remove it for the roots of the system"
+			t.Fix = append(r.set("sslrootcert", "ROOT_FILE"), append([]string{"# or, for the roots of the system:"}, r.drop("sslrootcert")...)...)
+		case s.login.Azure:
+			t.Explanation = "the root " + root + " is missing on this machine, as in slim container images, which have no roots; " +
+				"install the system's roots, for example in the Dockerfile"
+			t.Fix = installRoots()
+		default:
+			t.Explanation = "the server's certificate leads to the root " + root + ", which this machine does not trust; get the " +
+				"root's certificate as a file from the server's administrator, and set sslrootcert to that file"
+			t.Fix = r.set("sslrootcert", "ROOT_FILE")
+		}
+	case errors.As(err, &name) && len(chain) > 0:
+		t.Explanation = "the certificate is for " + namesOf(chain[0]) + ", and not for " + cmp.Or(e.tls.ServerName, e.host)
+		if !verifies(chain, e.tls.RootCAs) {
+			t.Explanation += ", and it does not chain to a trusted root: another server may be impersonating yours. " +
+				"Check host, port and the network, and do not use the names in this certificate"
+			break
+		}
+		t.Explanation += "; set host to the server's own name. Servers of Azure keep theirs behind a private endpoint, so that " +
+			"an address, an alias or the name of a tunnel cannot be verified"
+		if host := hostToUse(chain[0], e.tls.RootCAs != nil); host != "" {
+			t.Fix = r.set("host", host)
+		}
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && len(chain) > 0:
+		leaf := chain[0]
+		t.Explanation = fmt.Sprintf("the certificate is valid from %s to %s, and this machine's clock shows %s: the server "+
+			"needs a new certificate, or the clock is wrong",
+			leaf.NotBefore.UTC().Format(time.DateOnly), leaf.NotAfter.UTC().Format(time.DateOnly), time.Now().UTC().Format(time.DateOnly))
+		t.Fix = []string{"date -u", "openssl s_client -starttls postgres -connect " + quote.Shell(e.String()) + " " +
+			"</dev/null | openssl x509 -noout -dates"}
+	case isTimeout(err):
+		return s.silence(e, "begins with TLS and does not finish", "a firewall that inspects TLS is in between, or the server is overloaded")
+	default:
+		t.Explanation = "the server and this program do not agree on TLS: a proxy that inspects it is in between, or the server is very old"
+		t.Fix = []string{"openssl s_client -starttls postgres -connect " + quote.Shell(e.String()) + " </dev/null"}
+	}
+	return t
+}
+
+// namesOf lists the first few names that a certificate is for.
+func namesOf(c *x509.Certificate) string {
+	names := c.DNSNames
+	for _, ip := range c.IPAddresses {
+		names = append(names, ip.String())
+	}
+	if len(names) == 0 {
+		return cmp.Or(c.Subject.CommonName, "no name") + " (as its subject, which is obsolete)"
+	}
+	const few = 3
+	if len(names) > few {
+		return strings.Join(names[:few], ", ") + fmt.Sprintf(" and %d more", len(names)-few)
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,56 @@
+package dsn
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/joho/godotenv"
+)
+
+// loadEnv sets the environment variables of a .env file.
+func loadEnv(path string) error {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("--env-file: %w", err)
+	}
+	content = bytes.TrimPrefix(content, []byte("\xef\xbb\xbf"))
+	if bytes.HasPrefix(content, []byte("\xff\xfe")) || bytes.HasPrefix(content, []byte("\xfe\xff")) || bytes.IndexByte(content, 0) >= 0 {
+		return fmt.Errorf("--env-file: %s is encoded in UTF-16; save it as UTF-8", path)
+	}
+	variables, err := parseEnv(content)
+	if err != nil {
+		// The parser's errors quote the file, which contains secrets.
+		return fmt.Errorf("--env-file: %s: line %d is not NAME=VALUE", path, badLine(content))
+	}
+	for name, value := range variables {
+		if err := os.Setenv(name, value); err != nil {
+			return fmt.Errorf("--env-file: %s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+func parseEnv(content []byte) (map[string]string, error) {
+	variables, err := godotenv.UnmarshalBytes(content)
+	for name := range variables {
+		if name == "" || strings.ContainsAny(name, " \t") { // which godotenv accepts
+			err = errors.New("not a name")
+		}
+	}
+	return variables, err
+}
+
+// badLine returns the number of the line that follows the last valid one.
+func badLine(content []byte) int {
+	n, bad, start, end := 0, 1, 0, 0
+	for line := range bytes.Lines(content) {
+		n, end = n+1, end+len(line)
+		if _, err := parseEnv(content[start:end]); err == nil { // values may have several lines
+			bad, start = n+1, end
+		}
+	}
+	return bad
+}

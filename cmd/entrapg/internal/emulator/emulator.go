@@ -1,0 +1,378 @@
+// Package emulator is the command emulator: a PostgreSQL that checks tokens and an Entra
+// tenant on this machine, for programs in any language. It configures package
+// entrapgtest.
+package emulator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/quote"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/roots"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/terminal"
+	"github.com/entrapg/entrapg/entrapgtest"
+)
+
+func Command(std command.Streams) *cli.Command {
+	e := &emulator{}
+	var file string
+	principal := func(kind, usage string) cli.Flag {
+		return command.EachFlag(kind, usage+"; can be repeated", func(s string) error {
+			e.wanted = append(e.wanted, fromFlag(kind, s))
+			return nil
+		})
+	}
+	c := &cli.Command{
+		Name:  "emulator",
+		Usage: "emulate Azure on this machine, for programs in any language",
+		UsageText: "entrapg emulator\nentrapg emulator --identity shop-api --env-file emulator.env\n" +
+			"entrapg emulator --state ~/.entrapg --service jobs --as jobs",
+		Description: "Starts a PostgreSQL that checks Entra tokens as Azure does, an Entra tenant, and an endpoint of " +
+			"managed identities, on fixed ports, until Ctrl-C, SIGTERM or SIGHUP. It prints the settings of programs to paste " +
+			"into a shell, and then a line for each login with the result and the reason. It requires the programs of " +
+			"PostgreSQL on this machine, or another server set by --upstream.\n" +
+			"Each principal gets a role of the same name. An administrator, db-admin unless --admin names others, can " +
+			"create roles in the database postgres as on Azure, with pgaadauth_create_principal and the other functions " +
+			"of pgaadauth, and map existing roles with SECURITY LABEL for \"pgaadauth\". With --no-roles, your own scripts " +
+			"create the roles.\n" +
+			"A principals file has a line for each principal: its kind (admin, user, guest, group, identity, system or " +
+			"service), its name, and the members of a group. Quote names that contain spaces. Names of administrators with @ " +
+			"are people. The name of a system identity is the part of its resource ID after /providers/, such as " +
+			"Microsoft.Web/sites/shop. Without any principal, there is an identity shop-api.\n" +
+			"The settings are those of one principal: the first identity, or else the first other principal. With --as, there " +
+			"are settings for each principal that you name. Those of a group log a member in as the group. Settings contain no " +
+			"way to log in as an administrator, unless you name it with --as.\n" +
+			"The settings work for entrapg, for psql, and for programs that use Microsoft's libraries. The same credential " +
+			"is each kind of principal, because AZURE_TOKEN_CREDENTIALS selects the kind:\n" +
+			"Go: azidentity.NewDefaultAzureCredential with DisableInstanceDiscovery: true in its options. On macOS and Windows, " +
+			"Go ignores SSL_CERT_FILE, which users, guests and service principals need: set GODEBUG=x509usefallbackroots=1 and " +
+			"call x509.SetFallbackRoots with a pool that contains the certificates of that file. The entrapg command does so.\n" +
+			"Node.js: new DefaultAzureCredential({ disableInstanceDiscovery: true }) of @azure/identity.\n" +
+			"Python: DefaultAzureCredential(disable_instance_discovery=True) of azure-identity. For users and guests, it ignores " +
+			"the tenant's port: start the emulator with --tenant-addr 127.0.0.1:443.\n" +
+			"In each language, get a token for https://ossrdbms-aad.database.windows.net/.default, and log in to DATABASE_URL " +
+			"with the token as the password and PGUSER as the user. SSL_CERT_FILE and REQUESTS_CA_BUNDLE replace the " +
+			"certificates that a program trusts otherwise.\n" +
+			"An address is HOST:PORT, or a port of 127.0.0.1. Each flag can be set by its environment variable; several values are separated by newlines. docs/emulator.md " +
+			"describes the image of the emulator, Compose and CI.\n" +
+			"With --state, the certificate authority, the tenant, client IDs, secrets and data are the same at each start, so " +
+			".env files and settings of an IDE remain valid. The principals are those of the flags: name them at each start. " +
+			"Only PGPASSWORD, which is a token, expires.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{
+				Name: "addr", Value: "127.0.0.1:15432", Destination: &e.config.Addr,
+				Usage: "`ADDRESS` of the server",
+			},
+			&cli.StringFlag{
+				Name: "tenant-addr", Value: "127.0.0.1:15433", Destination: &e.config.TenantAddr,
+				Usage: "`ADDRESS` of the tenant, over HTTPS",
+			},
+			&cli.StringFlag{
+				Name: "identity-addr", Value: "127.0.0.1:15434", Destination: &e.config.IdentityAddr,
+				Usage: "`ADDRESS` of the endpoint of managed identities, over HTTP",
+			},
+			command.EachFlag("hostname", "another `NAME` that the certificate is valid for; can be repeated, and settings contain "+
+				"the first instead of 0.0.0.0", func(s string) error {
+				e.config.Hostnames = append(e.config.Hostnames, s)
+				return nil
+			}),
+			&cli.StringFlag{
+				Name: "upstream", Destination: &e.config.Upstream,
+				Usage: "`DSN` of a superuser, with password, on an existing PostgreSQL",
+			},
+			&cli.StringFlag{
+				Name: "state", TakesFile: true, Destination: &e.config.StateDir,
+				Usage: "keep secrets and data in this `DIRECTORY`, and use those of earlier starts",
+			},
+			&cli.DurationFlag{
+				Name: "token-life", Value: time.Hour, Destination: &e.config.TokenLife, Validator: command.AtLeast(time.Second),
+				Usage: "how long tokens are valid, a `DURATION` of at least 1s",
+			},
+			command.EachFlag("env-file", "also write the settings into a new `FILE` in the format of .env files, which is removed at the end; "+
+				"can be repeated, and the second has the settings of the second --as", func(s string) error {
+				e.envFiles = append(e.envFiles, s)
+				return nil
+			}),
+			&cli.BoolFlag{
+				Name: "world-readable", Destination: &e.worldReadable,
+				Usage: "let every user read --env-file, as programs in other containers need; settings contain secrets",
+			},
+			&cli.StringFlag{
+				Name: "ca-file", TakesFile: true, Destination: &e.config.CAFile,
+				Usage: "write the certificate that programs trust into this `FILE`, where other users can read it; it is removed at the end",
+			},
+			command.EachFlag("as", "print the settings of the principal with this `NAME`; can be repeated, --env-file has the first",
+				func(s string) error {
+					e.as = append(e.as, s)
+					return nil
+				}),
+			&cli.StringFlag{
+				Name: "principals", TakesFile: true, Destination: &file,
+				Usage: "read principals from this `FILE`",
+			},
+			&cli.BoolFlag{
+				Name: "no-roles", Destination: &e.noRoles,
+				Usage: "create no roles except those of administrators",
+			},
+			&cli.BoolFlag{
+				Name: "group-sync", Destination: &e.config.GroupSync,
+				Usage: "give members of groups their own roles: every 30 minutes, and when an administrator calls " +
+					"pgaadauth_sync_roles_for_group_members",
+			},
+			principal("admin", "`NAME` of an Entra administrator"),
+			principal("user", "user principal `NAME` of a user"),
+			principal(
+				"guest",
+				"`EMAIL` address of a guest, after an identity provider and # if it is not of another tenant: live.com#bob@outlook.com",
+			),
+			principal("group", "`NAME` of a group, and =MEMBER,MEMBER for its members"),
+			principal("identity", "`NAME` of a user-assigned identity"),
+			principal("system", "`RESOURCE` of a system-assigned identity"),
+			principal("service", "display `NAME` of a service principal"),
+		},
+		ArgValidator: command.NoArguments,
+		Action: func(ctx context.Context, _ *cli.Command) error {
+			if file != "" {
+				read, err := readPrincipals(file)
+				if err != nil {
+					return err
+				}
+				e.wanted = append(e.wanted, read...)
+			}
+			for _, addr := range []*string{&e.config.Addr, &e.config.TenantAddr, &e.config.IdentityAddr} {
+				if _, err := strconv.ParseUint(*addr, 10, 16); err == nil { // as for the proxy
+					*addr = net.JoinHostPort("127.0.0.1", *addr)
+				}
+			}
+			return e.run(ctx, std)
+		},
+	}
+	command.WithVariables(c.Flags, "ENTRAPG_EMULATOR_")
+	return c
+}
+
+// An emulator is what to start.
+type emulator struct {
+	config        entrapgtest.Config
+	envFiles      []string
+	worldReadable bool
+	noRoles       bool
+	wanted        []wanted
+	as            []string
+}
+
+// flagOf names the flags that set fields of the configuration.
+var flagOf = map[string]string{
+	"Addr": "--addr", "TenantAddr": "--tenant-addr", "IdentityAddr": "--identity-addr", "Hostnames": "--hostname",
+	"Upstream": "--upstream", "StateDir": "--state", "CAFile": "--ca-file",
+}
+
+func (e *emulator) run(ctx context.Context, std command.Streams) (err error) {
+	if !signal.Ignored(syscall.SIGHUP) { // as under nohup
+		var stop func()
+		ctx, stop = signal.NotifyContext(ctx, syscall.SIGHUP)
+		defer stop()
+	}
+	pipes := make(chan os.Signal, 1)
+	signal.Notify(pipes, syscall.SIGPIPE) // so that a write to a closed pipe is an error, not the end
+	defer signal.Stop(pipes)
+
+	all, err := completePrincipals(e.wanted)
+	if err != nil {
+		return err
+	}
+	logins, err := choose(settle(new(entrapgtest.Tenant), all), e.as)
+	if err != nil {
+		return err
+	}
+	if more := len(e.envFiles) - len(logins); more > 0 {
+		return command.UsageError(fmt.Sprintf("--env-file: %d more than principals; add --as NAME for each file", more))
+	}
+	mode := os.FileMode(0o600)
+	if e.worldReadable {
+		mode = 0o644
+	}
+	var files []*settingsFile
+	for _, path := range e.envFiles {
+		file, failure := createSettingsFile(path, mode)
+		if failure != nil {
+			return failure
+		}
+		defer func() { err = errors.Join(err, file.remove()) }()
+		files = append(files, file)
+	}
+	log := &loginLog{std: std}
+	e.config.OnLogin = log.write
+	server, err := entrapgtest.Start(ctx, e.config)
+	if err != nil {
+		return e.explain(ctx, err)
+	}
+	residents := settle(server.Tenant, all)
+	err = e.createRoles(ctx, server, residents)
+	if err == nil {
+		err = e.introduce(ctx, std.Out, server, residents, files)
+	}
+	if err != nil {
+		return errors.Join(e.explain(ctx, err), server.Close())
+	}
+	log.start()
+	ended := server.Wait(ctx)
+	closed := server.Close()
+	if ctx.Err() == nil {
+		return e.explain(ctx, ended)
+	}
+	std.Out.Printf("%s\n", std.Out.Dim("stopped"))
+	if closed != nil {
+		fmt.Fprintln(std.Err, "entrapg:", closed)
+		return command.ExitCode(command.Failed)
+	}
+	return nil
+}
+
+// winsockAddressInUse is what Windows reports instead of EADDRINUSE.
+const winsockAddressInUse = syscall.Errno(10048)
+
+// explain names the flag that an error is about.
+func (e *emulator) explain(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return errors.New("interrupted")
+	}
+	wrong := new(entrapgtest.ConfigError)
+	switch {
+	case errors.As(err, &wrong) && (errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, winsockAddressInUse)):
+		return fmt.Errorf("%s: %w; stop the program that uses it, or name another address", flagOf[wrong.Field], wrong.Err)
+	case errors.As(err, &wrong):
+		return fmt.Errorf("%s: %w", flagOf[wrong.Field], wrong.Err)
+	}
+	return errors.New(strings.TrimPrefix(err.Error(), "entrapgtest: "))
+}
+
+func (e *emulator) createRoles(ctx context.Context, server *entrapgtest.Server, residents []resident) error {
+	for _, r := range residents {
+		var err error
+		switch {
+		case r.admin():
+			err = server.CreateAdmin(ctx, "", r.Principal)
+		case !e.noRoles:
+			err = server.CreateRole(ctx, "", r.Principal)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", r.origin, err)
+		}
+	}
+	return nil
+}
+
+// introduce writes what there is, and the settings.
+func (e *emulator) introduce(
+	ctx context.Context, out *terminal.Output, server *entrapgtest.Server, residents []resident, files []*settingsFile,
+) error {
+	logins, err := choose(residents, e.as)
+	if err != nil {
+		return err
+	}
+	out.Printf("%s PostgreSQL on %s, tenant on %s,\n  tokens live %s\n\n",
+		out.Good("✓"), out.Bold(server.Addr()), server.Tenant.URL(), terminal.Duration(e.config.TokenLife))
+	for _, r := range residents {
+		what := string(r.Kind)
+		switch {
+		case r.admin():
+			what += ", Entra administrator"
+		case e.noRoles:
+			what += ", no role yet"
+		}
+		out.Printf("  %-24s  %s\n", r.Name, what)
+		for _, v := range r.secrets() {
+			out.Printf("  %-24s  %s\n", "", out.Dim(v.name+"="+v.value))
+		}
+	}
+	needsRoots := false
+	for i, l := range logins {
+		settings, err := l.settings(ctx, server, residents)
+		if err != nil {
+			return err
+		}
+		if i < len(files) {
+			if err := files[i].write(settings); err != nil {
+				return err
+			}
+		}
+		title := "Paste this into a shell:"
+		if len(e.as) > 0 {
+			title = "Paste this into a shell to log in as " + l.role + ":"
+		}
+		out.Printf("\n%s\n\n%s", out.Bold(title), terminal.Text(syntaxFor(runtime.GOOS, os.Getenv).lines(settings)))
+		needsRoots = needsRoots || !l.managed() && roots.IgnoresCertFile(runtime.GOOS)
+	}
+	out.Printf("\n")
+	if needsRoots {
+		out.Hang("", "Go ignores SSL_CERT_FILE on this system. The entrapg command reads it. Your programs in Go need "+
+			"GODEBUG=x509usefallbackroots=1 and a call of x509.SetFallbackRoots with the certificates of that file.")
+	}
+	then := "Then, for example: entrapg exec -- psql"
+	if len(e.envFiles) > 0 {
+		then = "Or use the file with the same settings: entrapg exec --env-file " + quote.Shell(e.envFiles[0]) + " -- psql"
+	}
+	out.Hang("", terminal.Escape(then))
+	out.Hang("", "To log in as another principal, start with --as NAME. Ctrl-C stops the emulator.")
+	out.Printf("\n%s\n", out.Bold("Logins:"))
+	return out.Err()
+}
+
+// A loginLog writes a line for each login.
+type loginLog struct {
+	std command.Streams
+
+	mu      sync.Mutex // guards what follows; many goroutines write
+	started bool
+	failed  bool
+}
+
+// start ends the time in which logins are those of the emulator itself.
+func (g *loginLog) start() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.started = true
+}
+
+func (g *loginLog) write(l entrapgtest.Login) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.started || l.Application == "pg_isready" && l.Code == "" && !l.Accepted { // a probe does not log in
+		return
+	}
+	writeLogin(g.std.Out, l)
+	if err := g.std.Out.Err(); err != nil && !g.failed {
+		g.failed = true
+		fmt.Fprintf(g.std.Err, "entrapg: the log of logins is incomplete: %v; the emulator keeps running\n", err)
+	}
+}
+
+// writeLogin writes one attempt to log in.
+func writeLogin(t *terminal.Output, l entrapgtest.Login) {
+	verdict, why := t.Good("✓"), "accepted"
+	switch {
+	case l.Code != "":
+		verdict, why = t.Bad("✗"), l.Code+" "+l.Reason
+	case !l.Accepted:
+		verdict, why = t.Dim("·"), l.Reason
+	}
+	who := l.User + " → " + l.Database
+	if l.Application != "" {
+		who += ", " + l.Application
+	}
+	t.Hang(terminal.Sprintf("%s %s ", l.Time.Format(time.TimeOnly), verdict), terminal.Escape(who+": "+why))
+}

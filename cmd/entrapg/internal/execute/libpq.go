@@ -1,0 +1,282 @@
+package execute
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/entrapg/entrapg"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/roots"
+	"github.com/entrapg/entrapg/internal/connstring"
+	"github.com/entrapg/entrapg/internal/inspect"
+)
+
+// A libpqKey describes how exec passes a key of the DSN to a program that uses libpq.
+type libpqKey struct {
+	variable string // libpq's environment variable, or empty
+	ignored  string // why a key without a variable is ignored, and what to do
+
+	foreign bool // package entrapg rejects the key, or would send it to the server
+}
+
+const (
+	notAVariable = "libpq reads it only from a connection string"
+	noBearer     = "libpq cannot send the token by OAUTHBEARER, so the token is sent as a password"
+)
+
+// libpqKeys are the keys of PostgreSQL 15 to 18, and oauth_ca_file of 19, except
+// those that libpqVariables handles itself.
+// https://www.postgresql.org/docs/current/libpq-connect.html
+var libpqKeys = map[string]libpqKey{
+	"application_name":          {variable: "PGAPPNAME"},
+	"channel_binding":           {variable: "PGCHANNELBINDING"},
+	"client_encoding":           {variable: "PGCLIENTENCODING"},
+	"connect_timeout":           {variable: "PGCONNECT_TIMEOUT"},
+	"fallback_application_name": {ignored: notAVariable + "; use application_name", foreign: true},
+	"gssdelegation":             {variable: "PGGSSDELEGATION", foreign: true},
+	"gssencmode":                {variable: "PGGSSENCMODE", foreign: true},
+	"gsslib":                    {variable: "PGGSSLIB", foreign: true},
+	"hostaddr":                  {variable: "PGHOSTADDR"},
+	"keepalives":                {ignored: notAVariable},
+	"keepalives_count":          {ignored: notAVariable},
+	"keepalives_idle":           {ignored: notAVariable},
+	"keepalives_interval":       {ignored: notAVariable},
+	"krbsrvname":                {variable: "PGKRBSRVNAME"},
+	"load_balance_hosts":        {variable: "PGLOADBALANCEHOSTS", foreign: true},
+	"max_protocol_version":      {variable: "PGMAXPROTOCOLVERSION"},
+	"min_protocol_version":      {variable: "PGMINPROTOCOLVERSION"},
+	"oauth_ca_file":             {ignored: noBearer, foreign: true},
+	"oauth_client_id":           {ignored: noBearer, foreign: true},
+	"oauth_client_secret":       {ignored: noBearer, foreign: true},
+	"oauth_issuer":              {ignored: noBearer, foreign: true},
+	"oauth_scope":               {ignored: noBearer, foreign: true},
+	"replication":               {ignored: notAVariable, foreign: true},
+	"require_auth":              {variable: "PGREQUIREAUTH"},
+	"requirepeer":               {variable: "PGREQUIREPEER", foreign: true},
+	"scram_client_key":          {ignored: notAVariable, foreign: true},
+	"scram_server_key":          {ignored: notAVariable, foreign: true},
+	"ssl_max_protocol_version":  {variable: "PGSSLMAXPROTOCOLVERSION"},
+	"ssl_min_protocol_version":  {variable: "PGSSLMINPROTOCOLVERSION"},
+	"sslcert":                   {variable: "PGSSLCERT"},
+	"sslcertmode":               {variable: "PGSSLCERTMODE"},
+	"sslcompression":            {variable: "PGSSLCOMPRESSION", foreign: true},
+	"sslcrl":                    {variable: "PGSSLCRL", foreign: true},
+	"sslcrldir":                 {variable: "PGSSLCRLDIR", foreign: true},
+	"sslkey":                    {variable: "PGSSLKEY"},
+	"sslkeylogfile":             {ignored: notAVariable, foreign: true},
+	"sslnegotiation":            {variable: "PGSSLNEGOTIATION"},
+	"sslpassword":               {ignored: notAVariable + "; the command asks for it if the key is encrypted"},
+	"sslsni":                    {variable: "PGSSLSNI"},
+	"target_session_attrs":      {variable: "PGTARGETSESSIONATTRS"},
+	"tcp_user_timeout":          {ignored: notAVariable, foreign: true},
+
+	// Parameters of the server that libpq has variables for, which override
+	// PGOPTIONS.
+	"datestyle": {variable: "PGDATESTYLE"},
+	"geqo":      {variable: "PGGEQO"},
+	"timezone":  {variable: "PGTZ"},
+}
+
+// openForLibpq opens a login as inspect.Open does, but accepts all keys of libpq
+// and adds them to its settings. The warnings name keys that libpq cannot read from
+// the environment.
+func openForLibpq(dsn string) (login *inspect.Login, warnings []string, err error) {
+	settings := connstring.Parse(connstring.Clean(dsn))
+	var foreign []string
+	for key, libpq := range libpqKeys {
+		if libpq.foreign {
+			foreign = append(foreign, key)
+		}
+	}
+	if login, err = inspect.Open(withoutKeys(dsn, foreign)); err != nil {
+		return nil, nil, err
+	}
+	for _, key := range slices.Sorted(maps.Keys(libpqKeys)) {
+		setting, libpq := settings[key], libpqKeys[key]
+		if libpq.foreign && setting.Value != "" {
+			login.Settings[key] = setting
+			delete(login.Config.RuntimeParams, key)
+		}
+		if libpq.ignored != "" && setting.Value != "" {
+			warnings = append(warnings, fmt.Sprintf("%s (%s) is ignored: %s", key, setting.Origin, libpq.ignored))
+		}
+	}
+	if login.Entra() {
+		for _, s := range []connstring.Setting{settings["gssencmode"], {Value: os.Getenv("PGGSSENCMODE"), Origin: "PGGSSENCMODE"}} {
+			if s.Value == "require" {
+				warnings = append(warnings, fmt.Sprintf("gssencmode (%s) is ignored: the token is not sent with encryption by GSSAPI", s.Origin))
+			}
+		}
+	}
+	return login, warnings, nil
+}
+
+// withoutKeys returns a DSN that sets keys to empty values, which override its
+// service file.
+func withoutKeys(dsn string, keys []string) string {
+	dsn = connstring.Clean(dsn)
+	settings := connstring.Parse(dsn)
+	for _, key := range keys {
+		if settings.Value(key) != "" {
+			dsn = connstring.WithOverride(dsn, key, "")
+		}
+	}
+	return dsn
+}
+
+// libpqVariables returns libpq's variables for a login. Variables with an empty
+// value must be unset.
+func libpqVariables(login *inspect.Login, token *inspect.Token) (map[string]string, error) {
+	config := login.Config
+	if isConnectionString(config.Database) {
+		return nil, &entrapg.ConfigError{
+			Setting: "dbname", Origin: foreignOrigin(login, "dbname"),
+			Problem: "looks like a connection string, for which programs such as vacuumdb would take it and log in elsewhere; " +
+				"omit it, and name the database in the command",
+		}
+	}
+	env := map[string]string{
+		"PGUSER": token.User, "PGPASSWORD": token.Value, "PGDATABASE": config.Database,
+		"PGHOSTADDR": "", "PGPASSFILE": "", "PGSERVICE": "", "PGSERVICEFILE": "", "PGREQUIRESSL": "",
+	}
+	for key, libpq := range libpqKeys {
+		if value := login.Settings.Value(key); value != "" && libpq.variable != "" {
+			env[libpq.variable] = value
+		}
+	}
+	env["PGHOST"], env["PGPORT"] = endpoints(config)
+	env["PGSSLMODE"], env["PGSSLROOTCERT"] = tlsFor(login)
+	addParameters(env, config.RuntimeParams)
+	if login.Entra() || login.Azure || env["PGGSSENCMODE"] == "" {
+		// libpq tries GSSAPI encryption before TLS, and would not verify a certificate then.
+		env["PGGSSENCMODE"] = "disable"
+	}
+	if login.Entra() {
+		if !allowsPassword(config.RequireAuth) {
+			return nil, &entrapg.ConfigError{
+				Setting: "require_auth", Origin: foreignOrigin(login, "require_auth"),
+				Problem: "must allow password, because libpq cannot send the token by OAUTHBEARER; use require_auth=password or omit it",
+			}
+		}
+		env["PGREQUIREAUTH"] = "password"
+	}
+	return env, nil
+}
+
+// isConnectionString reports whether libpq takes the name of a database for a
+// connection string.
+func isConnectionString(name string) bool {
+	return strings.HasPrefix(name, "postgres://") || strings.HasPrefix(name, "postgresql://") || strings.Contains(name, "=")
+}
+
+// foreignOrigin returns where a setting comes from, or "" for the DSN.
+func foreignOrigin(login *inspect.Login, key string) string {
+	if origin := login.Settings[key].Origin; origin != connstring.OriginDSN {
+		return origin
+	}
+	return ""
+}
+
+// allowsPassword reports whether a value of require_auth allows cleartext
+// passwords.
+func allowsPassword(requireAuth string) bool {
+	methods := strings.Split(strings.ReplaceAll(requireAuth, " ", ""), ",")
+	if strings.HasPrefix(methods[0], "!") {
+		return !slices.Contains(methods, "!password")
+	}
+	return slices.Contains(methods, "password")
+}
+
+// endpoints returns the lists of hosts and ports. If sslmode is prefer or allow, pgx
+// has two endpoints for each host, with and without TLS, which are merged.
+func endpoints(config *pgx.ConnConfig) (hosts, ports string) {
+	host, port, encrypted := config.Host, config.Port, config.TLSConfig != nil
+	hosts, ports = host, fmt.Sprint(port)
+	for _, f := range config.Fallbacks {
+		same := f.Host == host && f.Port == port && (f.TLSConfig != nil) != encrypted
+		host, port, encrypted = f.Host, f.Port, f.TLSConfig != nil
+		if !same {
+			hosts, ports = hosts+","+host, ports+","+fmt.Sprint(port)
+		}
+	}
+	return hosts, ports
+}
+
+// tlsFor returns libpq's sslmode and sslrootcert that verify the server at least
+// as package entrapg does. libpq has no mode that accepts the host's name or an
+// Azure name, so verify-full replaces the modes that do.
+func tlsFor(login *inspect.Login) (mode, root string) {
+	mode, root = login.SSLMode, login.Settings.Value("sslrootcert")
+	tls := login.Config.TLSConfig
+	if login.Azure || login.Entra() && tls != nil && tls.RootCAs == nil {
+		mode = "verify-full"
+	}
+	switch {
+	case tls == nil:
+		return mode, ""
+	case root != "" || tls.RootCAs != nil: // from sslrootcert, or from the file that libpq reads by default too
+		return mode, root
+	case mode == "verify-full" || mode == "verify-ca":
+		return mode, roots.System
+	default:
+		return mode, ""
+	}
+}
+
+// addParameters adds the server's parameters to env: to libpq's variables, or
+// else to PGOPTIONS. The server ignores the case of their names.
+func addParameters(env, params map[string]string) {
+	var words []string
+	if options := params["options"]; options != "" {
+		words = append(words, options)
+	}
+	for _, name := range slices.Sorted(maps.Keys(params)) {
+		lower := strings.ToLower(name)
+		variable := libpqKeys[lower].variable
+		switch {
+		case name == "options" || name == "replication": // which is not a parameter of the server
+		case variable == "":
+			words = append(words, "-c "+optionEscaper.Replace(name+"="+params[name]))
+		case env[variable] == "" || name != lower: // which only the DSN and service files can contain
+			env[variable] = params[name]
+		}
+	}
+	if len(words) > 0 {
+		env["PGOPTIONS"] = strings.Join(words, " ")
+	}
+}
+
+// optionEscaper escapes the separators of options on the server's command line,
+// which are the white space of C's isspace.
+var optionEscaper = strings.NewReplacer(
+	`\`, `\\`, " ", `\ `, "\t", "\\\t", "\n", "\\\n", "\v", "\\\v", "\f", "\\\f", "\r", "\\\r",
+)
+
+// environ returns an environment with changes. A variable that is changed to an
+// empty value is removed. Windows ignores the case of names.
+func environ(old []string, changes map[string]string, ignoreCase bool) []string {
+	canonical := func(name string) string {
+		if ignoreCase {
+			return strings.ToUpper(name)
+		}
+		return name
+	}
+	changed := map[string]bool{}
+	for name := range changes {
+		changed[canonical(name)] = true
+	}
+	env := slices.DeleteFunc(slices.Clone(old), func(entry string) bool {
+		name, _, _ := strings.Cut(entry, "=")
+		return changed[canonical(name)]
+	})
+	for _, name := range slices.Sorted(maps.Keys(changes)) {
+		if changes[name] != "" {
+			env = append(env, name+"="+changes[name])
+		}
+	}
+	return env
+}

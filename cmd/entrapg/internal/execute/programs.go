@@ -1,0 +1,106 @@
+package execute
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/entrapg/entrapg/internal/inspect"
+)
+
+// clients are PostgreSQL's own programs that log in to a server.
+var clients = []string{
+	"clusterdb", "createdb", "createuser", "dropdb", "dropuser", "pg_amcheck", "pg_basebackup", "pg_createsubscriber",
+	"pg_dump", "pg_dumpall", "pg_receivewal", "pg_recvlogical", "pg_restore", "pg_rewind", "pgbench", "psql",
+	"reindexdb", "vacuumdb", "vacuumlo",
+}
+
+// programName returns the name of a program without its directory and the .exe of
+// Windows.
+func programName(path string) string {
+	return strings.TrimSuffix(strings.ToLower(filepath.Base(path)), ".exe")
+}
+
+// writesPassword returns a warning for a command that writes the password of its
+// connection into a file, or "".
+func writesPassword(argv []string) string {
+	switch name := programName(argv[0]); {
+	case name == "pg_createsubscriber",
+		name == "pg_rewind" && writesRecovery(argv[1:], "D"),
+		name == "pg_basebackup" && writesRecovery(argv[1:], "cdDFhilprsStTUXZ"):
+		return name + " writes primary_conninfo with the token as password into postgresql.auto.conf or a backup, and the token expires; " +
+			"remove the password there"
+	}
+	return ""
+}
+
+// writesRecovery reports whether -R or --write-recovery-conf is among options.
+// Short options can be combined; those in valued take the rest, or else the next
+// argument, as their value. Long ones can be abbreviated.
+func writesRecovery(args []string, valued string) bool {
+	for i := 0; i < len(args); i++ {
+		arg := args[i]
+		switch {
+		case arg == "--":
+			return false
+		case strings.HasPrefix(arg, "--w") && strings.HasPrefix("--write-recovery-conf", arg):
+			return true
+		case strings.HasPrefix(arg, "--") || !strings.HasPrefix(arg, "-"):
+			continue
+		}
+		for j, option := range arg[1:] {
+			if option == 'R' {
+				return true
+			}
+			if strings.ContainsRune(valued, option) {
+				if j+2 == len(arg) {
+					i++
+				}
+				break
+			}
+		}
+	}
+	return false
+}
+
+// bearerTimeout bounds asksBearer, so that it delays a command only briefly if the
+// server does not respond.
+const bearerTimeout = 3 * time.Second
+
+// asksBearer reports whether the server requests the token by OAUTHBEARER. It sends
+// neither a token nor a password.
+func asksBearer(ctx context.Context, login *inspect.Login, user string) bool {
+	ctx, cancel := context.WithTimeout(ctx, bearerTimeout)
+	defer cancel()
+	asked := false
+	config := login.Config.Copy()
+	config.User = user
+	config.RequireAuth = "oauth" // pgx ends the login if another method is requested
+	config.OAuthTokenProvider = func(context.Context) (string, error) {
+		asked = true
+		return "", errors.New("canceled: the server has requested a token")
+	}
+	if conn, err := pgx.ConnectConfig(ctx, config); err == nil {
+		conn.Close(ctx)
+	}
+	return asked
+}
+
+// warnings returns warnings to show before a command runs.
+func warnings(ctx context.Context, login *inspect.Login, user string, argv []string) []string {
+	var all []string
+	if warning := writesPassword(argv); warning != "" {
+		all = append(all, warning)
+	}
+	if name := programName(argv[0]); login.Entra() && slices.Contains(clients, name) && asksBearer(ctx, login, user) {
+		all = append(all, fmt.Sprintf("the server requests the token by OAUTHBEARER, which libpq cannot send for %s; "+
+			"use a program that logs in with package entrapg", name))
+	}
+	return all
+}

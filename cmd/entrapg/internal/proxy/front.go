@@ -1,0 +1,128 @@
+package proxy
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/dsn"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/listener"
+)
+
+// defaultPort is PostgreSQL's default port.
+const defaultPort = 5432
+
+const listenVariable = variables + "LISTEN"
+
+// A front is an address where the proxy listens for the clients of an upstream.
+type front struct {
+	address  listener.Address
+	dsn      string
+	hasDSN   bool   // otherwise, the command's DSN is used
+	from     string // the setting, for errors
+	upstream *upstream
+}
+
+// listenFronts reads the values of --listen: ADDRESS or ADDRESS=DSN. Lines separate
+// several in a value, and commas do if there is no DSN, for the environment
+// variable.
+func listenFronts(values []string) ([]*front, error) {
+	var fronts []*front
+	for _, value := range values {
+		from := "--listen"
+		if variable, set := os.LookupEnv(listenVariable); set && value == variable {
+			from = listenVariable
+		}
+		items := strings.Split(value, "\n")
+		if !strings.Contains(value, "=") {
+			items = strings.FieldsFunc(value, func(r rune) bool { return r == '\n' || r == ',' })
+		}
+		before := len(fronts)
+		for _, item := range items {
+			if item = strings.TrimSpace(item); item == "" {
+				continue
+			}
+			f, err := parseFront(item)
+			if err != nil {
+				return nil, command.UsageError(from + ": " + err.Error())
+			}
+			f.from = from + " " + f.address.String()
+			fronts = append(fronts, f)
+		}
+		if len(fronts) == before {
+			return nil, command.UsageError(from + ": missing address, which is a port, HOST:PORT or a directory")
+		}
+	}
+	return fronts, nil
+}
+
+// parseFront reads ADDRESS or ADDRESS = DSN. Its errors do not contain the DSN,
+// which can have a password.
+func parseFront(text string) (*front, error) {
+	where, value, hasDSN := strings.Cut(text, "=")
+	where, value = strings.TrimSpace(where), strings.TrimSpace(value)
+	if strings.Contains(where, "://") {
+		return nil, errors.New("missing address before the DSN; want ADDRESS=DSN")
+	}
+	if hasDSN && !dsn.Is(value) {
+		return nil, fmt.Errorf("what follows %q must be a DSN: a postgres:// URL or a list of key=value settings", where+"=")
+	}
+	address, err := listener.Parse(where, defaultPort)
+	if err != nil {
+		return nil, err
+	}
+	return &front{address: address, dsn: value, hasDSN: hasDSN}, nil
+}
+
+// readFronts reads a file with a line ADDRESS = DSN for each front. Comments
+// begin with # at the beginning of a line or after white space.
+func readFronts(path string) ([]*front, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("--config: %w", err)
+	}
+	var fronts []*front
+	n := 0
+	for line := range strings.Lines(string(bytes.TrimPrefix(content, []byte("\xef\xbb\xbf")))) {
+		n++
+		line = strings.TrimSpace(withoutComment(line))
+		if line == "" {
+			continue
+		}
+		from := fmt.Sprintf("--config: %s, line %d", path, n)
+		f, err := parseFront(line)
+		switch {
+		case err != nil:
+			return nil, command.UsageError(fmt.Sprintf("%s: %s", from, err))
+		case !f.hasDSN:
+			return nil, command.UsageError(fmt.Sprintf("%s: missing DSN; a line is ADDRESS = DSN", from))
+		}
+		f.from = from
+		fronts = append(fronts, f)
+	}
+	if len(fronts) == 0 {
+		return nil, command.UsageError(fmt.Sprintf("--config: %s has no line ADDRESS = DSN", path))
+	}
+	return fronts, nil
+}
+
+// withoutComment removes a comment. A # inside the quotes of a DSN does not begin one.
+func withoutComment(line string) string {
+	quoted, space := false, true
+	for i := 0; i < len(line); i++ {
+		switch c := line[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '\'':
+			quoted = !quoted
+		case c == '#' && space && !quoted:
+			return line[:i]
+		default:
+			space = c == ' ' || c == '\t'
+		}
+	}
+	return line
+}

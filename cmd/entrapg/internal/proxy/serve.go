@@ -1,0 +1,66 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/listener"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/monitor"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/sdnotify"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/terminal"
+)
+
+// serve runs the proxy until a signal or a failure.
+func (plan *plan) serve(ctx context.Context, out *terminal.Output, logger *slog.Logger) error {
+	systemd := sdnotify.FromEnvironment()
+	notify := func(state string) {
+		if err := systemd.Send(state); err != nil {
+			logger.Warn("systemd was not notified", "state", state, "error", err)
+		}
+	}
+	ends := make(chan os.Signal, 2)
+	signal.Notify(ends, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(ends)
+	hangups := make(chan os.Signal, 1)
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup does
+		signal.Notify(hangups, syscall.SIGHUP)
+		defer signal.Stop(hangups)
+	}
+
+	s := newServer(plan, logger)
+	if plan.status != nil {
+		listeners, err := listener.Listen(ctx, *plan.status)
+		if err != nil {
+			return fmt.Errorf("--status %s: %w", plan.status, err)
+		}
+		for _, l := range listeners {
+			defer monitor.Serve(l, s.pages()).Close()
+			logger.Info("answering probes and scrapes", "listen", l.Addr().String())
+		}
+	}
+	if err := s.start(ctx); err != nil {
+		return err
+	}
+	if !out.Live && plan.password.value != "" && plan.password.from == "" {
+		logger.Warn("the password was generated and written to standard output; if that is a log, set " + passwordVariable + " instead")
+	}
+	plan.introduce(&terminal.Output{Writer: unfailing{out.Writer}, Color: out.Color, Width: out.Width})
+	notify(sdnotify.Ready)
+	failure := s.wait(ends, hangups, out.Live)
+	notify(sdnotify.Stopping)
+	return s.shutdown(failure, ends)
+}
+
+// An unfailing writer ignores errors, so that a proxy that cannot print its
+// introduction still runs.
+type unfailing struct{ io.Writer }
+
+func (w unfailing) Write(b []byte) (int, error) {
+	w.Writer.Write(b)
+	return len(b), nil
+}

@@ -1,0 +1,134 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/engine"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/listener"
+)
+
+// A server serves the fronts of a plan.
+type server struct {
+	plan    *plan
+	logger  *slog.Logger
+	engines []*engine.Server // of each front
+	failed  chan error       // of the first listener that failed
+	serving sync.WaitGroup
+	begun   time.Time
+
+	started, draining atomic.Bool
+}
+
+func newServer(plan *plan, logger *slog.Logger) *server {
+	s := &server{plan: plan, logger: logger, failed: make(chan error, 1), begun: time.Now()}
+	for _, f := range plan.fronts {
+		engine := &engine.Server{
+			Upstream: f.upstream.Upstream, TLS: plan.tlsConfig(f), Limit: plan.limit,
+			ClientUser: plan.clientUser && f.upstream.leavesUserOpen(),
+		}
+		if !f.address.Private() {
+			engine.Password = plan.password.value
+		}
+		s.engines = append(s.engines, engine)
+	}
+	return s
+}
+
+// start opens all listeners, or none.
+func (s *server) start(ctx context.Context) error {
+	open := make([][]net.Listener, len(s.plan.fronts))
+	for i, f := range s.plan.fronts {
+		var err error
+		if open[i], err = listener.Listen(ctx, f.address); err != nil {
+			for _, listeners := range open {
+				for _, l := range listeners {
+					l.Close()
+				}
+			}
+			return fmt.Errorf("%s: %w", f.from, err)
+		}
+		if tcp, ok := open[i][0].Addr().(*net.TCPAddr); ok {
+			f.address.Port = uint16(tcp.Port) // if it was 0
+		}
+	}
+	for i, f := range s.plan.fronts {
+		s.engines[i].Logger = s.logger.With("listen", f.address.String(), "upstream", f.upstream.name)
+		for _, l := range open[i] {
+			s.logger.Info("listening", "listen", l.Addr().String(), "upstream", f.upstream.name)
+			s.serving.Go(func() {
+				if err := s.engines[i].Serve(l); !errors.Is(err, engine.ErrServerClosed) {
+					select {
+					case s.failed <- fmt.Errorf("%s: %w", f.from, err):
+					default:
+					}
+				}
+			})
+		}
+	}
+	s.started.Store(true)
+	return nil
+}
+
+// wait waits for a signal that ends the proxy, or returns the error of a listener
+// that fails. SIGHUP ends the proxy on a terminal, which has then been closed;
+// otherwise the certificate is read again.
+func (s *server) wait(ends, hangups <-chan os.Signal, onTerminal bool) error {
+	for {
+		select {
+		case <-ends:
+			return nil
+		case err := <-s.failed:
+			return err
+		case <-hangups:
+			if onTerminal {
+				return nil
+			}
+			if s.plan.certificate != nil {
+				s.plan.certificate.Reload()
+			}
+		}
+	}
+}
+
+// shutdown stops listening, and closes the sessions after the grace period or at
+// the next signal, which is an error. It returns cause if there is one.
+func (s *server) shutdown(cause error, ends <-chan os.Signal) error {
+	s.draining.Store(true)
+	ctx, cancel := context.WithTimeout(context.Background(), s.plan.grace)
+	defer cancel()
+	var open int64
+	for _, e := range s.engines {
+		open += e.Stats().Open
+	}
+	s.logger.Info("stopping", "connections", open, "grace", s.plan.grace)
+	stopped := make(chan struct{})
+	go func() {
+		var all sync.WaitGroup
+		for _, e := range s.engines {
+			all.Go(func() { e.Shutdown(ctx) })
+		}
+		all.Wait()
+		s.serving.Wait()
+		close(stopped)
+	}()
+	select {
+	case <-stopped:
+	case <-ends:
+		cancel()
+		<-stopped
+		if cause == nil {
+			cause = command.ErrReported
+		}
+	}
+	s.logger.Info("stopped")
+	return cause
+}

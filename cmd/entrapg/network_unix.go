@@ -1,8 +1,0 @@
-//go:build !windows
-
-package main
-
-import "syscall"
-
-// errRefused is the error if nothing listens.
-const errRefused = syscall.ECONNREFUSED

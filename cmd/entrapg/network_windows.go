@@ -1,7 +1,0 @@
-package main
-
-import "syscall"
-
-// errRefused is WSAECONNREFUSED, the error if nothing listens. Windows does not
-// return package syscall's ECONNREFUSED.
-const errRefused = syscall.Errno(10061)
