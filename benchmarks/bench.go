@@ -48,7 +48,9 @@ func newBench(ctx context.Context, short bool) (*bench, error) {
 }
 
 // open creates a connector of one way. adjust may be nil.
-func (b *bench) open(ctx context.Context, w way, c *credential, adjust func(*pgx.ConnConfig)) (driver.Connector, error) {
+func (b *bench) open(
+	ctx context.Context, w way, c *credential, adjust func(*pgx.ConnConfig),
+) (driver.Connector, error) {
 	return w.open(ctx, b.target(w, c, adjust))
 }
 
@@ -75,7 +77,9 @@ func pick[T any](short bool, brief, full T) T {
 
 // connectors opens one connector of each way, all at the same time, and connects
 // each once.
-func (b *bench) connectors(ctx context.Context, c func() *credential) (map[string]driver.Connector, map[string]*credential, error) {
+func (b *bench) connectors(
+	ctx context.Context, c func() *credential,
+) (map[string]driver.Connector, map[string]*credential, error) {
 	opened, credentials := make([]driver.Connector, len(ways)), make([]*credential, len(ways))
 	errs := make([]error, len(ways))
 	var all sync.WaitGroup

@@ -57,9 +57,10 @@ func (r *Results) paint(canvas vg.CanvasSizer) error {
 	write(14, height-20, 14, ink, "Time to connect, through three token lifetimes and an outage of Entra")
 	write(14, height-36, 10, ink, "milliseconds, logarithmic; a mark at the top of a strip is a connect that failed")
 	t := r.Timeline
-	write(14, 24, 9, ink, fmt.Sprintf("A connect every %.0f ms for each way. Tokens are valid for %.0f s, a request for one "+
-		"takes %.0f ms, and for %.1f s (shaded) Entra is down.",
-		1000*t.Every, t.Life, 1000*t.Latency, t.Down[1]-t.Down[0]))
+	write(14, 24, 9, ink,
+		fmt.Sprintf("A connect every %.0f ms for each way. Tokens are valid for %.0f s, a request for one "+
+			"takes %.0f ms, and for %.1f s (shaded) Entra is down.",
+			1000*t.Every, t.Life, 1000*t.Latency, t.Down[1]-t.Down[0]))
 	write(14, 11, 9, ink, r.String())
 
 	for i, w := range ways {

@@ -88,8 +88,10 @@ func startProxyBench(ctx context.Context, short bool) (_ *proxyBench, err error)
 		return nil, err
 	}
 	ca := filepath.Join(b.dir, "ca.pem")
-	b.dsns[direct] = fmt.Sprintf("host=%s user=bench password=%s dbname=bench sslmode=verify-full sslrootcert=%s", b.host, proxyPassword, ca)
-	if out, err := b.command(ctx, "pgbench", "--initialize", "--quiet", "--scale=10", b.dsns[direct]).CombinedOutput(); err != nil {
+	b.dsns[direct] = fmt.Sprintf("host=%s user=bench password=%s dbname=bench sslmode=verify-full sslrootcert=%s",
+		b.host, proxyPassword, ca)
+	if out, err := b.command(ctx, "pgbench", "--initialize", "--quiet", "--scale=10",
+		b.dsns[direct]).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("pgbench: %w\n%s", err, out)
 	}
 	if err := b.startBouncer(ctx, bouncer, ca); err != nil {
@@ -146,8 +148,9 @@ func (b *proxyBench) writeCertificate(data string) error {
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "bench"},
-		IPAddresses: []net.IP{net.ParseIP(b.host)}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		IPAddresses: []net.IP{net.ParseIP(b.host)}, NotBefore: time.Now().Add(-time.Hour),
+		NotAfter: time.Now().Add(24 * time.Hour),
+		IsCA:     true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)

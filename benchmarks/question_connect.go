@@ -50,7 +50,10 @@ func askWarmConnect(ctx context.Context, b *bench) ([]*Row, error) {
 	}
 	whole.Figures[floor] = Figure{Value: median(least)}
 
-	allocations := &Row{Name: "allocations of Connect", Unit: "n", Figures: map[string]Figure{}, Of: "beyond " + floor, Target: "≤ +10"}
+	allocations := &Row{
+		Name: "allocations of Connect", Unit: "n", Figures: map[string]Figure{},
+		Of: "beyond " + floor, Target: "≤ +10",
+	}
 	counts := map[string][]float64{}
 	for range pick(b.short, 2, 15) {
 		for _, w := range ways {

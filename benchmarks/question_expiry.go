@@ -21,7 +21,8 @@ var turnover = question{
 
 func askTurnover(ctx context.Context, b *bench) ([]*Row, error) {
 	const limit = 1.2
-	life, latency := pick(b.short, 800*time.Millisecond, shortLife), pick(b.short, 50*time.Millisecond, 500*time.Millisecond)
+	life := pick(b.short, 800*time.Millisecond, shortLife)
+	latency := pick(b.short, 50*time.Millisecond, 500*time.Millisecond)
 	window := life * 7 / 8
 	b.tokensLive(life)
 	defer b.tokensLive(0)

@@ -88,7 +88,10 @@ func outcome(err error) float64 {
 
 // row returns the line of the table for the picture.
 func (t *Timeline) row() *Row {
-	row := &Row{Question: "the picture", Name: "served, 3 lives and an outage", Unit: "%", Figures: map[string]Figure{}, Target: "100 %"}
+	row := &Row{
+		Question: "the picture", Name: "served, 3 lives and an outage", Unit: "%",
+		Figures: map[string]Figure{}, Target: "100 %",
+	}
 	for name, seen := range t.Ways {
 		o := &observed{}
 		for _, s := range seen {

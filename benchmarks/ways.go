@@ -39,7 +39,10 @@ const (
 // ways are the columns of the table: entrapg first, the lower bound second.
 var ways = []way{
 	{name: ours, what: "entrapg.NewConnector", open: openEntrapg},
-	{name: floor, what: "pgx's connector with a password that never changes: the lower bound", password: true, open: openStatic},
+	{
+		name: floor, what: "pgx's connector with a password that never changes: the lower bound",
+		password: true, open: openStatic,
+	},
 	{name: "hook", what: "pgx's connector with a BeforeConnect hook that calls credential.GetToken", open: openHook},
 	{name: "multiauth", what: "github.com/hashicorp/go-pgmultiauth", open: openMultiauth},
 	{name: "fixed", what: "pgx's connector with the token that the credential returned at the start", open: openFixed},
@@ -66,11 +69,12 @@ func openHook(_ context.Context, to target) (driver.Connector, error) {
 	if err != nil {
 		return nil, err
 	}
-	return stdlib.GetConnector(*config, stdlib.OptionBeforeConnect(func(ctx context.Context, config *pgx.ConnConfig) error {
-		token, err := to.credential.GetToken(ctx, databaseToken)
-		config.Password = token.Token
-		return err
-	})), nil
+	return stdlib.GetConnector(*config,
+		stdlib.OptionBeforeConnect(func(ctx context.Context, config *pgx.ConnConfig) error {
+			token, err := to.credential.GetToken(ctx, databaseToken)
+			config.Password = token.Token
+			return err
+		})), nil
 }
 
 // openMultiauth is like pgmultiauth.GetConnector, but accepts an adjusted
@@ -80,7 +84,8 @@ func openMultiauth(ctx context.Context, to target) (driver.Connector, error) {
 	if err != nil {
 		return nil, err
 	}
-	hook, err := pgmultiauth.BeforeConnectFn(ctx, pgmultiauth.NewConfig(to.dsn, pgmultiauth.WithAzureAuth(withoutMargin{to.credential})))
+	hook, err := pgmultiauth.BeforeConnectFn(ctx,
+		pgmultiauth.NewConfig(to.dsn, pgmultiauth.WithAzureAuth(withoutMargin{to.credential})))
 	if err != nil {
 		return nil, err
 	}

@@ -107,7 +107,8 @@ var faults = append([]fault{
 		inject:   func(ctx context.Context, s *entrapgtest.Server) error { return s.Restart(ctx) },
 		restarts: true,
 		// The front returns 08006 if the server is down.
-		allows: both(network, "query 57P01", "query 57P02", "query 57P03", "login 57P01", "login 57P03", "login 08006"), within: soon,
+		allows: both(network, "query 57P01", "query 57P02", "query 57P03", "login 57P01", "login 57P03", "login 08006"),
+		within: soon,
 	},
 	{
 		group: "cuts", name: "connections are cut at once", faults: entrapgtest.Faults{CutLogin: entrapgtest.AtConnect},
@@ -123,8 +124,9 @@ var faults = append([]fault{
 		lasts:  time.Second, allows: both(network), within: soon,
 	},
 	{
-		group: "cuts", name: "connections are cut after the password", faults: entrapgtest.Faults{CutLogin: entrapgtest.AfterPassword},
-		lasts: time.Second, allows: both(network), within: soon,
+		group: "cuts", name: "connections are cut after the password",
+		faults: entrapgtest.Faults{CutLogin: entrapgtest.AfterPassword},
+		lasts:  time.Second, allows: both(network), within: soon,
 	},
 }, rejections()...)
 

@@ -95,7 +95,8 @@ func (l *ledger) audit(ctx context.Context, adminDSN string) (counts, error) {
 	}
 	defer admin.Close(context.WithoutCancel(ctx))
 	for _, w := range l.writers {
-		rows, err := admin.Query(ctx, "select n from "+l.table+" where pool = $1 and worker = $2 order by n", w.pool, w.worker)
+		rows, err := admin.Query(ctx,
+			"select n from "+l.table+" where pool = $1 and worker = $2 order by n", w.pool, w.worker)
 		if err != nil {
 			return c, err
 		}

@@ -46,7 +46,8 @@ type load struct {
 
 // startLoad starts the workers. AdminDSN is that of the server with the ledger.
 func startLoad(
-	ctx context.Context, checks *checker, dsn, adminDSN, table string, credential azcore.TokenCredential, opts ...entrapg.Option,
+	ctx context.Context, checks *checker, dsn, adminDSN, table string,
+	credential azcore.TokenCredential, opts ...entrapg.Option,
 ) (_ *load, err error) {
 	l := &load{checker: checks, connects: &stopwatch{taken: map[string]int64{}}}
 	if l.ledger, err = newLedger(ctx, adminDSN, table, workers, sqlDB, pgxPool); err != nil {
@@ -69,7 +70,8 @@ func startLoad(
 			l.db.Close()
 		}
 	}()
-	config, err := entrapg.PoolConfig(fmt.Sprintf("%s%spool_max_conns=%d&pool_max_conn_lifetime=%v", dsn, sep, conns, lifetime), opts...)
+	config, err := entrapg.PoolConfig(fmt.Sprintf("%s%spool_max_conns=%d&pool_max_conn_lifetime=%v",
+		dsn, sep, conns, lifetime), opts...)
 	if err != nil {
 		return nil, err
 	}
@@ -107,12 +109,14 @@ func (l *load) close() {
 func (l *load) work(ctx context.Context, w *writer, c client) {
 	for ctx.Err() == nil {
 		n := w.next()
-		err := l.query(ctx, w.pool, func(ctx context.Context) error { return c.exec(ctx, l.ledger.insert(), w.pool, w.worker, n) })
+		err := l.query(ctx, w.pool,
+			func(ctx context.Context) error { return c.exec(ctx, l.ledger.insert(), w.pool, w.worker, n) })
 		w.record(n, err)
 		if n%4 == 0 {
 			last, _ := w.acknowledged()
 			var highest int64
-			err := l.query(ctx, w.pool, func(ctx context.Context) error { return c.one(ctx, &highest, l.ledger.max(), w.pool, w.worker) })
+			err := l.query(ctx, w.pool,
+				func(ctx context.Context) error { return c.one(ctx, &highest, l.ledger.max(), w.pool, w.worker) })
 			if err == nil && highest < last {
 				l.checker.addViolation("%s: worker %d reads %d, though %d was committed", w.pool, w.worker, highest, last)
 			}

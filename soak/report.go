@@ -128,19 +128,23 @@ func (p *report) print(to io.Writer) {
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	row := func(name, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
 	row("soak", "%v of %v, seed %d", p.took.Round(time.Second), p.asked, p.seed)
-	row("load", "%d workers on a sql.DB and %d on a pgxpool; %d connections each, for %v each", workers, workers, conns, lifetime)
+	row("load", "%d workers on a sql.DB and %d on a pgxpool; %d connections each, for %v each",
+		workers, workers, conns, lifetime)
 	row("logins", "%d sql.DB, %d pgxpool", p.logins, p.poolLogins)
 	row("rejected logins", "%d sql.DB, %d pgxpool", p.rejected, rejectedLogins(p.failures[pgxPool]))
 	row("retries", "%d sql.DB", p.retries)
-	row("token requests", "%d by entrapg, %d of them failed; %d reached the tenant", p.tokenRequests, p.tokenFailures, p.tenantRequests)
-	row("slowest connect", "%v; the machine stalled for %v at most", p.slowest.Round(time.Millisecond), p.stall.Round(time.Millisecond))
+	row("token requests", "%d by entrapg, %d of them failed; %d reached the tenant",
+		p.tokenRequests, p.tokenFailures, p.tenantRequests)
+	row("slowest connect", "%v; the machine stalled for %v at most",
+		p.slowest.Round(time.Millisecond), p.stall.Round(time.Millisecond))
 	row("rows", "%d committed, %d found, %d lost", p.ledger.committed, p.ledger.found, p.ledger.lost)
 	if p.middle.goroutines == 0 { // it ended before half-time
 		p.middle = p.end
 	}
 	row("goroutines", "%d at the start, %d in the middle, %d at the end; %d before the load, %d after",
 		p.start.goroutines, p.middle.goroutines, p.end.goroutines, p.before, p.after)
-	row("heap", "%s at the start, %s in the middle, %s at the end", mega(p.start.heap), mega(p.middle.heap), mega(p.end.heap))
+	row("heap", "%s at the start, %s in the middle, %s at the end",
+		mega(p.start.heap), mega(p.middle.heap), mega(p.end.heap))
 	fmt.Fprintf(w, "\nqueries that failed\t%s\t%s\n", sqlDB, pgxPool)
 	causes := maps.Clone(p.failures[sqlDB])
 	if causes == nil {

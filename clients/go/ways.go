@@ -40,71 +40,90 @@ type way struct {
 }
 
 var ways = []way{
-	{"lib/pq with entrapg's Credentials", func(_ context.Context, credential azcore.TokenCredential, user string) (login, func(), error) {
-		connector := entrapg.NewConnector("user="+user, entrapg.WithCredential(credential))
-		login, closeDB := database(sql.OpenDB(passwords{connector.Credentials}))
-		return login, func() { closeDB(); connector.Close() }, nil
-	}},
-	{"lib/pq with azidentity", func(_ context.Context, credential azcore.TokenCredential, user string) (login, func(), error) {
-		login, closeDB := database(sql.OpenDB(passwords{func(ctx context.Context) (string, string, error) {
-			password, err := tokenOf(ctx, credential)
-			return user, password, err
-		}}))
-		return login, closeDB, nil
-	}},
-	{"pgx v4's stdlib with azidentity", func(_ context.Context, credential azcore.TokenCredential, user string) (login, func(), error) {
-		config, err := pgx4.ParseConfig("user=" + user)
-		if err != nil {
-			return nil, nil, err
-		}
-		login, closeDB := database(stdlib4.OpenDB(*config, stdlib4.OptionBeforeConnect(func(ctx context.Context, config *pgx4.ConnConfig) error {
-			var err error
-			config.Password, err = tokenOf(ctx, credential)
-			return err
-		})))
-		return login, closeDB, nil
-	}},
-	{"pgx v4's pgxpool with azidentity", func(ctx context.Context, credential azcore.TokenCredential, user string) (login, func(), error) {
-		config, err := pgxpool4.ParseConfig("user=" + user)
-		if err != nil {
-			return nil, nil, err
-		}
-		config.LazyConnect = true
-		config.BeforeConnect = func(ctx context.Context, config *pgx4.ConnConfig) error {
-			var err error
-			config.Password, err = tokenOf(ctx, credential)
-			return err
-		}
-		pool, err := pgxpool4.ConnectConfig(ctx, config)
-		if err != nil {
-			return nil, nil, err
-		}
-		return func(ctx context.Context) (s session, err error) {
-			c, err := pool.Acquire(ctx)
+	{
+		"lib/pq with entrapg's Credentials",
+		func(_ context.Context, credential azcore.TokenCredential, user string) (login, func(), error) {
+			connector := entrapg.NewConnector("user="+user, entrapg.WithCredential(credential))
+			login, closeDB := database(sql.OpenDB(passwords{connector.Credentials}))
+			return login, func() { closeDB(); connector.Close() }, nil
+		},
+	},
+	{
+		"lib/pq with azidentity",
+		func(_ context.Context, credential azcore.TokenCredential, user string) (login, func(), error) {
+			login, closeDB := database(sql.OpenDB(passwords{func(ctx context.Context) (string, string, error) {
+				password, err := tokenOf(ctx, credential)
+				return user, password, err
+			}}))
+			return login, closeDB, nil
+		},
+	},
+	{
+		"pgx v4's stdlib with azidentity",
+		func(_ context.Context, credential azcore.TokenCredential, user string) (login, func(), error) {
+			config, err := pgx4.ParseConfig("user=" + user)
 			if err != nil {
-				return s, err
+				return nil, nil, err
 			}
-			defer c.Release()
-			defer c.Conn().Close(ctx)
-			err = c.QueryRow(ctx, query).Scan(&s.user, &s.started)
-			return s, err
-		}, pool.Close, nil
-	}},
-	{"go-pgmultiauth's Open", func(ctx context.Context, credential azcore.TokenCredential, user string) (login, func(), error) {
-		db, err := pgmultiauth.Open(ctx, pgmultiauth.NewConfig("user="+user, pgmultiauth.WithAzureAuth(credential)))
-		if err != nil {
-			return nil, nil, err
-		}
-		login, closeDB := database(db)
-		return login, closeDB, nil
-	}},
-	{"go-pgmultiauth's NewDBPool", func(ctx context.Context, credential azcore.TokenCredential, user string) (login, func(), error) {
-		pool, err := pgmultiauth.NewDBPool(ctx, pgmultiauth.NewConfig("user="+user, pgmultiauth.WithAzureAuth(credential)))
-		if err != nil {
-			return nil, nil, err
-		}
-		return func(ctx context.Context) (session, error) { return viaPool(ctx, pool) }, pool.Close, nil
-	}},
+			login, closeDB := database(stdlib4.OpenDB(*config,
+				stdlib4.OptionBeforeConnect(func(ctx context.Context, config *pgx4.ConnConfig) error {
+					var err error
+					config.Password, err = tokenOf(ctx, credential)
+					return err
+				})))
+			return login, closeDB, nil
+		},
+	},
+	{
+		"pgx v4's pgxpool with azidentity",
+		func(ctx context.Context, credential azcore.TokenCredential, user string) (login, func(), error) {
+			config, err := pgxpool4.ParseConfig("user=" + user)
+			if err != nil {
+				return nil, nil, err
+			}
+			config.LazyConnect = true
+			config.BeforeConnect = func(ctx context.Context, config *pgx4.ConnConfig) error {
+				var err error
+				config.Password, err = tokenOf(ctx, credential)
+				return err
+			}
+			pool, err := pgxpool4.ConnectConfig(ctx, config)
+			if err != nil {
+				return nil, nil, err
+			}
+			return func(ctx context.Context) (s session, err error) {
+				c, err := pool.Acquire(ctx)
+				if err != nil {
+					return s, err
+				}
+				defer c.Release()
+				defer c.Conn().Close(ctx)
+				err = c.QueryRow(ctx, query).Scan(&s.user, &s.started)
+				return s, err
+			}, pool.Close, nil
+		},
+	},
+	{
+		"go-pgmultiauth's Open",
+		func(ctx context.Context, credential azcore.TokenCredential, user string) (login, func(), error) {
+			db, err := pgmultiauth.Open(ctx, pgmultiauth.NewConfig("user="+user, pgmultiauth.WithAzureAuth(credential)))
+			if err != nil {
+				return nil, nil, err
+			}
+			login, closeDB := database(db)
+			return login, closeDB, nil
+		},
+	},
+	{
+		"go-pgmultiauth's NewDBPool",
+		func(ctx context.Context, credential azcore.TokenCredential, user string) (login, func(), error) {
+			pool, err := pgmultiauth.NewDBPool(ctx, pgmultiauth.NewConfig("user="+user, pgmultiauth.WithAzureAuth(credential)))
+			if err != nil {
+				return nil, nil, err
+			}
+			return func(ctx context.Context) (session, error) { return viaPool(ctx, pool) }, pool.Close, nil
+		},
+	},
 }
 
 // database returns how to log in through a database/sql pool.

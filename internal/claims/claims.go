@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// Claims are the payload of a token. Their signature is not verified: they only
-// choose a name, and the server verifies the token.
+// Claims are the payload of a token. The signature is not verified: the claims only
+// determine a name, and the server verifies the token.
 type Claims map[string]any
 
 // Parse reads the payload of a JSON Web Token (RFC 7519).
@@ -55,8 +55,8 @@ func (c Claims) first(keys ...string) Name {
 // Keys returns the names of all claims, sorted.
 func (c Claims) Keys() []string { return slices.Sorted(maps.Keys(c)) }
 
-// Principal returns the tenant and the object ID, by which the server maps tokens
-// to roles. It returns "" if the token has no object ID.
+// Principal returns the tenant and the object ID, which the server uses to map tokens to
+// roles. It returns "" if the token has no object ID.
 func (c Claims) Principal() string {
 	oid, tid := c.Text("oid"), c.Text("tid")
 	if oid == "" {
@@ -78,38 +78,40 @@ func (c Claims) Kind() string {
 	case c.Text("xms_mirid") != "" || c.Text("xms_idrel") != "" ||
 		c.Text("idtyp") == "app" && c.Text("appidacr") == "2" && c.Text("app_displayname") == "":
 		return ManagedIdentity
-	case c.Text("idtyp") == "app" || c.Text("scp") == "" && c.Text("upn") == "" && c.Text("unique_name") == "" && c.Text("appid") != "":
+	case c.Text("idtyp") == "app" ||
+		c.Text("scp") == "" && c.Text("upn") == "" && c.Text("unique_name") == "" && c.Text("appid") != "":
 		return ServicePrincipal
 	default:
 		return Person
 	}
 }
 
-// Guest reports whether a token is for a guest: a person whose account belongs to
-// another tenant or another identity provider.
+// Guest reports whether a token is for a guest: a user whose account belongs to another
+// tenant or another identity provider.
 func (c Claims) Guest() bool {
 	provider, tenant := c.Text("idp"), c.Text("tid")
-	return c.Kind() == Person && c.Text("upn") == "" && provider != "" && tenant != "" && !strings.Contains(provider, tenant)
+	return c.Kind() == Person && c.Text("upn") == "" && provider != "" && tenant != "" &&
+		!strings.Contains(provider, tenant)
 }
 
 // RoleName returns the name of the role that Azure's documentation tells users to
-// create for an identity: the name of a managed identity, a person's user principal
+// create for an identity: the name of a managed identity, a user's user principal
 // name, or the name of the resource with a system-assigned identity.
 func (c Claims) RoleName() Name {
 	const resource = "xms_mirid"
 	userAssigned, name := resourceName(c.Text(resource))
-	var own Name
+	var identity Name
 	if UsableName(name) == nil {
-		own = Name{name, resource}
+		identity = Name{name, resource}
 	}
-	person := c.first("upn", "preferred_username", "unique_name")
+	user := c.first("upn", "preferred_username", "unique_name")
 	switch {
-	case userAssigned && own.Role != "":
-		return own
-	case userAssigned || person.Role != "":
-		return person
+	case userAssigned && identity.Role != "":
+		return identity
+	case userAssigned || user.Role != "":
+		return user
 	default:
-		return own
+		return identity
 	}
 }
 
@@ -119,7 +121,7 @@ func (c Claims) ApplicationName() Name { return c.first("app_displayname", "appi
 
 // resourceName returns the name of the resource with the given ID: the last part,
 // or APP/slots/SLOT for a deployment slot of App Service. Tokens spell the fixed
-// parts in any case.
+// parts in lower or upper case.
 func resourceName(id string) (userAssigned bool, name string) {
 	lower := strings.ToLower(id)
 	const providers = "/providers/"

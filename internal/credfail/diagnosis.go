@@ -15,12 +15,12 @@ import (
 // cause is unknown.
 type Diagnosis struct {
 	Kind Kind
-	Hint string // what it means and what to do; does not quote the error
+	Hint string // explains the cause and the fix; does not quote the error
 }
 
-// Classify returns the diagnosis of a credential's error. The error of a chain is
-// diagnosed by the member that ended it; if no member has an identity, by all of
-// them. The hint names the settings that choose the identity.
+// Classify returns the diagnosis of a credential's error. For a chain, it diagnoses the
+// member that ended the chain or, if no member has an identity, all members. The hint
+// names the settings that select the identity.
 func Classify(err error, settings Settings) Diagnosis {
 	d := classify(err)
 	d.Hint = settings.name(d.Hint)
@@ -32,7 +32,7 @@ func classify(err error) Diagnosis {
 		return Diagnosis{}
 	}
 	var failed *azidentity.AuthenticationFailedError
-	var needsPerson *azidentity.AuthenticationRequiredError
+	var needsUser *azidentity.AuthenticationRequiredError
 	isFailed := errors.As(err, &failed)
 	text, chain := err.Error(), strings.Contains(err.Error(), chained)
 	if chain && isFailed {
@@ -58,7 +58,7 @@ func classify(err error) Diagnosis {
 	switch {
 	case chain:
 		return noIdentity
-	case errors.As(err, &needsPerson):
+	case errors.As(err, &needsUser):
 		return authenticate
 	case isFailed && failed.RawResponse != nil:
 		return diagnoseStatus(failed.RawResponse.StatusCode)
@@ -83,10 +83,10 @@ var rejected = regexp.MustCompile(`(?m)^\s*RESPONSE 40[13]\b`)
 // ChainedTokenCredential.
 const chained = "failed to acquire a token.\nAttempted credentials:"
 
-// lastMember returns the last member's part of a chain's error, which lists the
-// members that were tried. The first line of each begins with one tab, and further
-// lines with more. A chain ends with the first member that has an identity and
-// fails.
+// lastMember returns the part of a chain's error that belongs to its last member. The
+// error lists the members that were tried. The first line of each begins with one tab,
+// and its further lines with more. A chain ends with the first member that has an
+// identity and fails.
 func lastMember(text string) string {
 	const start = "\n\t"
 	for end := len(text); ; {

@@ -410,7 +410,7 @@ func TestClassify_RecognizesCredentialsThatNeedAPerson(t *testing.T) {
 	check(t, get(azidentity.NewInteractiveBrowserCredential(&azidentity.InteractiveBrowserCredentialOptions{
 		ClientOptions: clientOptions(answer(http.StatusOK, "{}")), TenantID: guid,
 		DisableInstanceDiscovery: true, DisableAutomaticAuthentication: true,
-	})), credfail.NeedsPerson, "Authenticate")
+	})), credfail.NeedsUser, "Authenticate")
 }
 
 func TestClassify_NamesSettingsThatChooseIdentity(t *testing.T) {

@@ -16,16 +16,16 @@ const (
 	UnknownTenant                // the cloud does not have the tenant
 	UnknownResource              // the tenant does not have the resource of the scope
 	InvalidScope                 // the scope has the wrong form
-	NeedsPerson                  // only a person can complete the login
-	NeedsSecondFactor            // only a person with a second factor can complete the login
+	NeedsUser                    // only a user can complete the login
+	NeedsSecondFactor            // only a user with a second factor can complete the login
 	BlockedByPolicy              // conditional access rejects the login
-	LoginExpired                 // the login of a developer tool or a person has expired or was revoked
+	LoginExpired                 // the login of a developer tool or a user has expired or was revoked
 	WrongPassword                // of a user
 	UnknownUser                  // the tenant does not have the user
 	Throttled                    // too many requests
 	ServiceFailed                // Entra or the metadata endpoint fails
 	NoSuchIdentity               // the host does not have the managed identity
-	SeveralIdentities            // the host has several, and none is chosen
+	SeveralIdentities            // the host has several managed identities, and none is selected
 	NoEndpoint                   // the host has no managed identity endpoint
 	StaleSecret                  // the managed identity endpoint rejects the secret in the environment
 	StaleEndpoint                // the managed identity endpoint that the environment names cannot be reached

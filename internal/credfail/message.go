@@ -146,7 +146,7 @@ var (
 	}
 	needsSecondFactor = Diagnosis{
 		NeedsSecondFactor,
-		"the tenant requires a second factor, which only a person can provide; " +
+		"the tenant requires a second factor, which only a user can provide; " +
 			"log in again with it, or use a managed identity or a service principal",
 	}
 	loginExpired  = Diagnosis{LoginExpired, "the login on this machine has expired; log in again"}
@@ -157,7 +157,8 @@ var (
 	}
 	noSuchIdentity = Diagnosis{
 		NoSuchIdentity,
-		"this host does not have the managed identity that " + clientID + " names, or no system-assigned one if that is not set; " +
+		"this host does not have the managed identity that " + clientID +
+			" names, or no system-assigned one if that is not set; " +
 			"assign it, or set " + clientID + " to the client ID of one that the host has",
 	}
 	untrustedCertificate = Diagnosis{
@@ -171,7 +172,8 @@ var (
 	}
 	interrupted = Diagnosis{
 		Unreachable,
-		"the connection to Entra or the managed identity endpoint broke; check the network, and HTTPS_PROXY if there is a proxy",
+		"the connection to Entra or the managed identity endpoint broke; " +
+			"check the network, and HTTPS_PROXY if there is a proxy",
 	}
 	proxy = Diagnosis{
 		Proxy,
@@ -198,8 +200,8 @@ var (
 			"in pods; check the label and the service account of the pod, or use another credential elsewhere",
 	}
 	authenticate = Diagnosis{
-		NeedsPerson,
-		"the credential needs a person; call its Authenticate method before the program connects",
+		NeedsUser,
+		"the credential requires a user to log in; call its Authenticate method before the program connects",
 	}
 	noIdentity = Diagnosis{
 		NoIdentity,

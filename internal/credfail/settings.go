@@ -2,8 +2,8 @@ package credfail
 
 import "strings"
 
-// Settings are the names of the settings that choose an identity, in the DSN or the
-// environment. The zero value stands for both.
+// Settings are the names of the settings that select an identity: keys of the DSN or
+// environment variables. The zero value stands for both.
 type Settings struct {
 	ClientID string // such as "entra_client_id"
 	TenantID string // such as "AZURE_TENANT_ID"

@@ -8,12 +8,12 @@ import (
 	"strings"
 )
 
-// variables are the environment variables that announce endpoints. Azure Arc sets
-// the first and the last.
+// variables are the environment variables that contain endpoints. Azure Arc sets the
+// first and the last.
 var variables = []string{"IDENTITY_ENDPOINT", "MSI_ENDPOINT", "IMDS_ENDPOINT"}
 
-// CheckEnvironment returns an error if the endpoint that the environment
-// announces is not a URL. A console of App Service can set a placeholder instead.
+// CheckEnvironment returns an error if the endpoint in the environment is not a URL. A
+// console of App Service can set a placeholder instead.
 func CheckEnvironment() error {
 	name := "IDENTITY_ENDPOINT"
 	switch {
@@ -34,7 +34,7 @@ func CheckEnvironment() error {
 
 // isMetadata reports whether host serves metadata endpoints: a link-local
 // address, or the host of an endpoint that App Service, Container Apps, Azure
-// Machine Learning and others announce in the environment. Through a proxy, a
+// Machine Learning and others set in the environment. Through a proxy, a
 // request would reach another machine or none, and the proxy could read the
 // identity header.
 func isMetadata(host string) bool {

@@ -19,11 +19,12 @@ func (e *noEndpointError) Unwrap() error { return e.err }
 func (*noEndpointError) NonRetriable() {}
 
 // A foreignAnswerError reports an answer from the address of the Instance Metadata
-// Service that is not the service's.
+// Service that does not come from that service.
 type foreignAnswerError struct{ status int }
 
 func (e *foreignAnswerError) Error() string {
-	return fmt.Sprintf("%s answers %s and %s; managed identities exist only on Azure", host, statusText(e.status), NotAzure)
+	return fmt.Sprintf("%s answers %s and %s; managed identities exist only on Azure",
+		host, statusText(e.status), NotAzure)
 }
 
 // NonRetriable keeps azcore from retrying.

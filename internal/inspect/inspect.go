@@ -12,8 +12,8 @@ import (
 	"github.com/entrapg/entrapg/internal/credfail"
 )
 
-// Open reads a DSN, in which pgxpool's settings are allowed, and dials nothing.
-// Package entrapg sets it. Its errors are those of NewConnector.
+// Open parses a DSN, which may contain pgxpool's settings, and does not dial. Package
+// entrapg sets it. Its errors are those of NewConnector.
 var Open func(dsn string) (*Login, error)
 
 // A Login describes the login that a DSN configures.
@@ -24,13 +24,13 @@ type Login struct {
 	Credential string              // azidentity's name; empty with entra_credential=none
 	Scope      string              // of the tokens
 	Azure      bool                // at least one host is Azure's
-	Identity   credfail.Settings   // that choose the identity
+	Identity   credfail.Settings   // that select the identity
 
-	// Token returns the token or password of a login. If needUser is false, it does
-	// not look up a user that the token does not name.
+	// Token returns the token or password of a login. If needUser is false, it does not
+	// request a second token to derive the user.
 	Token func(ctx context.Context, needUser bool) (*Token, error)
 
-	// Derive returns the same token, with the user that it names even if another one
+	// Derive returns the same token, with the user derived from it even if another user
 	// is set. It is nil with entra_credential=none.
 	Derive func(context.Context) (*Token, error)
 
@@ -38,5 +38,5 @@ type Login struct {
 	Close   func()
 }
 
-// Entra reports whether the login uses a token, and not a PostgreSQL password.
+// Entra reports whether the login uses a token instead of a PostgreSQL password.
 func (l *Login) Entra() bool { return l.Credential != "" }

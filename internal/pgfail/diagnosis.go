@@ -15,7 +15,7 @@ import (
 // unknown.
 type Diagnosis struct {
 	Kind Kind
-	Hint string // what it means and what to do; does not quote the server
+	Hint string // explains the cause and the fix; does not quote the server
 }
 
 // Classify returns the diagnosis of an error that pgx, pgxpool or database/sql
@@ -28,7 +28,8 @@ func Classify(err error, login Login) Diagnosis {
 		return Diagnosis{}
 	}
 	d := classify(err)
-	if d.Kind == Unknown && login.TokenCut && len(ServerErrors(err)) == 0 && slices.ContainsFunc(Attempts(err), isTransport) {
+	if d.Kind == Unknown && login.TokenCut && len(ServerErrors(err)) == 0 &&
+		slices.ContainsFunc(Attempts(err), isTransport) {
 		d = pgBouncerBroke
 	}
 	if !login.Password {
@@ -73,8 +74,8 @@ func classify(err error) Diagnosis {
 // sessions are the states of hosts that pgx rejects because of
 // target_session_attrs.
 var sessions = []struct {
-	err error
-	is  string
+	err   error
+	state string
 }{
 	{pgconn.ErrReadOnlyConnection, "read-only"},
 	{pgconn.ErrReadWriteConnection, "read-write"},
@@ -88,13 +89,13 @@ var sessions = []struct {
 func Session(attempt error) string {
 	for _, session := range sessions {
 		if errors.Is(attempt, session.err) {
-			return session.is
+			return session.state
 		}
 	}
 	return ""
 }
 
-// diagnoseBearer diagnoses an attempt whose token the server rejects by
+// diagnoseBearer diagnoses an attempt in which the server rejects the token by
 // OAUTHBEARER's own error, for which pgx has no type.
 func diagnoseBearer(attempt error) Diagnosis {
 	if strings.Contains(attempt.Error(), "OAuth authentication failed: ") {
@@ -109,10 +110,10 @@ func diagnoseBearer(attempt error) Diagnosis {
 // not answer; otherwise SCRAM fails.
 func diagnoseMethod(attempt error) Diagnosis {
 	if len(ServerErrors(attempt)) > 0 || isTransport(attempt) {
-		return Diagnosis{} // the login got further, or broke off
+		return Diagnosis{} // authentication was not the problem
 	}
 	switch text := attempt.Error(); {
-	case strings.Contains(text, "OAuth"): // the server requested a token after all
+	case strings.Contains(text, "OAuth"): // the server did request a token
 		return Diagnosis{}
 	case strings.Contains(text, "failed SASL auth"), strings.Contains(text, "failed: server requested"):
 		return notMapped

@@ -23,8 +23,8 @@ const (
 	NoAuthentication         // the server requests no authentication
 	NoRole                   // the role does not exist or is not mapped to this identity
 	ServerSuffix             // NoRole, and the user has the form user@server
-	GuestName                // NoRole, and the token is a guest's, but the user is not the name of a guest's role
-	UnnamedIdentity          // NoRole, and the user is the application's name, because looking up the identity's failed
+	GuestName                // NoRole, and the token belongs to a guest, but the user is not the name of a guest's role
+	UnnamedIdentity          // NoRole, and the user is the application's name, because the lookup of the identity's failed
 	WrongPassword            // a login with a password is rejected
 	ServerFull               // the server has no free connection
 	NoDatabase               // the database does not exist

@@ -5,16 +5,16 @@ import (
 	"strings"
 )
 
-// A Login contains facts about a login that its error does not. The zero value is a
-// login with a token about which nothing else is known.
+// A Login contains details of a login that its error does not contain. The zero value is
+// a login with a token about which nothing else is known.
 type Login struct {
 	User     string
 	Hosts    []string
 	Scope    string // of tokens for the cloud that the hosts belong to; empty outside Azure
-	Guest    bool   // the token is that of a guest in the tenant
-	Unnamed  bool   // User is the application's name or ID, because looking up the identity's name failed
-	Password bool   // it uses a password and no token
-	TokenCut bool   // a connection broke when it was sent a token that is long, or was meant for PgBouncer
+	Guest    bool   // the token belongs to a guest in the tenant
+	Unnamed  bool   // User is the application's name or ID, because the lookup of the identity's name failed
+	Password bool   // it uses a password instead of a token
+	TokenCut bool   // a connection broke after a token was sent that may be too long for PgBouncer
 }
 
 // refine returns d, or a more specific diagnosis for this login.

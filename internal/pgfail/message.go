@@ -39,7 +39,7 @@ func lookUp(table []message, e *pgconn.PgError) Diagnosis {
 	return Diagnosis{}
 }
 
-// messages are those that name the problem. Microsoft's messages exist in two
+// messages are those that identify the problem. Microsoft's messages exist in two
 // wordings ("does not" and "doesn't", "retry" and "try again"), so the fragments
 // contain only words that both have in common. Some are documented at
 // https://learn.microsoft.com/azure/postgresql/security/security-entra-configure,
@@ -47,7 +47,7 @@ func lookUp(table []message, e *pgconn.PgError) Diagnosis {
 var messages = []message{
 	{"", []string{"access token", "expired"}, false, Diagnosis{
 		TokenExpired,
-		"the token expired before the server checked it; check that the clock of this machine is right",
+		"the token expired before the server checked it; check this machine's clock",
 	}},
 	{"", []string{"valid audience claim"}, false, Diagnosis{
 		WrongAudience,
@@ -168,8 +168,8 @@ var (
 	}
 	guestName = Diagnosis{
 		GuestName,
-		"the token is a guest's, and does not contain the name of the guest's role; " +
-			"set user to that name, which has #EXT# in it, with each # written as %23 in a URL",
+		"the token belongs to a guest and does not contain the name of the guest's role; " +
+			"set user to that name, which contains #EXT#, with each # written as %23 in a URL",
 	}
 	unnamed = Diagnosis{
 		UnnamedIdentity,

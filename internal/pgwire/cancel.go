@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"time"
@@ -38,8 +37,8 @@ type Canceler struct {
 	Direct           bool        // sslnegotiation=direct
 }
 
-// Cancel sends a request and waits until the server has handled it, which it
-// shows by closing the connection. ctx must have a deadline.
+// Cancel sends a request and waits until the server closes the connection, after it has
+// handled the request. ctx must have a deadline.
 func (c *Canceler) Cancel(ctx context.Context, request CancelRequest) error {
 	conn, err := c.Dial(ctx, c.Network, c.Address)
 	if err != nil {
@@ -74,7 +73,7 @@ func (c *Canceler) encrypt(ctx context.Context, conn net.Conn) (net.Conn, error)
 			return nil, err
 		}
 		if answer[0] != 'S' {
-			return nil, fmt.Errorf("the server has no TLS for cancel requests")
+			return nil, errors.New("the server does not support TLS for cancel requests")
 		}
 	}
 	secured := tls.Client(conn, c.TLS)

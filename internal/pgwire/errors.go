@@ -25,7 +25,7 @@ func (e *Error) Encode() []byte {
 		Message: clean(e.Message), Detail: clean(e.Detail), Hint: clean(e.Hint),
 	}).Encode(nil)
 	if err != nil {
-		return nil // over a gigabyte long
+		return nil // longer than a gigabyte
 	}
 	return b
 }
@@ -35,8 +35,8 @@ func (e *Error) encodeOld() []byte { return []byte("EFATAL:  " + e.Message + "\n
 
 func protocolViolation(message string) *Error { return &Error{Code: "08P01", Message: message} }
 
-// WithHint returns an encoded ErrorResponse with a hint, unless it has one
-// already. Everything else stays as it is.
+// WithHint adds a hint to an encoded ErrorResponse, unless it has one already. It does
+// not change the other fields.
 func WithHint(response []byte, hint string) []byte {
 	if hint == "" || len(response) < 6 || field(response[5:], 'H') != "" || response[len(response)-1] != 0 {
 		return response

@@ -12,9 +12,9 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// What a server may send before it accepts a login. Real servers send about one
-// kilobyte. pgx itself would read forever, allocate a gigabyte if a message
-// announces that length, and answer every authentication request.
+// Limits of what a server may send before it accepts a login. Real servers send about
+// one kilobyte. pgx itself has no limits: it would read indefinitely, allocate a
+// gigabyte for a message of that length, and answer every authentication request.
 const (
 	maxLoginBytes   = 1 << 18
 	maxAuthRequests = 8
@@ -35,11 +35,10 @@ var (
 	emptyBearer   = encode(bearer(""))
 )
 
-// An Exchange is the authentication exchange of one connection. It stands
-// between pgx and the network: as the reader, it bounds what the server sends
-// and removes the token from it; as the writer, it puts the token in place of
-// an empty password. pgx never sees the token. After the server has accepted
-// the login, bytes pass unchanged.
+// An Exchange is the authentication exchange of one connection, between pgx and the
+// network. As the reader, it limits what the server sends and removes the token from it.
+// As the writer, it replaces an empty password by the token. pgx never sees the token.
+// After the server has accepted the login, bytes pass unchanged.
 //
 // An Exchange is not safe for concurrent use, and need not be: pgx logs in on
 // one goroutine.
@@ -50,14 +49,14 @@ type Exchange struct {
 	// Token returns the token. If it is nil, there is none to send or remove.
 	// It is a function so that no dump of a connection shows the token.
 	Token func() string
-	// Observer is told once, when the outcome is known. It may be nil.
+	// Observer is called once, when the outcome is known. It may be nil.
 	Observer Observer
 	// Err, if not nil, ends the exchange before anything is sent.
 	Err error
 
-	// Outcome is how the exchange ended. The Observer may read it, also afterwards.
+	// Outcome is how the exchange ended. The Observer may read it, then and later.
 	Outcome Outcome
-	// Sent reports that the token was sent. The Observer may read it, also afterwards.
+	// Sent reports that the token was sent. The Observer may read it, then and later.
 	Sent bool
 
 	received     int // bytes
@@ -105,7 +104,7 @@ func (x *Exchange) next() error {
 			return fmt.Errorf("the server requested authentication more than %d times", maxAuthRequests)
 		}
 	}
-	// Allocate as bytes arrive, not as many as the length announces.
+	// Allocate as bytes arrive, because the length can be wrong.
 	for rest := int(length) - 4; rest > 0; {
 		chunk := min(rest, 8192)
 		n := len(x.message)
@@ -120,7 +119,7 @@ func (x *Exchange) next() error {
 	}
 	x.redact(kind, x.message[head:])
 	x.unread = x.message
-	x.judge(kind, x.message[head:])
+	x.decide(kind, x.message[head:])
 	return nil
 }
 
@@ -141,8 +140,8 @@ func (x *Exchange) redact(kind byte, body []byte) {
 	clear(body)
 }
 
-// judge ends the exchange if a message decides its outcome.
-func (x *Exchange) judge(kind byte, body []byte) {
+// decide ends the exchange if a message determines its outcome.
+func (x *Exchange) decide(kind byte, body []byte) {
 	switch {
 	case kind == typeReadyForQuery && len(body) == 1:
 		x.end(Accepted)
@@ -165,8 +164,8 @@ func (x *Exchange) end(o Outcome) {
 	}
 }
 
-// Write puts the token in place of pgx's empty password or bearer token, which
-// pgx sends only if the server requested it by a method that is allowed.
+// Write replaces pgx's empty password or bearer token by the token. pgx sends it only if
+// the server requested it by an allowed method.
 func (x *Exchange) Write(b []byte) (int, error) {
 	switch {
 	case x.Err != nil:
@@ -203,13 +202,16 @@ func (x *Exchange) Write(b []byte) (int, error) {
 
 // bearer returns the initial response of OAUTHBEARER (RFC 7628) as pgx writes it.
 func bearer(token string) *pgproto3.SASLInitialResponse {
-	return &pgproto3.SASLInitialResponse{AuthMechanism: "OAUTHBEARER", Data: []byte("n,,\x01auth=Bearer " + token + "\x01\x01")}
+	return &pgproto3.SASLInitialResponse{
+		AuthMechanism: "OAUTHBEARER",
+		Data:          []byte("n,,\x01auth=Bearer " + token + "\x01\x01"),
+	}
 }
 
 func encode(m pgproto3.FrontendMessage) []byte {
 	b, err := m.Encode(nil)
 	if err != nil {
-		panic(err) // over a gigabyte long
+		panic(err) // longer than a gigabyte
 	}
 	return b
 }

@@ -10,7 +10,7 @@ import (
 	"net"
 )
 
-// Codes that requests have in place of a protocol version.
+// Request codes, which are sent instead of a protocol version.
 const (
 	codeCancel = 1234<<16 | 5678
 	codeTLS    = 1234<<16 | 5679
@@ -24,33 +24,33 @@ const maxStartup = 10_000
 // negotiation.
 const alpn = "postgresql"
 
-// typeTLSHandshake is the first byte of TLS, which no message begins with.
+// typeTLSHandshake is the first byte of a TLS connection. No message begins with it.
 const typeTLSHandshake = 0x16
 
-// ErrRejected is the cause of errors that the client has been told.
-var ErrRejected = errors.New("the client was told")
+// ErrRejected is wrapped by errors that were sent to the client.
+var ErrRejected = errors.New("the client was rejected")
 
-// Terms are what a server offers to a client that connects.
+// Terms are the encryption and protocol that a server offers to clients.
 type Terms struct {
-	// TLS is used for clients that ask for it. nil means that there is no TLS.
+	// TLS is used for clients that request it. If it is nil, TLS is not supported.
 	TLS *tls.Config
 	// Newest is the newest version of the protocol, for error messages.
 	Newest Version
-	// AfterTLS, if not nil, is called after a TLS handshake. If it returns an
-	// error, the client gets no answer.
+	// AfterTLS, if not nil, is called after a TLS handshake. If it returns an error,
+	// the client gets no response.
 	AfterTLS func() error
 }
 
-// A Request is what a client that has connected asks for.
+// A Request is the first request of a client: a session, or to cancel a query.
 type Request struct {
-	// Conn is the client's connection: the one that Accept was given, or a TLS
-	// connection over it.
+	// Conn is the client's connection: the argument of Accept, or a TLS connection
+	// over it.
 	Conn net.Conn
 	// Encrypted reports whether Conn has TLS.
 	Encrypted bool
-	// Startup begins a session. It is nil if Cancel is not.
+	// Startup begins a session. It is nil if Cancel is set.
 	Startup *Startup
-	// Cancel cancels the query of another session.
+	// Cancel cancels the query of another session. It is nil if Startup is set.
 	Cancel *CancelRequest
 }
 
@@ -65,11 +65,12 @@ func ServerTLS(config *tls.Config) *tls.Config {
 	return config
 }
 
-// Accept answers requests for encryption until the client sends its startup
-// message or a cancel request. Errors of the client's protocol are sent to it, in
-// PostgreSQL's words. A limit for the time must be set on conn.
+// Accept answers requests for encryption until the client sends its startup message or a
+// cancel request. It sends protocol errors to the client, in PostgreSQL's words. conn
+// must have a deadline.
 //
-// No byte that was sent before TLS counts as sent under it.
+// Accept rejects a client that sends unencrypted data after its request for TLS, as
+// PostgreSQL does.
 func (t Terms) Accept(ctx context.Context, conn *Conn) (*Request, error) {
 	r := &Request{Conn: conn}
 	for askedTLS, askedGSS := false, false; ; {
@@ -162,7 +163,10 @@ func (t Terms) read(r *Request, version Version, body []byte) error {
 	}
 	var failure *Error
 	if version.Major() != 3 {
-		failure = &Error{Code: "0A000", Message: fmt.Sprintf("unsupported frontend protocol %v: server supports 3.0 to %v", version, t.Newest)}
+		failure = &Error{
+			Code:    "0A000",
+			Message: fmt.Sprintf("unsupported frontend protocol %v: server supports 3.0 to %v", version, t.Newest),
+		}
 		if version.Major() < 3 {
 			return r.send(failure, failure.encodeOld())
 		}
@@ -184,9 +188,9 @@ func (r *Request) send(failure *Error, message []byte) error {
 	return errors.Join(fmt.Errorf("%w: %w", ErrRejected, failure), err)
 }
 
-// NegotiateVersion returns the message by which a server answers a startup
-// message of a newer protocol than newest, or one with options, none of which it
-// knows. It returns nil if there is nothing to negotiate.
+// NegotiateVersion returns a server's answer to a startup message of a newer protocol
+// version than newest, or with protocol options, of which it supports none. It returns
+// nil if there is nothing to negotiate.
 func NegotiateVersion(s *Startup, newest Version) []byte {
 	options := s.Options()
 	if s.Version <= newest && len(options) == 0 {

@@ -4,7 +4,7 @@ package pgwire
 type Outcome int
 
 const (
-	// Pending means that the exchange goes on, or that pgx ended it.
+	// Pending means that the exchange continues, or that pgx ended it.
 	Pending Outcome = iota
 	// Accepted means that the server is ready for queries.
 	Accepted
@@ -17,5 +17,5 @@ const (
 	Broken
 )
 
-// An Observer is told how an exchange ended.
+// An Observer is called when an exchange has ended.
 type Observer interface{ ExchangeEnded(*Exchange) }

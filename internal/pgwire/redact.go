@@ -10,8 +10,8 @@ const (
 	// piece is the length of the shortest part of a secret that is removed.
 	piece = 32
 
-	// block is the length of what is searched for: any piece that occurs in a
-	// text contains a block at a multiple of block.
+	// block is the length of the search pattern: every piece in a text contains a block
+	// at a multiple of block.
 	block = piece / 2
 
 	// shortest is the length of the shortest secret that is removed. Tokens
@@ -31,7 +31,7 @@ func Redact(b []byte, secret string) []byte {
 		return bytes.ReplaceAll(b, []byte(secret), []byte(redacted))
 	}
 	var cleaned []byte
-	kept := 0 // up to here, b is dealt with
+	kept := 0 // up to here, b is processed
 	for i := 0; i+block <= len(b); i += block {
 		if i < kept {
 			continue

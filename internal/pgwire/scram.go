@@ -59,7 +59,7 @@ func newVerifier(password string, salt []byte) *Verifier {
 	return v
 }
 
-// normalizations returns what clients may take for a password.
+// normalizations returns the forms of a password that clients may use.
 func normalizations(password string) []string {
 	forms := []string{password}
 	if !utf8.ValidString(password) {
@@ -67,7 +67,7 @@ func normalizations(password string) []string {
 	}
 	mapped := mapSpaces(password)
 	for _, form := range []string{norm.NFKC.String(mapped), norm.NFC.String(mapped)} {
-		if form != "" && !slices.Contains(forms, form) { // a password of soft hyphens is not an empty one
+		if form != "" && !slices.Contains(forms, form) { // a password of only soft hyphens must not become empty
 			forms = append(forms, form)
 		}
 	}
@@ -93,11 +93,12 @@ func mapSpaces(s string) string {
 // password.
 var ErrWrongPassword = errors.New("wrong password")
 
-// Authenticate makes a client prove that it knows the password. On success, the
-// client expects AuthenticationOk next. An *Error is for the client, which has not
-// been sent it yet. A limit for the time must be set on conn.
+// Authenticate makes a client prove that it knows the password. On success, the client
+// expects AuthenticationOk next. The caller must send an *Error to the client. conn must
+// have a deadline.
 func (v *Verifier) Authenticate(conn io.ReadWriter) error {
-	if err := sendAuthentication(conn, &pgproto3.AuthenticationSASL{AuthMechanisms: []string{scramMechanism}}); err != nil {
+	if err := sendAuthentication(conn,
+		&pgproto3.AuthenticationSASL{AuthMechanisms: []string{scramMechanism}}); err != nil {
 		return err
 	}
 	first, err := readSASL(conn)

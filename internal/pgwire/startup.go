@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// A Version is a version of the protocol as startup messages have it.
+// A Version is a version of the protocol, as encoded in startup messages.
 type Version uint32
 
 // Versions of the protocol.
@@ -83,7 +83,7 @@ func (s *Startup) Set(name, value string) {
 	s.Parameters = append(s.Without(func(p Parameter) bool { return p.Name == name }).Parameters, Parameter{name, value})
 }
 
-// Without returns a copy without the parameters that drop reports.
+// Without returns a copy without the parameters for which drop reports true.
 func (s *Startup) Without(drop func(Parameter) bool) *Startup {
 	return &Startup{s.Version, slices.DeleteFunc(slices.Clone(s.Parameters), drop)}
 }
@@ -99,8 +99,8 @@ func (s *Startup) Options() []string {
 	return names
 }
 
-// IsOption reports whether a parameter is an option of the protocol, and not a
-// setting of the session.
+// IsOption reports whether a parameter is an option of the protocol instead of a setting
+// of the session.
 func IsOption(p Parameter) bool { return strings.HasPrefix(p.Name, optionPrefix) }
 
 // Encode returns the message as it is sent.

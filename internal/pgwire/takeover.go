@@ -6,14 +6,14 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// Message types that a Takeover tells apart.
+// Message types that a Takeover distinguishes.
 const (
 	typeBackendKeyData     = 'K'
 	typeNegotiateVersion   = 'v'
@@ -24,10 +24,9 @@ const (
 	maxMessageOfValidation = 1 << 20
 )
 
-// A Takeover logs in with pgx for a client of its own: it sends the client's
-// startup message in place of pgx's, keeps what the server answers as it was sent,
-// and takes the connection over. Messages reach pgx one at a time, so that pgx
-// has read nothing ahead.
+// A Takeover logs in with pgx on behalf of a client. It sends the client's startup
+// message instead of pgx's, records the server's answer, and takes the connection over.
+// It passes messages to pgx one at a time, so that pgx does not read ahead.
 //
 // A Takeover is for one login, in which pgx may try several hosts.
 type Takeover struct {
@@ -42,15 +41,14 @@ type Takeover struct {
 type Session struct {
 	// Conn is the connection, with TLS if the login had it.
 	Conn net.Conn
-	// Answer is what the server sent, from AuthenticationOk to ReadyForQuery.
-	// NegotiateProtocolVersion stands before it.
+	// Answer contains the server's messages for the client: NegotiateProtocolVersion if
+	// the server sent it, then those from AuthenticationOk to ReadyForQuery.
 	Answer []byte
-	// Early is what the server has sent since.
+	// Early contains the bytes that the server has sent since.
 	Early []byte
-	// Cancel is the request that cancels a query of the session. Its Key is nil if
-	// the server sent none.
+	// Cancel cancels a query of the session. Its Key is nil if the server sent none.
 	Cancel CancelRequest
-	// Canceler sends it to the same server.
+	// Canceler sends Cancel to the same server.
 	Canceler Canceler
 }
 
@@ -63,9 +61,9 @@ func (t *Takeover) Install(config *pgconn.Config) {
 	}
 }
 
-// Attach is Install for a configuration whose logins go through an Exchange. It
-// only marks the connection: Attached, which must have wrapped the hook that the
-// Exchange calls, then lets the Takeover see what the Exchange has redacted.
+// Attach is like Install, for a configuration whose logins use an Exchange. It only
+// marks the connection. The hook that the Exchange calls must be wrapped by Attached,
+// which then gives the Takeover the redacted messages of the Exchange.
 func (t *Takeover) Attach(config *pgconn.Config) {
 	next, startup := config.BuildFrontend, t.Startup(config.User).Encode()
 	config.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
@@ -85,7 +83,7 @@ func Attached(next pgconn.BuildFrontendFunc) pgconn.BuildFrontendFunc {
 	}
 }
 
-// A mark tells an Exchange's hook which Takeover a connection belongs to.
+// A mark is a reader that tells an Exchange's hook the Takeover of a connection.
 type mark struct {
 	io.Reader
 	takeover *Takeover
@@ -102,7 +100,7 @@ func (t *Takeover) begin(startup []byte, r io.Reader, w io.Writer, next pgconn.B
 // nil.
 func (t *Takeover) ErrorResponse() []byte { return t.failure }
 
-// Begun reports whether the last server was sent the startup message.
+// Begun reports whether the startup message was sent to the last server.
 func (t *Takeover) Begun() bool { return t.attempt != nil && t.attempt.startup == nil }
 
 // Session takes over the connection of a login that has succeeded. dial is for
@@ -125,7 +123,7 @@ func (t *Takeover) Session(conn *pgconn.PgConn, dial pgconn.DialFunc) (*Session,
 			Network: hijacked.Conn.RemoteAddr().Network(), Address: hijacked.Conn.RemoteAddr().String(),
 		},
 	}
-	if s.Canceler.Network == "unix" { // the server's own name for it is relative
+	if s.Canceler.Network == "unix" { // the address that the server reports is relative
 		s.Canceler.Network, s.Canceler.Address = pgconn.NetworkAddress(hijacked.Config.Host, hijacked.Config.Port)
 	}
 	if s.Early, err = a.drain(s.Conn); err != nil {
@@ -147,7 +145,7 @@ type attempt struct {
 	unread  []byte // the part of message that pgx has not read
 
 	ready                                    bool   // for queries
-	negotiation, ok, settings, status, later []byte // by their place in the answer
+	negotiation, ok, settings, status, later []byte // parts of the answer, in its order
 }
 
 // Write replaces pgx's startup message.
@@ -174,8 +172,8 @@ func (a *attempt) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// next reads one message. The length of those before the server is ready is
-// bounded by an Exchange, or the server is trusted.
+// next reads one message. Before the server is ready, an Exchange limits the length of
+// messages, or the server is trusted.
 func (a *attempt) next() error {
 	var head [5]byte
 	if _, err := io.ReadFull(a.r, head[:]); err != nil {
@@ -193,13 +191,13 @@ func (a *attempt) next() error {
 	a.unread = a.message
 	a.keep(head[0], a.message[5:])
 	if len(a.later) > maxMessageOfValidation {
-		return errors.New("the server sent too many messages that answer no query during the login")
+		return errors.New("the server sent too many asynchronous messages during the login")
 	}
 	return nil
 }
 
-// keep keeps a message that is for the client. After ReadyForQuery, those that
-// answer pgx's own queries are not.
+// keep keeps a message for the client. After ReadyForQuery, it drops the answers to
+// pgx's own queries.
 func (a *attempt) keep(kind byte, body []byte) {
 	var part *[]byte
 	switch kind {
@@ -232,14 +230,14 @@ func (a *attempt) keep(kind byte, body []byte) {
 	*part = append(*part, a.message...)
 }
 
-// answer returns what the client gets.
+// answer returns the messages for the client.
 func (a *attempt) answer() []byte {
-	return []byte(strings.Join([]string{string(a.negotiation), string(a.ok), string(a.settings), string(a.status), string(a.later)}, ""))
+	return slices.Concat(a.negotiation, a.ok, a.settings, a.status, a.later)
 }
 
-// drain returns what has been read from conn and not yet been used. pgx reads in
-// the background while a write blocks. A deadline that has passed ends that, and
-// leaves the bytes that it has not read in conn.
+// drain returns the bytes that were read from conn and not used yet. pgx reads in the
+// background while a write blocks. A deadline in the past ends that read, and the other
+// bytes remain in conn.
 func (a *attempt) drain(conn net.Conn) ([]byte, error) {
 	if err := conn.SetReadDeadline(time.Unix(1, 0)); err != nil {
 		return nil, err

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// A Watch reads from a client while it waits for its login, to see if it
+// A Watch reads from a client while the client waits for its login, to detect that it
 // disconnects.
 type Watch struct {
 	conn  net.Conn

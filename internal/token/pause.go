@@ -26,7 +26,7 @@ func (p *pause) set(now time.Time, d time.Duration) {
 	p.until, p.length = wall(now).Add(d), d
 }
 
-// left returns how long the pause lasts. A clock that was set back does not
+// left returns the remaining time of the pause. A clock that was set back does not
 // extend it.
 func (p *pause) left(now time.Time) time.Duration {
 	left := p.until.Sub(wall(now))

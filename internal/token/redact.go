@@ -12,12 +12,13 @@ var jwt = regexp.MustCompile(`eyJ[\w-]{16,}`)
 
 var errRedacted = errors.New("the credential failed with an error that contains a token and is not repeated here")
 
-// redact returns an error of the credential for all callers that share it. It
-// replaces one whose text contains a secret or anything that looks like an Entra
+// redact returns an error of the credential in a form that callers can share. It
+// replaces an error whose text contains a secret or anything that looks like an Entra
 // token: MSAL, for example, quotes responses that it cannot parse.
 func redact(err error, secrets ...string) error {
 	text := err.Error()
-	if jwt.MatchString(text) || slices.ContainsFunc(secrets, func(s string) bool { return s != "" && strings.Contains(text, s) }) {
+	if jwt.MatchString(text) ||
+		slices.ContainsFunc(secrets, func(s string) bool { return s != "" && strings.Contains(text, s) }) {
 		return errRedacted
 	}
 	return &sharedError{text, err}

@@ -23,8 +23,7 @@ const newerThanNow = `{"access_token":{"nbf":{"essential":true,"value":"NOW"}}}`
 const DefaultTimeout = 30 * time.Second
 
 const (
-	// freeRenewals is how many rejected tokens in a row are replaced before pauses
-	// begin.
+	// freeRenewals is how many rejected tokens in a row are replaced without a pause.
 	freeRenewals = 3
 
 	// maxRenewals bounds the replacements of rejected tokens within an hour, even if
@@ -49,14 +48,14 @@ var (
 // A Source caches one credential's current token for one scope. Its methods are
 // safe for concurrent use. It runs no goroutine except a call in flight.
 type Source struct {
-	// Scope is what tokens are requested for.
+	// Scope is the scope of the tokens.
 	Scope string
 	// Credential returns the credential. An error counts as a failed call.
 	Credential func() (azcore.TokenCredential, error)
 	// Timeout bounds one call, which outlives the caller that started it. Zero
 	// means DefaultTimeout.
 	Timeout time.Duration
-	// RetryAfter, if not nil, returns how long a failed call asks to wait.
+	// RetryAfter, if not nil, returns the delay that the error of a call requests.
 	RetryAfter func(error) time.Duration
 	// Now, if not nil, replaces time.Now.
 	Now func() time.Time
@@ -143,8 +142,8 @@ func (s *Source) get(ctx context.Context, r Request) (t *Token, fetched bool, er
 }
 
 // Another returns a current token other than t, which was rejected for the key.
-// It returns an error if the credential fails, has no other token, or was asked
-// for too many already.
+// It returns an error if the credential fails or has no other token, or if too many
+// tokens were replaced already.
 func (s *Source) Another(ctx context.Context, r Request, t *Token) (*Token, error) {
 	for {
 		current := s.current.Load()
@@ -167,15 +166,16 @@ func (s *Source) Another(ctx context.Context, r Request, t *Token) (*Token, erro
 			return nil, err
 		case !c.other: // a refresh that may have begun before t was rejected
 		case current != nil && other.serial == current.serial:
-			return nil, fmt.Errorf("%w; it keeps this one, which expires at %s", ErrNoOther, other.Expires.UTC().Format(time.RFC3339))
+			return nil, fmt.Errorf("%w; it keeps this one, which expires at %s",
+				ErrNoOther, other.Expires.UTC().Format(time.RFC3339))
 		default:
 			return other, nil
 		}
 	}
 }
 
-// start returns the call in flight, or starts one. It returns nil if the current
-// token is no longer seen, and an error if it is too early for another call.
+// start returns the call in flight, or starts one. It returns nil if seen is not the
+// current token any more, and an error if it is too early for another call.
 func (s *Source) start(ctx context.Context, r Request, seen *Token, other bool) (*call, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -261,9 +261,9 @@ func NoAnswer(timeout time.Duration) error {
 	return fmt.Errorf("no answer within %v: %w", timeout, context.DeadlineExceeded)
 }
 
-// fetch calls the credential. If another token is wanted, it sends a claims
-// challenge, and repeats the call without it if that fails: credentials that
-// run a developer tool do not support claims.
+// fetch calls the credential. If other is true, it sends a claims challenge. If that
+// fails, it repeats the call without it, because credentials that run a developer tool
+// do not support claims.
 func (s *Source) fetch(ctx context.Context, other bool) (*Token, error) {
 	credential, err := s.Credential()
 	if err != nil {
@@ -281,7 +281,9 @@ func (s *Source) fetch(ctx context.Context, other bool) (*Token, error) {
 	return s.request(ctx, credential, options)
 }
 
-func (s *Source) request(ctx context.Context, credential azcore.TokenCredential, options policy.TokenRequestOptions) (*Token, error) {
+func (s *Source) request(
+	ctx context.Context, credential azcore.TokenCredential, options policy.TokenRequestOptions,
+) (*Token, error) {
 	s.requests.Add(1)
 	access, err := credential.GetToken(ctx, options)
 	if err != nil {
@@ -370,7 +372,7 @@ func (s *Source) postpone(now time.Time, current *Token) {
 
 // failurePause returns the longest pause after n calls in a row that failed while
 // callers waited for a token: none, 0.5 s, 1 s and so on to 15 s. The limit is low
-// because a person may fix the cause at any time, for example by az login.
+// because a user may fix the cause at any time, for example with az login.
 func failurePause(n int) time.Duration {
 	if n <= 1 {
 		return 0
@@ -456,8 +458,8 @@ func (s *Source) now() time.Time {
 	return time.Now()
 }
 
-// contextError returns why ctx is done: its error, and its cause if that is
-// another one.
+// contextError returns the reason that ctx is done: its error, and its cause if that
+// differs.
 func contextError(ctx context.Context) error {
 	err, cause := ctx.Err(), context.Cause(ctx)
 	if errors.Is(cause, err) || errors.Is(cause, context.DeadlineExceeded) {

@@ -30,8 +30,8 @@ type Token struct {
 	serial  uint64    // increases with each new token
 }
 
-// newToken validates what a credential returned. The secret need not be a JSON
-// Web Token.
+// newToken validates a token that a credential returned. It need not be a JSON Web
+// Token.
 func newToken(access azcore.AccessToken, now time.Time) (*Token, error) {
 	now = wall(now)
 	expires := wall(access.ExpiresOn)
@@ -39,16 +39,19 @@ func newToken(access azcore.AccessToken, now time.Time) (*Token, error) {
 	case access.Token == "":
 		return nil, errors.New("the credential returned an empty token")
 	case len(access.Token) > MaxLen:
-		return nil, fmt.Errorf("the credential returned a token of %d bytes; PostgreSQL accepts at most %d", len(access.Token), MaxLen)
+		return nil, fmt.Errorf("the credential returned a token of %d bytes; PostgreSQL accepts at most %d",
+			len(access.Token), MaxLen)
 	case access.ExpiresOn.IsZero():
 		return nil, errors.New("the credential returned a token without ExpiresOn")
 	case !now.Before(expires):
-		return nil, fmt.Errorf("the credential returned a token that expired at %s; check this machine's clock and the credential's cache",
+		return nil, fmt.Errorf(
+			"the credential returned a token that expired at %s; check this machine's clock and the credential's cache",
 			expires.UTC().Format(time.RFC3339))
 	}
 	for _, b := range []byte(access.Token) {
 		if b <= ' ' || b >= 0x7f || b == '"' || b == '\'' {
-			return nil, errors.New("the credential returned a malformed token: it contains white space, quotes or non-ASCII characters")
+			return nil, errors.New(
+				"the credential returned a malformed token: it contains white space, quotes or non-ASCII characters")
 		}
 	}
 	t := &Token{Expires: expires, Secret: func() string { return access.Token }}

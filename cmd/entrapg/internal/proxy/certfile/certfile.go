@@ -40,7 +40,8 @@ func Load(certFile, keyFile string, logger *slog.Logger) (*Pair, error) {
 		return nil, err
 	}
 	if now := time.Now(); now.After(cert.Leaf.NotAfter) {
-		return nil, fmt.Errorf("the certificate in %s expired at %s; renew it", certFile, cert.Leaf.NotAfter.Format(time.RFC3339))
+		return nil, fmt.Errorf("the certificate in %s expired at %s; renew it",
+			certFile, cert.Leaf.NotAfter.Format(time.RFC3339))
 	}
 	p.current = &cert
 	return p, nil
@@ -64,7 +65,8 @@ func (p *Pair) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		}
 		if found != p.logged {
 			p.logged = found
-			p.logger.Warn("the TLS certificate has changed and is invalid; the last one remains in use", "file", p.certFile, "error", err)
+			p.logger.Warn("the TLS certificate has changed and is invalid; the last one remains in use",
+				"file", p.certFile, "error", err)
 		}
 		return p.current, nil
 	}

@@ -122,7 +122,10 @@ func (c *conn) logIn(request *pgwire.Request) (*pgwire.Session, []byte, *failure
 		if err == nil {
 			session.Conn.Close()
 		}
-		return nil, nil, &failure{kind: RejectedStartup, err: fmt.Errorf("the client disconnected during its login: %w", gone)}
+		return nil, nil, &failure{
+			kind: RejectedStartup,
+			err:  fmt.Errorf("the client disconnected during its login: %w", gone),
+		}
 	case err != nil && c.server.ctx.Err() != nil:
 		return nil, nil, fatal(RejectedShutdown, errShuttingDown)
 	case err != nil:

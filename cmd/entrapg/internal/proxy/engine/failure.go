@@ -99,13 +99,15 @@ func explain(err error, l *login) *failure {
 	case errors.As(err, &username):
 		e.Code, e.Message, kind = invalidLogin, err.Error(), RejectedToken
 	case errors.As(err, &login):
-		e.Code, e.Message, kind = invalidLogin, fmt.Sprintf("login as %q failed: %s", login.User, cause(login.Err)), RejectedServer
+		e.Code, e.Message, kind = invalidLogin, fmt.Sprintf("login as %q failed: %s",
+			login.User, cause(login.Err)), RejectedServer
 	case errors.As(err, &config):
 		e.Code, e.Message = configError, err.Error()
 	case errors.Is(err, entrapg.ErrClosed):
 		return fatal(RejectedShutdown, errShuttingDown)
 	case l.takeover.Begun():
-		e.Code, e.Message = connectionFailure, fmt.Sprintf("the connection to %s broke during the login: %s", l.servers, cause(err))
+		e.Code, e.Message = connectionFailure, fmt.Sprintf("the connection to %s broke during the login: %s",
+			l.servers, cause(err))
 	case errors.As(err, &unknown):
 		e.Message = fmt.Sprintf("cannot resolve host %q: %v", unknown.Name, unknown)
 	case errors.As(err, &untrusty):

@@ -36,7 +36,8 @@ func Parse(text string, port uint16) (Address, error) {
 		return Address{}, errors.New("the address is empty; want HOST:PORT, a port or a directory")
 	case strings.ContainsRune(text, 0):
 		return Address{}, fmt.Errorf("invalid address %q", text)
-	case text[0] == '@' || text[0] == '.' || strings.Contains(text, "/") || runtime.GOOS == "windows" && strings.Contains(text, `\`):
+	case text[0] == '@' || text[0] == '.' || strings.Contains(text, "/") ||
+		runtime.GOOS == "windows" && strings.Contains(text, `\`):
 		return parsePath(text, port)
 	}
 	if n, err := strconv.Atoi(text); err == nil {

@@ -98,7 +98,8 @@ func lock(dir string) (unlock func(), err error) {
 	// Other users can hold the lock of a shared directory forever, and some file
 	// systems do not support locks, so the wait is short and the lock not required.
 	for range 20 {
-		if err := syscall.Flock(int(d.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != syscall.EWOULDBLOCK && err != syscall.EINTR {
+		if err := syscall.Flock(int(d.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != syscall.EWOULDBLOCK &&
+			err != syscall.EINTR {
 			break
 		}
 		time.Sleep(50 * time.Millisecond)
@@ -136,7 +137,8 @@ func explainPath(path string, err error) error {
 		err = call.Err
 	}
 	if errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EROFS) {
-		return fmt.Errorf("%s; the directory %q must be writable", strings.TrimPrefix(err.Error(), "bind: "), filepath.Dir(path))
+		return fmt.Errorf("%s; the directory %q must be writable",
+			strings.TrimPrefix(err.Error(), "bind: "), filepath.Dir(path))
 	}
 	return err
 }
