@@ -21,8 +21,10 @@ type fault struct {
 	restarts   bool          // the test starts its own PostgreSQL
 	group      string        // faults of a group share a load in the test
 
-	allows map[string][]string // causes that queries may fail for, by pool; with untilToken, only after the token has expired
-	within time.Duration       // after this time from the end of the fault, queries must succeed
+	// allows are the causes for which queries may fail, by pool. With untilToken, they may
+	// fail only after the token has expired.
+	allows map[string][]string
+	within time.Duration // after this time from the end of the fault, queries must succeed
 
 	noticed func(effect) bool // reports whether the fault had its effect; by default, whether queries failed
 }
@@ -70,7 +72,8 @@ var faults = append([]fault{
 	},
 	{
 		name: "Entra answers 429 over HTTP", faults: entrapgtest.Faults{Entra: entrapgtest.EntraThrottles},
-		untilToken: true, tokenLife: 4 * time.Second, lasts: 4 * time.Second, overHTTP: true, // azidentity tries for two seconds
+		// azidentity retries for two seconds.
+		untilToken: true, tokenLife: 4 * time.Second, lasts: 4 * time.Second, overHTTP: true,
 		allows: outage, within: soon,
 	},
 	{

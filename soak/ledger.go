@@ -82,8 +82,8 @@ func (w *writer) acknowledged() (last, committed int64) {
 	return w.last, w.committed
 }
 
-// counts has the numbers of rows that were acknowledged as committed, that are in
-// the table, and that were acknowledged but are not in the table.
+// counts are the numbers of rows that were acknowledged as committed, that are in the
+// table, and that were acknowledged but are not in the table.
 type counts struct{ committed, found, lost int64 }
 
 // audit compares the table with the acknowledgments. The writers must have stopped.
@@ -107,7 +107,7 @@ func (l *ledger) audit(ctx context.Context, adminDSN string) (counts, error) {
 		c.found += int64(len(found))
 		c.committed += w.committed
 		for n := int64(1); n <= w.tried; n++ {
-			if _, there := slices.BinarySearch(found, n); there {
+			if _, ok := slices.BinarySearch(found, n); ok {
 				continue
 			}
 			if _, unknown := slices.BinarySearch(w.unknown, n); !unknown {

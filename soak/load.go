@@ -44,7 +44,7 @@ type load struct {
 	stop    context.CancelFunc
 }
 
-// startLoad starts the workers. AdminDSN is that of the server with the ledger.
+// startLoad starts the workers. adminDSN is the DSN of the server with the ledger.
 func startLoad(
 	ctx context.Context, checks *checker, dsn, adminDSN, table string,
 	credential azcore.TokenCredential, opts ...entrapg.Option,

@@ -43,7 +43,7 @@ type report struct {
 	violationCount               int
 }
 
-// A measurement is of the whole process, including the server's front.
+// A measurement covers the whole process, including the server's front.
 type measurement struct {
 	goroutines int
 	heap       uint64

@@ -21,7 +21,7 @@ type rig struct {
 	role   string
 }
 
-// startRig starts a load on server, as an application with this name.
+// startRig starts a load on server, as an application with the given name.
 func startRig(
 	ctx context.Context, server *entrapgtest.Server, dsn, name string, tokenLife time.Duration, overHTTP bool,
 	opts ...entrapg.Option,

@@ -20,7 +20,7 @@ import (
 // tenant is the client for the tenant that AZURE_AUTHORITY_HOST names. Go reads SSL_CERT_FILE only on some systems.
 var tenant = &http.Client{}
 
-// identities have a role of their own name.
+// identities are the credentials of the emulator's principals. Each has a role with the same name.
 var identities = map[string]func() (azcore.TokenCredential, error){
 	"shop-api": func() (azcore.TokenCredential, error) {
 		return azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{
@@ -44,7 +44,7 @@ func credentialOf(t *testing.T, identity string) azcore.TokenCredential {
 	return credential
 }
 
-// loginBy opens a way, and returns how to log in by it.
+// loginBy opens a way, and returns a function that logs in with it.
 func loginBy(t *testing.T, w way, credential azcore.TokenCredential, user string) func() (session, error) {
 	t.Helper()
 	login, closeIt, err := w.open(t.Context(), credential, user)
@@ -69,7 +69,7 @@ func token(t *testing.T, identity string) azcore.AccessToken {
 	return token
 }
 
-func TestLogsInAcrossTheExpiryOfATokenAs(t *testing.T) {
+func TestClients_LogInAfterTokenExpires(t *testing.T) {
 	t.Parallel()
 	for identity := range identities {
 		for _, w := range ways {
@@ -101,7 +101,7 @@ func (f fixed) GetToken(context.Context, policy.TokenRequestOptions) (azcore.Acc
 	return azcore.AccessToken{Token: string(f), ExpiresOn: time.Now().Add(time.Hour)}, nil
 }
 
-func TestIsRejectedWithATokenThatIs(t *testing.T) {
+func TestClients_InvalidTokensAreRejected(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		alter func(t *testing.T, token azcore.AccessToken) string
@@ -136,7 +136,7 @@ func TestIsRejectedWithATokenThatIs(t *testing.T) {
 	}
 }
 
-func TestIsRejectedAsAnotherRole(t *testing.T) {
+func TestClients_OtherRolesAreRejected(t *testing.T) {
 	t.Parallel()
 	for _, w := range ways {
 		for role, want := range map[string]string{
@@ -150,7 +150,7 @@ func TestIsRejectedAsAnotherRole(t *testing.T) {
 	}
 }
 
-func TestLibPQCancelsAQuery(t *testing.T) {
+func TestLibPQ_CancelsQuery(t *testing.T) {
 	t.Parallel()
 	credential := credentialOf(t, "shop-api")
 	db := sql.OpenDB(passwords{func(ctx context.Context) (string, string, error) {

@@ -1,4 +1,4 @@
-// Package clients logs in to the emulator with drivers and libraries that know nothing of entrapg.
+// Package clients logs in to the emulator with drivers and libraries other than entrapg.
 package clients
 
 import (
@@ -24,7 +24,7 @@ const (
 	query = "select session_user::text, backend_start from pg_stat_activity where pid = pg_backend_pid()"
 )
 
-// A session has the user and the start time of a session, from the server.
+// A session is the user and the start time of a session, as the server reports them.
 type session struct {
 	user    string
 	started time.Time
@@ -33,7 +33,7 @@ type session struct {
 // login opens a connection, or lets a pool open one.
 type login func(context.Context) (session, error)
 
-// A way to log in as user with a credential. Everything else is in libpq's environment variables.
+// A way logs in as a user with a credential. libpq's environment variables set everything else.
 type way struct {
 	name string
 	open func(ctx context.Context, credential azcore.TokenCredential, user string) (login, func(), error)
@@ -126,7 +126,7 @@ var ways = []way{
 	},
 }
 
-// database returns how to log in through a database/sql pool.
+// database returns a login through a database/sql pool, and a function that closes the pool.
 func database(db *sql.DB) (login, func()) {
 	db.SetMaxIdleConns(-1) // a connection for each query
 	return func(ctx context.Context) (s session, err error) {
