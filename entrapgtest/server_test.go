@@ -70,6 +70,8 @@ func startFront(t testing.TB, config entrapgtest.Config) *entrapgtest.Server {
 }
 
 func TestMain(m *testing.M) {
+	// With the race detector, a process sleeps for a second before it exits. Tests start several.
+	os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 	code := m.Run()
 	closeShared()
 	os.Exit(code)

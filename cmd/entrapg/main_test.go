@@ -29,6 +29,8 @@ func TestMain(m *testing.M) {
 	if os.Getenv("ENTRAPG_TEST_AS_AZIDENTITY") != "" {
 		logInWithAzidentity()
 	}
+	// With the race detector, a process sleeps for a second before it exits. The tests start hundreds.
+	os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 	code := m.Run()
 	closeAzure()
 	os.Exit(code)
