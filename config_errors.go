@@ -24,7 +24,9 @@ func withOrigin(err error, settings connstring.Settings) error {
 	if origin == "" {
 		return err
 	}
-	return &ConfigError{Setting: invalid.Setting, Origin: origin, Problem: invalid.Problem, Err: invalid.Err}
+	located := *invalid
+	located.Origin = origin
+	return &located
 }
 
 // foreignOrigin returns where a setting comes from, or "" if it is not set or

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/entrapg/entrapg/internal/inspect"
 )
 
 // An unsupportedKey is a key of libpq or of another driver that pgx does not
@@ -18,51 +20,60 @@ import (
 type unsupportedKey struct {
 	harmless []string // values that, like an empty one, change nothing
 	problem  string
+	use      string // the key with the same meaning, or empty
+}
+
+func (k unsupportedKey) err(key string) error {
+	problem := k.problem
+	if k.use != "" {
+		problem += "; use " + k.use
+	}
+	return &ConfigError{Setting: key, Problem: problem, fix: inspect.Fix{Key: k.use, Remove: k.use == ""}}
 }
 
 const (
 	noOAuth      = "not supported; omit it, the token comes from entra_credential"
 	noRevocation = "revocation lists are not supported; set TLSConfig.VerifyConnection by WithConnConfig"
 	noSCRAMKey   = "logging in with a SCRAM key is not supported; omit it"
-	notAKey      = "not a key of a DSN; "
+	notAKey      = "not a key of a DSN"
 )
 
 var unsupportedKeys = map[string]unsupportedKey{
-	"gssencmode":          {[]string{"disable", "prefer"}, "encryption by GSSAPI is not supported; omit it, TLS is used"},
-	"gssdelegation":       {[]string{"0"}, "authentication by GSSAPI is not used; omit it"},
-	"gsslib":              {nil, "authentication by GSSAPI is not used; omit it"},
-	"load_balance_hosts":  {[]string{"disable"}, "not supported; use stdlib.RandomizeHostOrderFunc as a BeforeConnect hook"},
-	"oauth_ca_file":       {nil, noOAuth},
-	"oauth_client_id":     {nil, "not supported; use entra_client_id"},
-	"oauth_client_secret": {nil, "not supported; use entra_credential=environment"},
-	"oauth_issuer":        {nil, noOAuth},
-	"oauth_scope":         {nil, "not supported; use entra_scope"},
-	"requirepeer":         {nil, "not supported; omit it, or use TLS with sslmode=verify-full"},
-	"requiressl":          {nil, "obsolete; use sslmode"},
-	"scram_client_key":    {nil, noSCRAMKey},
-	"scram_server_key":    {nil, noSCRAMKey},
-	"sslcompression":      {[]string{"0"}, "compression by TLS is not supported; omit it"},
-	"sslcrl":              {nil, noRevocation},
-	"sslcrldir":           {nil, noRevocation},
-	"sslkeylogfile":       {nil, "not supported; set TLSConfig.KeyLogWriter by WithConnConfig"},
-	"tcp_user_timeout":    {[]string{"0"}, "not supported; use keepalives_idle, or a DialFunc set by WithConnConfig"},
+	"gssencmode":          {harmless: []string{"disable", "prefer"}, problem: "encryption by GSSAPI is not supported; omit it, TLS is used"},
+	"gssdelegation":       {harmless: []string{"0"}, problem: "authentication by GSSAPI is not used; omit it"},
+	"gsslib":              {problem: "authentication by GSSAPI is not used; omit it"},
+	"load_balance_hosts":  {harmless: []string{"disable"}, problem: "not supported; use stdlib.RandomizeHostOrderFunc as a BeforeConnect hook"},
+	"oauth_ca_file":       {problem: noOAuth},
+	"oauth_client_id":     {problem: "not supported", use: "entra_client_id"},
+	"oauth_client_secret": {problem: "not supported; use entra_credential=environment"},
+	"oauth_issuer":        {problem: noOAuth},
+	"oauth_scope":         {problem: "not supported", use: "entra_scope"},
+	"requirepeer":         {problem: "not supported; omit it, or use TLS with sslmode=verify-full"},
+	"requiressl":          {problem: "obsolete", use: "sslmode"},
+	"scram_client_key":    {problem: noSCRAMKey},
+	"scram_server_key":    {problem: noSCRAMKey},
+	"sslcompression":      {harmless: []string{"0"}, problem: "compression by TLS is not supported; omit it"},
+	"sslcrl":              {problem: noRevocation},
+	"sslcrldir":           {problem: noRevocation},
+	"sslkeylogfile":       {problem: "not supported; set TLSConfig.KeyLogWriter by WithConnConfig"},
+	"tcp_user_timeout":    {harmless: []string{"0"}, problem: "not supported; use keepalives_idle, or a DialFunc set by WithConnConfig"},
 
 	// Obsolete keys of libpq.
-	"authtype": {nil, "obsolete; omit it"},
-	"tty":      {nil, "obsolete; omit it"},
+	"authtype": {problem: "obsolete; omit it"},
+	"tty":      {problem: "obsolete; omit it"},
 
 	// Keys of lib/pq.
-	"binary_parameters":              {[]string{"no"}, "a setting of lib/pq; use default_query_exec_mode"},
-	"disable_prepared_binary_result": {[]string{"no"}, "a setting of lib/pq; omit it"},
-	"sslinline":                      {[]string{"false"}, "a setting of lib/pq; name files in sslcert and sslkey"},
+	"binary_parameters":              {harmless: []string{"no"}, problem: "a setting of lib/pq; use default_query_exec_mode"},
+	"disable_prepared_binary_result": {harmless: []string{"no"}, problem: "a setting of lib/pq; omit it"},
+	"sslinline":                      {harmless: []string{"false"}, problem: "a setting of lib/pq; name files in sslcert and sslkey"},
 
 	// Names that other drivers use for keys.
-	"db":       {nil, notAKey + "use dbname"},
-	"hostname": {nil, notAKey + "use host"},
-	"ssl":      {nil, notAKey + "use sslmode"},
-	"ssl_mode": {nil, notAKey + "use sslmode"},
-	"uid":      {nil, notAKey + "use user"},
-	"username": {nil, notAKey + "use user"},
+	"db":       {problem: notAKey, use: "dbname"},
+	"hostname": {problem: notAKey, use: "host"},
+	"ssl":      {problem: notAKey, use: "sslmode"},
+	"ssl_mode": {problem: notAKey, use: "sslmode"},
+	"uid":      {problem: notAKey, use: "user"},
+	"username": {problem: notAKey, use: "user"},
 }
 
 // connectionKeys are the keys that clients handle. A misspelling such as Host is an
@@ -81,14 +92,14 @@ func takeParameters(config *pgx.ConnConfig) (*net.Dialer, error) {
 	for _, key := range slices.Sorted(maps.Keys(params)) {
 		lower := strings.ToLower(key)
 		if lower != key && slices.Contains(connectionKeys, lower) {
-			return nil, &ConfigError{Setting: key, Problem: "unknown key; use " + lower + ", in lower case"}
+			return nil, &ConfigError{Setting: key, Problem: "unknown key; use " + lower + ", in lower case", fix: inspect.Fix{Key: lower}}
 		}
 		known, ok := unsupportedKeys[lower]
 		if !ok {
 			continue
 		}
 		if value := params[key]; value != "" && !slices.Contains(known.harmless, value) {
-			return nil, &ConfigError{Setting: key, Problem: known.problem}
+			return nil, known.err(key)
 		}
 		delete(params, key)
 	}

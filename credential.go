@@ -21,6 +21,7 @@ import (
 
 	"github.com/entrapg/entrapg/internal/credfail"
 	"github.com/entrapg/entrapg/internal/imds"
+	"github.com/entrapg/entrapg/internal/inspect"
 )
 
 // The DSN's keys that entrapg handles itself.
@@ -154,7 +155,8 @@ var (
 // check returns an error if the credential does not use a key or the value is
 // invalid.
 func (k *credentialKind) check(key, value string) error {
-	problem := ""
+	var problem string
+	var fix inspect.Fix
 	switch {
 	case key == keyCredential:
 		return nil
@@ -162,6 +164,7 @@ func (k *credentialKind) check(key, value string) error {
 	case k.environ:
 		problem = fmt.Sprintf("not used with entra_credential=%s, which reads %s; set that, or choose another credential",
 			k.name, credentialVariables[key])
+		fix.Variable = credentialVariables[key]
 	default:
 		problem = fmt.Sprintf("not used with entra_credential=%s; remove it", k.name)
 	}
@@ -171,12 +174,14 @@ func (k *credentialKind) check(key, value string) error {
 		problem = "must not be empty; omit it"
 	case key == keyClientID && !clientIDPattern.MatchString(value):
 		problem = fmt.Sprintf("%q is not a client ID, which is a GUID that Azure shows with the identity", value)
+		fix.Malformed = true
 	case key == keyTenantID && !tenantIDPattern.MatchString(value):
 		problem = fmt.Sprintf("%q is not a tenant, which is a GUID or a domain", value)
+		fix.Malformed = true
 	default:
 		return nil
 	}
-	return &ConfigError{Setting: key, Problem: problem}
+	return &ConfigError{Setting: key, Problem: problem, fix: fix}
 }
 
 // chooseCredential returns the credential that the DSN's keys choose for a service.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/entrapg/entrapg/internal/inspect"
 	"github.com/entrapg/entrapg/internal/pgfail"
 )
 
@@ -24,6 +25,8 @@ type ConfigError struct {
 	Origin  string // a variable such as PGSSLMODE, or "service NAME in FILE"; empty for the DSN and options
 	Problem string // the problem, and what to do
 	Err     error  // the cause, or nil
+
+	fix inspect.Fix // for cmd/entrapg
 }
 
 func (e *ConfigError) Error() string {

@@ -2,6 +2,7 @@ package entrapg
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -10,7 +11,17 @@ import (
 	"github.com/entrapg/entrapg/internal/token"
 )
 
-func init() { inspect.Open = openInspection }
+func init() {
+	inspect.Open, inspect.FixOf = openInspection, fixOf
+}
+
+// fixOf implements [inspect.FixOf].
+func fixOf(err error) inspect.Fix {
+	if invalid := new(ConfigError); errors.As(err, &invalid) {
+		return invalid.fix
+	}
+	return inspect.Fix{}
+}
 
 // openInspection implements [inspect.Open].
 func openInspection(dsn string) (*inspect.Login, error) {

@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/entrapg/entrapg/internal/inspect"
 )
 
 // tokenMethods are the authentication methods that send a token inside TLS: a
@@ -225,12 +227,13 @@ func (p tlsPolicy) checkPlaintext(host string) error {
 		return nil
 	case isSocket(host):
 		return &ConfigError{Setting: "host", Problem: fmt.Sprintf("%q is a Unix socket, which has no TLS; "+
-			"set host to the server's name, or sslmode=disable to use the socket", host)}
+			"set host to the server's name, or sslmode=disable to use the socket", host), fix: inspect.Fix{Plaintext: true}}
 	}
 	return &ConfigError{
 		Setting: "sslmode",
 		Problem: fmt.Sprintf("host %q has no TLS configuration, and the token is not sent "+
 			"in plaintext; set sslmode=disable to use a local server without TLS", host),
+		fix: inspect.Fix{Plaintext: true},
 	}
 }
 

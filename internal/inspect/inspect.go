@@ -16,6 +16,20 @@ import (
 // entrapg sets it. Its errors are those of NewConnector.
 var Open func(dsn string) (*Login, error)
 
+// FixOf returns what fixes the setting that an error is about. Package entrapg sets
+// it.
+var FixOf func(error) Fix
+
+// A Fix tells programs what the message of a ConfigError tells people. It is the
+// zero value if there is only the message.
+type Fix struct {
+	Key       string // of the DSN, with the same meaning
+	Variable  string // of the environment, to set instead of the setting
+	Remove    bool   // the setting, which has no counterpart
+	Malformed bool   // the value is not a tenant, or not a client ID
+	Plaintext bool   // the server has no TLS, and sslmode=disable is safe for it
+}
+
 // A Login describes the login that a DSN configures.
 type Login struct {
 	Config     *pgx.ConnConfig     // without password, and without user if that is derived from the token

@@ -239,3 +239,34 @@ func TestDoctor_WaitsFiveSecondsForEachAddress(t *testing.T) {
 func withoutComments(fix []string) []string {
 	return slices.DeleteFunc(slices.Clone(fix), isComment)
 }
+
+func TestDoctor_FixesInvalidSettings(t *testing.T) {
+	const client = "7d5e5a1c-0f6e-4b0a-9c1d-2f3a4b5c6d7e"
+	for dsn, want := range map[string]string{
+		"host=/run/postgresql":           "sslmode=disable",
+		"host=h sslmode=prefer":          "sslmode=verify-full",
+		"host=h hostname=h":              "host=h",
+		"host=h USER=bob":                "user=bob",
+		"host=h ssl=true":                "sslmode=verify-full",
+		"host=h oauth_client_id=client":  "entra_client_id=client",
+		"host=h tcp_user_timeout=60000":  "", // which is in milliseconds, unlike keepalives_idle
+		"host=h binary_parameters=yes":   "",
+		"host=h sslcrl=crl":              "",
+		"host=h entra_tenant_id=contoso": "az account show --query tenantId --output tsv\nentra_tenant_id=TENANT_ID",
+		"host=h entra_credential=managedidentity entra_client_id=shop-api": "az identity list --query '[].{name:name,clientId:clientId}' --output table\n" +
+			"entra_client_id=CLIENT_ID",
+		"host=h entra_credential=environment entra_client_id=" + client: "export AZURE_CLIENT_ID=" + client + "\nentra_credential=managedidentity",
+		"host=h entra_credential=azurecli entra_client_id=" + client:    "",
+	} {
+		x := &examination{dsn: dsn, source: "argument", tried: &azlog.Attempts{}}
+		got := settingsStep{x}.read(t.Context(), &finding{Status: statusOK})
+		if got == nil {
+			t.Errorf("%s: no failure", dsn)
+			continue
+		}
+		removed := slices.ContainsFunc(got.Fix, func(line string) bool { return strings.Contains(line, ": remove ") })
+		if fix := strings.Join(withoutComments(got.Fix), "\n"); fix != want || want == "" && !removed {
+			t.Errorf("%s: got %q, want %q", dsn, got.Fix, want)
+		}
+	}
+}

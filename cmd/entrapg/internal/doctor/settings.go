@@ -59,20 +59,20 @@ func (s settingsStep) fixUser(err error) []string {
 
 // fix returns the lines that fix an invalid setting.
 func (s settingsStep) fix(e *entrapg.ConfigError) []string {
-	r, value := remedies(s), s.settings().Value(e.Setting)
+	r, value, fix := remedies(s), s.settings().Value(e.Setting), inspect.FixOf(e)
+	switch {
+	case fix.Plaintext:
+		return r.set("sslmode", "disable")
+	case fix.Remove:
+		return r.drop(e.Setting)
+	}
 	switch e.Setting {
 	case "dsn":
 		return s.fixDSN()
 	case "sslmode":
-		if strings.Contains(e.Problem, "sslmode=disable") { // a socket
-			return r.set("sslmode", "disable")
-		}
 		modes := []string{"require", "verify-ca", "verify-full"}
 		return r.set("sslmode", spelling.Closest(value, modes, "verify-full"))
 	case "host":
-		if strings.HasPrefix(value, "/") {
-			return r.set("sslmode", "disable")
-		}
 		return r.set("host", "SERVER.postgres.database.azure.com")
 	case "port":
 		return r.set("port", "5432")
@@ -86,7 +86,7 @@ func (s settingsStep) fix(e *entrapg.ConfigError) []string {
 	case "entra_credential":
 		return r.set("entra_credential", spelling.Closest(value, credentialNames, "default"))
 	case "entra_tenant_id", "entra_client_id":
-		return s.fixIdentity(e, value)
+		return s.fixIdentity(e.Setting, value, fix)
 	case "sslrootcert", "sslcert", "sslkey":
 		if path, ok := s.windowsPath(e.Setting); ok {
 			return r.set(e.Setting, path)
@@ -95,42 +95,30 @@ func (s settingsStep) fix(e *entrapg.ConfigError) []string {
 			return append([]string{"# for the roots of the system"}, r.drop(e.Setting)...)
 		}
 	}
-	return r.replace(e.Setting, cmp.Or(alternative(e.Problem), spelling.Closest(strings.ToLower(e.Setting), knownKeys, "")))
+	return r.replace(e.Setting, cmp.Or(fix.Key, spelling.Closest(strings.ToLower(e.Setting), knownKeys, "")))
 }
 
 var leadingDigits = regexp.MustCompile(`^[1-9][0-9]*`)
 
-// useKey matches the key that an error recommends.
-var useKey = regexp.MustCompile(`use ([a-z_]+)(,|;|$)`)
-
-// alternative returns the key that an error recommends, or "".
-func alternative(problem string) string {
-	if match := useKey.FindStringSubmatch(problem); match != nil && slices.Contains(knownKeys, match[1]) {
-		return match[1]
-	}
-	return ""
-}
-
 // fixIdentity returns the lines that fix a setting that chooses an identity.
-func (s settingsStep) fixIdentity(e *entrapg.ConfigError, value string) []string {
+func (s settingsStep) fixIdentity(key, value string, fix inspect.Fix) []string {
 	r := remedies(s)
 	switch {
-	case strings.Contains(e.Problem, "is not a tenant"):
-		return append([]string{"az account show --query tenantId --output tsv"}, r.set(e.Setting, "TENANT_ID")...)
-	case strings.Contains(e.Problem, "is not a client ID"):
+	case fix.Malformed && key == "entra_tenant_id":
+		return append([]string{"az account show --query tenantId --output tsv"}, r.set(key, "TENANT_ID")...)
+	case fix.Malformed:
 		return append([]string{
 			"az identity list --query '[].{name:name,clientId:clientId}' --output table",
-		}, r.set(e.Setting, "CLIENT_ID")...)
-	case strings.Contains(e.Problem, "which reads AZURE_"):
-		variable := strings.ToUpper(strings.Replace(e.Setting, "entra_", "azure_", 1))
-		lines := append(r.drop(e.Setting), quote.Export(variable, value))
-		if e.Setting == "entra_client_id" {
+		}, r.set(key, "CLIENT_ID")...)
+	case fix.Variable != "":
+		lines := append(r.drop(key), quote.Export(fix.Variable, value))
+		if key == "entra_client_id" {
 			lines = append(lines, "# or, for a managed identity, keep it and choose that credential:")
 			lines = append(lines, r.set("entra_credential", "managedidentity")...)
 		}
 		return lines
 	default:
-		return r.drop(e.Setting)
+		return r.drop(key)
 	}
 }
 
