@@ -92,6 +92,21 @@ func TestExec_RejectsCommandWithoutSeparator(t *testing.T) {
 	}
 }
 
+// The command has replaced entrapg, which cannot explain why the server rejects it.
+func TestExec_RejectedLoginHasHintWithProxy(t *testing.T) {
+	t.Parallel()
+	_, env := identityWith(t, azureServer(t), "exec-without-role", false)
+	psql := installed(t, "psql")
+	r := runAs(t, env, "exec", "--", psql, "-c", "select 1")
+	if r.code != 2 || !strings.Contains(r.stderr, "authentication") || strings.Contains(r.stderr, "HINT") {
+		t.Errorf("%+v", r)
+	}
+	r = runAs(t, env, "exec", "--proxy", "--", psql, "-c", "select 1")
+	if r.code != 2 || !strings.Contains(r.stderr, "HINT:  ") || !strings.Contains(r.stderr, "pgaadauth_create_principal") {
+		t.Errorf("with --proxy: %+v", r)
+	}
+}
+
 func TestExec_PsqlAndPgbenchLogIn(t *testing.T) {
 	t.Parallel()
 	s := azureServer(t)

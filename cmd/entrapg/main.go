@@ -25,6 +25,7 @@ import (
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/demo"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/doctor"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/dsn"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/emulator"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/execute"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy"
@@ -63,11 +64,7 @@ func run(ctx context.Context, args []string, stdout, stderr *os.File) int {
 		}
 		fmt.Fprintln(messages, text)
 		if noToken := new(entrapg.TokenError); errors.As(err, &noToken) {
-			doctor := "entrapg doctor"
-			if os.Getenv("DATABASE_URL") == "" && os.Getenv("PGHOST") == "" && os.Getenv("PGSERVICE") == "" {
-				doctor += " DSN" // which the doctor requires
-			}
-			fmt.Fprintf(messages, "run '%s' for an explanation and the fix\n", doctor)
+			fmt.Fprintf(messages, "run '%s' for an explanation and the fix\n", dsn.Doctor(os.Getenv("DATABASE_URL")))
 		}
 		return command.Failed
 	}

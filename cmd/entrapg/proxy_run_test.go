@@ -522,6 +522,24 @@ func TestProxy_CheckLogsInOnceOnEachUpstream(t *testing.T) {
 	if r.code != command.Failed || !strings.Contains(r.stdout, "logged in as proxy-check") || !strings.Contains(r.stdout, "✗ 127.0.0.1:1") {
 		t.Errorf("%+v", r)
 	}
+	file := filepath.Join(t.TempDir(), "proxy.env")
+	if err := os.WriteFile(file, []byte("DATABASE_URL='host=127.0.0.1 port=1 user=nobody'\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		args   []string
+		doctor string
+	}{
+		{nil, "entrapg doctor"},
+		{[]string{s.DSN() + "&user=nobody"}, "entrapg doctor DSN"},
+		{[]string{"--listen", "5432=" + s.DSN() + "&user=nobody"}, "entrapg doctor DSN"},
+		{[]string{"--env-file", file}, "entrapg doctor --env-file " + file},
+	} {
+		r := runAs(t, append(env, "DATABASE_URL="+s.DSN()+"&user=nobody&connect_timeout=9"), append([]string{"proxy", "--check"}, test.args...)...)
+		if r.code != command.Failed || !strings.HasSuffix(r.stdout, "\n  run '"+test.doctor+"' for an explanation and the fix\n") {
+			t.Errorf("%q: %+v", test.args, r)
+		}
+	}
 }
 
 func TestProxy_ReadinessFailsWithoutTokenAndRecovers(t *testing.T) {

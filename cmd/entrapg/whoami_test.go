@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -46,9 +47,20 @@ func TestToken_NeedsNoUser(t *testing.T) {
 
 func TestToken_FailureNamesTheDoctorWithItsDSN(t *testing.T) {
 	t.Parallel()
-	env := []string{"AZURE_TOKEN_CREDENTIALS=EnvironmentCredential"}
-	for want, more := range map[string]string{"'entrapg doctor DSN'": "PGHOST=", "'entrapg doctor'": "DATABASE_URL=host=h"} {
-		if r := runAs(t, append(env, more), "token"); r.code != command.Failed || !strings.Contains(r.stderr, "\nrun "+want+" for") {
+	file := filepath.Join(t.TempDir(), ".env")
+	if err := os.WriteFile(file, []byte("DATABASE_URL=host=h\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for want, test := range map[string]struct {
+		variable string
+		args     []string
+	}{
+		"'entrapg doctor DSN'":                     {"PGHOST=", []string{"token"}},
+		"'entrapg doctor'":                         {"DATABASE_URL=host=h", []string{"token"}},
+		"'entrapg doctor --env-file " + file + "'": {"PGHOST=", []string{"token", "--env-file", file}},
+	} {
+		r := runAs(t, []string{"AZURE_TOKEN_CREDENTIALS=EnvironmentCredential", test.variable}, test.args...)
+		if r.code != command.Failed || !strings.Contains(r.stderr, "\nrun "+want+" for") {
 			t.Errorf("got %+v, want %s", r, want)
 		}
 	}

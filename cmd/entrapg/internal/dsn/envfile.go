@@ -10,6 +10,9 @@ import (
 	"github.com/joho/godotenv"
 )
 
+// loaded are the .env files whose variables this process has.
+var loaded []string
+
 // loadEnv sets the environment variables of a .env file.
 func loadEnv(path string) error {
 	content, err := os.ReadFile(path)
@@ -30,6 +33,7 @@ func loadEnv(path string) error {
 			return fmt.Errorf("--env-file: %s: %w", path, err)
 		}
 	}
+	loaded = append(loaded, path)
 	return nil
 }
 

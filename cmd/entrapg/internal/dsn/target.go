@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/quote"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/roots"
 	"github.com/entrapg/entrapg/internal/inspect"
 )
@@ -69,15 +70,34 @@ func (t *Target) Find(args []string) (string, error) {
 		return args[0], nil
 	case t.DSN != "":
 		return t.DSN, nil
-	case os.Getenv("DATABASE_URL") != "":
-		return os.Getenv("DATABASE_URL"), nil
-	case os.Getenv("PGHOST") != "" || os.Getenv("PGSERVICE") != "":
-		return "", nil
+	}
+	if dsn, ok := InEnvironment(); ok {
+		return dsn, nil
 	}
 	if _, ok := os.LookupEnv("DATABASE_URL"); ok {
 		return "", errEmptyVariable
 	}
 	return "", errNoDSN
+}
+
+// InEnvironment reports whether the environment sets the login, by DATABASE_URL or by
+// PG* variables. It returns the value of DATABASE_URL.
+func InEnvironment() (dsn string, ok bool) {
+	dsn = os.Getenv("DATABASE_URL")
+	return dsn, dsn != "" || os.Getenv("PGHOST") != "" || os.Getenv("PGSERVICE") != ""
+}
+
+// Doctor returns the command line of the doctor for a DSN, which can contain a
+// password and is therefore not shown.
+func Doctor(dsn string) string {
+	line := "entrapg doctor"
+	for _, path := range loaded {
+		line += " --env-file " + quote.Shell(path)
+	}
+	if set, ok := InEnvironment(); !ok || dsn != set {
+		line += " DSN"
+	}
+	return line
 }
 
 // Source returns the source of find's DSN: "argument", "--dsn", "DATABASE_URL", or ""

@@ -13,6 +13,7 @@ import (
 
 	"github.com/entrapg/entrapg"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/dsn"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/certfile"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/engine"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/listener"
@@ -179,7 +180,7 @@ func (plan *plan) addUpstreams(p *options, logger *slog.Logger) error {
 		if err != nil {
 			return inFront(plan.fronts, f, err)
 		}
-		f.upstream = &upstream{Upstream: u, name: plan.nameOf(u)}
+		f.upstream = &upstream{Upstream: u, name: plan.nameOf(u), dsn: f.dsn}
 		byDSN[f.dsn] = f.upstream
 		plan.upstreams = append(plan.upstreams, f.upstream)
 	}
@@ -226,6 +227,7 @@ func (plan *plan) check(ctx context.Context, out *terminal.Output) error {
 		if err := u.Check(ctx); err != nil {
 			failure = command.ErrReported
 			out.Hang(out.Bad("✗ "), terminal.Sprintf("%s: %s", u.name, strings.TrimPrefix(err.Error(), "entrapg: ")))
+			out.Printf("  run '%s' for an explanation and the fix\n", dsn.Doctor(u.dsn))
 			continue
 		}
 		out.Hang(out.Good("✓ "), terminal.Sprintf("%s: logged in as %s in %s", u.name, u.Stats().User, terminal.Milliseconds(time.Since(start))))

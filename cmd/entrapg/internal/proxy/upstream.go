@@ -18,6 +18,7 @@ import (
 type upstream struct {
 	*engine.Upstream
 	name   string
+	dsn    string
 	tokens monitor.Tokens
 
 	requesting atomic.Bool // a token, by ready
