@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/signaltest"
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
@@ -29,6 +30,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("ENTRAPG_TEST_AS_AZIDENTITY") != "" {
 		logInWithAzidentity()
 	}
+	signaltest.Restore()
 	// With the race detector, a process sleeps for a second before it exits. The tests start hundreds.
 	os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 	code := m.Run()

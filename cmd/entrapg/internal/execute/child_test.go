@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/signaltest"
 )
 
 // TestMain lets this test binary be the parent of a child that runChild runs.
@@ -16,6 +17,7 @@ func TestMain(m *testing.M) {
 		errors.As(runChild(os.Args[1], os.Args[1:], os.Environ()), &code)
 		os.Exit(int(code))
 	}
+	signaltest.Restore()
 	os.Exit(m.Run())
 }
 
