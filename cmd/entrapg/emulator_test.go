@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -634,6 +635,33 @@ func TestEmulator_SettingsForOtherContainers(t *testing.T) {
 	e.stop(syscall.SIGTERM)
 	if entries := left(t, dir); len(entries) > 0 {
 		t.Errorf("left behind: %v", entries)
+	}
+}
+
+// Each block is followed by the command for its own file, and those without a file by
+// one command.
+func TestEmulator_NamesFileOfEachPrincipal(t *testing.T) {
+	needsSignals(t)
+	t.Parallel()
+	dir := t.TempDir()
+	first, second := filepath.Join(dir, "first.env"), filepath.Join(dir, "it's second.env")
+	e := emulate(t, "--identity", "file-api", "--service", "file-jobs", "--user", "file@contoso.example",
+		"--as", "file-api", "--as", "file-jobs", "--as", "file@contoso.example", "--env-file", first, "--env-file", second)
+	var got []string
+	for _, match := range regexp.MustCompile(`to log in as (.*):\n|\n  entrapg (exec.*) -- psql\n`).FindAllStringSubmatch(e.printed(), -1) {
+		got = append(got, match[1]+match[2])
+	}
+	want := []string{
+		"file-api", "exec --env-file " + first, "file-jobs", `exec --env-file '` + dir + `/it'\''s second.env'`, "file@contoso.example", "exec",
+	}
+	if !slices.Equal(got, want) {
+		t.Fatalf("got %q\nwant %q\n%s", got, want, e.printed())
+	}
+	for path, role := range map[string]string{first: "file-api", second: "file-jobs"} {
+		r := runAs(t, nil, "exec", "--env-file", path, "--", installed(t, "psql"), "-XAtc", "select session_user")
+		if r.code != command.Done || r.stdout != role+"\n" {
+			t.Errorf("%s: %+v", path, r)
+		}
 	}
 }
 

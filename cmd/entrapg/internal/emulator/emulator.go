@@ -13,25 +13,23 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
-	"github.com/entrapg/entrapg/cmd/entrapg/internal/quote"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/roots"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/terminal"
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
 func Command(std command.Streams) *cli.Command {
-	e := &emulator{}
+	o := &options{}
 	var file string
 	principal := func(kind, usage string) cli.Flag {
 		return command.EachFlag(kind, usage+"; can be repeated", func(s string) error {
-			e.wanted = append(e.wanted, fromFlag(kind, s))
+			o.specs = append(o.specs, fromFlag(kind, s))
 			return nil
 		})
 	}
@@ -73,50 +71,50 @@ func Command(std command.Streams) *cli.Command {
 			"Only PGPASSWORD, which is a token, expires.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{
-				Name: "addr", Value: "127.0.0.1:15432", Destination: &e.config.Addr,
+				Name: "addr", Value: "127.0.0.1:15432", Destination: &o.config.Addr,
 				Usage: "`ADDRESS` of the server",
 			},
 			&cli.StringFlag{
-				Name: "tenant-addr", Value: "127.0.0.1:15433", Destination: &e.config.TenantAddr,
+				Name: "tenant-addr", Value: "127.0.0.1:15433", Destination: &o.config.TenantAddr,
 				Usage: "`ADDRESS` of the tenant, over HTTPS",
 			},
 			&cli.StringFlag{
-				Name: "identity-addr", Value: "127.0.0.1:15434", Destination: &e.config.IdentityAddr,
+				Name: "identity-addr", Value: "127.0.0.1:15434", Destination: &o.config.IdentityAddr,
 				Usage: "`ADDRESS` of the endpoint of managed identities, over HTTP",
 			},
 			command.EachFlag("hostname", "another `NAME` that the certificate is valid for; can be repeated, and settings contain "+
 				"the first instead of 0.0.0.0", func(s string) error {
-				e.config.Hostnames = append(e.config.Hostnames, s)
+				o.config.Hostnames = append(o.config.Hostnames, s)
 				return nil
 			}),
 			&cli.StringFlag{
-				Name: "upstream", Destination: &e.config.Upstream,
+				Name: "upstream", Destination: &o.config.Upstream,
 				Usage: "`DSN` of a superuser, with password, on an existing PostgreSQL",
 			},
 			&cli.StringFlag{
-				Name: "state", TakesFile: true, Destination: &e.config.StateDir,
+				Name: "state", TakesFile: true, Destination: &o.config.StateDir,
 				Usage: "keep secrets and data in this `DIRECTORY`, and use those of earlier starts",
 			},
 			&cli.DurationFlag{
-				Name: "token-life", Value: time.Hour, Destination: &e.config.TokenLife, Validator: command.AtLeast(time.Second),
+				Name: "token-life", Value: time.Hour, Destination: &o.config.TokenLife, Validator: command.AtLeast(time.Second),
 				Usage: "how long tokens are valid, a `DURATION` of at least 1s",
 			},
 			command.EachFlag("env-file", "also write the settings into a new `FILE` in the format of .env files, which is removed at the end; "+
 				"can be repeated, and the second has the settings of the second --as", func(s string) error {
-				e.envFiles = append(e.envFiles, s)
+				o.envFiles = append(o.envFiles, s)
 				return nil
 			}),
 			&cli.BoolFlag{
-				Name: "world-readable", Destination: &e.worldReadable,
+				Name: "world-readable", Destination: &o.worldReadable,
 				Usage: "let every user read --env-file, as programs in other containers need; settings contain secrets",
 			},
 			&cli.StringFlag{
-				Name: "ca-file", TakesFile: true, Destination: &e.config.CAFile,
+				Name: "ca-file", TakesFile: true, Destination: &o.config.CAFile,
 				Usage: "write the certificate that programs trust into this `FILE`, where other users can read it; it is removed at the end",
 			},
 			command.EachFlag("as", "print the settings of the principal with this `NAME`; can be repeated, --env-file has the first",
 				func(s string) error {
-					e.as = append(e.as, s)
+					o.as = append(o.as, s)
 					return nil
 				}),
 			&cli.StringFlag{
@@ -124,11 +122,11 @@ func Command(std command.Streams) *cli.Command {
 				Usage: "read principals from this `FILE`",
 			},
 			&cli.BoolFlag{
-				Name: "no-roles", Destination: &e.noRoles,
+				Name: "no-roles", Destination: &o.noRoles,
 				Usage: "create no roles except those of administrators",
 			},
 			&cli.BoolFlag{
-				Name: "group-sync", Destination: &e.config.GroupSync,
+				Name: "group-sync", Destination: &o.config.GroupSync,
 				Usage: "give members of groups their own roles: every 30 minutes, and when an administrator calls " +
 					"pgaadauth_sync_roles_for_group_members",
 			},
@@ -150,27 +148,27 @@ func Command(std command.Streams) *cli.Command {
 				if err != nil {
 					return err
 				}
-				e.wanted = append(e.wanted, read...)
+				o.specs = append(o.specs, read...)
 			}
-			for _, addr := range []*string{&e.config.Addr, &e.config.TenantAddr, &e.config.IdentityAddr} {
+			for _, addr := range []*string{&o.config.Addr, &o.config.TenantAddr, &o.config.IdentityAddr} {
 				if _, err := strconv.ParseUint(*addr, 10, 16); err == nil { // as for the proxy
 					*addr = net.JoinHostPort("127.0.0.1", *addr)
 				}
 			}
-			return e.run(ctx, std)
+			return o.run(ctx, std)
 		},
 	}
 	command.WithVariables(c.Flags, "ENTRAPG_EMULATOR_")
 	return c
 }
 
-// An emulator is what to start.
-type emulator struct {
+// options are what flags and environment variables set.
+type options struct {
 	config        entrapgtest.Config
 	envFiles      []string
 	worldReadable bool
 	noRoles       bool
-	wanted        []wanted
+	specs         []spec
 	as            []string
 }
 
@@ -180,7 +178,7 @@ var flagOf = map[string]string{
 	"Upstream": "--upstream", "StateDir": "--state", "CAFile": "--ca-file",
 }
 
-func (e *emulator) run(ctx context.Context, std command.Streams) (err error) {
+func (o *options) run(ctx context.Context, std command.Streams) (err error) {
 	if !signal.Ignored(syscall.SIGHUP) { // as under nohup
 		var stop func()
 		ctx, stop = signal.NotifyContext(ctx, syscall.SIGHUP)
@@ -190,23 +188,23 @@ func (e *emulator) run(ctx context.Context, std command.Streams) (err error) {
 	signal.Notify(pipes, syscall.SIGPIPE) // so that a write to a closed pipe is an error, not the end
 	defer signal.Stop(pipes)
 
-	all, err := completePrincipals(e.wanted)
+	all, err := completeSpecs(o.specs)
 	if err != nil {
 		return err
 	}
-	logins, err := choose(settle(new(entrapgtest.Tenant), all), e.as)
+	logins, err := selectLogins(createPrincipals(new(entrapgtest.Tenant), all), o.as)
 	if err != nil {
 		return err
 	}
-	if more := len(e.envFiles) - len(logins); more > 0 {
+	if more := len(o.envFiles) - len(logins); more > 0 {
 		return command.UsageError(fmt.Sprintf("--env-file: %d more than principals; add --as NAME for each file", more))
 	}
 	mode := os.FileMode(0o600)
-	if e.worldReadable {
+	if o.worldReadable {
 		mode = 0o644
 	}
 	var files []*settingsFile
-	for _, path := range e.envFiles {
+	for _, path := range o.envFiles {
 		file, failure := createSettingsFile(path, mode)
 		if failure != nil {
 			return failure
@@ -215,24 +213,24 @@ func (e *emulator) run(ctx context.Context, std command.Streams) (err error) {
 		files = append(files, file)
 	}
 	log := &loginLog{std: std}
-	e.config.OnLogin = log.write
-	server, err := entrapgtest.Start(ctx, e.config)
+	o.config.OnLogin = log.write
+	server, err := entrapgtest.Start(ctx, o.config)
 	if err != nil {
-		return e.explain(ctx, err)
+		return o.explain(ctx, err)
 	}
-	residents := settle(server.Tenant, all)
-	err = e.createRoles(ctx, server, residents)
+	principals := createPrincipals(server.Tenant, all)
+	err = o.createRoles(ctx, server, principals)
 	if err == nil {
-		err = e.introduce(ctx, std.Out, server, residents, files)
+		err = o.printBanner(ctx, std.Out, server, principals, files)
 	}
 	if err != nil {
-		return errors.Join(e.explain(ctx, err), server.Close())
+		return errors.Join(o.explain(ctx, err), server.Close())
 	}
 	log.start()
 	ended := server.Wait(ctx)
 	closed := server.Close()
 	if ctx.Err() == nil {
-		return e.explain(ctx, ended)
+		return o.explain(ctx, ended)
 	}
 	std.Out.Printf("%s\n", std.Out.Dim("stopped"))
 	if closed != nil {
@@ -246,7 +244,7 @@ func (e *emulator) run(ctx context.Context, std command.Streams) (err error) {
 const winsockAddressInUse = syscall.Errno(10048)
 
 // explain names the flag that an error is about.
-func (e *emulator) explain(ctx context.Context, err error) error {
+func (o *options) explain(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return errors.New("interrupted")
 	}
@@ -260,48 +258,48 @@ func (e *emulator) explain(ctx context.Context, err error) error {
 	return errors.New(strings.TrimPrefix(err.Error(), "entrapgtest: "))
 }
 
-func (e *emulator) createRoles(ctx context.Context, server *entrapgtest.Server, residents []resident) error {
-	for _, r := range residents {
+func (o *options) createRoles(ctx context.Context, server *entrapgtest.Server, principals []principal) error {
+	for _, p := range principals {
 		var err error
 		switch {
-		case r.admin():
-			err = server.CreateAdmin(ctx, "", r.Principal)
-		case !e.noRoles:
-			err = server.CreateRole(ctx, "", r.Principal)
+		case p.admin():
+			err = server.CreateAdmin(ctx, "", p.Principal)
+		case !o.noRoles:
+			err = server.CreateRole(ctx, "", p.Principal)
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", r.origin, err)
+			return fmt.Errorf("%s: %w", p.origin, err)
 		}
 	}
 	return nil
 }
 
-// introduce writes what there is, and the settings.
-func (e *emulator) introduce(
-	ctx context.Context, out *terminal.Output, server *entrapgtest.Server, residents []resident, files []*settingsFile,
+// printBanner writes the addresses, the principals and the settings.
+func (o *options) printBanner(
+	ctx context.Context, out *terminal.Output, server *entrapgtest.Server, principals []principal, files []*settingsFile,
 ) error {
-	logins, err := choose(residents, e.as)
+	logins, err := selectLogins(principals, o.as)
 	if err != nil {
 		return err
 	}
 	out.Printf("%s PostgreSQL on %s, tenant on %s,\n  tokens live %s\n\n",
-		out.Good("✓"), out.Bold(server.Addr()), server.Tenant.URL(), terminal.Duration(e.config.TokenLife))
-	for _, r := range residents {
-		what := string(r.Kind)
+		out.Good("✓"), out.Bold(server.Addr()), server.Tenant.URL(), terminal.Duration(o.config.TokenLife))
+	for _, p := range principals {
+		what := string(p.Kind)
 		switch {
-		case r.admin():
+		case p.admin():
 			what += ", Entra administrator"
-		case e.noRoles:
+		case o.noRoles:
 			what += ", no role yet"
 		}
-		out.Printf("  %-24s  %s\n", r.Name, what)
-		for _, v := range r.secrets() {
+		out.Printf("  %-24s  %s\n", p.Name, what)
+		for _, v := range p.secrets() {
 			out.Printf("  %-24s  %s\n", "", out.Dim(v.name+"="+v.value))
 		}
 	}
-	needsRoots := false
+	needsRoots, shell := false, syntaxFor(runtime.GOOS, os.Getenv)
 	for i, l := range logins {
-		settings, err := l.settings(ctx, server, residents)
+		settings, err := l.settings(ctx, server, principals)
 		if err != nil {
 			return err
 		}
@@ -311,68 +309,24 @@ func (e *emulator) introduce(
 			}
 		}
 		title := "Paste this into a shell:"
-		if len(e.as) > 0 {
+		if len(o.as) > 0 {
 			title = "Paste this into a shell to log in as " + l.role + ":"
 		}
-		out.Printf("\n%s\n\n%s", out.Bold(title), terminal.Text(syntaxFor(runtime.GOOS, os.Getenv).lines(settings)))
+		out.Printf("\n%s\n\n%s\n", out.Bold(title), terminal.Text(shell.lines(settings)))
+		if i < len(files) {
+			out.Printf("Or use the file with these settings:\n\n  entrapg exec --env-file %s -- psql\n", shell.quote(files[i].path))
+		}
 		needsRoots = needsRoots || !l.managed() && roots.IgnoresCertFile(runtime.GOOS)
+	}
+	if len(files) < len(logins) {
+		out.Printf("Then, for example:\n\n  entrapg exec -- psql\n")
 	}
 	out.Printf("\n")
 	if needsRoots {
 		out.Hang("", "Go ignores SSL_CERT_FILE on this system. The entrapg command reads it. Your programs in Go need "+
 			"GODEBUG=x509usefallbackroots=1 and a call of x509.SetFallbackRoots with the certificates of that file.")
 	}
-	then := "Then, for example: entrapg exec -- psql"
-	if len(e.envFiles) > 0 {
-		then = "Or use the file with the same settings: entrapg exec --env-file " + quote.Shell(e.envFiles[0]) + " -- psql"
-	}
-	out.Hang("", terminal.Escape(then))
 	out.Hang("", "To log in as another principal, start with --as NAME. Ctrl-C stops the emulator.")
 	out.Printf("\n%s\n", out.Bold("Logins:"))
 	return out.Err()
-}
-
-// A loginLog writes a line for each login.
-type loginLog struct {
-	std command.Streams
-
-	mu      sync.Mutex // guards what follows; many goroutines write
-	started bool
-	failed  bool
-}
-
-// start ends the time in which logins are those of the emulator itself.
-func (g *loginLog) start() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.started = true
-}
-
-func (g *loginLog) write(l entrapgtest.Login) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if !g.started || l.Application == "pg_isready" && l.Code == "" && !l.Accepted { // a probe does not log in
-		return
-	}
-	writeLogin(g.std.Out, l)
-	if err := g.std.Out.Err(); err != nil && !g.failed {
-		g.failed = true
-		fmt.Fprintf(g.std.Err, "entrapg: the log of logins is incomplete: %v; the emulator keeps running\n", err)
-	}
-}
-
-// writeLogin writes one attempt to log in.
-func writeLogin(t *terminal.Output, l entrapgtest.Login) {
-	verdict, why := t.Good("✓"), "accepted"
-	switch {
-	case l.Code != "":
-		verdict, why = t.Bad("✗"), l.Code+" "+l.Reason
-	case !l.Accepted:
-		verdict, why = t.Dim("·"), l.Reason
-	}
-	who := l.User + " → " + l.Database
-	if l.Application != "" {
-		who += ", " + l.Application
-	}
-	t.Hang(terminal.Sprintf("%s %s ", l.Time.Format(time.TimeOnly), verdict), terminal.Escape(who+": "+why))
 }

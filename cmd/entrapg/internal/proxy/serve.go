@@ -49,7 +49,7 @@ func (plan *plan) serve(ctx context.Context, out *terminal.Output, logger *slog.
 	if !out.Live && plan.password.value != "" && plan.password.from == "" {
 		logger.Warn("the password was generated and written to standard output; if that is a log, set " + passwordVariable + " instead")
 	}
-	plan.introduce(&terminal.Output{Writer: unfailing{out.Writer}, Color: out.Color, Width: out.Width})
+	plan.printBanner(&terminal.Output{Writer: unfailing{out.Writer}, Color: out.Color, Width: out.Width})
 	notify(sdnotify.Ready)
 	failure := s.wait(ends, hangups, out.Live)
 	notify(sdnotify.Stopping)

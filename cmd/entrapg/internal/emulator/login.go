@@ -19,36 +19,37 @@ type variable struct{ name, value string }
 // A login is one of the logins that the emulator has settings for: a principal
 // with a role, its own or that of a group.
 type login struct {
-	resident
+	principal
 	role string
 }
 
-// choose returns the principals that names ask for, or without names, the first
-// identity that is no administrator, else the first other principal.
-func choose(residents []resident, names []string) ([]login, error) {
+// selectLogins returns the logins as the principals with these names. Without names,
+// it returns that of the first identity that is not an administrator, or else of the
+// first other principal.
+func selectLogins(principals []principal, names []string) ([]login, error) {
 	if len(names) == 0 {
-		first := slices.IndexFunc(residents, func(r resident) bool { return !r.admin() && r.managed() })
+		first := slices.IndexFunc(principals, func(p principal) bool { return !p.admin() && p.managed() })
 		if first < 0 {
-			first = slices.IndexFunc(residents, func(r resident) bool { return !r.admin() && r.Kind != entrapgtest.Group })
+			first = slices.IndexFunc(principals, func(p principal) bool { return !p.admin() && p.Kind != entrapgtest.Group })
 		}
-		return []login{{residents[first], residents[first].Name}}, nil
+		return []login{{principals[first], principals[first].Name}}, nil
 	}
 	var logins []login
 	for _, name := range names {
-		i := slices.IndexFunc(residents, func(r resident) bool { return r.goesBy(name) })
+		i := slices.IndexFunc(principals, func(p principal) bool { return p.matches(name) })
 		if i < 0 {
 			var known []string
-			for _, r := range residents {
-				known = append(known, fmt.Sprintf("%q", r.name))
+			for _, p := range principals {
+				known = append(known, fmt.Sprintf("%q", p.name))
 			}
 			return nil, command.UsageError(fmt.Sprintf("--as: unknown principal %q; the principals are %s", name, strings.Join(known, ", ")))
 		}
-		who, role := residents[i], residents[i].Name
+		who, role := principals[i], principals[i].Name
 		if who.Kind == entrapgtest.Group { // a member logs in as the group
 			if len(who.members) == 0 {
 				return nil, command.UsageError(fmt.Sprintf("--as: group %q has no members; add one with --group %s=MEMBER", name, quote.Shell(name)))
 			}
-			who = residents[slices.IndexFunc(residents, func(r resident) bool { return r.goesBy(who.members[0]) })]
+			who = principals[slices.IndexFunc(principals, func(p principal) bool { return p.matches(who.members[0]) })]
 		}
 		logins = append(logins, login{who, role})
 	}
@@ -59,7 +60,7 @@ func choose(residents []resident, names []string) ([]login, error) {
 const scope = "https://ossrdbms-aad.database.windows.net/.default"
 
 // settings lead programs to the server and the tenant, with one login.
-func (l login) settings(ctx context.Context, server *entrapgtest.Server, residents []resident) ([]variable, error) {
+func (l login) settings(ctx context.Context, server *entrapgtest.Server, principals []principal) ([]variable, error) {
 	token, err := l.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{scope}})
 	if err != nil {
 		return nil, err
@@ -67,7 +68,7 @@ func (l login) settings(ctx context.Context, server *entrapgtest.Server, residen
 	ca := server.CAFile()
 	all := []variable{{"DATABASE_URL", server.DSN()}, {"PGUSER", l.role}}
 	if l.managed() {
-		all = append(all, l.host(server.Tenant, residents)...)
+		all = append(all, l.host(server.Tenant, principals)...)
 	} else {
 		all = append(all, variables(l.Environ())...)
 		all = append(all, variable{"AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential"}, variable{"SSL_CERT_FILE", ca}, variable{"REQUESTS_CA_BUNDLE", ca})
@@ -83,11 +84,11 @@ func (l login) settings(ctx context.Context, server *entrapgtest.Server, residen
 
 // host returns the variables of a host that has the identity, and the other
 // user-assigned identities that are no administrators.
-func (l login) host(t *entrapgtest.Tenant, residents []resident) []variable {
+func (l login) host(t *entrapgtest.Tenant, principals []principal) []variable {
 	identities := []*entrapgtest.Principal{l.Principal}
-	for _, r := range residents {
-		if r.Kind == entrapgtest.UserAssignedIdentity && r.Principal != l.Principal && !r.admin() {
-			identities = append(identities, r.Principal)
+	for _, p := range principals {
+		if p.Kind == entrapgtest.UserAssignedIdentity && p.Principal != l.Principal && !p.admin() {
+			identities = append(identities, p.Principal)
 		}
 	}
 	all := append(variables(t.NewHost(identities...).Environ()), variable{"AZURE_TOKEN_CREDENTIALS", "ManagedIdentityCredential"})
@@ -104,45 +105,4 @@ func variables(environ []string) []variable {
 		all = append(all, variable{name, value})
 	}
 	return all
-}
-
-// A syntax is that of the shell which reads settings.
-type syntax int
-
-const (
-	posix syntax = iota
-	powershell
-)
-
-// syntaxFor returns the syntax of the usual shell of a system. MSYSTEM is set in
-// Git Bash and other shells of MSYS2.
-func syntaxFor(goos string, getenv func(string) string) syntax {
-	if goos == "windows" && getenv("MSYSTEM") == "" {
-		return powershell
-	}
-	return posix
-}
-
-// lines returns the commands that set variables.
-func (s syntax) lines(all []variable) string {
-	var b strings.Builder
-	var missing []string
-	for _, v := range all {
-		switch {
-		case v.value == "":
-			missing = append(missing, v.name)
-		case s == powershell:
-			fmt.Fprintf(&b, "$env:%s = %s\n", v.name, quote.PowerShell(v.value))
-		default:
-			fmt.Fprintf(&b, "export %s=%s\n", v.name, quote.Shell(v.value))
-		}
-	}
-	switch {
-	case len(missing) == 0:
-	case s == powershell:
-		fmt.Fprintf(&b, "Remove-Item Env:%s -ErrorAction Ignore\n", strings.Join(missing, ", Env:"))
-	default:
-		fmt.Fprintf(&b, "unset %s\n", strings.Join(missing, " "))
-	}
-	return b.String()
 }

@@ -9,9 +9,9 @@ import (
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/terminal"
 )
 
-// introduce prints the addresses and how to connect to them. It is the only place
+// printBanner prints the addresses and how to connect to them. It is the only place
 // that prints a generated password.
-func (plan *plan) introduce(out *terminal.Output) {
+func (plan *plan) printBanner(out *terminal.Output) {
 	out.Printf("\n")
 	for _, f := range plan.fronts {
 		out.Printf("%s %s → %s\n", out.Good("✓"), out.Bold(f.address.String()), quote.Comment(f.upstream.name))
