@@ -9,13 +9,15 @@ import (
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/monitor"
 )
 
-// pages returns the pages that the proxy serves over HTTP.
-func (s *server) pages() monitor.Pages {
+// pages are what the proxy serves over HTTP about a server.
+type pages struct{ *server }
+
+func (s pages) all() monitor.Pages {
 	return monitor.Pages{Started: s.started.Load, Ready: s.ready, Metrics: s.metrics}
 }
 
 // ready never dials a database.
-func (s *server) ready() error {
+func (s pages) ready() error {
 	switch {
 	case !s.started.Load():
 		return errors.New("starting")
@@ -31,7 +33,7 @@ func (s *server) ready() error {
 
 // metrics writes the counters. The number of series depends on the configuration
 // alone.
-func (s *server) metrics(m *monitor.Metrics) {
+func (s pages) metrics(m *monitor.Metrics) {
 	if !s.started.Load() {
 		return // ports that the system chooses are not known yet
 	}

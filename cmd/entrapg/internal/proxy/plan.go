@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -37,158 +36,32 @@ type plan struct {
 	version           string // of this program
 }
 
-// plan checks all settings. The plan must be closed.
-func (p *options) plan(args []string, logger *slog.Logger) (_ *plan, err error) {
-	plan := &plan{clientUser: p.clientUser, grace: p.grace, readyWithoutToken: p.readyWithoutToken, version: p.version}
-	defer func() {
-		if err != nil {
-			plan.close()
-		}
-	}()
-	if p.EnvFileError != nil {
-		return nil, p.EnvFileError
-	}
-	if plan.fronts, err = p.allFronts(args); err != nil {
-		return nil, err
-	}
-	if err := p.admit(plan, logger); err != nil {
-		return nil, err
-	}
-	if p.maxConnections > 0 {
-		plan.maxConnections, plan.limit = p.maxConnections, engine.NewLimit(p.maxConnections)
-	}
-	if p.status != "" {
-		address, err := listener.Parse(p.status, 9090)
-		if err == nil && address.Path != "" {
-			err = errors.New("must be HOST:PORT or a port")
-		}
-		if err != nil {
-			return nil, command.UsageError("--status: " + err.Error())
-		}
-		plan.status = &address
-	}
-	if err := plan.addUpstreams(p, logger); err != nil {
-		return nil, err
-	}
-	return plan, nil
-}
-
-// allFronts returns the fronts of all settings, each with its DSN.
-func (p *options) allFronts(args []string) ([]*front, error) {
-	fronts, err := listenFronts(p.listen)
-	if err != nil {
-		return nil, err
-	}
-	if p.config != "" {
-		more, err := readFronts(p.config)
-		if err != nil {
-			return nil, err
-		}
-		fronts = append(fronts, more...)
-	}
-	if len(args) > 0 && p.DSN == os.Getenv(variables+"DSN") {
-		p.DSN = "" // the argument overrides the variable
-	}
-	lacksDSN := func(f *front) bool { return !f.hasDSN }
-	if given := len(args) > 0 || p.DSN != ""; len(fronts) == 0 || given && !slices.ContainsFunc(fronts, lacksDSN) {
-		address := listener.Address{Host: "127.0.0.1", Port: defaultPort}
-		fronts = append(fronts, &front{address: address, from: address.String()})
-	}
-	if slices.ContainsFunc(fronts, lacksDSN) {
-		dsn, err := p.Find(args)
-		if err != nil {
-			return nil, err
-		}
-		for _, f := range fronts {
-			if !f.hasDSN {
-				f.dsn, f.hasDSN = dsn, true
-			}
-		}
-	}
-	for i, f := range fronts {
-		for _, other := range fronts[:i] {
-			if f.address == other.address && (f.address.Path != "" || f.address.Port != 0) {
-				return nil, command.UsageError(fmt.Sprintf("%s: the address is set twice; remove one", f.from))
-			}
-		}
-	}
-	return fronts, nil
-}
-
-// admit determines which clients can log in. It returns an error for settings that
-// would accept clients by mistake.
-func (p *options) admit(plan *plan, logger *slog.Logger) error {
-	password, err := findPassword(p.passwordFile)
-	if err != nil {
-		return err
-	}
-	if p.passwordFile != "" {
-		warnIfReadable(logger, "--password-file", p.passwordFile)
-	}
-	switch {
-	case p.trust && password.value != "":
-		return command.UsageError("--trust requires no password, but " + password.from + " sets one; remove one")
-	case p.trust && p.allowRemote:
-		return command.UsageError("--trust is not used with --allow-remote; set " + passwordVariable + " or --password-file instead")
-	case (p.tlsCert == "") != (p.tlsKey == ""):
-		return command.UsageError("--tls-cert and --tls-key must be set together")
-	}
-	for _, f := range plan.fronts {
-		if f.address.Local() {
-			continue
-		}
-		switch {
-		case !p.allowRemote:
-			return command.UsageError(fmt.Sprintf("%s: other machines could connect; listen on 127.0.0.1, or add --allow-remote", f.from))
-		case password.value == "":
-			return command.UsageError(fmt.Sprintf("%s: other machines can connect; set %s or --password-file", f.from, passwordVariable))
-		case p.tlsCert == "":
-			return command.UsageError(fmt.Sprintf("%s: other machines can connect; set --tls-cert and --tls-key", f.from))
-		}
-	}
-	open := func(f *front) bool { return !f.address.Private() }
-	switch asks := slices.ContainsFunc(plan.fronts, open) && !p.trust; {
-	case asks && password.value == "":
-		plan.password = generatePassword()
-	case asks:
-		plan.password = password
-	case password.value != "":
-		logger.Warn("the password is for TCP; the permissions of Unix sockets decide who can connect", "setting", password.from)
-	}
-	if p.tlsCert != "" {
-		if plan.certificate, err = certfile.Load(p.tlsCert, p.tlsKey, logger); err != nil {
-			return fmt.Errorf("--tls-cert, --tls-key: %w", err)
-		}
-	}
-	return nil
-}
-
 // addUpstreams creates an upstream for each DSN.
-func (plan *plan) addUpstreams(p *options, logger *slog.Logger) error {
+func (p *plan) addUpstreams(o *options, logger *slog.Logger) error {
 	byDSN, secret := map[string]*upstream{}, false
-	for _, f := range plan.fronts {
+	for _, f := range p.fronts {
 		if f.upstream = byDSN[f.dsn]; f.upstream != nil {
 			continue
 		}
 		login, err := inspect.Open(f.dsn)
 		if err != nil {
-			return inFront(plan.fronts, f, err)
+			return inFront(p.fronts, f, err)
 		}
 		login.Close()
 		secret = secret || !login.Entra()
 		u, err := engine.NewUpstream(f.dsn, entrapg.WithLogger(logger))
 		if err != nil {
-			return inFront(plan.fronts, f, err)
+			return inFront(p.fronts, f, err)
 		}
-		f.upstream = &upstream{Upstream: u, name: plan.nameOf(u), dsn: f.dsn}
+		f.upstream = &upstream{Upstream: u, name: p.nameOf(u), dsn: f.dsn}
 		byDSN[f.dsn] = f.upstream
-		plan.upstreams = append(plan.upstreams, f.upstream)
+		p.upstreams = append(p.upstreams, f.upstream)
 	}
-	if p.clientUser && !slices.ContainsFunc(plan.upstreams, (*upstream).leavesUserOpen) {
+	if p.clientUser && !slices.ContainsFunc(p.upstreams, (*upstream).leavesUserOpen) {
 		return command.UsageError("--client-user is not used with a user in the DSN or in PGUSER; remove one")
 	}
-	if p.config != "" && secret {
-		warnIfReadable(logger, "--config", p.config)
+	if o.config != "" && secret {
+		warnIfReadable(logger, "--config", o.config)
 	}
 	return nil
 }
@@ -202,27 +75,27 @@ func inFront(fronts []*front, f *front, err error) error {
 }
 
 // nameOf returns a unique name of an upstream for logs and metrics.
-func (plan *plan) nameOf(u *engine.Upstream) string {
+func (p *plan) nameOf(u *engine.Upstream) string {
 	name := serversOf(u)
 	taken := func(u *upstream) bool { return u.name == name }
-	for n := 2; slices.ContainsFunc(plan.upstreams, taken); n++ {
+	for n := 2; slices.ContainsFunc(p.upstreams, taken); n++ {
 		name = fmt.Sprintf("%s#%d", serversOf(u), n)
 	}
 	return name
 }
 
 // tlsConfig returns the configuration for clients of a front, or nil.
-func (plan *plan) tlsConfig(f *front) *tls.Config {
-	if plan.certificate == nil || f.address.Path != "" {
+func (p *plan) tlsConfig(f *front) *tls.Config {
+	if p.certificate == nil || f.address.Path != "" {
 		return nil
 	}
-	return &tls.Config{GetCertificate: plan.certificate.GetCertificate, MinVersion: tls.VersionTLS12}
+	return &tls.Config{GetCertificate: p.certificate.GetCertificate, MinVersion: tls.VersionTLS12}
 }
 
 // check logs in to each upstream once.
-func (plan *plan) check(ctx context.Context, out *terminal.Output) error {
+func (p *plan) check(ctx context.Context, out *terminal.Output) error {
 	var failure error
-	for _, u := range plan.upstreams {
+	for _, u := range p.upstreams {
 		start := time.Now()
 		if err := u.Check(ctx); err != nil {
 			failure = command.ErrReported
@@ -235,8 +108,8 @@ func (plan *plan) check(ctx context.Context, out *terminal.Output) error {
 	return failure
 }
 
-func (plan *plan) close() {
-	for _, u := range plan.upstreams {
+func (p *plan) close() {
+	for _, u := range p.upstreams {
 		u.Close()
 	}
 }

@@ -5,9 +5,6 @@ package proxy
 import (
 	"context"
 	"fmt"
-	"log/slog"
-	"os"
-	"runtime"
 	"time"
 
 	"github.com/urfave/cli/v3"
@@ -20,43 +17,43 @@ import (
 const variables = "ENTRAPG_PROXY_"
 
 func Command(std command.Streams) *cli.Command {
-	p := &options{grace: 10 * time.Second, readyWithoutToken: 5 * time.Minute, logFormat: "text", logLevel: "info"}
-	flags := append(p.Flags(),
+	o := &options{grace: 10 * time.Second, readyWithoutToken: 5 * time.Minute, logFormat: "text", logLevel: "info"}
+	flags := append(o.Flags(),
 		command.EachFlag("listen", "`ADDRESS` for clients, or ADDRESS=DSN for an upstream of its own; can be repeated (default 127.0.0.1:5432)",
 			func(s string) error {
-				p.listen = append(p.listen, s) // an error here would show the DSN
+				o.listen = append(o.listen, s) // an error here would show the DSN
 				return nil
 			}),
 		&cli.StringFlag{
-			Name: "config", TakesFile: true, Destination: &p.config,
+			Name: "config", TakesFile: true, Destination: &o.config,
 			Usage: "read a line ADDRESS = DSN for each upstream from this `FILE`",
 		},
 		&cli.StringFlag{
-			Name: "password-file", TakesFile: true, Destination: &p.passwordFile,
+			Name: "password-file", TakesFile: true, Destination: &o.passwordFile,
 			Usage: "read the proxy's own password from this `FILE`; ENTRAPG_PROXY_PASSWORD can set it instead",
 		},
 		&cli.BoolFlag{
-			Name: "trust", Destination: &p.trust,
+			Name: "trust", Destination: &o.trust,
 			Usage: "require no password: every program on this machine, or in this pod, can log in",
 		},
 		&cli.BoolFlag{
-			Name: "allow-remote", Destination: &p.allowRemote,
+			Name: "allow-remote", Destination: &o.allowRemote,
 			Usage: "allow addresses that other machines can reach; requires a password and --tls-cert",
 		},
 		&cli.StringFlag{
-			Name: "tls-cert", TakesFile: true, Destination: &p.tlsCert,
+			Name: "tls-cert", TakesFile: true, Destination: &o.tlsCert,
 			Usage: "`FILE` with the certificate for clients over TCP, which must then use TLS; read again when it changes",
 		},
 		&cli.StringFlag{
-			Name: "tls-key", TakesFile: true, Destination: &p.tlsKey,
+			Name: "tls-key", TakesFile: true, Destination: &o.tlsKey,
 			Usage: "`FILE` with the key of the certificate",
 		},
 		&cli.BoolFlag{
-			Name: "client-user", Destination: &p.clientUser,
+			Name: "client-user", Destination: &o.clientUser,
 			Usage: "log in as the user that the client names, if the DSN sets none; otherwise the client's user is ignored",
 		},
 		&cli.IntFlag{
-			Name: "max-connections", Destination: &p.maxConnections, HideDefault: true,
+			Name: "max-connections", Destination: &o.maxConnections, HideDefault: true,
 			Usage: "reject clients beyond this `NUMBER` of connections; 0 is no limit",
 			Validator: func(n int) error {
 				if n < 0 {
@@ -66,27 +63,27 @@ func Command(std command.Streams) *cli.Command {
 			},
 		},
 		&cli.DurationFlag{
-			Name: "grace", Value: p.grace, Destination: &p.grace, Validator: command.AtLeast(0),
+			Name: "grace", Value: o.grace, Destination: &o.grace, Validator: command.AtLeast(0),
 			Usage: "on SIGTERM, let sessions end for this `DURATION` before they are closed",
 		},
 		&cli.StringFlag{
-			Name: "status", Destination: &p.status,
+			Name: "status", Destination: &o.status,
 			Usage: "answer /startup, /liveness, /readiness and /metrics over HTTP on this `ADDRESS`",
 		},
 		&cli.DurationFlag{
-			Name: "ready-without-token", Value: p.readyWithoutToken, Destination: &p.readyWithoutToken, Validator: command.AtLeast(0),
+			Name: "ready-without-token", Value: o.readyWithoutToken, Destination: &o.readyWithoutToken, Validator: command.AtLeast(0),
 			Usage: "let /readiness fail when token requests have failed for this `DURATION` and no token is valid; 0 is never",
 		},
 		&cli.BoolFlag{
-			Name: "check", Destination: &p.check,
+			Name: "check", Destination: &o.check,
 			Usage: "log in to each upstream once, report the result, and exit",
 		},
 		&cli.StringFlag{
-			Name: "log-format", Value: p.logFormat, Destination: &p.logFormat, Validator: command.OneOf("text", "json"),
+			Name: "log-format", Value: o.logFormat, Destination: &o.logFormat, Validator: command.OneOf("text", "json"),
 			Usage: "`FORMAT` of log records: text or json",
 		},
 		&cli.StringFlag{
-			Name: "log-level", Value: p.logLevel, Destination: &p.logLevel, Validator: command.OneOf("debug", "info", "warn", "error"),
+			Name: "log-level", Value: o.logLevel, Destination: &o.logLevel, Validator: command.OneOf("debug", "info", "warn", "error"),
 			Usage: "lowest `LEVEL` of log records: debug, info, warn or error",
 		},
 	)
@@ -109,47 +106,8 @@ func Command(std command.Streams) *cli.Command {
 			"docs/proxy.md describes Kubernetes, Compose, systemd and common clients.\n" + dsn.Help,
 		Flags: flags,
 		Action: func(ctx context.Context, c *cli.Command) error {
-			p.version = c.Root().Version
-			return p.run(ctx, c.Args().Slice(), std)
+			o.version = c.Root().Version
+			return o.run(ctx, c.Args().Slice(), std)
 		},
-	}
-}
-
-// options are what flags and environment variables set.
-type options struct {
-	dsn.Target
-	listen                         []string
-	config                         string
-	passwordFile                   string
-	trust, allowRemote, clientUser bool
-	tlsCert, tlsKey                string
-	maxConnections                 int
-	grace                          time.Duration
-	status                         string
-	readyWithoutToken              time.Duration
-	check                          bool
-	logFormat, logLevel            string
-	version                        string // of this program
-}
-
-// run checks all settings before it listens.
-func (p *options) run(ctx context.Context, args []string, std command.Streams) error {
-	log := newLog(std.Err, p.logFormat, p.logLevel)
-	defer log.close()
-	plan, err := p.plan(args, log.Logger)
-	if err != nil {
-		return err
-	}
-	defer plan.close()
-	if p.check {
-		return plan.check(ctx, std.Out)
-	}
-	return plan.serve(ctx, std.Out, log.Logger)
-}
-
-// warnIfReadable logs that a file with a secret can be read by every user of the machine.
-func warnIfReadable(logger *slog.Logger, setting, path string) {
-	if info, err := os.Stat(path); err == nil && runtime.GOOS != "windows" && info.Mode()&0o007 != 0 {
-		logger.Warn("a file with a password is readable by every user; run chmod o-rwx", "setting", setting, "file", path)
 	}
 }

@@ -54,7 +54,7 @@ func TestProxy_DatabaseAddsNothingToPrintedCommand(t *testing.T) {
 	f := &front{address: listener.Address{Host: "127.0.0.1", Port: 5432}, upstream: &upstream{Upstream: u}}
 	f.upstream.name = serversOf(u)
 	var out strings.Builder
-	(&plan{fronts: []*front{f}}).printBanner(&terminal.Output{Writer: &out, Width: 80})
+	printBanner(&terminal.Output{Writer: &out, Width: 80}, &plan{fronts: []*front{f}})
 	terminaltest.RequireHarmless(t, out.String())
 	if strings.Contains(out.String(), "\nConnect:\x1b") || strings.Count(out.String(), "\nConnect:") != 1 {
 		t.Errorf("got %s", &out)

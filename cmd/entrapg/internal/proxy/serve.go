@@ -16,7 +16,7 @@ import (
 )
 
 // serve runs the proxy until a signal or a failure.
-func (plan *plan) serve(ctx context.Context, out *terminal.Output, logger *slog.Logger) error {
+func serve(ctx context.Context, p *plan, out *terminal.Output, logger *slog.Logger) error {
 	systemd := sdnotify.FromEnvironment()
 	notify := func(state string) {
 		if err := systemd.Send(state); err != nil {
@@ -32,24 +32,24 @@ func (plan *plan) serve(ctx context.Context, out *terminal.Output, logger *slog.
 		defer signal.Stop(hangups)
 	}
 
-	s := newServer(plan, logger)
-	if plan.status != nil {
-		listeners, err := listener.Listen(ctx, *plan.status)
+	s := newServer(p, logger)
+	if p.status != nil {
+		listeners, err := listener.Listen(ctx, *p.status)
 		if err != nil {
-			return fmt.Errorf("--status %s: %w", plan.status, err)
+			return fmt.Errorf("--status %s: %w", p.status, err)
 		}
 		for _, l := range listeners {
-			defer monitor.Serve(l, s.pages()).Close()
+			defer monitor.Serve(l, pages{s}.all()).Close()
 			logger.Info("answering probes and scrapes", "listen", l.Addr().String())
 		}
 	}
 	if err := s.start(ctx); err != nil {
 		return err
 	}
-	if !out.Live && plan.password.value != "" && plan.password.from == "" {
+	if !out.Live && p.password.value != "" && p.password.from == "" {
 		logger.Warn("the password was generated and written to standard output; if that is a log, set " + passwordVariable + " instead")
 	}
-	plan.printBanner(&terminal.Output{Writer: unfailing{out.Writer}, Color: out.Color, Width: out.Width})
+	printBanner(&terminal.Output{Writer: unfailing{out.Writer}, Color: out.Color, Width: out.Width}, p)
 	notify(sdnotify.Ready)
 	failure := s.wait(ends, hangups, out.Live)
 	notify(sdnotify.Stopping)
@@ -57,7 +57,7 @@ func (plan *plan) serve(ctx context.Context, out *terminal.Output, logger *slog.
 }
 
 // An unfailing writer ignores errors, so that a proxy that cannot print its
-// introduction still runs.
+// banner still runs.
 type unfailing struct{ io.Writer }
 
 func (w unfailing) Write(b []byte) (int, error) {

@@ -23,7 +23,7 @@ func Listen(ctx context.Context, a Address) ([]net.Listener, error) {
 		}
 		return []net.Listener{l}, nil
 	}
-	hosts, err := a.hosts(ctx)
+	hosts, err := hostsOf(ctx, a)
 	if err != nil {
 		return nil, err
 	}
@@ -47,8 +47,8 @@ func Listen(ctx context.Context, a Address) ([]net.Listener, error) {
 	return all, nil
 }
 
-// hosts returns the IP addresses to listen on.
-func (a Address) hosts(ctx context.Context) ([]string, error) {
+// hostsOf returns the IP addresses to listen on.
+func hostsOf(ctx context.Context, a Address) ([]string, error) {
 	switch {
 	case a.Host == "localhost":
 		return []string{"127.0.0.1", "::1"}, nil

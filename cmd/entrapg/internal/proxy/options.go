@@ -1,0 +1,183 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/dsn"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/certfile"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/engine"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/listener"
+)
+
+// options are what flags and environment variables set.
+type options struct {
+	dsn.Target
+	listen                         []string
+	config                         string
+	passwordFile                   string
+	trust, allowRemote, clientUser bool
+	tlsCert, tlsKey                string
+	maxConnections                 int
+	grace                          time.Duration
+	status                         string
+	readyWithoutToken              time.Duration
+	check                          bool
+	logFormat, logLevel            string
+	version                        string // of this program
+}
+
+// run checks all settings before it listens.
+func (o *options) run(ctx context.Context, args []string, std command.Streams) error {
+	log := newLog(std.Err, o.logFormat, o.logLevel)
+	defer log.close()
+	plan, err := o.plan(args, log.Logger)
+	if err != nil {
+		return err
+	}
+	defer plan.close()
+	if o.check {
+		return plan.check(ctx, std.Out)
+	}
+	return serve(ctx, plan, std.Out, log.Logger)
+}
+
+// warnIfReadable logs that a file with a secret can be read by every user of the machine.
+func warnIfReadable(logger *slog.Logger, setting, path string) {
+	if info, err := os.Stat(path); err == nil && runtime.GOOS != "windows" && info.Mode()&0o007 != 0 {
+		logger.Warn("a file with a password is readable by every user; run chmod o-rwx", "setting", setting, "file", path)
+	}
+}
+
+// plan checks all settings. The plan must be closed.
+func (o *options) plan(args []string, logger *slog.Logger) (_ *plan, err error) {
+	plan := &plan{clientUser: o.clientUser, grace: o.grace, readyWithoutToken: o.readyWithoutToken, version: o.version}
+	defer func() {
+		if err != nil {
+			plan.close()
+		}
+	}()
+	if o.EnvFileError != nil {
+		return nil, o.EnvFileError
+	}
+	if plan.fronts, err = o.allFronts(args); err != nil {
+		return nil, err
+	}
+	if err := o.admit(plan, logger); err != nil {
+		return nil, err
+	}
+	if o.maxConnections > 0 {
+		plan.maxConnections, plan.limit = o.maxConnections, engine.NewLimit(o.maxConnections)
+	}
+	if o.status != "" {
+		address, err := listener.Parse(o.status, 9090)
+		if err == nil && address.Path != "" {
+			err = errors.New("must be HOST:PORT or a port")
+		}
+		if err != nil {
+			return nil, command.UsageError("--status: " + err.Error())
+		}
+		plan.status = &address
+	}
+	if err := plan.addUpstreams(o, logger); err != nil {
+		return nil, err
+	}
+	return plan, nil
+}
+
+// allFronts returns the fronts of all settings, each with its DSN.
+func (o *options) allFronts(args []string) ([]*front, error) {
+	fronts, err := listenFronts(o.listen)
+	if err != nil {
+		return nil, err
+	}
+	if o.config != "" {
+		more, err := readFronts(o.config)
+		if err != nil {
+			return nil, err
+		}
+		fronts = append(fronts, more...)
+	}
+	if len(args) > 0 && o.DSN == os.Getenv(variables+"DSN") {
+		o.DSN = "" // the argument overrides the variable
+	}
+	lacksDSN := func(f *front) bool { return !f.hasDSN }
+	if given := len(args) > 0 || o.DSN != ""; len(fronts) == 0 || given && !slices.ContainsFunc(fronts, lacksDSN) {
+		address := listener.Address{Host: "127.0.0.1", Port: defaultPort}
+		fronts = append(fronts, &front{address: address, from: address.String()})
+	}
+	if slices.ContainsFunc(fronts, lacksDSN) {
+		dsn, err := o.Find(args)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range fronts {
+			if !f.hasDSN {
+				f.dsn, f.hasDSN = dsn, true
+			}
+		}
+	}
+	for i, f := range fronts {
+		for _, other := range fronts[:i] {
+			if f.address == other.address && (f.address.Path != "" || f.address.Port != 0) {
+				return nil, command.UsageError(fmt.Sprintf("%s: the address is set twice; remove one", f.from))
+			}
+		}
+	}
+	return fronts, nil
+}
+
+// admit determines which clients can log in. It returns an error for settings that
+// would accept clients by mistake.
+func (o *options) admit(plan *plan, logger *slog.Logger) error {
+	password, err := findPassword(o.passwordFile)
+	if err != nil {
+		return err
+	}
+	if o.passwordFile != "" {
+		warnIfReadable(logger, "--password-file", o.passwordFile)
+	}
+	switch {
+	case o.trust && password.value != "":
+		return command.UsageError("--trust requires no password, but " + password.from + " sets one; remove one")
+	case o.trust && o.allowRemote:
+		return command.UsageError("--trust is not used with --allow-remote; set " + passwordVariable + " or --password-file instead")
+	case (o.tlsCert == "") != (o.tlsKey == ""):
+		return command.UsageError("--tls-cert and --tls-key must be set together")
+	}
+	for _, f := range plan.fronts {
+		if f.address.Local() {
+			continue
+		}
+		switch {
+		case !o.allowRemote:
+			return command.UsageError(fmt.Sprintf("%s: other machines could connect; listen on 127.0.0.1, or add --allow-remote", f.from))
+		case password.value == "":
+			return command.UsageError(fmt.Sprintf("%s: other machines can connect; set %s or --password-file", f.from, passwordVariable))
+		case o.tlsCert == "":
+			return command.UsageError(fmt.Sprintf("%s: other machines can connect; set --tls-cert and --tls-key", f.from))
+		}
+	}
+	open := func(f *front) bool { return !f.address.Private() }
+	switch asks := slices.ContainsFunc(plan.fronts, open) && !o.trust; {
+	case asks && password.value == "":
+		plan.password = generatePassword()
+	case asks:
+		plan.password = password
+	case password.value != "":
+		logger.Warn("the password is for TCP; the permissions of Unix sockets decide who can connect", "setting", password.from)
+	}
+	if o.tlsCert != "" {
+		if plan.certificate, err = certfile.Load(o.tlsCert, o.tlsKey, logger); err != nil {
+			return fmt.Errorf("--tls-cert, --tls-key: %w", err)
+		}
+	}
+	return nil
+}
