@@ -35,5 +35,6 @@ func azureCLI(t *testing.T, answer string) (calls func() int) {
 
 // azAnswer returns a shell command that prints token as the Azure CLI does.
 func azAnswer(token azcore.AccessToken) string {
-	return fmt.Sprintf(`echo '{"accessToken": "%s", "expires_on": %d, "tokenType": "Bearer"}'`, token.Token, token.ExpiresOn.Unix())
+	return fmt.Sprintf(`echo '{"accessToken": "%s", "expires_on": %d, "tokenType": "Bearer"}'`,
+		token.Token, token.ExpiresOn.Unix())
 }

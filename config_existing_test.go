@@ -194,7 +194,8 @@ func TestConfig_ExistingSettingThatIsUnsafeIsReported(t *testing.T) {
 			t.Errorf("ConfigurePool(%v): got %v, want a ConfigError", pool, err)
 		}
 	}
-	if err := connect(t, entrapg.NewConnectorWithConfig(parse(t, "host=db.example.com pool_max_conns=3"))); !errors.As(err, &invalid) ||
+	if err := connect(t,
+		entrapg.NewConnectorWithConfig(parse(t, "host=db.example.com pool_max_conns=3"))); !errors.As(err, &invalid) ||
 		invalid.Setting != "pool_max_conns" {
 		t.Errorf("got %v, want a ConfigError for pool_max_conns", err)
 	}
@@ -334,7 +335,8 @@ func TestNone_ExistingPasswordIsUsed(t *testing.T) {
 			connector := entrapg.NewConnectorWithConfig(config.ConnConfig)
 			defer connector.Close()
 			mustConnect(t, connector)
-			if user, password, err := connector.Credentials(t.Context()); user != "existing" || password != "correct horse" || err != nil {
+			if user, password, err := connector.Credentials(t.Context()); user != "existing" ||
+				password != "correct horse" || err != nil {
 				t.Errorf("Credentials: %q, %q, %v", user, password, err)
 			}
 		}
@@ -364,7 +366,10 @@ func TestPool_ConfigurationUsedWithoutPoolIsConfigError(t *testing.T) {
 			!strings.Contains(err.Error(), "OpenDBFromPool") {
 			t.Errorf("%s: pgx: got %v", name, err)
 		}
-		for what, db := range map[string]*sql.DB{"stdlib.OpenDB": stdlib.OpenDB(*pool.Config().ConnConfig), "OpenDBFromPool": stdlib.OpenDBFromPool(pool)} {
+		for what, db := range map[string]*sql.DB{
+			"stdlib.OpenDB":  stdlib.OpenDB(*pool.Config().ConnConfig),
+			"OpenDBFromPool": stdlib.OpenDBFromPool(pool),
+		} {
 			err := db.PingContext(t.Context())
 			if works := what == "OpenDBFromPool"; works && err != nil ||
 				!works && (!errors.As(err, &invalid) || !strings.Contains(err.Error(), "OpenDBFromPool")) {
@@ -402,8 +407,12 @@ func TestConnector_CredentialsAreThoseOfLogin(t *testing.T) {
 		t.Errorf("after Close: got %v, want ErrClosed", err)
 	}
 	var invalid *entrapg.ConfigError
-	for _, dsn := range []string{"host=db.example.com sslmode=disable", "host=db.example.com sslmode=prefer", "host=db.example.com password=p"} {
-		if user, token, err := entrapg.NewConnector(dsn, entrapg.WithCredential(p)).Credentials(t.Context()); !errors.As(err, &invalid) ||
+	for _, dsn := range []string{
+		"host=db.example.com sslmode=disable", "host=db.example.com sslmode=prefer",
+		"host=db.example.com password=p",
+	} {
+		if user, token, err := entrapg.NewConnector(dsn,
+			entrapg.WithCredential(p)).Credentials(t.Context()); !errors.As(err, &invalid) ||
 			user != "" ||
 			token != "" {
 			t.Errorf("%s: got %q, a token of %d bytes, %v", dsn, user, len(token), err)
@@ -466,7 +475,8 @@ func TestPool_HookCannotMoveTokenToAnotherCloud(t *testing.T) {
 		attempts := len(s.Logins())
 		err := newPool(t, config).Ping(t.Context())
 		var invalid *entrapg.ConfigError
-		if test.ok && err != nil || !test.ok && (!errors.As(err, &invalid) || invalid.Setting != "host" || len(s.Logins()) != attempts) {
+		if test.ok && err != nil ||
+			!test.ok && (!errors.As(err, &invalid) || invalid.Setting != "host" || len(s.Logins()) != attempts) {
 			t.Errorf("%q: got %v", test.more, err)
 		}
 	}
@@ -485,14 +495,16 @@ func TestPool_SecondConfigurePoolIsConfigError(t *testing.T) {
 		}
 	}
 	configured.BeforeConnect = nil
-	if _, err := newPool(t, configured).Acquire(t.Context()); err == nil || !strings.Contains(err.Error(), "BeforeConnect") {
+	if _, err := newPool(t, configured).Acquire(t.Context()); err == nil ||
+		!strings.Contains(err.Error(), "BeforeConnect") {
 		t.Errorf("without the hook: got %v, want an error that names it", err)
 	}
 }
 
 func TestPool_UnknownPoolSettingIsReported(t *testing.T) {
 	var invalid *entrapg.ConfigError
-	if _, err := entrapg.PoolConfig(bubbleDSN + " pool_max_con=3"); !errors.As(err, &invalid) || invalid.Setting != "pool_max_con" {
+	if _, err := entrapg.PoolConfig(bubbleDSN + " pool_max_con=3"); !errors.As(err, &invalid) ||
+		invalid.Setting != "pool_max_con" {
 		t.Errorf("PoolConfig: got %v", err)
 	}
 	if err := entrapg.ConfigurePool(parsePool(t, bubbleDSN+" pool_max_con=3")); !errors.As(err, &invalid) ||

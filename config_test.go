@@ -134,7 +134,8 @@ func TestConfig_InvalidSettingIsReportedBeforeDialing(t *testing.T) {
 				}
 			})
 			credential := &numbered{}
-			c := entrapg.NewConnector(test.dsn, append([]entrapg.Option{entrapg.WithCredential(credential), nil, dial}, test.opts...)...)
+			c := entrapg.NewConnector(test.dsn,
+				append([]entrapg.Option{entrapg.WithCredential(credential), nil, dial}, test.opts...)...)
 			defer c.Close()
 			c.Stats()
 			_, err := c.Connect(t.Context())

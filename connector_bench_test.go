@@ -15,9 +15,9 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-// BenchmarkConnector_Connect compares a connection with one by pgx's connector and a static
-// password, for the same server, role and token. The two take turns; the ratio is the median
-// of all pairs.
+// BenchmarkConnector_Connect compares Connect with that of pgx's connector with a static
+// password, for the same server, role and token. The two alternate; the ratio is the
+// median of all pairs.
 func BenchmarkConnector_Connect(b *testing.B) {
 	s := start(b, entrapgtest.Config{})
 	p := s.Tenant.NewUser("bench@contoso.example")

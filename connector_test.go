@@ -44,7 +44,8 @@ func TestConnector_LogsInAsIdentityOfCredential(t *testing.T) {
 		t.Errorf("logged in as %q, want %q", user, p.Name)
 	}
 	stats := c.Stats()
-	if stats.Logins != 1 || stats.LoginsRejected != 0 || stats.User != p.Name || time.Until(stats.TokenExpiry) < 50*time.Minute {
+	if stats.Logins != 1 || stats.LoginsRejected != 0 || stats.User != p.Name ||
+		time.Until(stats.TokenExpiry) < 50*time.Minute {
 		t.Errorf("Stats: %+v", stats)
 	}
 }
@@ -171,8 +172,9 @@ func TestConnector_ConnectionIsClosedIfHookFails(t *testing.T) {
 	}
 	defer admin.Close(context.Background())
 	sessions := -1
-	for deadline := time.Now().Add(time.Minute); sessions != 0 && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		if err := admin.QueryRow(t.Context(), "select count(*) from pg_stat_activity where usename = $1", p.Name).Scan(&sessions); err != nil {
+	for end := time.Now().Add(time.Minute); sessions != 0 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if err := admin.QueryRow(t.Context(), "select count(*) from pg_stat_activity where usename = $1",
+			p.Name).Scan(&sessions); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -183,19 +185,20 @@ func TestConnector_ConnectionIsClosedIfHookFails(t *testing.T) {
 
 func TestConnector_ConfigHooksRun(t *testing.T) {
 	var calls []string
-	db, _ := open(t, server().DSN(), entrapg.WithCredential(app(t, server())), entrapg.WithConnConfig(func(config *pgx.ConnConfig) {
-		if config.User != "" || config.Password != "" {
-			t.Errorf("the configuration has user %q or a password", config.User)
-		}
-		config.AfterNetConnect = func(_ context.Context, _ *pgconn.Config, conn net.Conn) (net.Conn, error) {
-			calls = append(calls, "net")
-			return conn, nil
-		}
-		config.AfterConnect = func(_ context.Context, conn *pgconn.PgConn) error {
-			calls = append(calls, "connect")
-			return nil
-		}
-	}))
+	db, _ := open(t, server().DSN(), entrapg.WithCredential(app(t, server())),
+		entrapg.WithConnConfig(func(config *pgx.ConnConfig) {
+			if config.User != "" || config.Password != "" {
+				t.Errorf("the configuration has user %q or a password", config.User)
+			}
+			config.AfterNetConnect = func(_ context.Context, _ *pgconn.Config, conn net.Conn) (net.Conn, error) {
+				calls = append(calls, "net")
+				return conn, nil
+			}
+			config.AfterConnect = func(_ context.Context, conn *pgconn.PgConn) error {
+				calls = append(calls, "connect")
+				return nil
+			}
+		}))
 	sessionUser(t, db)
 	if got := strings.Join(calls, " "); got != "net connect" {
 		t.Errorf("hooks called: %s", got)

@@ -74,7 +74,8 @@ func TestCredential_ManagedIdentityTimeoutNamesCause(t *testing.T) {
 		defer c.Close()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := c.Connect(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), imds.NoEndpoint) {
+		if _, err := c.Connect(ctx); !errors.Is(err, context.DeadlineExceeded) ||
+			!strings.Contains(err.Error(), imds.NoEndpoint) {
 			t.Errorf("got %v, want the caller's deadline and that no endpoint answered", err)
 		}
 		time.Sleep(imds.Timeout) // net/http finishes a dial after its request is canceled
@@ -93,7 +94,8 @@ func TestCredential_InteractiveLoginHasLongerTimeout(t *testing.T) {
 	} {
 		s := sourceOf(test.credential)
 		if s.timeout != test.want || s.wait() != test.want {
-			t.Errorf("%T: a request takes at most %v and Connect waits %v, want %v", test.credential, s.timeout, s.wait(), test.want)
+			t.Errorf("%T: a request takes at most %v and Connect waits %v, want %v",
+				test.credential, s.timeout, s.wait(), test.want)
 		}
 	}
 }

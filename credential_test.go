@@ -59,7 +59,8 @@ func TestCredential_DefaultFailureNamesCredentialAndCause(t *testing.T) {
 	t.Setenv("AZURE_TOKEN_CREDENTIALS", "AzureCLICredential")
 	azureCLI(t, `echo "ERROR: Please run 'az login' to setup account." >&2; exit 1`)
 	var token *entrapg.TokenError
-	if err := connect(t, entrapg.NewConnector(server().DSN())); !errors.As(err, &token) || !strings.Contains(err.Error(), "az login") ||
+	if err := connect(t, entrapg.NewConnector(server().DSN())); !errors.As(err, &token) ||
+		!strings.Contains(err.Error(), "az login") ||
 		!strings.Contains(err.Error(), "AzureCLICredential") {
 		t.Errorf("got %v, want a TokenError with the message of az", err)
 	}
@@ -283,7 +284,7 @@ func TestCredential_EveryKindSurvivesRefreshAndOutage(t *testing.T) {
 		return err
 	})
 
-	// Only a person's token for the database names its user.
+	// Only a user's token for the database contains the name.
 	if n := s.Tenant.RequestsFor("https://management.azure.com"); !t.Failed() && n != programs {
 		t.Errorf("%d requests for Azure Resource Manager, want 1 for each of %d identities", n, programs)
 	}
@@ -363,7 +364,10 @@ func workloadUnnamed(t *testing.T, s *entrapgtest.Server, p *entrapgtest.Princip
 	if err := os.WriteFile(file, []byte(token), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return []string{"AZURE_FEDERATED_TOKEN_FILE=" + file, "AZURE_AUTHORITY_HOST=" + s.Tenant.URL(), "SSL_CERT_FILE=" + s.CAFile()}
+	return []string{
+		"AZURE_FEDERATED_TOKEN_FILE=" + file, "AZURE_AUTHORITY_HOST=" + s.Tenant.URL(),
+		"SSL_CERT_FILE=" + s.CAFile(),
+	}
 }
 
 func certificateInEnvironment(t *testing.T, s *entrapgtest.Server, p *entrapgtest.Principal) []string {
@@ -416,7 +420,8 @@ func localRole(t *testing.T, name, password string) {
 		t.Fatal(err)
 	}
 	defer admin.Close(t.Context())
-	if _, err := admin.Exec(t.Context(), "create role "+pgx.Identifier{name}.Sanitize()+" login password '"+password+"'"); err != nil {
+	if _, err := admin.Exec(t.Context(),
+		"create role "+pgx.Identifier{name}.Sanitize()+" login password '"+password+"'"); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -494,7 +499,8 @@ func TestNone_PasswordComesFromPassfileOrPGPASSWORD(t *testing.T) {
 
 func TestNone_UserMustBeSet(t *testing.T) {
 	var username *entrapg.UsernameError
-	if err := connect(t, entrapg.NewConnector("host=127.0.0.1 entra_credential=none password=p")); !errors.As(err, &username) ||
+	if err := connect(t,
+		entrapg.NewConnector("host=127.0.0.1 entra_credential=none password=p")); !errors.As(err, &username) ||
 		!strings.Contains(err.Error(), "user=") {
 		t.Errorf("got %v, want a UsernameError", err)
 	}

@@ -130,7 +130,7 @@ func opaqueType(t reflect.Type) bool {
 // tokenPiece is the shortest piece of a token that counts as a leak, in characters.
 const tokenPiece = 32
 
-// tokenPieces finds pieces of tokens in text, plain and in the encodings of fmt and encoding/json.
+// tokenPieces finds pieces of tokens in text: plain, and in the encodings of fmt and encoding/json.
 type tokenPieces struct {
 	forms   []tokenForm
 	windows map[[tokenBlock]byte]bool
@@ -155,7 +155,7 @@ func newTokenPieces(tokens ...string) *tokenPieces {
 		p.add(fmt.Sprintf("%X", raw), 2*tokenPiece)
 		p.add(strings.Trim(fmt.Sprintf("%d", raw), "[]"), len("100 ")*tokenPiece)
 		p.add(strings.TrimSuffix(strings.TrimPrefix(fmt.Sprintf("%#v", raw), "[]byte{"), "}"), len("0x20, ")*tokenPiece)
-		for i := range 3 { // wherever the token begins in what is encoded
+		for i := range 3 { // for each offset of the token in the encoded text
 			p.add(base64.StdEncoding.EncodeToString(raw[i:]), tokenPiece*4/3+1)
 			p.add(base64.URLEncoding.EncodeToString(raw[i:]), tokenPiece*4/3+1)
 		}
@@ -170,7 +170,7 @@ func (p *tokenPieces) add(text string, length int) {
 	}
 }
 
-// find reports whether text has a piece of a token.
+// find reports whether text contains a piece of a token.
 func (p *tokenPieces) find(text string) bool {
 	var block [tokenBlock]byte
 	for i := 0; i+tokenBlock <= len(text); i += tokenBlock {
@@ -205,7 +205,7 @@ func (p *tokenPieces) around(text string, i int) bool {
 	return false
 }
 
-// webTokenOf returns a token of n random characters that JSON Web Tokens consist of.
+// webTokenOf returns a token of n random characters of JSON Web Tokens.
 func webTokenOf(n int) string {
 	raw := make([]byte, n)
 	rand.Read(raw)

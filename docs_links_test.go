@@ -32,7 +32,7 @@ func documents(t *testing.T) []string {
 	return slices.DeleteFunc(slices.Compact(all), func(f string) bool { return strings.Contains(f, "node_modules") })
 }
 
-// anchors returns the names that a document's headings have in links, as GitHub makes them.
+// anchors returns the anchors of a document's headings, as GitHub creates them.
 func anchors(text string) map[string]bool {
 	names := map[string]bool{}
 	dropped := regexp.MustCompile(`[^\p{L}\p{N}\-_ ]`)
@@ -120,7 +120,7 @@ func TestDocs_CommandsAndFlagsExist(t *testing.T) {
 	makefile := "\n" + read("Makefile")
 	commands := 0
 	for _, document := range documents(t) {
-		if document == "CHANGELOG.md" { // it names what was removed, too
+		if document == "CHANGELOG.md" { // it also mentions removed flags
 			continue
 		}
 		for _, line := range code(read(document)) {

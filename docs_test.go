@@ -14,8 +14,8 @@ import (
 
 var goBlock = regexp.MustCompile("(?ms)^```go\n(.*?)^```$")
 
-// TestDocs_GoCodeCompilesAndItsTestsPass makes a package of every Go block of the README and docs, in
-// a module with this module's requirements. It vets all packages and runs the tests among them.
+// TestDocs_GoCodeCompilesAndItsTestsPass creates a package of every Go block of the README and docs, in
+// a module with this module's requirements. It vets all packages and runs their tests.
 func TestDocs_GoCodeCompilesAndItsTestsPass(t *testing.T) {
 	t.Parallel()
 	root, err := filepath.Abs(".")
@@ -27,7 +27,8 @@ func TestDocs_GoCodeCompilesAndItsTestsPass(t *testing.T) {
 		t.Fatal(err)
 	}
 	mod = bytes.Replace(mod, []byte("module github.com/entrapg/entrapg\n"), []byte("module example.com/docs\n"), 1)
-	mod = fmt.Appendf(mod, "\nrequire github.com/entrapg/entrapg v0.0.0\n\nreplace github.com/entrapg/entrapg => %q\n", root)
+	mod = fmt.Appendf(mod,
+		"\nrequire github.com/entrapg/entrapg v0.0.0\n\nreplace github.com/entrapg/entrapg => %q\n", root)
 	sum, err := os.ReadFile("go.sum")
 	if err != nil {
 		t.Fatal(err)
@@ -70,7 +71,10 @@ func TestDocs_GoCodeCompilesAndItsTestsPass(t *testing.T) {
 	if blocks < 3 || len(tests) == 0 {
 		t.Errorf("only %d Go blocks were found, %d of them tests", blocks, len(tests))
 	}
-	for _, args := range [][]string{{"vet", "-mod=mod", "./..."}, append([]string{"test", "-vet=off", "-mod=mod"}, tests...)} {
+	for _, args := range [][]string{
+		{"vet", "-mod=mod", "./..."},
+		append([]string{"test", "-vet=off", "-mod=mod"}, tests...),
+	} {
 		cmd := exec.CommandContext(t.Context(), "go", args...)
 		cmd.Dir = module
 		cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off")

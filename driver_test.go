@@ -11,7 +11,8 @@ import (
 
 func TestDriver_OpenReportsInvalidDSN(t *testing.T) {
 	var config *entrapg.ConfigError
-	if db, err := sql.Open("entrapg", "host=db.example.com sslmode=prefer"); !errors.As(err, &config) || config.Setting != "sslmode" {
+	if db, err := sql.Open("entrapg", "host=db.example.com sslmode=prefer"); !errors.As(err, &config) ||
+		config.Setting != "sslmode" {
 		t.Errorf("got %v and %v, want a ConfigError for sslmode", db, err)
 	}
 }
@@ -32,7 +33,8 @@ func TestDriver_OpensByNameAndAppliesRules(t *testing.T) {
 
 	t.Setenv("PGSSLMODE", "")
 	found := db.Driver()
-	if _, err := found.(driver.DriverContext).OpenConnector("host=db.example.com sslmode=prefer"); !errors.As(err, &config) {
+	_, err = found.(driver.DriverContext).OpenConnector("host=db.example.com sslmode=prefer")
+	if !errors.As(err, &config) {
 		t.Errorf("OpenConnector with an invalid DSN: %v", err)
 	}
 	connector, err := found.(driver.DriverContext).OpenConnector("host=db.example.com")
@@ -42,7 +44,8 @@ func TestDriver_OpensByNameAndAppliesRules(t *testing.T) {
 	if _, ok := connector.(*entrapg.Connector); !ok {
 		t.Errorf("the connector is a %T", connector)
 	}
-	if _, err := found.Open("host=db.example.com password=secret"); !errors.As(err, &config) || config.Setting != "password" {
+	if _, err := found.Open("host=db.example.com password=secret"); !errors.As(err, &config) ||
+		config.Setting != "password" {
 		t.Errorf("Open: %v", err)
 	}
 }

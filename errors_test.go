@@ -49,7 +49,8 @@ func TestErrors_UnreachableServerIsConnectErrorWithoutToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	listener.Close()
-	db, _ := open(t, fmt.Sprintf("postgres://%s/postgres?user=app", listener.Addr()), entrapg.WithCredential(app(t, server())))
+	db, _ := open(t, fmt.Sprintf("postgres://%s/postgres?user=app", listener.Addr()),
+		entrapg.WithCredential(app(t, server())))
 	err = db.PingContext(t.Context())
 	var connect *pgconn.ConnectError
 	var login *entrapg.LoginError
@@ -99,7 +100,8 @@ func TestErrors_AzureMessagesHaveHints(t *testing.T) {
 		if pgErr.Code != test.code || pgErr.Message != test.message || !strings.Contains(err.Error(), test.message) {
 			t.Errorf("%s: the server's message is missing: %v", test.message, err)
 		}
-		if !strings.Contains(login.Hint, test.hint) || !strings.Contains(err.Error(), login.Hint) || test.hint == "" && login.Hint != "" {
+		if !strings.Contains(login.Hint, test.hint) || !strings.Contains(err.Error(), login.Hint) ||
+			test.hint == "" && login.Hint != "" {
 			t.Errorf("%s: hint %q, want %q in it", test.message, login.Hint, test.hint)
 		}
 		if login.User != "app" {

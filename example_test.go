@@ -95,7 +95,8 @@ func ExampleWithLogger() {
 		},
 	}))
 
-	db := sql.OpenDB(entrapg.NewConnector(dsn+"&user=shop-api", entrapg.WithCredential(credential), entrapg.WithLogger(logger)))
+	db := sql.OpenDB(entrapg.NewConnector(dsn+"&user=shop-api", entrapg.WithCredential(credential),
+		entrapg.WithLogger(logger)))
 	defer db.Close()
 	if err := db.PingContext(context.Background()); err != nil {
 		log.Fatal(err)

@@ -116,7 +116,8 @@ func TestExplain_ReturnsNothingForOtherErrors(t *testing.T) {
 			t.Errorf("%v: %q", err, got)
 		}
 	}
-	unreachable := failedLogins(t, "host=127.0.0.1 port=1 user=app sslmode=disable", entrapg.WithCredential(&numbered{life: time.Hour}))
+	unreachable := failedLogins(t, "host=127.0.0.1 port=1 user=app sslmode=disable",
+		entrapg.WithCredential(&numbered{life: time.Hour}))
 	for name, err := range unreachable {
 		if got := entrapg.Explain(err); got != "" {
 			t.Errorf("%s: %v: %q", name, err, got)
@@ -145,7 +146,8 @@ func TestExplain_RecognizesGuests(t *testing.T) {
 	}
 	member := server().Tenant.NewUser("nobody@contoso.example")
 	for name, err := range failedLogins(t, server().DSN(), entrapg.WithCredential(member), entrapg.WithLogger(nil)) {
-		if got := entrapg.Explain(err); strings.Contains(got, "#EXT#") || !strings.Contains(got, "pgaadauth_create_principal") {
+		if got := entrapg.Explain(err); strings.Contains(got, "#EXT#") ||
+			!strings.Contains(got, "pgaadauth_create_principal") {
 			t.Errorf("a member, %s: %v\ngot %q", name, err, got)
 		}
 	}
@@ -153,7 +155,8 @@ func TestExplain_RecognizesGuests(t *testing.T) {
 
 func TestExplain_RecognizesUserOfSingleServer(t *testing.T) {
 	p := app(t, server())
-	for name, err := range failedLogins(t, server().DSN()+"&user="+p.Name+"@shop", entrapg.WithCredential(p), entrapg.WithLogger(nil)) {
+	for name, err := range failedLogins(t, server().DSN()+"&user="+p.Name+"@shop", entrapg.WithCredential(p),
+		entrapg.WithLogger(nil)) {
 		if got := entrapg.Explain(err); !strings.Contains(got, "Single Server") {
 			t.Errorf("%s: %v\ngot %q", name, err, got)
 		}
@@ -280,7 +283,8 @@ func (e foreignError) Error() string    { return "pq: " + e.text }
 func (e foreignError) SQLState() string { return e.state }
 
 func TestExplain_ExplainsErrorsOfOtherDrivers(t *testing.T) {
-	err := fmt.Errorf("query: %w", foreignError{"28000", "The access token has expired. Acquire a new token and try again."})
+	err := fmt.Errorf("query: %w",
+		foreignError{"28000", "The access token has expired. Acquire a new token and try again."})
 	if got := entrapg.Explain(err); !strings.Contains(got, "clock") {
 		t.Errorf("got %q", got)
 	}
@@ -289,9 +293,10 @@ func TestExplain_ExplainsErrorsOfOtherDrivers(t *testing.T) {
 	}
 }
 
-func TestExplain_AcceptsOddErrors(t *testing.T) {
+func TestExplain_AcceptsNilAndTypedNilErrors(t *testing.T) {
 	for _, err := range []error{
-		nil, (*entrapg.LoginError)(nil), (*entrapg.TokenError)(nil), (*pgconn.PgError)(nil), (*pgconn.ConnectError)(nil), &pgconn.ConnectError{},
+		nil, (*entrapg.LoginError)(nil), (*entrapg.TokenError)(nil), (*pgconn.PgError)(nil),
+		(*pgconn.ConnectError)(nil), &pgconn.ConnectError{},
 		errors.Join(nil, (*pgconn.PgError)(nil)), fmt.Errorf("%w", (*pgconn.ConnectError)(nil)),
 	} {
 		if got := entrapg.Explain(err); got != "" {

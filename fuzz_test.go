@@ -173,7 +173,7 @@ var dsnSeeds = []string{
 	"host=h gssencmode=disable keepalives=0 keepalives_idle=1 ssl_min_protocol_version=TLSv1.3 fallback_application_name=x client_encoding=auto sslcrl=x Ssl=1",
 }
 
-// withoutEnvironment keeps the developer's environment out of a fuzz test.
+// withoutEnvironment removes the developer's environment variables from a fuzz test.
 func withoutEnvironment(f *testing.F) {
 	for _, name := range []string{"PGHOST", "PGUSER", "PGSSLMODE", "PGSERVICE", "PGPASSWORD"} {
 		f.Setenv(name, "")

@@ -23,6 +23,6 @@ type oneHour struct{ calls int }
 
 func (c *oneHour) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
 	c.calls++
-	now := time.Now() // with the monotonic reading, as credentials return it
+	now := time.Now() // with a monotonic reading, as credentials return it
 	return azcore.AccessToken{Token: "t", ExpiresOn: now.Add(time.Hour)}, nil
 }

@@ -27,12 +27,12 @@ import (
 	"github.com/entrapg/entrapg"
 )
 
-// An attack describes how an impostor behaves.
+// An attack is the behavior of an impostor.
 type attack struct {
 	tls   string             // reply to SSLRequest; a TLS handshake follows if it starts with S
 	names []string           // DNS names in the certificate
 	reply []byte             // reply to the startup message
-	flood func(n int) []byte // messages sent after reply, without end
+	flood func(n int) []byte // messages sent endlessly after reply
 }
 
 // An impostor is a server that an attacker runs in place of the real one.

@@ -161,7 +161,7 @@ func (w *leakWatch) hook(name string) error {
 // loginOfTest marks the context of a login, which a request to cancel does not have.
 type loginOfTest struct{}
 
-// option puts the watch on every hook that a configuration has.
+// option adds the watch to every hook of a configuration.
 func (w *leakWatch) option(more ...func(*pgx.ConnConfig)) entrapg.Option {
 	return entrapg.WithConnConfig(func(c *pgx.ConnConfig) {
 		c.Tracer = leakTracer{w.traceStart, w.traceEnd}
@@ -258,7 +258,7 @@ func (w *leakWatch) connect(ctx context.Context, c driver.Connector) error {
 	return conn.Close()
 }
 
-// A leakTracer holds functions, so that the watch does not look into itself.
+// A leakTracer holds functions, so that the watch does not search itself.
 type leakTracer struct {
 	start func(*pgx.ConnConfig)
 	end   func(pgx.TraceConnectEndData)

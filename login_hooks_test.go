@@ -238,8 +238,12 @@ func TestLogin_HookThatReplacesHooksIsConfigError(t *testing.T) {
 
 func TestLogin_UserSetByHookIsInError(t *testing.T) {
 	s := &pipeServer{reject: rejectEveryLogin}
-	c := entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(&numbered{life: time.Hour}), entrapg.WithLogger(nil),
-		entrapg.WithStdlib(stdlib.OptionBeforeConnect(func(_ context.Context, c *pgx.ConnConfig) error { c.User = "other"; return nil })))
+	c := entrapg.NewConnector(bubbleDSN, s.options(), entrapg.WithCredential(&numbered{life: time.Hour}),
+		entrapg.WithLogger(nil),
+		entrapg.WithStdlib(stdlib.OptionBeforeConnect(func(_ context.Context, c *pgx.ConnConfig) error {
+			c.User = "other"
+			return nil
+		})))
 	defer c.Close()
 	var login *entrapg.LoginError
 	if err := connect(t, c); !errors.As(err, &login) || login.User != "other" {

@@ -100,7 +100,7 @@ var leakWays = []leakWay{
 			conn.Release()
 		}
 		pool.Close()
-		select { // a login goes on without its caller until the pool closes
+		select { // a login continues without its caller until the pool closes
 		case <-w.ended:
 		case <-time.After(time.Minute):
 			w.t.Error("the login has not ended")
@@ -253,7 +253,7 @@ func TestLogin_TokenIsInNothingThatPgxHandsOut(t *testing.T) {
 	}
 }
 
-// run makes a login. Limit is the connect timeout of the cases that time out.
+// run logs in. limit is the connect timeout of the cases that time out.
 func (test leakCase) run(t *testing.T, way leakWay, methods string, limit time.Duration) {
 	s := newScriptedServer(t, test.script)
 	w := newLeakWatch(t)
@@ -302,7 +302,7 @@ func (test leakCase) run(t *testing.T, way leakWay, methods string, limit time.D
 	}
 }
 
-// scramProof returns the proof of a client that has the password.
+// scramProof returns the proof of a client that knows the password.
 func scramProof(t *testing.T, password, message string) []byte {
 	t.Helper()
 	salted, err := pbkdf2.Key(sha256.New, password, scramSalt, 4096, sha256.Size)
@@ -382,7 +382,7 @@ func TestLogin_NoHashOfTokenIsSent(t *testing.T) {
 	}
 }
 
-// logIn makes one login.
+// logIn logs in once.
 func (s *scriptedServer) logIn(w *leakWatch, way leakWay, methods string) error {
 	ctx, cancel := context.WithTimeout(context.WithValue(w.t.Context(), loginOfTest{}, true), 25*time.Second)
 	defer cancel()
@@ -392,7 +392,7 @@ func (s *scriptedServer) logIn(w *leakWatch, way leakWay, methods string) error 
 // A repetition is a way in which a server can repeat the token.
 type repetition struct {
 	name    string
-	send    func(l *scriptedLogin, text string) // text has pieces of the token in it
+	send    func(l *scriptedLogin, text string) // text contains pieces of the token
 	methods string
 	silent  bool // pgx discards the text
 	exact   bool // the token is replaced by [token]
@@ -580,7 +580,7 @@ func TestLogin_Class28RejectionOfBearerTokenIsRetriedOnce(t *testing.T) {
 			credential := entrapg.WithCredential(&numbered{life: time.Hour})
 			c := entrapg.NewConnector(s.dsn(1), credential, entrapg.WithLogger(nil))
 			defer c.Close()
-			mustConnect(t, c) // from now on the token is one from the cache
+			mustConnect(t, c) // from now on, the token comes from the cache
 			err := connect(t, c)
 			s.mu.Lock()
 			bearers := fmt.Sprint(s.bearers)
@@ -638,7 +638,7 @@ func TestLogin_BrokenLoginsDialNoSecondConnection(t *testing.T) {
 					pool := newPool(t, poolConfig(t, s.dsn(1), credential, entrapg.WithLogger(nil)))
 					attempt = func() error { return pool.Ping(t.Context()) }
 				}
-				attempt() // starts what stays
+				attempt() // starts the goroutines that remain
 				extra := func() (goroutines, dials int) {
 					dials, _ = s.counts()
 					return runtime.NumGoroutine(), dials - 1
@@ -699,7 +699,7 @@ func TestLogin_OpenConnectionDialsToCancelQuery(t *testing.T) {
 		end := time.Now().Add(time.Minute)
 		for sleepers() != want {
 			if time.Now().After(end) {
-				t.Fatalf("there are not %d queries", want)
+				t.Fatalf("want %d queries", want)
 			}
 			time.Sleep(5 * time.Millisecond)
 		}

@@ -87,7 +87,8 @@ func TestLogin_EndlessOrMalformedRepliesEndLogin(t *testing.T) {
 
 func TestLogin_ServerThatAlwaysRejectsCausesFewRetries(t *testing.T) {
 	i := newImpostor(t, attack{reply: noHBAEntry})
-	c := entrapg.NewConnector(bubbleDSN, entrapg.WithCredential(&numbered{life: time.Hour}), entrapg.WithLogger(nil), i.option())
+	c := entrapg.NewConnector(bubbleDSN, entrapg.WithCredential(&numbered{life: time.Hour}),
+		entrapg.WithLogger(nil), i.option())
 	defer c.Close()
 	const connects = 50
 	for range connects {
@@ -119,14 +120,16 @@ func TestLogin_OtherAuthMethodHasHint(t *testing.T) {
 	i := newImpostor(t, attack{reply: loginOK})
 	mustConnect(
 		t,
-		entrapg.NewConnector(bubbleDSN+" require_auth=none,password", entrapg.WithCredential(&numbered{life: time.Hour}), i.option()),
+		entrapg.NewConnector(bubbleDSN+" require_auth=none,password",
+			entrapg.WithCredential(&numbered{life: time.Hour}), i.option()),
 	)
 }
 
 func TestLogin_SizeLimitDoesNotApplyToSession(t *testing.T) {
 	db, _ := open(t, server().DSN(), entrapg.WithCredential(app(t, server())))
 	var long string
-	if err := db.QueryRowContext(t.Context(), "select repeat('x', 3000000)").Scan(&long); err != nil || len(long) != 3_000_000 {
+	if err := db.QueryRowContext(t.Context(), "select repeat('x', 3000000)").Scan(&long); err != nil ||
+		len(long) != 3_000_000 {
 		t.Errorf("%d bytes, error %v", len(long), err)
 	}
 }
@@ -136,7 +139,10 @@ func TestLogin_CutAtAnyStageIsErrorAndNextLoginSucceeds(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	db, c := open(t, s.DSN(), entrapg.WithCredential(app(t, s)))
 	db.SetMaxIdleConns(0)
-	for _, stage := range []entrapgtest.Stage{entrapgtest.AtConnect, entrapgtest.AfterTLS, entrapgtest.AfterStartup, entrapgtest.AfterPassword} {
+	for _, stage := range []entrapgtest.Stage{
+		entrapgtest.AtConnect, entrapgtest.AfterTLS, entrapgtest.AfterStartup,
+		entrapgtest.AfterPassword,
+	} {
 		s.SetFaults(entrapgtest.Faults{CutLogin: stage})
 		err := db.PingContext(t.Context())
 		var connect *pgconn.ConnectError
@@ -183,7 +189,7 @@ func TestLogin_ConnectionThatBreaksOnTokenHasHintAboutPgBouncer(t *testing.T) {
 					io.Copy(io.Discard, l)
 					return
 				}
-				io.ReadFull(l, make([]byte, 5)) // and leaves the rest, so that closing resets the connection
+				io.ReadFull(l, make([]byte, 5)) // does not read the rest, so that closing resets the connection
 				l.Conn.(*net.TCPConn).SetLinger(0)
 				l.Close()
 			})
@@ -256,7 +262,8 @@ func TestLogin_TokenIsInNoRenderedValue(t *testing.T) {
 	everything := &slog.HandlerOptions{Level: slog.Level(-100), AddSource: true}
 	opts := []entrapg.Option{
 		entrapg.WithCredential(canary),
-		entrapg.WithLogger(slog.New(slog.NewMultiHandler(slog.NewTextHandler(out, everything), slog.NewJSONHandler(out, everything)))),
+		entrapg.WithLogger(slog.New(slog.NewMultiHandler(slog.NewTextHandler(out, everything),
+			slog.NewJSONHandler(out, everything)))),
 		entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.Tracer = tracer{out.add} }),
 	}
 	c := entrapg.NewConnector(s.DSN(), opts...)
@@ -293,7 +300,7 @@ func TestLogin_TokenIsInNoRenderedValue(t *testing.T) {
 		} else {
 			out.addError(err)
 		}
-		// The structs themselves, as a debugger or a careless log call prints them.
+		// The structs themselves, as a debugger or a log call prints them.
 		out.add(c, c.Stats(), config, *config, config.ConnConfig, *config.ConnConfig)
 	}
 	try(entrapgtest.Faults{})
@@ -314,7 +321,7 @@ func TestLogin_TokenIsInNoRenderedValue(t *testing.T) {
 		out.add(login)
 	}
 	pool.Close()
-	if err := s.Close(); err != nil { // nothing may change while it is rendered
+	if err := s.Close(); err != nil { // values must not change while they are rendered
 		t.Fatal(err)
 	}
 	out.add(s, p)
@@ -328,15 +335,18 @@ func TestLogin_TokenIsInNoRenderedValue(t *testing.T) {
 	out.hides(t, tokens...)
 }
 
-// TestLogin_CredentialFailureOmitsTokenAndSecret tries every way in which a credential can fail,
-// including a panic with the token.
+// TestLogin_CredentialFailureOmitsTokenAndSecret tests all failures of a credential, including a
+// panic with the token.
 func TestLogin_CredentialFailureOmitsTokenAndSecret(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	p := s.Tenant.NewServicePrincipal("secretive")
 	nobody := s.Tenant.NewServicePrincipal("nobody")
 	nobody.Claims = map[string]any{"appid": nil, "app_displayname": nil}
 	withSecret := func(secret string) azcore.TokenCredential {
-		options := &azidentity.ClientSecretCredentialOptions{ClientOptions: s.Tenant.ClientOptions(), DisableInstanceDiscovery: true}
+		options := &azidentity.ClientSecretCredentialOptions{
+			ClientOptions:            s.Tenant.ClientOptions(),
+			DisableInstanceDiscovery: true,
+		}
 		options.Retry.MaxRetries = -1
 		credential, err := azidentity.NewClientSecretCredential(s.Tenant.ID, p.ClientID, secret, options)
 		if err != nil {
@@ -448,7 +458,8 @@ func TestLogin_ConfigOfOpenConnectionHasNoToken(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if got := s.passwords(); len(got) != 5 || got[0] != "token-1" || got[1] != "of the caller" || got[4] != "of the caller" {
+	if got := s.passwords(); len(got) != 5 || got[0] != "token-1" || got[1] != "of the caller" ||
+		got[4] != "of the caller" {
 		t.Errorf("passwords sent: %q", got)
 	}
 }

@@ -24,7 +24,7 @@ import (
 	"github.com/entrapg/entrapg/internal/token"
 )
 
-// noMetadata unsets the variables that announce metadata endpoints.
+// noMetadata unsets the variables that contain metadata endpoints.
 func noMetadata(t *testing.T) {
 	for _, name := range []string{"IDENTITY_ENDPOINT", "IDENTITY_HEADER", "IMDS_ENDPOINT", "MSI_ENDPOINT", "MSI_SECRET"} {
 		t.Setenv(name, "")
@@ -33,7 +33,7 @@ func noMetadata(t *testing.T) {
 
 // An endpoint is a metadata endpoint. It counts requests.
 type endpoint struct {
-	answer func() (status int, header, body string) // nil to answer nothing
+	answer func() (status int, header, body string) // nil if it never answers
 
 	requests atomic.Int64
 }
@@ -77,7 +77,7 @@ func (e *endpoint) request(ctx context.Context, resource string) (time.Duration,
 	c := managedIdentityOver(e.dial)
 	defer c.Close()
 	key := c.config.identity
-	key.scope = resource // azidentity's cache is the process's
+	key.scope = resource // azidentity's cache is shared by the whole process
 	c.identity = newIdentity(key, c.identity.credential)
 	defer c.identity.close()
 	start := time.Now()
@@ -186,7 +186,10 @@ func TestCredential_DefaultContinuesAfterForeignMetadataService(t *testing.T) {
 		t.Skip("the stand-in for the Azure CLI is a shell script")
 	}
 	noMetadata(t)
-	for _, name := range []string{"AZURE_TOKEN_CREDENTIALS", "AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_CLIENT_SECRET", "AZURE_FEDERATED_TOKEN_FILE"} {
+	for _, name := range []string{
+		"AZURE_TOKEN_CREDENTIALS", "AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_CLIENT_SECRET",
+		"AZURE_FEDERATED_TOKEN_FILE",
+	} {
 		t.Setenv(name, "") // restores it
 		os.Unsetenv(name)
 	}
@@ -245,7 +248,8 @@ func TestCredential_SilentMetadataServiceIsNotReportedMissing(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) || took != requestTimeout {
 			t.Errorf("error %v after %v", err, took)
 		}
-		if err == nil || strings.Contains(err.Error(), imds.NoEndpoint) || !strings.Contains(err.Error(), "accepts the connection") {
+		if err == nil || strings.Contains(err.Error(), imds.NoEndpoint) ||
+			!strings.Contains(err.Error(), "accepts the connection") {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -262,7 +266,7 @@ func TestCredential_PlaceholderEndpointIsNamedInError(t *testing.T) {
 	}
 }
 
-// On AKS, identity bindings announce a proxy. It gets the request for the token.
+// On AKS, identity bindings set a proxy, which gets the token requests.
 func TestCredential_WorkloadIdentityUsesTheClustersProxy(t *testing.T) {
 	var asked atomic.Bool
 	proxy := newTLSServer(t, func(w http.ResponseWriter, r *http.Request) {

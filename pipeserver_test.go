@@ -137,14 +137,19 @@ func expiring(life time.Duration) (azcore.TokenCredential, func(string) *pgproto
 
 // rejectEveryLogin is a reject function for a role that does not exist.
 func rejectEveryLogin(string) *pgproto3.ErrorResponse {
-	return &pgproto3.ErrorResponse{Severity: "FATAL", Code: "28P01", Message: `password authentication failed for user "app"`}
+	return &pgproto3.ErrorResponse{
+		Severity: "FATAL", Code: "28P01",
+		Message: `password authentication failed for user "app"`,
+	}
 }
 
 const bubbleDSN = "host=127.0.0.1 user=app sslmode=disable"
 
 // inBubble runs test in a synctest bubble, with a connector that uses credential and a
 // pipeServer.
-func inBubble(t *testing.T, credential azcore.TokenCredential, test func(t *testing.T, c *entrapg.Connector, s *pipeServer)) {
+func inBubble(
+	t *testing.T, credential azcore.TokenCredential, test func(t *testing.T, c *entrapg.Connector, s *pipeServer),
+) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := &pipeServer{}

@@ -59,7 +59,8 @@ func TestPool_RejectedUserDoesNotExhaustTokensOfOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bad := &pipeServer{reject: rejectEveryLogin}
 		good := &pipeServer{}
-		config, err := entrapg.PoolConfig(bubbleDSN, good.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
+		config, err := entrapg.PoolConfig(bubbleDSN, good.options(), entrapg.WithCredential(credential),
+			entrapg.WithLogger(nil))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -237,7 +238,8 @@ func TestPool_TLSAndAuthRulesApplyToLaterChanges(t *testing.T) {
 		"another password":     func(c *pgx.ConnConfig) { c.Password = "hunter2" },
 	} {
 		s := &pipeServer{}
-		config := poolConfig(t, "host=db.example.com user=app", s.options(), entrapg.WithCredential(&numbered{life: time.Hour}))
+		config := poolConfig(t, "host=db.example.com user=app", s.options(),
+			entrapg.WithCredential(&numbered{life: time.Hour}))
 		spoil(config.ConnConfig)
 		var configErr *entrapg.ConfigError
 		if err := newPool(t, config).Ping(t.Context()); !errors.As(err, &configErr) || len(s.passwords()) > 0 {
@@ -254,7 +256,10 @@ func TestPool_TLSAndAuthRulesApplyToLaterChanges(t *testing.T) {
 }
 
 func TestPool_PasswordSetLaterIsConfigError(t *testing.T) {
-	for _, dsn := range []string{"host=127.0.0.1 user=app sslmode=disable", "host=127.0.0.1 user=app sslmode=disable entra_credential=none password=p"} {
+	for _, dsn := range []string{
+		"host=127.0.0.1 user=app sslmode=disable",
+		"host=127.0.0.1 user=app sslmode=disable entra_credential=none password=p",
+	} {
 		s := &pipeServer{}
 		config := poolConfig(t, dsn, s.options())
 		config.ConnConfig.Password = "hunter2"

@@ -96,7 +96,8 @@ func kindOf(err error) string {
 func startProgram(t *testing.T, env []string) func(limit time.Duration, dsn string) outcome {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
-	cmd.Env = append(env, asProgram+"=1", "HOME="+t.TempDir(), "GORACE=atexit_sleep_ms=0", "GODEBUG=x509usefallbackroots=1")
+	cmd.Env = append(env, asProgram+"=1", "HOME="+t.TempDir(), "GORACE=atexit_sleep_ms=0",
+		"GODEBUG=x509usefallbackroots=1")
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	in, err := cmd.StdinPipe()
@@ -126,8 +127,8 @@ func startProgram(t *testing.T, env []string) func(limit time.Duration, dsn stri
 	}
 }
 
-// trustVariable makes SSL_CERT_FILE mean what it does on Linux, where Go takes the
-// roots from the system alone.
+// trustVariable makes SSL_CERT_FILE effective on systems where Go uses only the system's
+// roots.
 func trustVariable() {
 	file := os.Getenv("SSL_CERT_FILE")
 	if file == "" || runtime.GOOS != "windows" && runtime.GOOS != "darwin" {

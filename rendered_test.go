@@ -67,7 +67,8 @@ func (r *rendered) hides(t *testing.T, secrets ...string) {
 		raw := []byte(secret)
 		for _, form := range []string{
 			secret, url.QueryEscape(secret), hex.EncodeToString(raw), strings.ToUpper(hex.EncodeToString(raw)),
-			base64.StdEncoding.EncodeToString(raw), base64.RawURLEncoding.EncodeToString(raw), strings.Trim(fmt.Sprintf("%d", raw), "[]"),
+			base64.StdEncoding.EncodeToString(raw), base64.RawURLEncoding.EncodeToString(raw),
+			strings.Trim(fmt.Sprintf("%d", raw), "[]"),
 		} {
 			for i := range max(1, len(form)-piece+1) {
 				pieces[form[i:min(i+piece, len(form))]] = n

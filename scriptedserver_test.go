@@ -108,13 +108,13 @@ func (l *scriptedLogin) body(head int) []byte {
 	return body[:n]
 }
 
-// password asks for a cleartext password and returns it.
+// password requests a cleartext password and returns it.
 func (l *scriptedLogin) password() string {
 	l.send(&pgproto3.AuthenticationCleartextPassword{})
 	return strings.TrimSuffix(string(l.receive()), "\x00")
 }
 
-// bearer asks for a token by OAUTHBEARER and returns it.
+// bearer requests a token by OAUTHBEARER and returns it.
 func (l *scriptedLogin) bearer() string {
 	l.send(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"OAUTHBEARER"}})
 	_, token, _ := strings.Cut(string(l.receive()), "auth=Bearer ")
@@ -161,7 +161,7 @@ func (s *scriptedServer) dsn(n int) string {
 		hosts, strings.Repeat(","+hosts, n-1), ports, strings.Repeat(","+ports, n-1))
 }
 
-// waitForToken waits until a client has sent as much as a token has, or until ctx ends.
+// waitForToken waits until a client has sent as many bytes as a token has, or until ctx ends.
 func (s *scriptedServer) waitForToken(ctx context.Context) {
 	for ; ctx.Err() == nil; time.Sleep(time.Millisecond) {
 		s.mu.Lock()

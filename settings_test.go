@@ -116,7 +116,7 @@ func TestConfig_ErrorNamesPGUSER(t *testing.T) {
 	}
 }
 
-// If the program has replaced a value, the error must not blame the environment.
+// If the program has replaced a value, the error must not name an environment variable.
 func TestConfig_ErrorNamesNoOriginOfReplacedSetting(t *testing.T) {
 	clearSettings(t)
 	t.Setenv("PGHOST", "db.example.com")
@@ -249,7 +249,8 @@ func TestConfig_KeyThatServersDoNotKnowIsConfigError(t *testing.T) {
 	} {
 		_, err := configOf(t, "host=db.example.com "+setting)
 		var config *entrapg.ConfigError
-		if !errors.As(err, &config) || !strings.Contains(" "+setting, " "+config.Setting+"=") || !strings.Contains(config.Problem, want) {
+		if !errors.As(err, &config) || !strings.Contains(" "+setting, " "+config.Setting+"=") ||
+			!strings.Contains(config.Problem, want) {
 			t.Errorf("%s: got %v, want %q", setting, err, want)
 		} else if strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: the error contains the secret: %v", setting, err)
@@ -391,7 +392,8 @@ func TestConfig_HostaddrReplacesLookup(t *testing.T) {
 				return nil, errors.New("unreachable")
 			}
 		})
-		err := connect(t, entrapg.NewConnector(test.dsn+appUser(test.dsn), entrapg.WithCredential(&numbered{life: time.Hour}), network))
+		err := connect(t,
+			entrapg.NewConnector(test.dsn+appUser(test.dsn), entrapg.WithCredential(&numbered{life: time.Hour}), network))
 		var unreachable *pgconn.ConnectError
 		if !errors.As(err, &unreachable) || strings.Join(dialed, " ") != test.dialed {
 			t.Errorf("%s: dialed %v, error %v", test.dsn, dialed, err)
@@ -428,7 +430,7 @@ func TestConfig_HostaddrOfLocalhostIsCheckedForPlaintext(t *testing.T) {
 		"host=localhost hostaddr=192.0.2.1 user=app sslmode=disable":            "hostaddr",
 		"host=127.0.0.1,127.0.0.2 hostaddr=,192.0.2.1 user=app sslmode=disable": "hostaddr",
 		"host=localhost hostaddr=::ffff:192.0.2.1 user=app sslmode=disable":     "hostaddr",
-		"host=localhost hostaddr=127.0.0.1 user=app sslmode=disable":            "host", // only the peer is elsewhere
+		"host=localhost hostaddr=127.0.0.1 user=app sslmode=disable":            "host", // only the peer is not local
 		"host=localhost user=app sslmode=disable":                               "host",
 	} {
 		dialed := false
@@ -488,7 +490,8 @@ func TestConfig_ExistingConfigurationFollowsSameRules(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if addrs, err := config.LookupFunc(t.Context(), "db.example.com"); err != nil || !slices.Equal(addrs, []string{"192.0.2.1"}) {
+	if addrs, err := config.LookupFunc(t.Context(), "db.example.com"); err != nil ||
+		!slices.Equal(addrs, []string{"192.0.2.1"}) {
 		t.Errorf("looked up %v, %v", addrs, err)
 	}
 	if len(config.RuntimeParams) != 1 || config.RuntimeParams["application_name"] != "shop" {

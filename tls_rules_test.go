@@ -140,7 +140,7 @@ type tlsServer struct {
 	peer     net.Addr // that clients see; nil for the real one, which is loopback
 
 	dialed atomic.Bool
-	heard  atomic.Bool // something beyond the request for TLS and the handshake
+	heard  atomic.Bool // if the server got more than the request for TLS and the handshake
 }
 
 func (s *tlsServer) dial(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -525,7 +525,7 @@ func TestTLS_HookThatUndoesRulesCannotLeakToken(t *testing.T) {
 	}
 }
 
-// acquire opens a connection of a pool, and returns why that failed.
+// acquire opens a connection of a pool, and returns its error.
 func acquire(t *testing.T, config *pgxpool.Config) error {
 	t.Helper()
 	conn, err := newPool(t, config).Acquire(t.Context())
@@ -591,11 +591,11 @@ func TestTLS_PlaintextIsOnlyForThisMachine(t *testing.T) {
 			dsn := "host=" + test.host + " sslmode=disable"
 			s := &tlsServer{peer: peer}
 			if got := reach(t, dsn, s); got != test.want {
-				t.Errorf("%s led to %v (%T): %s, want %s", dsn, peer, peer, got, test.want)
+				t.Errorf("%s resolved to %v (%T): %s, want %s", dsn, peer, peer, got, test.want)
 			}
 			config := poolConfig(t, dsn+" user=app", s.options(), entrapg.WithCredential(&numbered{life: time.Hour}))
 			if err := acquire(t, config); (err == nil) != (test.want == "in") {
-				t.Errorf("pgxpool: %s led to %v (%T): %v", dsn, peer, peer, err)
+				t.Errorf("pgxpool: %s resolved to %v (%T): %v", dsn, peer, peer, err)
 			}
 			if test.want != "in" {
 				s.sawNothing(t)
@@ -604,7 +604,7 @@ func TestTLS_PlaintextIsOnlyForThisMachine(t *testing.T) {
 	}
 }
 
-// addrText is a TCP address of another type than package net's.
+// addrText is a TCP address that is not of a type of package net.
 type addrText string
 
 func (addrText) Network() string  { return "tcp" }

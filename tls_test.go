@@ -33,7 +33,8 @@ func at(addr string) entrapg.Option {
 func TestTLS_AzureHostIsReachedUnderEverySSLModeThatVerifies(t *testing.T) {
 	_, port, _ := net.SplitHostPort(server().Addr())
 	for _, sslmode := range []string{"", "sslmode=require", "sslmode=verify-ca", "sslmode=verify-full"} {
-		dsn := "host=" + azureName + " port=" + port + " dbname=postgres sslrootcert=" + quote(server().CAFile()) + " " + sslmode
+		dsn := "host=" + azureName + " port=" + port + " dbname=postgres sslrootcert=" +
+			quote(server().CAFile()) + " " + sslmode
 		db, _ := open(t, dsn, entrapg.WithCredential(app(t, server())), at("127.0.0.1"))
 		sessionUser(t, db)
 	}
@@ -132,7 +133,8 @@ func TestTLS_UnixSocketWorksWithSSLModeDisable(t *testing.T) {
 			go s.serve(conn)
 		}
 	}()
-	c := entrapg.NewConnector("host="+quote(dir)+" user=app sslmode=disable", entrapg.WithCredential(&numbered{life: time.Hour}))
+	c := entrapg.NewConnector("host="+quote(dir)+" user=app sslmode=disable",
+		entrapg.WithCredential(&numbered{life: time.Hour}))
 	defer c.Close()
 	mustConnect(t, c)
 	if s.last() != "token-1" {
@@ -173,12 +175,18 @@ var attacks = []namedAttack{
 	{"MD5", attack{tls: "S", names: ownNames, reply: encode(&pgproto3.AuthenticationMD5Password{Salt: [4]byte{1, 2, 3, 4}})}, false},
 	{
 		"SCRAM",
-		attack{tls: "S", names: ownNames, reply: encode(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}})},
+		attack{
+			tls: "S", names: ownNames,
+			reply: encode(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}}),
+		},
 		false,
 	},
 	{
 		"OAUTHBEARER",
-		attack{tls: "S", names: ownNames, reply: encode(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"OAUTHBEARER"}})},
+		attack{
+			tls: "S", names: ownNames,
+			reply: encode(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"OAUTHBEARER"}}),
+		},
 		false,
 	},
 	{"GSS", attack{tls: "S", names: ownNames, reply: encode(&pgproto3.AuthenticationGSS{})}, false},
@@ -197,7 +205,7 @@ func table(t *testing.T, more, secret string, opts ...entrapg.Option) string {
 			fmt.Fprintf(&out, "%-16s %-8s", a.name, kind)
 			for _, sslmode := range sslmodes {
 				dsn := "host=" + host + " user=app " + more
-				i := newImpostor(t, a.attack) // one each: pgx dials again to cancel after a failed login
+				i := newImpostor(t, a.attack) // separate ones, because pgx dials again to cancel after a failed login
 				if sslmode != "" {
 					dsn += " sslmode=" + sslmode
 				}
@@ -343,7 +351,7 @@ func TestTLS_SystemRootsAreUsedUnlessSet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	root := filepath.Join(home, ".postgresql", "root.crt") // where libpq looks
+	root := filepath.Join(home, ".postgresql", "root.crt") // libpq's default
 	if err := os.MkdirAll(filepath.Dir(root), 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -11,8 +11,8 @@ import (
 )
 
 // BenchmarkTokenStep compares the cost of a fresh cached token with its lower bound, one clock
-// reading and one atomic load. The two take turns, so that the ratio holds while the machine's
-// speed drifts.
+// reading and one atomic load. The two alternate, so that changes of the machine's speed do not
+// affect the ratio.
 func BenchmarkTokenStep(b *testing.B) {
 	i := newIdentity(identityKey{}, sourceOf(&oneHour{}))
 	key := any(loginKey{"server", "app"})

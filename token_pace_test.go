@@ -26,12 +26,12 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-// claimsChallenge asks a credential for a token newer than what it has cached.
+// claimsChallenge makes a credential return a newer token than the cached one.
 const claimsChallenge = `{"access_token":{"nbf":{"essential":true,"value":"NOW"}}}`
 
 var errEntraDown = errors.New("the authority is down")
 
-// optionsFunc is a credential made of a function that sees all options.
+// optionsFunc is a credential that calls a function with all options.
 type optionsFunc func(ctx context.Context, options policy.TokenRequestOptions) (azcore.AccessToken, error)
 
 func (f optionsFunc) GetToken(ctx context.Context, options policy.TokenRequestOptions) (azcore.AccessToken, error) {
@@ -410,7 +410,7 @@ func TestToken_FirstFailureCausesNoPause(t *testing.T) {
 			}
 			credential.fail(nil)
 			time.Sleep(15 * time.Second)
-			mustConnect(t, c) // a success ends it
+			mustConnect(t, c) // a success ends the pause
 			time.Sleep(time.Hour)
 			credential.fail(errEntraDown)
 		}
@@ -421,7 +421,7 @@ func TestToken_LoginsSucceedWithin15SecondsAfterOutage(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		outage, every time.Duration
-		calls         int // at most; the least is as many pauses of 15 s as fit
+		calls         int // at most; the minimum is the number of pauses of 15 s that fit
 	}{
 		{100 * time.Millisecond, time.Millisecond, 3},
 		{time.Second, time.Millisecond, 4},
@@ -684,7 +684,7 @@ func TestToken_ConnectWaitsAtMost30SecondsForTokens(t *testing.T) {
 		release := make(chan struct{})
 		credential := new(optionsFunc(func(_ context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
 			if isManagement(o) {
-				<-release // heeds no context
+				<-release // ignores its context
 				return azcore.AccessToken{}, errEntraDown
 			}
 			return answer(nameless, 20*time.Second)

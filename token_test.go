@@ -309,7 +309,8 @@ func TestToken_RejectedTokenIsReplacedAndLoginRetriedOnce(t *testing.T) {
 		if got := strings.Join(s.passwords(), " "); got != "token-1 token-1 token-2" {
 			t.Errorf("tokens used: %s", got)
 		}
-		if stats := c.Stats(); stats.LoginsRejected != 1 || stats.LoginRetries != 1 || stats.Logins != 2 || stats.TokenRequests != 2 {
+		if stats := c.Stats(); stats.LoginsRejected != 1 || stats.LoginRetries != 1 || stats.Logins != 2 ||
+			stats.TokenRequests != 2 {
 			t.Errorf("Stats: %+v", stats)
 		}
 	})
@@ -533,7 +534,8 @@ func TestToken_RejectionByOneHostIsIgnoredIfAnotherAccepts(t *testing.T) {
 			}
 			return nil
 		}
-		c := entrapg.NewConnector("host=127.0.0.1,localhost user=app sslmode=disable", s.options(), entrapg.WithCredential(credential))
+		c := entrapg.NewConnector("host=127.0.0.1,localhost user=app sslmode=disable", s.options(),
+			entrapg.WithCredential(credential))
 		for range 10 {
 			mustConnect(t, c)
 		}
@@ -787,7 +789,8 @@ func TestToken_CloseDoesNotAffectOthersThatShareIt(t *testing.T) {
 		var all sync.WaitGroup
 		start := time.Now()
 		all.Go(func() { // starts the request
-			if err := connect(t, one); err == nil || !strings.Contains(err.Error(), "closed") || time.Since(start) != time.Second {
+			if err := connect(t, one); err == nil || !strings.Contains(err.Error(), "closed") ||
+				time.Since(start) != time.Second {
 				t.Errorf("after %v: %v, want Close to end the wait after 1s", time.Since(start), err)
 			}
 		})
@@ -819,7 +822,8 @@ func TestToken_ConnectorsWithAndWithoutUserShareIt(t *testing.T) {
 			t.Errorf("logged in as %q, want %q", user, want)
 		}
 	}
-	if n, m := s.Tenant.RequestsFor("https://ossrdbms-aad.database.windows.net"), s.Tenant.RequestsFor("https://management.azure.com"); n != 1 ||
+	if n, m := s.Tenant.RequestsFor("https://ossrdbms-aad.database.windows.net"), s.Tenant.RequestsFor(
+		"https://management.azure.com"); n != 1 ||
 		m != 1 {
 		t.Errorf("%d requests for the database and %d for Azure Resource Manager, want 1 and 1", n, m)
 	}
@@ -870,7 +874,8 @@ func TestToken_RejectedByOneServerRemainsInUseOnAnother(t *testing.T) {
 			<-rejected
 			return nil
 		}
-		one := entrapg.NewConnector(bubbleDSN+" port=5433", bad.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
+		one := entrapg.NewConnector(bubbleDSN+" port=5433", bad.options(), entrapg.WithCredential(credential),
+			entrapg.WithLogger(nil))
 		other := entrapg.NewConnector(bubbleDSN, good.options(), entrapg.WithCredential(credential))
 		defer one.Close()
 		defer other.Close()
@@ -896,7 +901,8 @@ func TestToken_RejectionsByOneServerDoNotExhaustTokensOfAnother(t *testing.T) {
 	credential := &numbered{life: time.Hour}
 	bad, good := &pipeServer{}, &pipeServer{}
 	bad.setReject(rejectEveryLogin)
-	rejected := entrapg.NewConnector(bubbleDSN+" port=5433", bad.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
+	rejected := entrapg.NewConnector(bubbleDSN+" port=5433", bad.options(), entrapg.WithCredential(credential),
+		entrapg.WithLogger(nil))
 	accepted := entrapg.NewConnector(bubbleDSN, good.options(), entrapg.WithCredential(credential))
 	defer rejected.Close()
 	defer accepted.Close()

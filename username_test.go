@@ -180,7 +180,7 @@ func TestUsername_EveryKindOfPrincipalLogsInAsItsRole(t *testing.T) {
 	}
 }
 
-func TestUsername_ErrorTellsGuestsToNameTheirRole(t *testing.T) {
+func TestUsername_ErrorTellsGuestsToSetUser(t *testing.T) {
 	guest := server().Tenant.NewGuest("live.com#" + long + "@outlook.example") // no role can have that name
 	err := connect(t, entrapg.NewConnector(server().DSN(), entrapg.WithCredential(guest), entrapg.WithLogger(nil)))
 	var username *entrapg.UsernameError
@@ -244,7 +244,8 @@ func TestUsername_FailedLookupIsRetried(t *testing.T) {
 		return azcore.AccessToken{Token: jwt(claims), ExpiresOn: time.Now().Add(time.Hour)}, nil
 	})
 	s := &pipeServer{}
-	c := entrapg.NewConnector("host=127.0.0.1 sslmode=disable", s.options(), entrapg.WithCredential(credential), entrapg.WithLogger(nil))
+	c := entrapg.NewConnector("host=127.0.0.1 sslmode=disable", s.options(), entrapg.WithCredential(credential),
+		entrapg.WithLogger(nil))
 	if err := connect(t, c); err == nil {
 		t.Fatal("the login succeeded")
 	}

@@ -46,7 +46,7 @@ func TestAdministrator_ReachesNeitherProgramsFilesNorSuperuser(t *testing.T) {
 		"create role programs in role pg_execute_server_program", "create role files in role pg_read_server_files, pg_write_server_files",
 		"create role wide admin db-admin", "create role ship replication in role pg_create_subscription",
 	} {
-		_, _ = conn.Exec(t.Context(), sql) // whether it works does not matter
+		_, _ = conn.Exec(t.Context(), sql) // may fail
 	}
 	own := s.Tenant.NewUserAssignedIdentity("stranger").ObjectID
 	powers := []string{
@@ -104,7 +104,7 @@ func TestAdministrator_ReachesNeitherProgramsFilesNorSuperuser(t *testing.T) {
 	}
 }
 
-// A replica's settings say how it reaches the primary.
+// A replica's settings contain the connection string of the primary.
 func TestAdministrator_DoesNotSeeSuperusersPassword(t *testing.T) {
 	primary, conn := administrator(t, entrapgtest.Config{})
 	_, _ = conn.Exec(t.Context(), `grant pg_read_all_settings, pg_monitor to "db-admin"`) // works on 14 and 15
@@ -133,15 +133,19 @@ func TestAdministrator_PasswordsOfRolesStayHidden(t *testing.T) {
 	config := must[*pgx.ConnConfig](t)(pgx.ParseConfig(s.DSN()))
 	config.User, config.Password = p.Name, token(t, p, audience).Token
 	var notices strings.Builder
-	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { notices.WriteString(n.Message + n.Detail + n.Where + "\n") }
+	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
+		notices.WriteString(n.Message + n.Detail + n.Where + "\n")
+	}
 	conn := must[*pgx.Conn](t)(pgx.ConnectConfig(t.Context(), config))
 	defer conn.Close(context.Background())
-	if _, err := conn.Exec(t.Context(), "set password_encryption = 'md5'; set client_min_messages = debug5; set debug_print_parse = on",
+	if _, err := conn.Exec(t.Context(),
+		"set password_encryption = 'md5'; set client_min_messages = debug5; set debug_print_parse = on",
 		pgx.QueryExecModeSimpleProtocol); err != nil {
 		t.Fatal(err)
 	}
 	call := func(name string) {
-		_, err := conn.Exec(t.Context(), "select pgaadauth_create_principal_with_oid("+name+", '7d', 'service', false, false)",
+		_, err := conn.Exec(t.Context(),
+			"select pgaadauth_create_principal_with_oid("+name+", '7d', 'service', false, false)",
 			pgx.QueryExecModeSimpleProtocol)
 		var failure *pgconn.PgError
 		if errors.As(err, &failure) {
@@ -155,7 +159,8 @@ func TestAdministrator_PasswordsOfRolesStayHidden(t *testing.T) {
 		_, _ = conn.Exec(t.Context(), "set statement_timeout = '"+timeout+"'")
 		call("'late-" + timeout + "'")
 	}
-	if strings.Contains(notices.String(), "password '") || !strings.Contains(notices.String(), `role "db-admin" already exists`) {
+	if strings.Contains(notices.String(), "password '") ||
+		!strings.Contains(notices.String(), `role "db-admin" already exists`) {
 		t.Errorf("notices: %s", notices.String())
 	}
 }
@@ -168,7 +173,8 @@ func TestServer_DatabaseWithAdministratorCanBeDumped(t *testing.T) {
 	s, conn := administrator(t, entrapgtest.Config{})
 	app := s.Tenant.NewUserAssignedIdentity("dumper")
 	createRole(t, s, "", app)
-	if _, err := conn.Exec(t.Context(), "create table public.orders (); grant select on public.orders to dumper", pgx.QueryExecModeSimpleProtocol); err != nil {
+	if _, err := conn.Exec(t.Context(), "create table public.orders (); grant select on public.orders to dumper",
+		pgx.QueryExecModeSimpleProtocol); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), path, "--schema-only", "--no-password", s.DSN())
@@ -177,7 +183,8 @@ func TestServer_DatabaseWithAdministratorCanBeDumped(t *testing.T) {
 	if err != nil && strings.Contains(string(out), "server version mismatch") {
 		t.Skipf("%s", out)
 	}
-	if err != nil || !strings.Contains(string(out), "CREATE TABLE public.orders") || strings.Contains(string(out), "aadauth") {
+	if err != nil || !strings.Contains(string(out), "CREATE TABLE public.orders") ||
+		strings.Contains(string(out), "aadauth") {
 		t.Errorf("%v: %s", err, out)
 	}
 }
@@ -189,7 +196,7 @@ func TestServer_TooManyClientsAre53300(t *testing.T) {
 	if err := s.CreateAdmin(t.Context(), "", s.Tenant.NewUserAssignedIdentity("db-admin")); err != nil {
 		t.Fatal(err)
 	}
-	for { // with the connections that are reserved for superusers
+	for { // including the connections that are reserved for superusers
 		conn, err := pgconn.Connect(t.Context(), s.AdminDSN())
 		if err != nil {
 			break

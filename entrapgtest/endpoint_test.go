@@ -33,52 +33,62 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-// publicClient is the application that is Azure's command line.
+// publicClient is the application ID of the Azure CLI.
 const publicClient = "04b07795-8ddb-461a-bbee-02f9e1bf7b46"
 
-// once are the options that lead to the tenant, without retries.
-func once(tenant *entrapgtest.Tenant) azcore.ClientOptions {
+// withoutRetries returns the tenant's client options, without retries.
+func withoutRetries(tenant *entrapgtest.Tenant) azcore.ClientOptions {
 	options := tenant.ClientOptions()
 	options.Retry.MaxRetries = -1
 	return options
 }
 
-func secretCredential(t testing.TB, tenant *entrapgtest.Tenant, tenantID, clientID, secret string) azcore.TokenCredential {
+func secretCredential(
+	t testing.TB, tenant *entrapgtest.Tenant, tenantID, clientID, secret string,
+) azcore.TokenCredential {
 	t.Helper()
 	return must[*azidentity.ClientSecretCredential](t)(azidentity.NewClientSecretCredential(tenantID, clientID, secret,
-		&azidentity.ClientSecretCredentialOptions{ClientOptions: once(tenant), DisableInstanceDiscovery: true}))
+		&azidentity.ClientSecretCredentialOptions{ClientOptions: withoutRetries(tenant), DisableInstanceDiscovery: true}))
 }
 
-func certificateCredential(t testing.TB, p *entrapgtest.Principal, tenant *entrapgtest.Tenant, c *x509.Certificate, key crypto.PrivateKey) azcore.TokenCredential {
+func certificateCredential(
+	t testing.TB, p *entrapgtest.Principal, tenant *entrapgtest.Tenant, c *x509.Certificate, key crypto.PrivateKey,
+) azcore.TokenCredential {
 	t.Helper()
-	return must[*azidentity.ClientCertificateCredential](t)(azidentity.NewClientCertificateCredential(tenant.ID, p.ClientID, []*x509.Certificate{c}, key,
-		&azidentity.ClientCertificateCredentialOptions{ClientOptions: once(tenant), DisableInstanceDiscovery: true}))
+	return must[*azidentity.ClientCertificateCredential](t)(azidentity.NewClientCertificateCredential(tenant.ID,
+		p.ClientID, []*x509.Certificate{c}, key,
+		&azidentity.ClientCertificateCredentialOptions{
+			ClientOptions:            withoutRetries(tenant),
+			DisableInstanceDiscovery: true,
+		}))
 }
 
-func assertionCredential(t testing.TB, p *entrapgtest.Principal, tenant *entrapgtest.Tenant, assertion func() (string, error)) azcore.TokenCredential {
+func assertionCredential(
+	t testing.TB, p *entrapgtest.Principal, tenant *entrapgtest.Tenant, assertion func() (string, error),
+) azcore.TokenCredential {
 	t.Helper()
 	return must[*azidentity.ClientAssertionCredential](t)(azidentity.NewClientAssertionCredential(tenant.ID, p.ClientID,
 		func(context.Context) (string, error) { return assertion() },
-		&azidentity.ClientAssertionCredentialOptions{ClientOptions: once(tenant), DisableInstanceDiscovery: true}))
+		&azidentity.ClientAssertionCredentialOptions{ClientOptions: withoutRetries(tenant), DisableInstanceDiscovery: true}))
 }
 
-// The credential is deprecated, and still what EnvironmentCredential uses.
+// The credential is deprecated, but EnvironmentCredential still uses it.
 func userCredential(t testing.TB, tenant *entrapgtest.Tenant, clientID, name, password string) *azidentity.UsernamePasswordCredential { //nolint:staticcheck // see above
 	t.Helper()
 	return must[*azidentity.UsernamePasswordCredential](t)(azidentity.NewUsernamePasswordCredential(tenant.ID, clientID, name, password, //nolint:staticcheck // see above
-		&azidentity.UsernamePasswordCredentialOptions{ClientOptions: once(tenant), DisableInstanceDiscovery: true})) //nolint:staticcheck // see above
+		&azidentity.UsernamePasswordCredentialOptions{ClientOptions: withoutRetries(tenant), DisableInstanceDiscovery: true})) //nolint:staticcheck // see above
 }
 
 func environmentCredential(t *testing.T, p *entrapgtest.Principal, tenant *entrapgtest.Tenant) azcore.TokenCredential {
 	t.Helper()
 	setEnviron(t, p.Environ())
-	options := once(tenant)
-	options.Cloud.ActiveDirectoryAuthorityHost = "" // AZURE_AUTHORITY_HOST it is
+	options := withoutRetries(tenant)
+	options.Cloud.ActiveDirectoryAuthorityHost = "" // so that AZURE_AUTHORITY_HOST applies
 	return must[*azidentity.EnvironmentCredential](t)(azidentity.NewEnvironmentCredential(
 		&azidentity.EnvironmentCredentialOptions{ClientOptions: options, DisableInstanceDiscovery: true}))
 }
 
-// setEnviron sets what is given and unsets what could come before it.
+// setEnviron sets variables, and unsets others that could take precedence.
 func setEnviron(t *testing.T, environ []string) {
 	for _, name := range []string{"AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH", "AZURE_USERNAME"} {
 		t.Setenv(name, "")
@@ -96,7 +106,8 @@ func ask(t testing.TB, credential azcore.TokenCredential, resource string) (azco
 	return credential.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{resource + "/.default"}})
 }
 
-// send returns what answers a request, and the request that the answer says it answers.
+// send sends a request. It returns the status and the body of the response, and the request that the
+// response refers to.
 func send(t testing.TB, client policy.Transporter, r *http.Request) (int, []byte, *http.Request) {
 	t.Helper()
 	response, err := client.Do(r)
@@ -107,11 +118,14 @@ func send(t testing.TB, client policy.Transporter, r *http.Request) (int, []byte
 	return response.StatusCode, must[[]byte](t)(io.ReadAll(response.Body)), response.Request
 }
 
-// selfSigned makes a certificate such as one registers with an application.
+// selfSigned returns a self-signed certificate, as registered with applications.
 func selfSigned(t testing.TB) (*x509.Certificate, *rsa.PrivateKey) {
 	t.Helper()
 	key := must[*rsa.PrivateKey](t)(rsa.GenerateKey(rand.Reader, 2048))
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "deployer"}, NotAfter: time.Now().Add(time.Hour)}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "deployer"},
+		NotAfter: time.Now().Add(time.Hour),
+	}
 	der := must[[]byte](t)(x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key))
 	return must[*x509.Certificate](t)(x509.ParseCertificate(der)), key
 }
@@ -133,9 +147,11 @@ func TestTenant_AzidentityCredentialsGetAcceptedTokens(t *testing.T) {
 	if err := os.WriteFile(file, []byte(must[string](t)(pod.FederatedToken())), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	workload := must[*azidentity.WorkloadIdentityCredential](t)(azidentity.NewWorkloadIdentityCredential(&azidentity.WorkloadIdentityCredentialOptions{
-		ClientID: pod.ClientID, TenantID: tenant.ID, TokenFilePath: file, ClientOptions: once(tenant), DisableInstanceDiscovery: true,
-	}))
+	workload := must[*azidentity.WorkloadIdentityCredential](t)(azidentity.NewWorkloadIdentityCredential(
+		&azidentity.WorkloadIdentityCredentialOptions{
+			ClientID: pod.ClientID, TenantID: tenant.ID, TokenFilePath: file, ClientOptions: withoutRetries(tenant),
+			DisableInstanceDiscovery: true,
+		}))
 	for name, test := range map[string]struct {
 		credential func(*testing.T) azcore.TokenCredential
 		role       *entrapgtest.Principal
@@ -174,7 +190,7 @@ func TestTenant_AzidentityCredentialsGetAcceptedTokens(t *testing.T) {
 			}
 			again, err := ask(t, credential, audience)
 			if err != nil || again.Token != token.Token {
-				t.Errorf("the token was not kept: error %v", err)
+				t.Errorf("the token was not cached: error %v", err)
 			}
 			if n := tenant.RequestsFor(audience) - before; n != 1 {
 				t.Errorf("%d requests counted, want 1", n)
@@ -183,10 +199,11 @@ func TestTenant_AzidentityCredentialsGetAcceptedTokens(t *testing.T) {
 	}
 }
 
-func TestTenant_RejectsRequestsInWordsOfEntra(t *testing.T) {
+func TestTenant_RejectsRequestsWithEntraMessages(t *testing.T) {
 	tenant := share(t).Tenant
 	app, other := tenant.NewServicePrincipal("deployer"), tenant.NewServicePrincipal("other")
-	pod, vm := tenant.NewUserAssignedIdentity("pod"), tenant.NewSystemAssignedIdentity("Microsoft.Compute/virtualMachines/vm1")
+	pod := tenant.NewUserAssignedIdentity("pod")
+	vm := tenant.NewSystemAssignedIdentity("Microsoft.Compute/virtualMachines/vm1")
 	alice := tenant.NewUser("carol@contoso.example")
 	registered, key := selfSigned(t)
 	foreign, foreignKey := selfSigned(t)
@@ -194,7 +211,7 @@ func TestTenant_RejectsRequestsInWordsOfEntra(t *testing.T) {
 	user := func(name, password string) azcore.TokenCredential {
 		return userCredential(t, tenant, publicClient, name, password)
 	}
-	// signed is an assertion of app's own, changed.
+	// signed returns an assertion of app, with a change.
 	signed := func(method jwt.SigningMethod, key any, change func(jwt.MapClaims)) func() (string, error) {
 		return func() (string, error) {
 			sum := sha1.Sum(registered.Raw)
@@ -216,37 +233,38 @@ func TestTenant_RejectsRequestsInWordsOfEntra(t *testing.T) {
 		}
 	}
 
-	if _, err := ask(t, assertionCredential(t, app, tenant, signed(jwt.SigningMethodRS256, key, set("jti", "1"))), audience); err != nil {
-		t.Fatalf("an assertion that nothing is wrong with: %v", err)
+	if _, err := ask(t,
+		assertionCredential(t, app, tenant, signed(jwt.SigningMethodRS256, key, set("jti", "1"))), audience); err != nil {
+		t.Fatalf("a valid assertion: %v", err)
 	}
 	for name, test := range map[string]struct {
 		credential azcore.TokenCredential
 		status     int
 		code, kind string
 	}{
-		"a wrong secret":                   {secretCredential(t, tenant, tenant.ID, app.ClientID, "guess"), 401, "AADSTS7000215", "invalid_client"},
-		"another's secret":                 {secretCredential(t, tenant, tenant.ID, app.ClientID, other.ClientSecret), 401, "AADSTS7000215", "invalid_client"},
-		"a secret of an identity":          {secretCredential(t, tenant, tenant.ID, pod.ClientID, "guess"), 401, "AADSTS7000215", "invalid_client"},
-		"an unknown application":           {secretCredential(t, tenant, tenant.ID, tenant.ID, app.ClientSecret), 400, "AADSTS700016", "unauthorized_client"},
-		"an unknown tenant":                {secretCredential(t, tenant, app.ClientID, app.ClientID, app.ClientSecret), 400, "AADSTS90002", "invalid_tenant"},
-		"a certificate not registered":     {certificateCredential(t, app, tenant, foreign, foreignKey), 401, "AADSTS700027", "invalid_client"},
-		"a certificate of another":         {certificateCredential(t, other, tenant, registered, key), 401, "AADSTS700027", "invalid_client"},
-		"a signature of another key":       {assertionCredential(t, app, tenant, signed(jwt.SigningMethodRS256, foreignKey, set("jti", "1"))), 401, "AADSTS700027", "invalid_client"},
-		"no signature":                     {assertionCredential(t, app, tenant, signed(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, set("jti", "1"))), 401, "AADSTS700027", "invalid_client"},
-		"an assertion for another place":   {assertionCredential(t, app, tenant, signed(jwt.SigningMethodRS256, key, set("aud", "https://login.example/token"))), 401, "AADSTS700027", "invalid_client"},
-		"an assertion about another":       {assertionCredential(t, app, tenant, signed(jwt.SigningMethodRS256, key, set("sub", other.ClientID))), 401, "AADSTS700027", "invalid_client"},
-		"an assertion without end":         {assertionCredential(t, app, tenant, signed(jwt.SigningMethodRS256, key, func(c jwt.MapClaims) { delete(c, "exp") })), 401, "AADSTS700027", "invalid_client"},
-		"an assertion beyond time":         {assertionCredential(t, app, tenant, signed(jwt.SigningMethodRS256, key, set("exp", 1e300))), 401, "AADSTS700027", "invalid_client"},
-		"an expired assertion":             {assertionCredential(t, app, tenant, signed(jwt.SigningMethodRS256, key, set("exp", time.Now().Add(-time.Hour).Unix()))), 401, "AADSTS700024", "invalid_client"},
-		"an assertion that is none":        {assertionCredential(t, app, tenant, func() (string, error) { return "hunter2", nil }), 401, "AADSTS50027", "invalid_client"},
-		"a federated token of another":     {assertionCredential(t, pod, tenant, app.FederatedToken), 400, "AADSTS70021", "invalid_request"},
-		"a federated token forged":         {assertionCredential(t, app, tenant, altered(nil)), 400, "AADSTS70021", "invalid_request"},
-		"a federated token, other's, sub":  {assertionCredential(t, pod, tenant, altered(set("sub", "system:serviceaccount:default:"+pod.ObjectID))), 400, "AADSTS70021", "invalid_request"},
-		"a federated token for a VM":       {assertionCredential(t, vm, tenant, app.FederatedToken), 400, "AADSTS70021", "invalid_request"},
-		"an access token as an assertion":  {assertionCredential(t, app, tenant, func() (string, error) { return token(t, app, audience).Token, nil }), 400, "AADSTS70021", "invalid_request"},
-		"a wrong password":                 {user(alice.Name, "guess"), 400, "AADSTS50126", "invalid_grant"},
-		"an unknown user":                  {user("bob@contoso.example", alice.Password), 400, "AADSTS50034", "invalid_grant"},
-		"a guest, whose home is elsewhere": {user(tenant.NewGuest("bob@fabrikam.example").Name, ""), 400, "AADSTS900144", "invalid_request"},
+		"a wrong secret":                      {secretCredential(t, tenant, tenant.ID, app.ClientID, "guess"), 401, "AADSTS7000215", "invalid_client"},
+		"another's secret":                    {secretCredential(t, tenant, tenant.ID, app.ClientID, other.ClientSecret), 401, "AADSTS7000215", "invalid_client"},
+		"a secret for an identity":            {secretCredential(t, tenant, tenant.ID, pod.ClientID, "guess"), 401, "AADSTS7000215", "invalid_client"},
+		"an unknown application":              {secretCredential(t, tenant, tenant.ID, tenant.ID, app.ClientSecret), 400, "AADSTS700016", "unauthorized_client"},
+		"an unknown tenant":                   {secretCredential(t, tenant, app.ClientID, app.ClientID, app.ClientSecret), 400, "AADSTS90002", "invalid_tenant"},
+		"a certificate not registered":        {certificateCredential(t, app, tenant, foreign, foreignKey), 401, "AADSTS700027", "invalid_client"},
+		"a certificate of another":            {certificateCredential(t, other, tenant, registered, key), 401, "AADSTS700027", "invalid_client"},
+		"a signature of another key":          {assertionCredential(t, app, tenant, signed(jwt.SigningMethodRS256, foreignKey, set("jti", "1"))), 401, "AADSTS700027", "invalid_client"},
+		"no signature":                        {assertionCredential(t, app, tenant, signed(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, set("jti", "1"))), 401, "AADSTS700027", "invalid_client"},
+		"an assertion for another audience":   {assertionCredential(t, app, tenant, signed(jwt.SigningMethodRS256, key, set("aud", "https://login.example/token"))), 401, "AADSTS700027", "invalid_client"},
+		"an assertion with another subject":   {assertionCredential(t, app, tenant, signed(jwt.SigningMethodRS256, key, set("sub", other.ClientID))), 401, "AADSTS700027", "invalid_client"},
+		"an assertion without exp":            {assertionCredential(t, app, tenant, signed(jwt.SigningMethodRS256, key, func(c jwt.MapClaims) { delete(c, "exp") })), 401, "AADSTS700027", "invalid_client"},
+		"an assertion with exp out of range":  {assertionCredential(t, app, tenant, signed(jwt.SigningMethodRS256, key, set("exp", 1e300))), 401, "AADSTS700027", "invalid_client"},
+		"an expired assertion":                {assertionCredential(t, app, tenant, signed(jwt.SigningMethodRS256, key, set("exp", time.Now().Add(-time.Hour).Unix()))), 401, "AADSTS700024", "invalid_client"},
+		"a malformed assertion":               {assertionCredential(t, app, tenant, func() (string, error) { return "hunter2", nil }), 401, "AADSTS50027", "invalid_client"},
+		"another's federated token":           {assertionCredential(t, pod, tenant, app.FederatedToken), 400, "AADSTS70021", "invalid_request"},
+		"a forged federated token":            {assertionCredential(t, app, tenant, altered(nil)), 400, "AADSTS70021", "invalid_request"},
+		"a forged federated token of another": {assertionCredential(t, pod, tenant, altered(set("sub", "system:serviceaccount:default:"+pod.ObjectID))), 400, "AADSTS70021", "invalid_request"},
+		"a federated token for a VM":          {assertionCredential(t, vm, tenant, app.FederatedToken), 400, "AADSTS70021", "invalid_request"},
+		"an access token as an assertion":     {assertionCredential(t, app, tenant, func() (string, error) { return token(t, app, audience).Token, nil }), 400, "AADSTS70021", "invalid_request"},
+		"a wrong password":                    {user(alice.Name, "guess"), 400, "AADSTS50126", "invalid_grant"},
+		"an unknown user":                     {user("bob@contoso.example", alice.Password), 400, "AADSTS50034", "invalid_grant"},
+		"a guest with a name of the tenant":   {user(tenant.NewGuest("bob@fabrikam.example").Name, ""), 400, "AADSTS900144", "invalid_request"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := ask(t, test.credential, audience)
@@ -257,7 +275,8 @@ func TestTenant_RejectsRequestsInWordsOfEntra(t *testing.T) {
 			if !strings.Contains(err.Error(), test.code+": ") {
 				t.Errorf("got %v, want %s", err, test.code)
 			}
-			if failure.RawResponse == nil || failure.RawResponse.StatusCode != test.status || !strings.Contains(err.Error(), `"error": "`+test.kind+`"`) {
+			if failure.RawResponse == nil || failure.RawResponse.StatusCode != test.status ||
+				!strings.Contains(err.Error(), `"error": "`+test.kind+`"`) {
 				t.Errorf("got %v, want status %d and %s", err, test.status, test.kind)
 			}
 			for _, secret := range []string{app.ClientSecret, other.ClientSecret, alice.Password, federated} {
@@ -279,7 +298,8 @@ func TestTenant_TokenEndpointWorksWithoutSDK(t *testing.T) {
 	endpoint := tenant.URL() + "/" + strings.ToUpper(tenant.ID) + "/oauth2/v2.0/token"
 	post := func(t *testing.T, form url.Values, user, password string) (int, map[string]any) {
 		t.Helper()
-		r := must[*http.Request](t)(http.NewRequestWithContext(t.Context(), http.MethodPost, endpoint, strings.NewReader(form.Encode())))
+		r := must[*http.Request](t)(http.NewRequestWithContext(t.Context(), http.MethodPost, endpoint,
+			strings.NewReader(form.Encode())))
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		r.Header.Set("client-request-id", "0a0a0a0a-1111-2222-3333-444444444444")
 		if user != "" {
@@ -293,14 +313,18 @@ func TestTenant_TokenEndpointWorksWithoutSDK(t *testing.T) {
 		return status, body
 	}
 	form := func(changes ...string) url.Values {
-		f := url.Values{"grant_type": {"client_credentials"}, "client_id": {app.ClientID}, "client_secret": {app.ClientSecret}, "scope": {audience + "/.default"}}
+		f := url.Values{
+			"grant_type": {"client_credentials"}, "client_id": {app.ClientID},
+			"client_secret": {app.ClientSecret}, "scope": {audience + "/.default"},
+		}
 		for i := 0; i < len(changes); i += 2 {
 			f.Set(changes[i], changes[i+1])
 		}
 		return f
 	}
 	user := func(clientID string) url.Values {
-		return form("grant_type", "password", "client_id", clientID, "client_secret", "", "username", strings.ToUpper(alice.Name), "password", alice.Password)
+		return form("grant_type", "password", "client_id", clientID, "client_secret", "", "username",
+			strings.ToUpper(alice.Name), "password", alice.Password)
 	}
 	for name, test := range map[string]struct {
 		form  url.Values
@@ -310,8 +334,8 @@ func TestTenant_TokenEndpointWorksWithoutSDK(t *testing.T) {
 		"secret in the body":                   {form: form()},
 		"Basic authentication":                 {form: form("client_id", "", "client_secret", ""), basic: true},
 		"password":                             {form: user(publicClient)},
-		"password through an app with no name": {user("public"), false, 700016},
-		"password through a confidential app":  {user(app.ClientID), false, 7000218},
+		"password with an unregistered client": {user("public"), false, 700016},
+		"password with a confidential client":  {user(app.ClientID), false, 7000218},
 		"no grant":                             {form("grant_type", ""), false, 900144},
 		"no client":                            {form("client_id", ""), false, 900144},
 		"no scope":                             {form("scope", ""), false, 900144},
@@ -319,7 +343,7 @@ func TestTenant_TokenEndpointWorksWithoutSDK(t *testing.T) {
 		"no credential":                        {form("client_secret", ""), false, 7000218},
 		"a scope without .default":             {form("scope", audience), false, 70011},
 		"two scopes":                           {form("scope", audience+"/.default https://management.azure.com/.default"), false, 70011},
-		"nothing at all":                       {url.Values{}, false, 900144},
+		"empty request":                        {url.Values{}, false, 900144},
 	} {
 		t.Run(name, func(t *testing.T) {
 			id, secret := "", ""
@@ -333,13 +357,15 @@ func TestTenant_TokenEndpointWorksWithoutSDK(t *testing.T) {
 			}
 			if test.code == 0 {
 				life, _ := body["expires_in"].(float64)
-				if status != http.StatusOK || body["token_type"] != "Bearer" || body["access_token"] == nil || life < 3500 || life > 3600 {
+				if status != http.StatusOK || body["token_type"] != "Bearer" || body["access_token"] == nil ||
+					life < 3500 || life > 3600 {
 					t.Errorf("got %d %v", status, body)
 				}
 				return
 			}
 			codes, _ := body["error_codes"].([]any)
-			if len(codes) != 1 || codes[0] != test.code || status < 400 || body["correlation_id"] != "0a0a0a0a-1111-2222-3333-444444444444" || body["trace_id"] == nil {
+			if len(codes) != 1 || codes[0] != test.code || status < 400 ||
+				body["correlation_id"] != "0a0a0a0a-1111-2222-3333-444444444444" || body["trace_id"] == nil {
 				t.Errorf("got %d %v, want %v", status, body, test.code)
 			}
 		})
@@ -364,7 +390,7 @@ func TestTenant_PasswordGrantTokenNamesUserAndClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	if app, oid := claim(t, got.Token, "appid"), claim(t, got.Token, "oid"); app != client || oid != erin.ObjectID {
-		t.Errorf("the token is of %v through %v", oid, app)
+		t.Errorf("the token is for %v with client %v", oid, app)
 	}
 }
 
@@ -404,21 +430,21 @@ func TestTenant_FaultsReachEveryKindOfClient(t *testing.T) {
 	host := tenant.NewHost(vm)
 	reset := "reset"
 	if runtime.GOOS == "windows" {
-		reset = "" // the system has other words for it
+		reset = "" // the system's message differs
 	}
 	for name, test := range map[string]struct {
-		faults   entrapgtest.Faults
-		status   int    // 0: no answer
-		message  string // everywhere
-		programs bool   // whether programs get tokens all the same
+		faults       entrapgtest.Faults
+		status       int    // 0: no response
+		message      string // in every client's error
+		applications bool   // whether applications still get tokens
 	}{
 		"throttled":        {faults: entrapgtest.Faults{Entra: entrapgtest.EntraThrottles}, status: http.StatusTooManyRequests, message: "AADSTS90055"},
 		"failing":          {faults: entrapgtest.Faults{Entra: entrapgtest.EntraFails}, status: http.StatusInternalServerError, message: "AADSTS50000"},
 		"garbling":         {faults: entrapgtest.Faults{Entra: entrapgtest.EntraGarbles}, message: "json"},
 		"reset":            {faults: entrapgtest.Faults{Entra: entrapgtest.EntraResets}, message: reset},
 		"down":             {faults: entrapgtest.Faults{EntraDown: true}, status: http.StatusServiceUnavailable, message: "AADSTS90033"},
-		"MFA":              {faults: entrapgtest.Faults{Entra: entrapgtest.EntraWantsMFA}, status: http.StatusBadRequest, message: "AADSTS50076", programs: true},
-		"MFA, and a delay": {faults: entrapgtest.Faults{Entra: entrapgtest.EntraWantsMFA, EntraDelay: time.Millisecond}, status: http.StatusBadRequest, message: "AADSTS50076", programs: true},
+		"MFA":              {faults: entrapgtest.Faults{Entra: entrapgtest.EntraWantsMFA}, status: http.StatusBadRequest, message: "AADSTS50076", applications: true},
+		"MFA, and a delay": {faults: entrapgtest.Faults{Entra: entrapgtest.EntraWantsMFA, EntraDelay: time.Millisecond}, status: http.StatusBadRequest, message: "AADSTS50076", applications: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s.SetFaults(test.faults)
@@ -432,7 +458,7 @@ func TestTenant_FaultsReachEveryKindOfClient(t *testing.T) {
 				"user itself":      alice,
 			} {
 				_, err := ask(t, credential, resource)
-				if program := !strings.HasPrefix(kind, "user"); program && test.programs {
+				if application := !strings.HasPrefix(kind, "user"); application && test.applications {
 					if err != nil {
 						t.Errorf("%s: %v", kind, err)
 					}
@@ -447,7 +473,10 @@ func TestTenant_FaultsReachEveryKindOfClient(t *testing.T) {
 				}
 				if !errors.As(err, &failure) || failure.RawResponse == nil || failure.RawResponse.StatusCode != test.status {
 					t.Errorf("%s: got %v, want status %d", kind, err, test.status)
-				} else if after := failure.RawResponse.Header.Get("Retry-After"); (after == "1") != (test.status == http.StatusTooManyRequests) {
+					continue
+				}
+				after := failure.RawResponse.Header.Get("Retry-After")
+				if (after == "1") != (test.status == http.StatusTooManyRequests) {
 					t.Errorf("%s: Retry-After is %q", kind, after)
 				}
 			}
@@ -464,12 +493,13 @@ func TestTenant_DelayBlocksNeitherClientNorClose(t *testing.T) {
 	request := policy.TokenRequestOptions{Scopes: []string{audience + "/.default"}}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := secretCredential(t, s.Tenant, s.Tenant.ID, app.ClientID, app.ClientSecret).GetToken(ctx, request); err == nil {
+	if _, err := secretCredential(t, s.Tenant, s.Tenant.ID, app.ClientID,
+		app.ClientSecret).GetToken(ctx, request); err == nil {
 		t.Error("a slow Entra answered at once")
 	}
 
-	// One client waits, one has sent more than is read, two have asked half, and one
-	// has only connected.
+	// One client waits, one has sent more than the server reads, two have sent half a
+	// request, and one has only connected.
 	asked, ended := s.Tenant.Requests(), make(chan error, 2)
 	credential := secretCredential(t, s.Tenant, s.Tenant.ID, app.ClientID, app.ClientSecret)
 	go func() {
@@ -478,13 +508,15 @@ func TestTenant_DelayBlocksNeitherClientNorClose(t *testing.T) {
 	}()
 	go func() {
 		endpoint := s.Tenant.URL() + "/" + s.Tenant.ID + "/oauth2/v2.0/token"
-		response, err := s.Tenant.ClientOptions().Transport.(*http.Client).Post(endpoint, "application/x-www-form-urlencoded", strings.NewReader(strings.Repeat("x", 2<<20)))
+		response, err := s.Tenant.ClientOptions().Transport.(*http.Client).Post(endpoint, "application/x-www-form-urlencoded",
+			strings.NewReader(strings.Repeat("x", 2<<20)))
 		if err == nil {
 			response.Body.Close()
 		}
 		ended <- err
 	}()
-	identity := strings.TrimSuffix(strings.TrimPrefix(s.Tenant.NewHost().Environ()[0], "IDENTITY_ENDPOINT=http://"), "/msi/token")
+	identity := strings.TrimSuffix(strings.TrimPrefix(s.Tenant.NewHost().Environ()[0], "IDENTITY_ENDPOINT=http://"),
+		"/msi/token")
 	for _, addr := range []string{strings.TrimPrefix(s.Tenant.URL(), "https://"), identity, identity} {
 		conn := must[net.Conn](t)(net.Dial("tcp", addr))
 		defer conn.Close()
@@ -507,7 +539,7 @@ func TestTenant_DelayBlocksNeitherClientNorClose(t *testing.T) {
 	}
 	for range 2 {
 		if err := <-ended; err == nil {
-			t.Error("a request outlived the server")
+			t.Error("a request succeeded after Close")
 		}
 	}
 	noneLeft(t, before)
@@ -532,7 +564,7 @@ func TestTenant_ShortTokenLifeIsNotRoundedUp(t *testing.T) {
 				t.Fatal(err)
 			}
 			exp, _ := claims["exp"].(float64)
-			// The client adds the seconds to its own clock, a moment after the tenant has.
+			// The client adds the seconds to its own clock, a moment later than the tenant.
 			if late := got.ExpiresOn.Sub(time.UnixMicro(int64(exp * 1e6))); late > 250*time.Millisecond {
 				t.Errorf("%s: a token for %v claims to be valid for %v longer", name, life, late)
 			}

@@ -23,7 +23,7 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-// publicKey takes the tenant's key from where everybody can.
+// publicKey fetches the tenant's public key.
 func publicKey(t *testing.T, s *entrapgtest.Server) *rsa.PublicKey {
 	t.Helper()
 	response, err := s.Tenant.ClientOptions().Transport.Do(
@@ -51,13 +51,13 @@ func TestServer_ForgedTokenIsRejected(t *testing.T) {
 	parts := strings.Split(genuine, ".")
 	public := publicKey(t, s)
 	spki := must[[]byte](t)(x509.MarshalPKIXPublicKey(public))
-	own := must[*rsa.PrivateKey](t)(rsa.GenerateKey(rand.Reader, 2048))
+	attackerKey := must[*rsa.PrivateKey](t)(rsa.GenerateKey(rand.Reader, 2048))
 	changed := func(change jwt.MapClaims) string { // by the tenant itself
 		app.Claims = change
 		defer func() { app.Claims = nil }()
 		return token(t, app, audience).Token
 	}
-	headed := func(header string) string {
+	withHeader := func(header string) string {
 		return base64.RawURLEncoding.EncodeToString([]byte(header)) + "." + parts[1] + "." + parts[2]
 	}
 	signed := func(header map[string]any) string {
@@ -69,63 +69,63 @@ func TestServer_ForgedTokenIsRejected(t *testing.T) {
 		for name, v := range header {
 			forged.Header[name] = v
 		}
-		return must[string](t)(forged.SignedString(own))
+		return must[string](t)(forged.SignedString(attackerKey))
 	}
 	var header map[string]any
 	if err := json.Unmarshal(must[[]byte](t)(base64.RawURLEncoding.DecodeString(parts[0])), &header); err != nil {
 		t.Fatal(err)
 	}
-	jwk := map[string]string{"kty": "RSA", "e": "AQAB", "n": base64.RawURLEncoding.EncodeToString(own.N.Bytes())}
+	jwk := map[string]string{"kty": "RSA", "e": "AQAB", "n": base64.RawURLEncoding.EncodeToString(attackerKey.N.Bytes())}
 
 	for name, password := range map[string]string{
-		"HMAC with the public key as DER":        forge(t, genuine, jwt.SigningMethodHS256, spki, nil),
-		"HMAC with the public key as PEM":        forge(t, genuine, jwt.SigningMethodHS256, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki}), nil),
-		"HMAC with the modulus":                  forge(t, genuine, jwt.SigningMethodHS256, public.N.Bytes(), nil),
-		"PSS":                                    forge(t, genuine, jwt.SigningMethodPS256, own, nil),
-		"alg none":                               forge(t, genuine, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, nil),
-		"alg None":                               headed(`{"alg":"None","typ":"JWT"}`),
-		"alg none with a genuine signature":      headed(`{"alg":"none","typ":"JWT"}`),
-		"no alg":                                 headed(`{"typ":"JWT"}`),
-		"alg twice":                              headed(fmt.Sprintf(`{"alg":"RS256","alg":"none","kid":%q}`, header["kid"])),
-		"no kid":                                 signed(nil),
-		"kid of another tenant":                  token(t, other.Tenant.NewServicePrincipal("x"), audience).Token,
-		"kid as a path":                          signed(map[string]any{"kid": "../../../../dev/null"}),
-		"kid as a list":                          signed(map[string]any{"kid": []any{header["kid"]}}),
-		"kid of the federated issuer":            signed(map[string]any{"kid": "federation"}),
-		"kid of the tenant and a key of its own": signed(map[string]any{"kid": header["kid"], "jwk": jwk, "jku": "http://127.0.0.1:1/", "x5u": "http://127.0.0.1:1/"}),
-		"a federated token":                      must[string](t)(app.FederatedToken()),
-		"four parts":                             genuine + "." + parts[2],
-		"two parts":                              parts[0] + "." + parts[1],
-		"no signature":                           parts[0] + "." + parts[1] + ".",
-		"a signature of zeros":                   parts[0] + "." + parts[1] + "." + strings.Repeat("A", len(parts[2])),
-		"parts in another order":                 parts[1] + "." + parts[0] + "." + parts[2],
-		"padding":                                genuine + "==",
-		"twice":                                  genuine + genuine,
-		"another's payload":                      parts[0] + "." + strings.Split(token(t, s.Tenant.NewServicePrincipal("y"), audience).Token, ".")[1] + "." + parts[2],
-		"dots":                                   "..",
-		"NUL after it":                           genuine + "\x00",
-		"a space before it":                      " " + genuine,
+		"HMAC with the public key as DER":   forge(t, genuine, jwt.SigningMethodHS256, spki, nil),
+		"HMAC with the public key as PEM":   forge(t, genuine, jwt.SigningMethodHS256, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki}), nil),
+		"HMAC with the modulus":             forge(t, genuine, jwt.SigningMethodHS256, public.N.Bytes(), nil),
+		"PSS":                               forge(t, genuine, jwt.SigningMethodPS256, attackerKey, nil),
+		"alg none":                          forge(t, genuine, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, nil),
+		"alg None":                          withHeader(`{"alg":"None","typ":"JWT"}`),
+		"alg none with a genuine signature": withHeader(`{"alg":"none","typ":"JWT"}`),
+		"no alg":                            withHeader(`{"typ":"JWT"}`),
+		"alg twice":                         withHeader(fmt.Sprintf(`{"alg":"RS256","alg":"none","kid":%q}`, header["kid"])),
+		"no kid":                            signed(nil),
+		"kid of another tenant":             token(t, other.Tenant.NewServicePrincipal("x"), audience).Token,
+		"kid as a path":                     signed(map[string]any{"kid": "../../../../dev/null"}),
+		"kid as a list":                     signed(map[string]any{"kid": []any{header["kid"]}}),
+		"kid of the federated issuer":       signed(map[string]any{"kid": "federation"}),
+		"kid of the tenant and another key": signed(map[string]any{"kid": header["kid"], "jwk": jwk, "jku": "http://127.0.0.1:1/", "x5u": "http://127.0.0.1:1/"}),
+		"a federated token":                 must[string](t)(app.FederatedToken()),
+		"four parts":                        genuine + "." + parts[2],
+		"two parts":                         parts[0] + "." + parts[1],
+		"no signature":                      parts[0] + "." + parts[1] + ".",
+		"a signature of zeros":              parts[0] + "." + parts[1] + "." + strings.Repeat("A", len(parts[2])),
+		"parts in another order":            parts[1] + "." + parts[0] + "." + parts[2],
+		"padding":                           genuine + "==",
+		"twice":                             genuine + genuine,
+		"another's payload":                 parts[0] + "." + strings.Split(token(t, s.Tenant.NewServicePrincipal("y"), audience).Token, ".")[1] + "." + parts[2],
+		"dots":                              "..",
+		"a trailing NUL":                    genuine + "\x00",
+		"a leading space":                   " " + genuine,
 
-		"not valid yet":         changed(jwt.MapClaims{"nbf": time.Now().Add(10 * time.Minute).Unix()}),
-		"nbf in words":          changed(jwt.MapClaims{"nbf": "now"}),
-		"no exp":                changed(jwt.MapClaims{"exp": nil}),
-		"exp in words":          changed(jwt.MapClaims{"exp": "never"}),
-		"exp beyond time":       changed(jwt.MapClaims{"exp": 1e300}),
-		"exp of int64's end":    changed(jwt.MapClaims{"exp": math.MaxInt64}),
-		"exp in the year 10000": changed(jwt.MapClaims{"exp": 253402300800}),
-		"exp before time":       changed(jwt.MapClaims{"exp": -1e300}),
-		"nbf beyond time":       changed(jwt.MapClaims{"nbf": 1e300}),
-		"nbf before time":       changed(jwt.MapClaims{"nbf": -1e300}),
-		"exp just now":          changed(jwt.MapClaims{"exp": time.Now().Unix()}),
-		"issuer elsewhere":      changed(jwt.MapClaims{"iss": "https://sts.windows.net/" + other.Tenant.ID + "/"}),
-		"issuer with a tail":    changed(jwt.MapClaims{"iss": "https://sts.windows.net/" + s.Tenant.ID + "/x"}),
-		"no issuer":             changed(jwt.MapClaims{"iss": nil}),
-		"tenant elsewhere":      changed(jwt.MapClaims{"tid": other.Tenant.ID}),
-		"two audiences":         changed(jwt.MapClaims{"aud": []string{audience, "https://management.azure.com"}}),
-		"audience in caps":      changed(jwt.MapClaims{"aud": strings.ToUpper(audience)}),
-		"oid of another":        changed(jwt.MapClaims{"oid": s.Tenant.NewServicePrincipal("z").ObjectID}),
-		"oid as a list":         changed(jwt.MapClaims{"oid": []string{app.ObjectID}}),
-		"a program's, disowned": changed(jwt.MapClaims{"idtyp": "user"}),
+		"not valid yet":                changed(jwt.MapClaims{"nbf": time.Now().Add(10 * time.Minute).Unix()}),
+		"nbf as text":                  changed(jwt.MapClaims{"nbf": "now"}),
+		"no exp":                       changed(jwt.MapClaims{"exp": nil}),
+		"exp as text":                  changed(jwt.MapClaims{"exp": "never"}),
+		"exp too large":                changed(jwt.MapClaims{"exp": 1e300}),
+		"exp of the largest int64":     changed(jwt.MapClaims{"exp": math.MaxInt64}),
+		"exp in the year 10000":        changed(jwt.MapClaims{"exp": 253402300800}),
+		"exp too small":                changed(jwt.MapClaims{"exp": -1e300}),
+		"nbf too large":                changed(jwt.MapClaims{"nbf": 1e300}),
+		"nbf too small":                changed(jwt.MapClaims{"nbf": -1e300}),
+		"exp just now":                 changed(jwt.MapClaims{"exp": time.Now().Unix()}),
+		"another issuer":               changed(jwt.MapClaims{"iss": "https://sts.windows.net/" + other.Tenant.ID + "/"}),
+		"issuer with a suffix":         changed(jwt.MapClaims{"iss": "https://sts.windows.net/" + s.Tenant.ID + "/x"}),
+		"no issuer":                    changed(jwt.MapClaims{"iss": nil}),
+		"another tenant":               changed(jwt.MapClaims{"tid": other.Tenant.ID}),
+		"two audiences":                changed(jwt.MapClaims{"aud": []string{audience, "https://management.azure.com"}}),
+		"audience in upper case":       changed(jwt.MapClaims{"aud": strings.ToUpper(audience)}),
+		"oid of another":               changed(jwt.MapClaims{"oid": s.Tenant.NewServicePrincipal("z").ObjectID}),
+		"oid as a list":                changed(jwt.MapClaims{"oid": []string{app.ObjectID}}),
+		"an application's as a user's": changed(jwt.MapClaims{"idtyp": "user"}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			var pgErr *pgconn.PgError
@@ -135,19 +135,19 @@ func TestServer_ForgedTokenIsRejected(t *testing.T) {
 		})
 	}
 	for name, password := range map[string]string{
-		"as it is":               genuine,
-		"version 2.0":            changed(jwt.MapClaims{"iss": "https://login.microsoftonline.com/" + s.Tenant.ID + "/v2.0", "ver": "2.0"}),
-		"of a clock a bit ahead": changed(jwt.MapClaims{"nbf": time.Now().Add(time.Minute).Unix()}),
-		"without nbf":            changed(jwt.MapClaims{"nbf": nil}),
+		"unchanged":                 genuine,
+		"version 2.0":               changed(jwt.MapClaims{"iss": "https://login.microsoftonline.com/" + s.Tenant.ID + "/v2.0", "ver": "2.0"}),
+		"of a clock slightly ahead": changed(jwt.MapClaims{"nbf": time.Now().Add(time.Minute).Unix()}),
+		"without nbf":               changed(jwt.MapClaims{"nbf": nil}),
 	} {
 		if err := logIn(t, s, app.Name, password); err != nil {
-			t.Errorf("a genuine token, %s: %v", name, err)
+			t.Errorf("valid token, %s: %v", name, err)
 		}
 	}
 }
 
-// TestServer_TokenWithOneCharacterChangedIsRejected includes those whose signature is
-// the same number, written in another way.
+// TestServer_TokenWithOneCharacterChangedIsRejected includes tokens whose signature is
+// another encoding of the same number.
 func TestServer_TokenWithOneCharacterChangedIsRejected(t *testing.T) {
 	s := share(t)
 	app := s.Tenant.NewUserAssignedIdentity("changed-" + t.Name())
@@ -158,7 +158,7 @@ func TestServer_TokenWithOneCharacterChangedIsRejected(t *testing.T) {
 		const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 		next := alphabet[(strings.IndexByte(alphabet, genuine[at])+1)%len(alphabet)]
 		if err := logIn(t, s, app.Name, genuine[:at]+string(next)+genuine[at+1:]); err == nil {
-			t.Errorf("with character %d of %d changed it got in", at, len(genuine))
+			t.Errorf("accepted with character %d of %d changed", at, len(genuine))
 		}
 	}
 }
@@ -183,10 +183,13 @@ func TestServer_RoleRejectsOtherPrincipals(t *testing.T) {
 				t.Errorf("%s as %s: %v", p.Name, role.Name, err)
 			}
 		}
-		// PostgreSQL's own roles ask for a password that nobody has.
-		for _, role := range []string{"postgres", "POSTGRES", "pg_read_all_data", "pg_monitor", "nobody-has-made-it", strings.ToUpper(p.Name), p.Name + " ", p.Name + strings.Repeat("x", 64)} {
+		// PostgreSQL's own roles require a password that no client knows.
+		for _, role := range []string{
+			"postgres", "POSTGRES", "pg_read_all_data", "pg_monitor", "does-not-exist",
+			strings.ToUpper(p.Name), p.Name + " ", p.Name + strings.Repeat("x", 64),
+		} {
 			if err := logIn(t, s, role, secret); err == nil {
-				t.Errorf("%s got in as %q", p.Name, role)
+				t.Errorf("%s is accepted as %q", p.Name, role)
 			}
 		}
 	}
@@ -198,7 +201,10 @@ func TestServer_SessionCannotSwitchRole(t *testing.T) {
 	createRole(t, s, "", app)
 	createRole(t, s, "", other)
 	secret := token(t, app, audience).Token
-	for _, parameter := range []string{"role=postgres", "session_authorization=postgres", "options=-c%20role%3Dpostgres", "options=-c%20role%3Dother-becomes", "replication=true", "replication=database"} {
+	for _, parameter := range []string{
+		"role=postgres", "session_authorization=postgres", "options=-c%20role%3Dpostgres",
+		"options=-c%20role%3Dother-becomes", "replication=true", "replication=database",
+	} {
 		conn, err := connect(t, s.DSN()+"&"+parameter, app.Name, secret)
 		if err == nil {
 			conn.Close(context.Background())
@@ -215,7 +221,7 @@ func TestServer_SessionCannotSwitchRole(t *testing.T) {
 		`select rolpassword from pg_authid`, `copy (select 1) to program 'true'`, `select pg_read_file('postgresql.conf')`, `create role mine`,
 	} {
 		if _, err := conn.Exec(t.Context(), statement); err == nil {
-			t.Errorf("%s was done", statement)
+			t.Errorf("%s succeeded", statement)
 		}
 	}
 }

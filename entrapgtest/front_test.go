@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// slowWriter is a connection of a machine so busy that a write takes longer
-// than pgconn puts up with: it then begins to read ahead.
+// slowWriter is a connection on a busy machine. Its writes take so long that pgconn begins
+// to read in the background.
 type slowWriter struct{ net.Conn }
 
 func (c slowWriter) Write(b []byte) (int, error) {

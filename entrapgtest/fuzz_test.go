@@ -20,8 +20,8 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// newFront makes a server without a PostgreSQL behind it. Whoever is let in is
-// told that it cannot be reached.
+// newFront returns a server without a PostgreSQL. A client that it accepts gets the error
+// that PostgreSQL cannot be reached.
 func newFront(tb testing.TB) *Server {
 	tb.Helper()
 	st, err := newState(1000 * time.Hour)
@@ -40,7 +40,9 @@ func newFront(tb testing.TB) *Server {
 	if s.upstream, err = pgx.ParseConfig("host=127.0.0.1 user=postgres"); err != nil {
 		tb.Fatal(err)
 	}
-	s.upstream.DialFunc = func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("nobody there") }
+	s.upstream.DialFunc = func(context.Context, string, string) (net.Conn, error) {
+		return nil, errors.New("no PostgreSQL")
+	}
 	return s
 }
 
@@ -53,15 +55,17 @@ func (s *Server) newToken(tb testing.TB, p *Principal) string {
 	return token.Token
 }
 
-// FuzzFront is a hostile client: what it sends before TLS, then under it, and as
-// the password of a role that is mapped. Nothing crashes, no session stays, and
-// nobody gets in.
+// FuzzFront sends arbitrary bytes before TLS, inside TLS, and as the password of a mapped
+// role. Nothing panics, every session ends, and no client is accepted.
 func FuzzFront(f *testing.F) {
 	s := newFront(f)
 	app := s.Tenant.NewUserAssignedIdentity("app")
 	s.roles.add("app", mapping{objectID: app.ObjectID, objectType: "service"})
 	sslRequest := []byte{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f}
-	startup, err := (&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: map[string]string{"user": "app"}}).Encode(
+	startup, err := (&pgproto3.StartupMessage{
+		ProtocolVersion: pgproto3.ProtocolVersion30,
+		Parameters:      map[string]string{"user": "app"},
+	}).Encode(
 		nil,
 	)
 	if err != nil {
@@ -69,11 +73,15 @@ func FuzzFront(f *testing.F) {
 	}
 	genuine := s.newToken(f, app)
 	parts := strings.Split(genuine, ".")
-	none, err := jwt.NewWithClaims(jwt.SigningMethodNone, jwt.MapClaims{"oid": app.ObjectID}).SignedString(jwt.UnsafeAllowNoneSignatureType)
+	none, err := jwt.NewWithClaims(jwt.SigningMethodNone,
+		jwt.MapClaims{"oid": app.ObjectID}).SignedString(jwt.UnsafeAllowNoneSignatureType)
 	if err != nil {
 		f.Fatal(err)
 	}
-	for _, password := range []string{"", "hunter2", "..", none, parts[0] + "." + parts[1] + ".", parts[0] + ".e30." + parts[2]} {
+	for _, password := range []string{
+		"", "hunter2", "..", none, parts[0] + "." + parts[1] + ".",
+		parts[0] + ".e30." + parts[2],
+	} {
 		message, err := (&pgproto3.PasswordMessage{Password: password}).Encode(nil)
 		if err != nil {
 			f.Fatal(err)
@@ -82,7 +90,8 @@ func FuzzFront(f *testing.F) {
 		f.Add(startup, []byte{}, message)
 	}
 	f.Add([]byte{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30}, sslRequest, []byte("p\x00\x00\x00\x04"))
-	f.Add([]byte{0, 0, 0, 16, 0x04, 0xd2, 0x16, 0x2e, 0, 0, 0, 1, 0, 0, 0, 1}, []byte{0x16, 3, 1}, []byte("p\xff\xff\xff\xff"))
+	f.Add([]byte{0, 0, 0, 16, 0x04, 0xd2, 0x16, 0x2e, 0, 0, 0, 1, 0, 0, 0, 1}, []byte{0x16, 3, 1},
+		[]byte("p\xff\xff\xff\xff"))
 
 	listener, err := net.Listen("unix", filepath.Join(f.TempDir(), "s"))
 	if err != nil {
@@ -91,7 +100,7 @@ func FuzzFront(f *testing.F) {
 	f.Cleanup(func() { listener.Close() })
 	roots := x509.NewCertPool()
 	roots.AddCert(s.certificate.authority)
-	// attempt plays the client and returns what the server made of it.
+	// attempt runs a client and returns the logins that the server recorded.
 	attempt := func(t testing.TB, plain, secured, password []byte) []Login {
 		s.mu.Lock()
 		s.logins = nil
@@ -115,7 +124,7 @@ func FuzzFront(f *testing.F) {
 		}()
 		client.SetDeadline(time.Now().Add(20 * time.Second))
 		client.Write(plain)
-		if bytes.Equal(plain, sslRequest) { // else the server may wait for more, as this does for its answer
+		if bytes.Equal(plain, sslRequest) { // other messages may get no answer
 			answer := make([]byte, 1)
 			if _, err := io.ReadFull(client, answer); err == nil && answer[0] == 'S' {
 				secret := tls.Client(client, &tls.Config{RootCAs: roots, ServerName: "localhost"})
@@ -131,33 +140,33 @@ func FuzzFront(f *testing.F) {
 		select {
 		case <-ended:
 		case <-time.After(20 * time.Second):
-			t.Fatal("the session stays")
+			t.Fatal("the session does not end")
 		}
 		if len(s.conns) > 0 {
-			t.Error("a connection stays")
+			t.Error("a connection is left")
 		}
 		return s.Logins()
 	}
-	isIn := func(l Login) bool { return l.Accepted || l.User == "app" && l.Message == unreachable(io.EOF).message }
+	isAccepted := func(l Login) bool { return l.Accepted || l.User == "app" && l.Message == unreachable(io.EOF).message }
 
 	message, err := (&pgproto3.PasswordMessage{Password: genuine}).Encode(nil)
 	if err != nil {
 		f.Fatal(err)
 	}
-	if logins := attempt(f, sslRequest, startup, message); len(logins) != 1 || !isIn(logins[0]) {
-		f.Fatalf("not even a genuine token gets in: %+v", logins)
+	if logins := attempt(f, sslRequest, startup, message); len(logins) != 1 || !isAccepted(logins[0]) {
+		f.Fatalf("a valid token is rejected: %+v", logins)
 	}
 	f.Fuzz(func(t *testing.T, plain, secured, password []byte) {
 		for _, l := range attempt(t, plain, secured, password) {
-			if isIn(l) {
-				t.Errorf("let in: %+v", l)
+			if isAccepted(l) {
+				t.Errorf("accepted: %+v", l)
 			}
 		}
 	})
 }
 
-// FuzzJudge edits a genuine token, which each process that fuzzes has its own one
-// of, and tries what comes of it on roles of every kind.
+// FuzzJudge changes a valid token and tries the result with roles of every kind. Each
+// fuzzing process has its own token.
 func FuzzJudge(f *testing.F) {
 	s := newFront(f)
 	app := s.Tenant.NewUserAssignedIdentity("app")
@@ -179,8 +188,8 @@ func FuzzJudge(f *testing.F) {
 	})
 }
 
-// FuzzTenant sends arbitrary requests to the tenant and to the endpoint of managed
-// identities. Neither gives a token to who knows no secret.
+// FuzzTenant sends arbitrary requests to the tenant and to the managed identity endpoint.
+// Neither issues a token without a secret.
 func FuzzTenant(f *testing.F) {
 	s := newFront(f)
 	t := s.Tenant
@@ -212,8 +221,8 @@ func FuzzTenant(f *testing.F) {
 			}
 			w := httptest.NewRecorder()
 			handler.ServeHTTP(w, r)
-			if strings.Contains(w.Body.String(), `"access_token":`) { // a request that is quoted has its quotes escaped
-				t.Errorf("%s gave a token: %s", name, w.Body)
+			if strings.Contains(w.Body.String(), `"access_token":`) { // quotes of a repeated request are escaped
+				t.Errorf("%s issued a token: %s", name, w.Body)
 			}
 		}
 	})

@@ -20,13 +20,14 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-// managedIdentity is azidentity's credential on a host, over IMDS unless the
-// environment says otherwise.
+// managedIdentity returns azidentity's credential on a host. It uses IMDS unless the
+// environment sets another endpoint.
 func managedIdentity(t testing.TB, h *entrapgtest.Host, id azidentity.ManagedIDKind) azcore.TokenCredential {
 	t.Helper()
-	return must[*azidentity.ManagedIdentityCredential](t)(azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{
-		ClientOptions: azcore.ClientOptions{Transport: h.Client(), Retry: policy.RetryOptions{MaxRetries: -1}}, ID: id,
-	}))
+	return must[*azidentity.ManagedIdentityCredential](t)(azidentity.NewManagedIdentityCredential(
+		&azidentity.ManagedIdentityCredentialOptions{
+			ClientOptions: azcore.ClientOptions{Transport: h.Client(), Retry: policy.RetryOptions{MaxRetries: -1}}, ID: id,
+		}))
 }
 
 func TestHost_ManagedIdentitiesGetTokens(t *testing.T) {
@@ -37,23 +38,24 @@ func TestHost_ManagedIdentitiesGetTokens(t *testing.T) {
 	for _, p := range []*entrapgtest.Principal{one, two, vm} {
 		createRole(t, s, "", p)
 	}
-	all, single, pair, none := s.Tenant.NewHost(one, vm, two), s.Tenant.NewHost(one), s.Tenant.NewHost(one, two), s.Tenant.NewHost()
+	all, single := s.Tenant.NewHost(one, vm, two), s.Tenant.NewHost(one)
+	pair, none := s.Tenant.NewHost(one, two), s.Tenant.NewHost()
 
 	const assigned, unassigned = "No User Assigned or Delegated Managed Identity found", "the requested identity isn't assigned to this resource"
 	for name, test := range map[string]struct {
 		host             *entrapgtest.Host
 		id               azidentity.ManagedIDKind
-		appService, imds string // a role, or else what the error says
+		appService, imds string // a role, or a part of the error
 	}{
-		"the system's":            {all, nil, "vm1", "vm1"},
-		"by client ID":            {all, azidentity.ClientID(two.ClientID), "two", "two"},
-		"by object ID":            {all, azidentity.ObjectID(two.ObjectID), "two", "two"},
-		"by resource ID":          {all, azidentity.ResourceID(strings.ToUpper(two.ResourceID)), "two", "two"},
-		"the only one":            {single, nil, assigned, "one"},
-		"one of two, not named":   {pair, nil, assigned, "Multiple user assigned identities exist"},
-		"nothing":                 {none, nil, assigned, "Identity not found"},
-		"one assigned elsewhere":  {all, azidentity.ClientID(stranger.ClientID), assigned, unassigned},
-		"one by an ID of nothing": {all, azidentity.ResourceID("/subscriptions/none"), assigned, unassigned},
+		"the system's":          {all, nil, "vm1", "vm1"},
+		"by client ID":          {all, azidentity.ClientID(two.ClientID), "two", "two"},
+		"by object ID":          {all, azidentity.ObjectID(two.ObjectID), "two", "two"},
+		"by resource ID":        {all, azidentity.ResourceID(strings.ToUpper(two.ResourceID)), "two", "two"},
+		"the only one":          {single, nil, assigned, "one"},
+		"one of two, not named": {pair, nil, assigned, "Multiple user assigned identities exist"},
+		"nothing":               {none, nil, assigned, "Identity not found"},
+		"one of another host":   {all, azidentity.ClientID(stranger.ClientID), assigned, unassigned},
+		"one by an unknown ID":  {all, azidentity.ResourceID("/subscriptions/none"), assigned, unassigned},
 	} {
 		for place, want := range map[string]string{"App Service": test.appService, "IMDS": test.imds} {
 			t.Run(name+" on "+place, func(t *testing.T) {
@@ -61,7 +63,8 @@ func TestHost_ManagedIdentitiesGetTokens(t *testing.T) {
 					setEnviron(t, test.host.Environ())
 				}
 				role := map[string]*entrapgtest.Principal{"one": one, "two": two, "vm1": vm}[want]
-				resource := "https://" + url.PathEscape(name+" on "+place) + ".example" // MSAL keeps tokens by resource for the whole process
+				// MSAL caches tokens by resource for the whole process.
+				resource := "https://" + url.PathEscape(name+" on "+place) + ".example"
 				got, err := ask(t, managedIdentity(t, test.host, test.id), resource)
 				if role == nil {
 					if err == nil || !strings.Contains(err.Error(), want) {
@@ -76,7 +79,7 @@ func TestHost_ManagedIdentitiesGetTokens(t *testing.T) {
 					t.Errorf("it expires in %v", left)
 				}
 				if oid := claim(t, got.Token, "oid"); oid != role.ObjectID {
-					t.Errorf("the token is of %v, want %s", oid, role.Name)
+					t.Errorf("the token is for %v, want %s", oid, role.Name)
 				}
 			})
 		}
@@ -136,19 +139,19 @@ func TestHost_RequestWithoutItsSecretIsRejected(t *testing.T) {
 		"App Service":                     {http.DefaultClient, appService + "?" + query, [2]string{"X-IDENTITY-HEADER", environ["IDENTITY_HEADER"]}, 200, `"expires_on":"`, 1},
 		"App Service, no header":          {http.DefaultClient, appService + "?" + query, [2]string{}, 401, `"statusCode":401`, 0},
 		"App Service, an empty header":    {http.DefaultClient, appService + "?" + query, [2]string{"X-IDENTITY-HEADER", ""}, 401, `"statusCode":401`, 0},
-		"App Service, a guess":            {http.DefaultClient, appService + "?" + query, [2]string{"X-IDENTITY-HEADER", "guess"}, 401, `"statusCode":401`, 0},
+		"App Service, a wrong secret":     {http.DefaultClient, appService + "?" + query, [2]string{"X-IDENTITY-HEADER", "guess"}, 401, `"statusCode":401`, 0},
 		"App Service, of another host":    {http.DefaultClient, appService + "?" + query, [2]string{"X-IDENTITY-HEADER", otherSecret}, 400, `"statusCode":400`, 1},
 		"App Service, no resource":        {http.DefaultClient, appService + "?" + version, [2]string{"X-IDENTITY-HEADER", environ["IDENTITY_HEADER"]}, 400, "resource", 0},
 		"App Service, no version":         {http.DefaultClient, appService + "?resource=x", [2]string{"X-IDENTITY-HEADER", environ["IDENTITY_HEADER"]}, 400, "api-version", 0},
 		"App Service, an old version":     {http.DefaultClient, appService + "?resource=x&api-version=2017-09-01", [2]string{"X-IDENTITY-HEADER", environ["IDENTITY_HEADER"]}, 400, "api-version", 0},
 		"IMDS, no version":                {host.Client(), imds + "?resource=x", [2]string{"Metadata", "true"}, 400, `{"error":"Bad request. api-version is invalid or was not specified in the request.`, 0},
-		"IMDS, an odd version":            {host.Client(), imds + "?resource=x&api-version=latest", [2]string{"Metadata", "true"}, 400, `"newest-versions":[`, 0},
+		"IMDS, an invalid version":        {host.Client(), imds + "?resource=x&api-version=latest", [2]string{"Metadata", "true"}, 400, `"newest-versions":[`, 0},
 		"IMDS, no resource":               {host.Client(), imds + "?" + version, [2]string{"Metadata", "true"}, 400, "Required query variable 'resource' is missing", 0},
 		"IMDS, metadata that is not true": {host.Client(), imds + "?" + query, [2]string{"Metadata", "1"}, 400, "Required metadata header not specified", 0},
 		"IMDS":                            {host.Client(), imds + "?" + query, [2]string{"Metadata", "true"}, 200, `"not_before":"`, 1},
 		"IMDS, no metadata header":        {host.Client(), imds + "?" + query, [2]string{}, 400, "bad_request_102", 0},
 		"IMDS of another host":            {other.Client(), imds + "?" + query, [2]string{"Metadata", "true"}, 400, `"error_description":"Identity not found"`, 1},
-		"IMDS, past the client":           {http.DefaultClient, direct + "?" + query, [2]string{"Metadata", "true"}, 401, "unauthorized", 0},
+		"IMDS, without the client":        {http.DefaultClient, direct + "?" + query, [2]string{"Metadata", "true"}, 401, "unauthorized", 0},
 		"IMDS, with App Service's header": {http.DefaultClient, direct + "?" + query, [2]string{"X-IDENTITY-HEADER", environ["IDENTITY_HEADER"]}, 400, "bad_request_102", 0},
 		"the tenant through the client":   {host.Client(), s.Tenant.URL() + "/contoso.example/v2.0/.well-known/openid-configuration", [2]string{}, 200, "token_endpoint", 0},
 	} {
@@ -170,7 +173,7 @@ func TestHost_RequestWithoutItsSecretIsRejected(t *testing.T) {
 				t.Errorf("%d requests counted, want %d", n, test.counts)
 			}
 			if len(answered.Header) > 1 {
-				t.Errorf("the response shows more of the request than was asked: %v", answered.Header)
+				t.Errorf("the response contains more of the request than expected: %v", answered.Header)
 			}
 		})
 	}
@@ -180,15 +183,15 @@ func TestHost_RequestWithoutItsSecretIsRejected(t *testing.T) {
 func TestHost_AcceptsOnlyManagedIdentities(t *testing.T) {
 	s := share(t)
 	for name, p := range map[string]*entrapgtest.Principal{
-		"a user":                 s.Tenant.NewUser("alice@contoso.example"),
-		"a service principal":    s.Tenant.NewServicePrincipal("deployer"),
-		"nobody":                 nil,
-		"a principal of nowhere": {Kind: entrapgtest.UserAssignedIdentity},
+		"a user":                       s.Tenant.NewUser("alice@contoso.example"),
+		"a service principal":          s.Tenant.NewServicePrincipal("deployer"),
+		"nil":                          nil,
+		"a principal without a tenant": {Kind: entrapgtest.UserAssignedIdentity},
 	} {
 		func() {
 			defer func() {
 				if recover() == nil {
-					t.Errorf("%s was taken", name)
+					t.Errorf("%s was accepted", name)
 				}
 			}()
 			s.Tenant.NewHost(p)
@@ -196,8 +199,8 @@ func TestHost_AcceptsOnlyManagedIdentities(t *testing.T) {
 	}
 }
 
-// withHost returns a server with identities on a host. The two are also what MSAL,
-// which keeps tokens by identity for the whole process, does not know yet.
+// withHost returns a host with two new identities. MSAL caches tokens by identity for the
+// whole process, so each test needs its own.
 func withHost(t testing.TB, s *entrapgtest.Server) (*entrapgtest.Host, *entrapgtest.Principal, *entrapgtest.Principal) {
 	t.Helper()
 	name := strings.NewReplacer("/", "-").Replace(t.Name())
@@ -206,7 +209,7 @@ func withHost(t testing.TB, s *entrapgtest.Server) (*entrapgtest.Host, *entrapgt
 	return s.Tenant.NewHost(own, user), own, user
 }
 
-func TestHost_FaultsHaveAzuresStatuses(t *testing.T) {
+func TestHost_FaultsHaveAzureStatuses(t *testing.T) {
 	s := startFront(t, entrapgtest.Config{})
 	h, _, user := withHost(t, s)
 	for fault, want := range map[entrapgtest.IdentityFault]struct {
@@ -239,14 +242,15 @@ func TestHost_FaultsHaveAzuresStatuses(t *testing.T) {
 			t.Errorf("%d reaches Entra: %v", fault, err)
 		}
 
-		// azidentity waits until the endpoint is there, but not for an identity.
+		// azidentity retries until the endpoint is available, but not for a missing identity.
 		s.SetFaults(entrapgtest.Faults{Identity: fault})
 		credential := must[*azidentity.ManagedIdentityCredential](
 			t,
 		)(
 			azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{
 				ClientOptions: azcore.ClientOptions{
-					Transport: h.Client(), Retry: policy.RetryOptions{MaxRetries: 1000, RetryDelay: time.Millisecond, MaxRetryDelay: 5 * time.Second},
+					Transport: h.Client(),
+					Retry:     policy.RetryOptions{MaxRetries: 1000, RetryDelay: time.Millisecond, MaxRetryDelay: 5 * time.Second},
 				},
 				ID: azidentity.ClientID(user.ClientID),
 			}),
@@ -271,7 +275,7 @@ func TestHost_FaultsHaveAzuresStatuses(t *testing.T) {
 
 func TestHost_AzureArcChecksKeyFile(t *testing.T) {
 	if runtime.GOOS != "linux" && runtime.GOOS != "windows" {
-		t.Skip("clients do not know Azure Arc on " + runtime.GOOS)
+		t.Skip("clients do not support Azure Arc on " + runtime.GOOS)
 	}
 	s := startFront(t, entrapgtest.Config{})
 	h, own, user := withHost(t, s)
@@ -326,7 +330,7 @@ func TestHost_AzureArcChecksKeyFile(t *testing.T) {
 		{[]string{"Metadata", "true", "Authorization", "Basic guess"}, 401},
 		{[]string{"Metadata", "true", "Authorization", key}, 401},
 		{[]string{"Metadata", "true", "Authorization", "Basic " + key}, 200},
-		{[]string{"Metadata", "true", "Authorization", "Basic " + key}, 401}, // once
+		{[]string{"Metadata", "true", "Authorization", "Basic " + key}, 401}, // a second time
 	} {
 		if status, body, _ := request(test.header...); status != test.status {
 			t.Errorf("%q: %d %s, want %d", test.header, status, body, test.status)
@@ -338,22 +342,25 @@ func TestHost_AzureArcChecksKeyFile(t *testing.T) {
 	}
 	for _, path := range []string{path, left} {
 		if _, err := os.Stat(path); err == nil {
-			t.Errorf("%s is left", path)
+			t.Errorf("%s was not removed", path)
 		}
 	}
 }
 
-func TestHost_ServiceFabricIsKnownByThumbprint(t *testing.T) {
+func TestHost_ServiceFabricIsVerifiedByThumbprint(t *testing.T) {
 	s := startFront(t, entrapgtest.Config{})
 	h, own, _ := withHost(t, s)
 	createRole(t, s, "", own)
 	setEnviron(t, h.ServiceFabricEnviron())
-	credential := func() azcore.TokenCredential { // of a client that trusts no authority
+	credential := func() azcore.TokenCredential { // it trusts no certificate authority
 		return must[*azidentity.ManagedIdentityCredential](
 			t,
 		)(
 			azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{
-				ClientOptions: azcore.ClientOptions{Transport: &http.Client{Transport: &http.Transport{}}, Retry: policy.RetryOptions{MaxRetries: -1}},
+				ClientOptions: azcore.ClientOptions{
+					Transport: &http.Client{Transport: &http.Transport{}},
+					Retry:     policy.RetryOptions{MaxRetries: -1},
+				},
 			}),
 		)
 	}
@@ -362,14 +369,16 @@ func TestHost_ServiceFabricIsKnownByThumbprint(t *testing.T) {
 		t.Fatal(err)
 	}
 	if claim(t, got.Token, "oid") != own.ObjectID {
-		t.Errorf("the token is of %v", claim(t, got.Token, "oid"))
+		t.Errorf("the token is for %v", claim(t, got.Token, "oid"))
 	}
 	t.Setenv("IDENTITY_HEADER", "guess")
-	if _, err := ask(t, credential(), "https://guess.fabric.example"); err == nil || !strings.Contains(err.Error(), "401") {
-		t.Errorf("with a guess: %v", err)
+	if _, err := ask(t, credential(), "https://guess.fabric.example"); err == nil ||
+		!strings.Contains(err.Error(), "401") {
+		t.Errorf("with a wrong secret: %v", err)
 	}
 	t.Setenv("IDENTITY_SERVER_THUMBPRINT", strings.Repeat("0", 40))
-	if _, err := ask(t, credential(), "https://thumbprint.fabric.example"); err == nil || !strings.Contains(err.Error(), "thumbprint") {
+	if _, err := ask(t, credential(), "https://thumbprint.fabric.example"); err == nil ||
+		!strings.Contains(err.Error(), "thumbprint") {
 		t.Errorf("with another thumbprint: %v", err)
 	}
 }

@@ -42,17 +42,21 @@ func TestPrincipal_RecreatedIdentityIsMappedAgainWithItsGrants(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	conn := administer(t, s, "postgres")
 	old := s.Tenant.NewUserAssignedIdentity("worker")
-	run(t, conn, `select pgaadauth_create_principal('worker', false, false); create table orders (n int); grant select on orders to worker`)
+	run(t, conn,
+		`select pgaadauth_create_principal('worker', false, false); create table orders (n int); grant select on orders to worker`)
 	recreated := s.Tenant.NewUserAssignedIdentity("worker")
 	secret := token(t, recreated, audience).Token
-	mismatch := `Service principal oid mismatch for role "worker". The oid in the security label [` + old.ObjectID + `] does not match the appid [` +
+	mismatch := `Service principal oid mismatch for role "worker". The oid in the security label [` + old.ObjectID +
+		`] does not match the appid [` +
 		recreated.ClientID + `] or oid [` + recreated.ObjectID + `] in the token.`
 	var pgErr *pgconn.PgError
-	if err := logIn(t, s, "worker", secret); !errors.As(err, &pgErr) || pgErr.Code != "28000" || pgErr.Message != mismatch {
+	if err := logIn(t, s, "worker", secret); !errors.As(err, &pgErr) || pgErr.Code != "28000" ||
+		pgErr.Message != mismatch {
 		t.Errorf("got %v, want %s", err, mismatch)
 	}
 
-	run(t, conn, `select pgaadauth_update_principal_with_oid('worker', '`+strings.ToUpper(recreated.ObjectID)+`', 'service', false, false)`)
+	run(t, conn,
+		`select pgaadauth_update_principal_with_oid('worker', '`+strings.ToUpper(recreated.ObjectID)+`', 'service', false, false)`)
 	worker, err := connect(t, s.DSN(), "worker", secret)
 	if err != nil {
 		t.Fatal(err)
@@ -60,7 +64,7 @@ func TestPrincipal_RecreatedIdentityIsMappedAgainWithItsGrants(t *testing.T) {
 	defer worker.Close(t.Context())
 	run(t, worker, "select * from orders")
 	if err := logIn(t, s, "worker", token(t, old, audience).Token); err == nil {
-		t.Error("the old identity still logs in")
+		t.Error("the old identity can still log in")
 	}
 
 	// An application ID identifies a service too.
@@ -79,7 +83,7 @@ func TestPrincipal_RecreatedIdentityIsMappedAgainWithItsGrants(t *testing.T) {
 	}
 }
 
-func TestPrincipal_NameErrorsAreAzuresWords(t *testing.T) {
+func TestPrincipal_NameErrorsAreAzureMessages(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	conn := administer(t, s, "postgres")
 	s.Tenant.NewServicePrincipal("twin")
@@ -203,12 +207,12 @@ func TestServer_SecurityLabelMapsExistingRoles(t *testing.T) {
 		`select * from pg_aadauth.principals`,
 	} {
 		if _, err := session.Exec(t.Context(), sql); err == nil {
-			t.Errorf("anybody can do this: %s", sql)
+			t.Errorf("a role without privileges can do this: %s", sql)
 		}
 	}
 }
 
-func TestServer_AdministratorSendsAnythingElseUnchanged(t *testing.T) {
+func TestServer_OtherStatementsOfAdministratorAreUnchanged(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	conn := administer(t, s, "postgres")
 	run(t, conn, "create table copied (t text); create role app login")
@@ -217,13 +221,15 @@ func TestServer_AdministratorSendsAnythingElseUnchanged(t *testing.T) {
 		t.Fatal(err)
 	}
 	var n, size int
-	if err := conn.QueryRow(t.Context(), "select count(*), sum(length(t)) from copied").Scan(&n, &size); err != nil || n != 2000 ||
+	if err := conn.QueryRow(t.Context(), "select count(*), sum(length(t)) from copied").Scan(&n, &size); err != nil ||
+		n != 2000 ||
 		size != len(rows)-n {
 		t.Errorf("%d rows of %d bytes, %v", n, size, err)
 	}
 	long := strings.Repeat("x", 2<<20)
 	var back string
-	if err := conn.QueryRow(t.Context(), "select '"+long+"' as pgaadauth", pgx.QueryExecModeSimpleProtocol).Scan(&back); err != nil ||
+	if err := conn.QueryRow(t.Context(), "select '"+long+"' as pgaadauth",
+		pgx.QueryExecModeSimpleProtocol).Scan(&back); err != nil ||
 		back != long {
 		t.Errorf("a long statement: %d bytes, %v", len(back), err)
 	}
@@ -249,13 +255,14 @@ func TestServer_MFAFlagRequiresTheClaim(t *testing.T) {
 	if l := logins[len(logins)-1]; !strings.Contains(l.Reason, "mfa") {
 		t.Errorf("recorded as %+v", l)
 	}
-	run(t, conn, `select pgaadauth_update_principal_with_oid('bob@contoso.example', '`+bob.ObjectID+`', 'user', false, false)`)
+	run(t, conn,
+		`select pgaadauth_update_principal_with_oid('bob@contoso.example', '`+bob.ObjectID+`', 'user', false, false)`)
 	if err := logIn(t, s, bob.Name, token(t, bob, audience).Token); err != nil {
 		t.Errorf("not required: %v", err)
 	}
 }
 
-func TestServer_GroupSyncGivesMembersTheirOwnRoles(t *testing.T) {
+func TestServer_GroupSyncCreatesRolesForMembers(t *testing.T) {
 	s := start(t, entrapgtest.Config{GroupSync: true})
 	conn := administer(t, s, "postgres")
 	readers := s.Tenant.NewGroup("readers")
@@ -281,7 +288,7 @@ func TestServer_GroupSyncGivesMembersTheirOwnRoles(t *testing.T) {
 	if err := read(alice, alice.Name); err == nil {
 		t.Error("a member has a role before the sync")
 	}
-	for range 2 { // again without harm
+	for range 2 { // the second time without an effect
 		run(t, conn, "select * from pgaadauth_sync_roles_for_group_members();")
 	}
 	for _, p := range []*entrapgtest.Principal{alice, app} {
@@ -306,14 +313,15 @@ func TestServer_GroupSyncGivesMembersTheirOwnRoles(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := read(app, app.Name); !hasCode(err, "42501") {
-		t.Errorf("a member no more: %v", err)
+		t.Errorf("a former member: %v", err)
 	}
 	if err := read(alice, alice.Name); err != nil {
 		t.Error(err)
 	}
 
 	off := startFront(t, entrapgtest.Config{})
-	if err := off.SyncGroups(t.Context()); !hasCode(err, "55000") || !strings.Contains(err.Error(), "pgaadauth.enable_group_sync") {
+	if err := off.SyncGroups(t.Context()); !hasCode(err, "55000") ||
+		!strings.Contains(err.Error(), "pgaadauth.enable_group_sync") {
 		t.Errorf("without group sync: %v", err)
 	}
 }

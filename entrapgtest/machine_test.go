@@ -25,17 +25,17 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-// eventually waits until something holds.
+// eventually waits until a condition holds.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); !holds(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not so after a minute: %s", what)
+			t.Fatalf("not true after a minute: %s", what)
 		}
 	}
 }
 
-// temporary makes a directory for temporary files that PostgreSQL's user can enter.
+// temporary creates a directory for temporary files that PostgreSQL's user can enter.
 func temporary(t testing.TB, name string) string {
 	t.Helper()
 	parent := must[string](t)(os.MkdirTemp("/tmp", "m"))
@@ -51,8 +51,8 @@ func temporary(t testing.TB, name string) string {
 	return dir
 }
 
-// works starts a server and logs in to it by its DSN.
-func works(t testing.TB) {
+// checkServerWorks starts a server and logs in to it with its DSN.
+func checkServerWorks(t testing.TB) {
 	t.Helper()
 	s := start(t, entrapgtest.Config{})
 	alice := s.Tenant.NewUser("alice@contoso.example")
@@ -72,12 +72,12 @@ func works(t testing.TB) {
 	}
 }
 
-// A group has no variable that could hide the effect of another one.
-func TestServer_IgnoresEnvironmentOfDeveloper(t *testing.T) {
+// Within a group, no variable hides the effect of another one.
+func TestServer_IgnoresPGVariables(t *testing.T) {
 	for group, variables := range map[string]map[string]string{
 		"server": {
 			"PGHOST": "db.invalid", "PGPORT": "1", "PGDATABASE": "nothing", "PGUSER": "somebody", "PGPASSWORD": "secret",
-			"PGPASSFILE": "/nowhere/passfile", "PGAPPNAME": "their program", "PGOPTIONS": "-c work_mem=nonsense", "PGTZ": "Nowhere/Land",
+			"PGPASSFILE": "/nowhere/passfile", "PGAPPNAME": "other program", "PGOPTIONS": "-c work_mem=nonsense", "PGTZ": "Nowhere/Land",
 			"PGDATA": "/nowhere", "PGSYSCONFDIR": "/nowhere", "LC_ALL": "xx_XX.UTF-8", "LANG": "xx_XX", "TZ": "Nowhere/Land",
 		},
 		"PGSSLMODE": {"PGSSLMODE": "disable"},
@@ -90,14 +90,14 @@ func TestServer_IgnoresEnvironmentOfDeveloper(t *testing.T) {
 			"PGREQUIREAUTH": "none", "PGTARGETSESSIONATTRS": "standby", "PGMINPROTOCOLVERSION": "3.2", "PGMAXPROTOCOLVERSION": "3.2",
 			"PGCONNECT_TIMEOUT": "nonsense",
 		},
-		"PGSERVICE":     {"PGSERVICE": "theirs"},
-		"PGSERVICEFILE": {"PGSERVICE": "theirs", "PGSERVICEFILE": "/nowhere/services"},
+		"PGSERVICE":     {"PGSERVICE": "other"},
+		"PGSERVICEFILE": {"PGSERVICE": "other", "PGSERVICEFILE": "/nowhere/services"},
 	} {
 		t.Run(group, func(t *testing.T) {
 			for name, value := range variables {
 				t.Setenv(name, value)
 			}
-			works(t)
+			checkServerWorks(t)
 		})
 	}
 }
@@ -121,17 +121,19 @@ func TestServer_DSNTakesSettings(t *testing.T) {
 			t.Errorf("%q: %s, want %s", test.settings, got, test.want)
 		}
 	}
-	config := must[*pgconn.Config](t)(pgconn.ParseConfig(s.DSN("user=it's #1@x", "dbname=a b/c?d#e%f", "application_name=100% + 1")))
-	if config.User != "it's #1@x" || config.Database != "a b/c?d#e%f" || config.RuntimeParams["application_name"] != "100% + 1" {
+	config := must[*pgconn.Config](t)(pgconn.ParseConfig(s.DSN("user=it's #1@x", "dbname=a b/c?d#e%f",
+		"application_name=100% + 1")))
+	if config.User != "it's #1@x" || config.Database != "a b/c?d#e%f" ||
+		config.RuntimeParams["application_name"] != "100% + 1" {
 		t.Errorf("got %q, %q, %q", config.User, config.Database, config.RuntimeParams["application_name"])
 	}
 }
 
 func TestServer_StartsWithLongTemporaryDirectory(t *testing.T) {
 	dir := temporary(t, strings.Repeat("x", 60)+"/"+strings.Repeat("y", 60))
-	t.Run("start", func(t *testing.T) { works(t) })
+	t.Run("start", func(t *testing.T) { checkServerWorks(t) })
 	if left := entries(t, dir, ""); len(left) > 0 {
-		t.Errorf("%s is left in %s", left, dir)
+		t.Errorf("%s was not removed from %s", left, dir)
 	}
 }
 
@@ -155,7 +157,7 @@ func TestServer_StartsWithTemporaryDirectoryOfRoot(t *testing.T) {
 	if err := os.Chmod(filepath.Dir(dir), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	works(t)
+	checkServerWorks(t)
 	_, err := entrapgtest.Start(t.Context(), entrapgtest.Config{StateDir: filepath.Join(dir, "state")})
 	if err == nil || !strings.Contains(err.Error(), "cannot enter "+dir) {
 		t.Errorf("data there: %v", err)
@@ -167,7 +169,8 @@ func TestServer_UnusableTemporaryDirectoryIsNamed(t *testing.T) {
 		t.Skip("root uses /tmp instead")
 	}
 	t.Setenv("TMPDIR", "/nowhere/at/all")
-	if _, err := entrapgtest.Start(t.Context(), entrapgtest.Config{}); err != nil && !strings.Contains(err.Error(), "/nowhere/at/all") {
+	if _, err := entrapgtest.Start(t.Context(), entrapgtest.Config{}); err != nil &&
+		!strings.Contains(err.Error(), "/nowhere/at/all") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -177,7 +180,7 @@ func TestServer_StartsWithoutUsableHome(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("HOME", home)
 			t.Setenv("XDG_CACHE_HOME", "")
-			works(t)
+			checkServerWorks(t)
 		})
 	}
 }
@@ -226,9 +229,9 @@ func TestServer_TemplateIsPrivateSharedAndReplacedIfDamaged(t *testing.T) {
 	}
 
 	stored := must[os.FileInfo](t)(os.Stat(filepath.Join(template, "manifest.json")))
-	works(t)
+	checkServerWorks(t)
 	if again := must[os.FileInfo](t)(os.Stat(filepath.Join(template, "manifest.json"))); !os.SameFile(stored, again) {
-		t.Error("the template was made again")
+		t.Error("the template was created again")
 	}
 	for what, damage := range map[string]func() error{
 		"a truncated file": func() error { return os.Truncate(filepath.Join(template, "data/base/1/1259"), 0) },
@@ -241,7 +244,7 @@ func TestServer_TemplateIsPrivateSharedAndReplacedIfDamaged(t *testing.T) {
 		if err := damage(); err != nil {
 			t.Fatal(err)
 		}
-		t.Run(what, func(t *testing.T) { works(t) })
+		t.Run(what, func(t *testing.T) { checkServerWorks(t) })
 		if _, err := os.Lstat(filepath.Join(template, "data/link")); err == nil {
 			t.Error("the template with a link is still there")
 		}
@@ -253,7 +256,7 @@ func TestServer_TemplateIsPrivateSharedAndReplacedIfDamaged(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(template, "manifest.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	works(t) // it is not used
+	checkServerWorks(t) // does not use the cache
 	if content := must[[]byte](t)(os.ReadFile(filepath.Join(template, "manifest.json"))); string(content) != "{" {
 		t.Error("a cache that others can write to was used")
 	}
@@ -292,7 +295,7 @@ func TestServer_KilledStartLeavesNothing(t *testing.T) {
 					t.Fatal(err)
 				}
 				eventually(t, "a directory of the server", func() bool { return len(entries(t, dir, "entrapg-")) > 0 })
-				time.Sleep(time.Duration(i*i) * 20 * time.Millisecond) // another moment of the start each time
+				time.Sleep(time.Duration(i*i) * 20 * time.Millisecond) // kill at a later stage of the start each time
 				if err := cmd.Process.Kill(); err != nil {
 					t.Fatalf("%v: %s", err, &out)
 				}
@@ -321,13 +324,16 @@ func TestServer_RestartAfterPostgreSQLWasKilled(t *testing.T) {
 	alice := s.Tenant.NewUser("alice@contoso.example")
 	createRole(t, s, "", alice)
 	admin(t, s, "create table kept as select 42 as n; select n::text from kept")
-	for name, signal := range map[string]syscall.Signal{"killed": syscall.SIGKILL, "shut down": syscall.SIGINT, "aborted": syscall.SIGABRT} {
+	for name, signal := range map[string]syscall.Signal{
+		"killed": syscall.SIGKILL, "shut down": syscall.SIGINT,
+		"aborted": syscall.SIGABRT,
+	} {
 		pid := postmaster(t, s)
 		if err := syscall.Kill(pid, signal); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.Wait(t.Context()); err == nil {
-			t.Errorf("%s: nobody is told", name)
+			t.Errorf("%s: Wait returns no error", name)
 		}
 		if _, err := session(t, s, alice); err == nil || !hasCode(err, "08006") && !hasCode(err, "57P03") {
 			t.Errorf("%s: meanwhile: %v", name, err)
@@ -347,10 +353,13 @@ func TestServer_RestartAfterPostgreSQLWasKilled(t *testing.T) {
 	}
 }
 
-// resources are what servers could leak in this process.
+// resources counts resources of this process that servers could leak.
 func resources(t testing.TB) map[string]int {
 	t.Helper()
-	left := map[string]int{"goroutines": runtime.NumGoroutine(), "temporary directories": len(entries(t, os.TempDir(), ""))}
+	left := map[string]int{
+		"goroutines":            runtime.NumGoroutine(),
+		"temporary directories": len(entries(t, os.TempDir(), "")),
+	}
 	if descriptors, err := os.ReadDir("/proc/self/fd"); err == nil {
 		left["file descriptors"] = len(descriptors)
 	}
@@ -370,14 +379,14 @@ func sharedMemory(t testing.TB, s *entrapgtest.Server) (files, segments []string
 	}
 	all, _ := os.ReadFile("/proc/sysvipc/shm")
 	for line := range strings.Lines(string(all)) {
-		if fields := strings.Fields(line); len(fields) > 4 && fields[4] == pid { // who made it
+		if fields := strings.Fields(line); len(fields) > 4 && fields[4] == pid { // the creator
 			segments = append(segments, strings.Join(fields[:2], " "))
 		}
 	}
 	return files, segments
 }
 
-// ENTRAPGTEST_SERVERS=200 starts that many with a PostgreSQL of their own.
+// ENTRAPGTEST_SERVERS=200 starts 200 servers, each with its own PostgreSQL.
 func TestServer_ManyInSequenceLeakNothing(t *testing.T) {
 	upstream := share(t).AdminDSN()
 	temporary(t, "many")
@@ -419,7 +428,7 @@ func TestServer_ManyInSequenceLeakNothing(t *testing.T) {
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		left = ""
 		for name, n := range resources(t) {
-			if n > before[name]+2 { // others come and go
+			if n > before[name]+2 { // the runtime's own vary
 				left += fmt.Sprintf("%d %s, %d before; ", n, name, before[name])
 			}
 		}
@@ -446,7 +455,7 @@ func TestServer_ManyInSequenceLeakNothing(t *testing.T) {
 	}
 }
 
-func TestServer_UserWithoutAccountIsToldWhatToDo(t *testing.T) {
+func TestServer_UserWithoutPasswdEntryIsExplained(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("not root")
 	}
@@ -473,8 +482,8 @@ func TestServer_UserWithoutAccountIsToldWhatToDo(t *testing.T) {
 	}
 }
 
-// The first start of a version of PostgreSQL takes the time of initdb; this one
-// measures the others.
+// The first start with a version of PostgreSQL also runs initdb. This benchmark measures
+// the others.
 func BenchmarkServer_Start(b *testing.B) {
 	for b.Loop() {
 		s, err := entrapgtest.Start(b.Context(), entrapgtest.Config{})

@@ -13,8 +13,8 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-// The rows of the tables in docs/tls.md, against a server with a certificate as
-// Azure's servers have it.
+// The rows of the tables in docs/tls.md, with a server whose certificate is like that of
+// Azure's servers.
 func TestServer_IsVerifiedByEveryNameAsOnAzure(t *testing.T) {
 	azure := startFront(t, entrapgtest.Config{Hostnames: []string{"*.postgres.database.azure.com"}})
 	elsewhere := startFront(t, entrapgtest.Config{Hostnames: []string{"db.internal.example"}})
@@ -35,7 +35,7 @@ func TestServer_IsVerifiedByEveryNameAsOnAzure(t *testing.T) {
 		_, port, _ := net.SplitHostPort(s.Addr())
 		for _, test := range []struct {
 			host, sslmode    string
-			azure, elsewhere string // what the error says; empty: the login works
+			azure, elsewhere string // a part of the error; empty if the login works
 			noRoots          bool
 		}{
 			{host: server, elsewhere: name},
@@ -93,7 +93,7 @@ func TestServer_IsVerifiedByEveryNameAsOnAzure(t *testing.T) {
 		}
 	}
 
-	// Code can name the server to verify.
+	// The program can set the name to verify.
 	alice := azure.Tenant.NewUser("alice-code@contoso.example")
 	createRole(t, azure, "", alice)
 	_, port, _ := net.SplitHostPort(azure.Addr())

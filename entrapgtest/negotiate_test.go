@@ -45,7 +45,7 @@ func TestFront_AnswersStartupsAsPostgreSQL(t *testing.T) {
 		if len(want) > 0 && want[0] != 'v' && want[0] != 'E' { // a request for a password
 			want = nil
 		}
-		if want == nil && len(got) > 0 && got[0] == 'E' { // the front has no TLS to answer this under
+		if want == nil && len(got) > 0 && got[0] == 'E' { // the front answers only inside TLS
 			got = nil
 		}
 		if !bytes.Equal(got, want) {
@@ -54,9 +54,9 @@ func TestFront_AnswersStartupsAsPostgreSQL(t *testing.T) {
 	}
 }
 
-// TestFront_EndsTLSAfterACancelRequest checks the alert without which OpenSSL
-// reports an unexpected EOF, and libpq 17 and newer a cancellation that failed.
-func TestFront_EndsTLSAfterACancelRequest(t *testing.T) {
+// TestFront_ClosesTLSAfterCancelRequest checks for the closing alert. Without it, OpenSSL
+// reports an unexpected EOF, and libpq 17 and newer report a failed cancellation.
+func TestFront_ClosesTLSAfterCancelRequest(t *testing.T) {
 	t.Parallel()
 	s, err := Start(t.Context(), Config{})
 	if err != nil {
@@ -69,7 +69,7 @@ func TestFront_EndsTLSAfterACancelRequest(t *testing.T) {
 	}
 	defer network.Close()
 	network.SetDeadline(time.Now().Add(time.Minute))
-	// Up to TLS 1.2, an alert is a record of a type of its own.
+	// Up to TLS 1.2, an alert has its own record type.
 	conn := tls.Client(network, &tls.Config{
 		InsecureSkipVerify: true, NextProtos: []string{"postgresql"}, MaxVersion: tls.VersionTLS12,
 	})
@@ -88,8 +88,8 @@ func startup(major, minor uint16, body string) []byte {
 	return append(binary.BigEndian.AppendUint16(b, minor), body...)
 }
 
-// firstMessage returns the first message that a server sends. It leaves out where
-// in PostgreSQL's source an error comes from.
+// firstMessage returns the first message that a server sends, without an error's location
+// in PostgreSQL's source.
 func firstMessage(t *testing.T, network, address string, message []byte) []byte {
 	t.Helper()
 	conn, err := (&net.Dialer{}).DialContext(t.Context(), network, address)

@@ -56,13 +56,16 @@ func TestPrincipal_AdministratorCreatesRolesAsOnAzure(t *testing.T) {
 		}
 	}
 
-	for user, p := range map[string]*entrapgtest.Principal{"shop-api": api, "al": alice, "readers": member, "before": before, "after": after} {
+	for user, p := range map[string]*entrapgtest.Principal{
+		"shop-api": api, "al": alice, "readers": member,
+		"before": before, "after": after,
+	} {
 		if err := logIn(t, s, user, password(p)); err != nil {
 			t.Errorf("%s: %v", user, err)
 		}
 	}
 	if err := logIn(t, s, "shop-api", password(before)); err == nil {
-		t.Error("somebody else is let in as shop-api")
+		t.Error("another principal is accepted as shop-api")
 	}
 
 	for sql, code := range map[string]string{
@@ -79,8 +82,9 @@ func TestPrincipal_AdministratorCreatesRolesAsOnAzure(t *testing.T) {
 		}
 	}
 
-	// A role that is dropped is no longer mapped, also when one of its name comes back.
-	if _, err := conn.Exec(t.Context(), `drop role "shop-api"; create role "shop-api" login`, pgx.QueryExecModeSimpleProtocol); err != nil {
+	// A dropped role is no longer mapped, even if a role with its name is created again.
+	if _, err := conn.Exec(t.Context(), `drop role "shop-api"; create role "shop-api" login`,
+		pgx.QueryExecModeSimpleProtocol); err != nil {
 		t.Fatal(err)
 	}
 	if err := logIn(t, s, "shop-api", password(api)); err == nil || !strings.Contains(err.Error(), "failed SASL auth") {
@@ -100,7 +104,10 @@ func TestPrincipal_OnlyAdministratorCreatesRoles(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close(t.Context())
-	for _, call := range []string{"create_principal('shop-api', false, false)", "create_principal_with_oid('x', '7d', 'user', true, false)", "list_principals(false)"} {
+	for _, call := range []string{
+		"create_principal('shop-api', false, false)",
+		"create_principal_with_oid('x', '7d', 'user', true, false)", "list_principals(false)",
+	} {
 		_, err := conn.Exec(t.Context(), "select pgaadauth_"+call)
 		var pgErr *pgconn.PgError
 		if !errors.As(err, &pgErr) || pgErr.Code != "42501" {
@@ -123,7 +130,8 @@ func TestServer_SharedPostgreSQLKeepsRolesSeparate(t *testing.T) {
 		}
 		defer conn.Close(t.Context())
 		var roles string
-		if err := conn.QueryRow(t.Context(), "select string_agg(rolename, ', ') from pgaadauth_list_principals(false)").Scan(&roles); err != nil ||
+		if err := conn.QueryRow(t.Context(),
+			"select string_agg(rolename, ', ') from pgaadauth_list_principals(false)").Scan(&roles); err != nil ||
 			roles != name {
 			t.Errorf("%s sees %q, %v", name, roles, err)
 		}
@@ -139,8 +147,9 @@ func TestServer_OnLoginReceivesEveryAttempt(t *testing.T) {
 	for _, password := range []string{good, "secret"} {
 		_ = logIn(t, s, "heard", password)
 	}
-	if first, second := <-heard, <-heard; !first.Accepted || second.Accepted || second.Reason != "the password is not a token" {
-		t.Errorf("heard %+v and %+v", first, second)
+	if first, second := <-heard, <-heard; !first.Accepted || second.Accepted ||
+		second.Reason != "the password is not a token" {
+		t.Errorf("got %+v and %+v", first, second)
 	}
 	if n := len(s.Logins()); n != 2 {
 		t.Errorf("%d logins are kept", n)

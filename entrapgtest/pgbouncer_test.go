@@ -23,8 +23,8 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-// pooled starts a server whose sessions go through PgBouncer in transaction mode, as
-// on Azure's port 6432, where clients log in with tokens too.
+// pooled starts a server whose sessions use PgBouncer in transaction mode, as on Azure's
+// port 6432. Clients log in with tokens.
 func pooled(t *testing.T, life time.Duration) *entrapgtest.Server {
 	t.Helper()
 	path, err := exec.LookPath("pgbouncer")
@@ -58,7 +58,7 @@ auth_query = select usename, passwd from pg_catalog.pg_shadow where usename = $1
 			t.Fatal(err)
 		}
 	}
-	if err := os.Chmod(dir, 0o777); err != nil { // PgBouncer's socket is there
+	if err := os.Chmod(dir, 0o777); err != nil { // it contains PgBouncer's socket
 		t.Fatal(err)
 	}
 	args := []string{filepath.Join(dir, "ini")}
@@ -84,7 +84,8 @@ auth_query = select usename, passwd from pg_catalog.pg_shadow where usename = $1
 		_ = pooler.Process.Kill()
 		<-ended
 	})
-	dsn := fmt.Sprintf("host=%s port=6432 user=%s password=%s dbname=postgres sslmode=disable", dir, upstream.User, upstream.Password)
+	dsn := fmt.Sprintf("host=%s port=6432 user=%s password=%s dbname=postgres sslmode=disable",
+		dir, upstream.User, upstream.Password)
 	eventually(t, "PgBouncer answers", func() bool {
 		select {
 		case <-ended:
@@ -102,19 +103,20 @@ auth_query = select usename, passwd from pg_catalog.pg_shadow where usename = $1
 	return s
 }
 
-func TestServer_SessionsGoThroughPgBouncer(t *testing.T) {
+func TestServer_SessionsCanUsePgBouncer(t *testing.T) {
 	s := pooled(t, 2*time.Second)
 	app, stranger := s.Tenant.NewUserAssignedIdentity("pooled"), s.Tenant.NewUserAssignedIdentity("unpooled")
 	createRole(t, s, "", app)
 	for _, mode := range []string{"exec", "simple_protocol"} {
 		db := sql.OpenDB(
-			entrapg.NewConnector(s.DSN("user=pooled", "default_query_exec_mode="+mode), entrapg.WithCredential(app), entrapg.WithLogger(nil)),
+			entrapg.NewConnector(s.DSN("user=pooled", "default_query_exec_mode="+mode), entrapg.WithCredential(app),
+				entrapg.WithLogger(nil)),
 		)
 		db.SetMaxIdleConns(0) // every query logs in
 		backends := map[int]bool{}
 		var mu sync.Mutex
 		var workers sync.WaitGroup
-		for until := time.Now().Add(3 * time.Second); time.Now().Before(until); { // longer than a token lives
+		for until := time.Now().Add(3 * time.Second); time.Now().Before(until); { // longer than a token is valid
 			for i := range 4 { // more clients than PgBouncer has connections
 				workers.Go(func() {
 					var backend int
@@ -138,12 +140,12 @@ func TestServer_SessionsGoThroughPgBouncer(t *testing.T) {
 
 	err := logIn(t, s, "pooled", token(t, stranger, audience).Token)
 	if !hasCode(err, "28000") {
-		t.Errorf("a stranger: %v", err)
+		t.Errorf("another principal: %v", err)
 	}
 	config := must[*pgx.ConnConfig](t)(pgx.ParseConfig(s.DSN("user=pooled", "jit=off")))
 	config.Password = token(t, app, audience).Token
 	var pgErr *pgconn.PgError
 	if _, err := pgx.ConnectConfig(t.Context(), config); !errors.As(err, &pgErr) || pgErr.Code != "08P01" {
-		t.Errorf("a parameter that PgBouncer does not know: %v", err)
+		t.Errorf("a parameter that PgBouncer does not support: %v", err)
 	}
 }

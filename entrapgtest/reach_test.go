@@ -24,7 +24,7 @@ func everywhere(hostnames ...string) entrapgtest.Config {
 	return entrapgtest.Config{Addr: "0.0.0.0:0", TenantAddr: "[::]:0", IdentityAddr: ":0", Hostnames: hostnames}
 }
 
-func TestReach_OneNameLeadsToEverything(t *testing.T) {
+func TestReach_HostnameIsInEveryAddress(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		config entrapgtest.Config
@@ -40,16 +40,19 @@ func TestReach_OneNameLeadsToEverything(t *testing.T) {
 		app := s.Tenant.NewUserAssignedIdentity("reach-api")
 		_, endpoint, _ := strings.Cut(s.Tenant.NewHost(app).Environ()[0], "=")
 		_, authority, _ := strings.Cut(s.Tenant.NewServicePrincipal("reach-jobs").Environ()[0], "=")
-		for what, text := range map[string]string{"DSN": s.DSN(), "tenant": s.Tenant.URL(), "endpoint": endpoint, "authority": authority} {
+		for what, text := range map[string]string{
+			"DSN": s.DSN(), "tenant": s.Tenant.URL(), "endpoint": endpoint,
+			"authority": authority,
+		} {
 			u, err := url.Parse(text)
 			if err != nil || u.Hostname() != test.want || u.Port() == "" {
-				t.Errorf("%q: %s leads to %s, not %s: %v", test.config.Hostnames, what, text, test.want, err)
+				t.Errorf("%q: %s is %s, want host %s: %v", test.config.Hostnames, what, text, test.want, err)
 			}
 		}
 	}
 }
 
-// A client on another machine that knows the name.
+// The client stands for one on another machine, which resolves the name.
 func TestReach_NameIsVerified(t *testing.T) {
 	t.Parallel()
 	s := startFront(t, everywhere("emulator.invalid", "192.0.2.1"))
@@ -76,13 +79,15 @@ func TestReach_CredentialsInTheProcessNeedNoName(t *testing.T) {
 	t.Parallel()
 	s := startFront(t, everywhere("emulator.invalid"))
 	jobs, app := s.Tenant.NewServicePrincipal("reach-jobs"), s.Tenant.NewUserAssignedIdentity("reach-api")
-	service := must[*azidentity.ClientSecretCredential](t)(azidentity.NewClientSecretCredential(s.Tenant.ID, jobs.ClientID, jobs.ClientSecret,
+	service := must[*azidentity.ClientSecretCredential](t)(azidentity.NewClientSecretCredential(s.Tenant.ID,
+		jobs.ClientID, jobs.ClientSecret,
 		&azidentity.ClientSecretCredentialOptions{ClientOptions: s.Tenant.ClientOptions(), DisableInstanceDiscovery: true}))
 	options := &azidentity.ManagedIdentityCredentialOptions{ID: azidentity.ClientID(app.ClientID)}
 	options.Transport = s.Tenant.NewHost(app).Client()
 	managed := must[*azidentity.ManagedIdentityCredential](t)(azidentity.NewManagedIdentityCredential(options))
 	for _, credential := range []azcore.TokenCredential{service, managed} {
-		if _, err := credential.GetToken(t.Context(), policy.TokenRequestOptions{Scopes: []string{audience + "/.default"}}); err != nil {
+		if _, err := credential.GetToken(t.Context(),
+			policy.TokenRequestOptions{Scopes: []string{audience + "/.default"}}); err != nil {
 			t.Error(err)
 		}
 	}
@@ -90,10 +95,14 @@ func TestReach_CredentialsInTheProcessNeedNoName(t *testing.T) {
 
 func TestReach_InvalidHostnamesAreReported(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"", "emulator:15432", "https://emulator", "a b", "-a", "a..b", "a.*.b", "a/b", strings.Repeat("a", 254)} {
+	for _, name := range []string{
+		"", "emulator:15432", "https://emulator", "a b", "-a", "a..b", "a.*.b", "a/b",
+		strings.Repeat("a", 254),
+	} {
 		s, err := entrapgtest.Start(t.Context(), entrapgtest.Config{Hostnames: []string{"good", name}})
 		var wrong *entrapgtest.ConfigError
-		if !errors.As(err, &wrong) || wrong.Field != "Hostnames" || !strings.Contains(err.Error(), "is neither a host name nor an IP address") {
+		if !errors.As(err, &wrong) || wrong.Field != "Hostnames" ||
+			!strings.Contains(err.Error(), "is neither a host name nor an IP address") {
 			t.Errorf("%q: %v", name, err)
 		}
 		if err == nil {
@@ -133,7 +142,7 @@ func TestCAFile_OfAnEarlierServerIsReplaced(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := os.Stat(path); err != nil {
-		t.Errorf("the first server has removed the second one's: %v", err)
+		t.Errorf("the first server removed the file of the second one: %v", err)
 	}
 	second.Close()
 }

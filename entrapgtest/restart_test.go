@@ -15,7 +15,7 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-// admin runs statements as superuser, past the front, and returns what the last one says.
+// admin runs statements as superuser on the real server, and returns the result of the last one.
 func admin(t testing.TB, s *entrapgtest.Server, sql string) string {
 	t.Helper()
 	conn := must[*pgconn.PgConn](t)(pgconn.Connect(t.Context(), s.AdminDSN()))
@@ -24,7 +24,7 @@ func admin(t testing.TB, s *entrapgtest.Server, sql string) string {
 	return string(results[len(results)-1].Rows[0][0])
 }
 
-// session logs in as a principal's role and stays.
+// session opens a session as a principal's role.
 func session(t testing.TB, s *entrapgtest.Server, p *entrapgtest.Principal) (*pgx.Conn, error) {
 	t.Helper()
 	config := must[*pgx.ConnConfig](t)(pgx.ParseConfig(s.DSN()))
@@ -49,7 +49,7 @@ func TestServer_RestartEndsSessionsAndKeepsDataAndAddress(t *testing.T) {
 		}
 	}
 	if err := before.Ping(t.Context()); err == nil {
-		t.Error("a session has outlived the restart")
+		t.Error("a session continued after the restart")
 	}
 	if _, err := session(t, s, p); err != nil || s.DSN() != dsn {
 		t.Errorf("afterwards: %v; DSN %s, was %s", err, s.DSN(), dsn)
@@ -62,7 +62,7 @@ func TestServer_RestartEndsSessionsAndKeepsDataAndAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {
-		t.Errorf("Close has left %s behind: %v", dir, err)
+		t.Errorf("Close did not remove %s: %v", dir, err)
 	}
 	if err := s.Restart(t.Context()); err == nil {
 		t.Error("a closed server was restarted")
@@ -108,13 +108,14 @@ func TestServer_ReplicaFollowsPrimaryUntilPromoted(t *testing.T) {
 	}
 	defer replica.Close()
 	bob := replica.Tenant.NewUser("bob@contoso.example")
-	createRole(t, primary, "", bob) // after the replica was made
+	createRole(t, primary, "", bob) // after the replica was created
 
 	if admin(t, replica, "select pg_is_in_recovery()::text") != "true" {
-		t.Error("the replica is none")
+		t.Error("the server is not a replica")
 	}
 	deadline := time.Now().Add(time.Minute)
-	for admin(t, replica, "select count(*)::text from pg_authid where rolpassword is not null and rolname like '%@contoso.example'") != "2" {
+	for admin(t, replica,
+		"select count(*)::text from pg_authid where rolpassword is not null and rolname like '%@contoso.example'") != "2" {
 		if time.Now().After(deadline) {
 			t.Fatal("the replica does not follow")
 		}

@@ -56,13 +56,13 @@ var shared = sync.OnceValues(func() (*entrapgtest.Server, error) {
 
 var closeShared = func() {}
 
-// share returns the one server of all tests that leave its faults alone.
+// share returns the server that tests share if they set no faults.
 func share(t testing.TB) *entrapgtest.Server {
 	t.Helper()
 	return must[*entrapgtest.Server](t)(shared())
 }
 
-// startFront starts a server of the test's own without a PostgreSQL of its own.
+// startFront starts a server for one test that uses the shared PostgreSQL.
 func startFront(t testing.TB, config entrapgtest.Config) *entrapgtest.Server {
 	t.Helper()
 	config.Upstream = share(t).AdminDSN()
@@ -77,7 +77,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// must stands for the error of a constructor that takes no wrong argument here.
+// must returns a function that fails the test if there is an error, and returns the value otherwise.
 func must[T any](t testing.TB) func(T, error) T {
 	return func(v T, err error) T {
 		t.Helper()
@@ -126,7 +126,7 @@ func connect(t testing.TB, dsn, user, password string) (*pgx.Conn, error) {
 	return pgx.ConnectConfig(ctx, config)
 }
 
-// forge signs claims as somebody who is not the tenant.
+// forge signs a token's claims with another key than the tenant's.
 func forge(t testing.TB, genuine string, method jwt.SigningMethod, key any, change func(jwt.MapClaims)) string {
 	t.Helper()
 	claims := jwt.MapClaims{}
@@ -184,7 +184,7 @@ func TestServer_ValidatesTokensAsAzureDoes(t *testing.T) {
 		"member of a group":            {"team", token(t, member, audience).Token, "", ""},
 		"expired":                      {"app", expired, "28000", "The access token has expired. Acquire a new token and try again."},
 		"expired, with exp changed":    {"app", forge(t, expired, jwt.SigningMethodRS256, foreignKey, later), "28000", validation},
-		"signed by somebody else":      {"app", forge(t, genuine, jwt.SigningMethodRS256, foreignKey, nil), "28000", validation},
+		"signed with another key":      {"app", forge(t, genuine, jwt.SigningMethodRS256, foreignKey, nil), "28000", validation},
 		"not signed":                   {"app", forge(t, genuine, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, nil), "28000", validation},
 		"signed with a shared secret":  {"app", forge(t, genuine, jwt.SigningMethodHS256, []byte("secret"), nil), "28000", validation},
 		"of another tenant":            {"alice@contoso.example", token(t, foreigner, audience).Token, "28000", validation},
@@ -195,16 +195,16 @@ func TestServer_ValidatesTokensAsAzureDoes(t *testing.T) {
 		"an ordinary password":         {"app", "hunter2", "28000", validation},
 		"an empty password":            {"app", "", "28000", validation},
 		"a quoted token":               {"app", `"` + genuine + `"`, "28000", "The access token has invalid format. Please ensure the token is passed exactly as returned by the authentication endpoint and retry."},
-		"a token that was cut":         {"app", genuine[:40], "28000", "The access token has invalid format. Please ensure the token is passed exactly as returned by the authentication endpoint and retry."},
-		"a person as a service":        {"app", token(t, alice, audience).Token, "28000", "Service Principals cannot generate AAD_AUTH_TOKENTYPE_APP_USER tokens for role[app]"},
-		"a service as a person":        {"alice@contoso.example", genuine, "28000", "Azure AD user token for role[alice@contoso.example] is neither an AAD_AUTH_TOKENTYPE_APP_USER or an AAD_AUTH_TOKENTYPE_APP_OBO token."},
+		"a truncated token":            {"app", genuine[:40], "28000", "The access token has invalid format. Please ensure the token is passed exactly as returned by the authentication endpoint and retry."},
+		"a user as a service":          {"app", token(t, alice, audience).Token, "28000", "Service Principals cannot generate AAD_AUTH_TOKENTYPE_APP_USER tokens for role[app]"},
+		"a service as a user":          {"alice@contoso.example", genuine, "28000", "Azure AD user token for role[alice@contoso.example] is neither an AAD_AUTH_TOKENTYPE_APP_USER or an AAD_AUTH_TOKENTYPE_APP_OBO token."},
 		"a service as another": {
 			"app", token(t, deployer, audience).Token, "28000", `Service principal oid mismatch for role "app". The oid in the security label [` + app.ObjectID +
 				`] does not match the appid [` + deployer.ClientID + `] or oid [` + deployer.ObjectID + `] in the token.`,
 		},
-		"a person as another":    {"alice@contoso.example", token(t, member, audience).Token, "28P01", `password authentication failed for user "alice@contoso.example"`},
-		"a stranger as a group":  {"team", token(t, alice, audience).Token, "28000", "Azure AD access token not valid for role team (does not contain group ID " + team.ObjectID + ")"},
-		"a role in another case": {"APP", genuine, "28P01", `password authentication failed for user "APP"`},
+		"a user as another":        {"alice@contoso.example", token(t, member, audience).Token, "28P01", `password authentication failed for user "alice@contoso.example"`},
+		"a user outside the group": {"team", token(t, alice, audience).Token, "28000", "Azure AD access token not valid for role team (does not contain group ID " + team.ObjectID + ")"},
+		"a role in another case":   {"APP", genuine, "28P01", `password authentication failed for user "APP"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := logIn(t, s, test.role, test.password)
@@ -243,7 +243,9 @@ func TestServer_SessionRunsOnPostgreSQL(t *testing.T) {
 	}
 	defer conn.Close(context.Background())
 	var user, name, path string
-	if err := conn.QueryRow(t.Context(), "select session_user, current_setting('application_name'), current_setting('search_path')").Scan(&user, &name, &path); err != nil {
+	if err := conn.QueryRow(t.Context(),
+		"select session_user, current_setting('application_name'), current_setting('search_path')").Scan(&user,
+		&name, &path); err != nil {
 		t.Fatal(err)
 	}
 	if user != "app" || name != "shop" || path != "elsewhere" {
@@ -259,7 +261,8 @@ func TestServer_SessionRunsOnPostgreSQL(t *testing.T) {
 	if _, err := conn.Exec(t.Context(), "create temp table t (n int, s text)"); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := conn.CopyFrom(t.Context(), pgx.Identifier{"t"}, []string{"n", "s"}, pgx.CopyFromRows(rows)); err != nil || n != 10_000 {
+	if n, err := conn.CopyFrom(t.Context(), pgx.Identifier{"t"}, []string{"n", "s"}, pgx.CopyFromRows(rows)); err != nil ||
+		n != 10_000 {
 		t.Errorf("copied %d rows, error %v", n, err)
 	}
 
@@ -302,7 +305,7 @@ func TestServer_UnmappedRoleLogsInWithPassword(t *testing.T) {
 	if err := logIn(t, s, "classic", "hunter3"); err == nil {
 		t.Error("a wrong password was accepted")
 	}
-	// Mapping it is what turns it into an Entra role.
+	// Mapping it makes it an Entra role.
 	app := s.Tenant.NewUserAssignedIdentity("app")
 	createRole(t, s, "classic", app)
 	if err := logIn(t, s, "classic", "hunter2"); err == nil {
@@ -328,7 +331,7 @@ func TestServer_UpstreamCanBeRunningServer(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := os.Stat(filepath.Dir(s.CAFile())); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the directory is left behind: %v", err)
+		t.Errorf("the directory was not removed: %v", err)
 	}
 	if conn, err := pgx.Connect(t.Context(), behind.AdminDSN()); err != nil {
 		t.Errorf("closing the front stopped the server behind it: %v", err)
@@ -340,12 +343,13 @@ func TestServer_UpstreamCanBeRunningServer(t *testing.T) {
 func TestServer_UnreachableUpstreamIsErrorAndLeavesNothing(t *testing.T) {
 	dir := t.TempDir()
 	setTempDir(t, dir)
-	if s, err := entrapgtest.Start(t.Context(), entrapgtest.Config{Upstream: "host=127.0.0.1 port=1 user=postgres"}); err == nil {
+	if s, err := entrapgtest.Start(t.Context(),
+		entrapgtest.Config{Upstream: "host=127.0.0.1 port=1 user=postgres"}); err == nil {
 		s.Close()
 		t.Error("it started")
 	}
 	if entries, _ := os.ReadDir(dir); len(entries) > 0 {
-		t.Errorf("left behind: %v", entries)
+		t.Errorf("not removed: %v", entries)
 	}
 }
 
@@ -373,7 +377,7 @@ func TestServer_RevokedTokensAreRejectedAndSessionsContinue(t *testing.T) {
 	}
 }
 
-func TestPrincipal_TokenOfGuestNamesAccountElsewhere(t *testing.T) {
+func TestPrincipal_TokenOfGuestContainsHomeAccount(t *testing.T) {
 	s := share(t)
 	for account, test := range map[string]struct{ name, idp string }{
 		"bob@fabrikam.example":             {"bob_fabrikam.example#EXT#@contoso.example", "https://sts.windows.net/"},
@@ -387,7 +391,8 @@ func TestPrincipal_TokenOfGuestNamesAccountElsewhere(t *testing.T) {
 		secret := token(t, guest, audience).Token
 		idp, _ := claim(t, secret, "idp").(string)
 		if guest.Name != test.name || !strings.HasPrefix(idp, test.idp) || strings.Contains(idp, s.Tenant.ID) ||
-			claim(t, secret, "unique_name") != account || claim(t, secret, "upn") != nil || claim(t, secret, "tid") != s.Tenant.ID {
+			claim(t, secret, "unique_name") != account || claim(t, secret, "upn") != nil ||
+			claim(t, secret, "tid") != s.Tenant.ID {
 			t.Errorf(
 				"%s: %q with idp %v, unique_name %v, upn %v",
 				account,
@@ -418,7 +423,7 @@ func TestTenant_FaultsFailTokenRequests(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	if _, err := app.GetToken(ctx, options); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("got %v from a slow Entra, want the caller's deadline", err)
+		t.Errorf("slow Entra: got %v, want the caller's deadline", err)
 	}
 	s.SetFaults(entrapgtest.Faults{TokenLife: time.Minute})
 	if left := time.Until(token(t, app, audience).ExpiresOn); left < 50*time.Second || left > time.Minute {
@@ -447,18 +452,18 @@ func TestFront_SurvivesHostileClients(t *testing.T) {
 	createRole(t, s, "", app)
 	sslRequest := []byte{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f}
 	for name, sent := range map[string][]byte{
-		"nothing":              {},
-		"one byte":             {0},
-		"an endless length":    {0xff, 0xff, 0xff, 0xff, 0, 3, 0, 0},
-		"a short length":       {0, 0, 0, 4, 0, 3, 0, 0},
-		"no parameters":        {0, 0, 0, 9, 0, 3, 0, 0, 0},
-		"unfinished startup":   {0, 0, 0, 20, 0, 3, 0, 0, 'u', 's', 'e', 'r'},
-		"protocol 2":           {0, 0, 0, 8, 0, 2, 0, 0},
-		"GSS again and again":  {0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30, 0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30, 0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30, 0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30},
-		"a cancel for nobody":  {0, 0, 0, 16, 0x04, 0xd2, 0x16, 0x2e, 0, 0, 0, 1, 0, 0, 0, 1},
-		"no TLS after asking":  append(append([]byte{}, sslRequest...), "hello, world, this is no TLS"...),
-		"half a TLS handshake": {0x16, 3, 1, 0, 200, 1, 0, 0, 196},
-		"HTTP":                 []byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+		"nothing":                              {},
+		"one byte":                             {0},
+		"an excessive length":                  {0xff, 0xff, 0xff, 0xff, 0, 3, 0, 0},
+		"a short length":                       {0, 0, 0, 4, 0, 3, 0, 0},
+		"no parameters":                        {0, 0, 0, 9, 0, 3, 0, 0, 0},
+		"unfinished startup":                   {0, 0, 0, 20, 0, 3, 0, 0, 'u', 's', 'e', 'r'},
+		"protocol 2":                           {0, 0, 0, 8, 0, 2, 0, 0},
+		"repeated GSS requests":                {0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30, 0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30, 0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30, 0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30},
+		"a cancel request with an unknown key": {0, 0, 0, 16, 0x04, 0xd2, 0x16, 0x2e, 0, 0, 0, 1, 0, 0, 0, 1},
+		"no handshake after a TLS request":     append(append([]byte{}, sslRequest...), "hello, world, this is no TLS"...),
+		"half a TLS handshake":                 {0x16, 3, 1, 0, 200, 1, 0, 0, 196},
+		"HTTP":                                 []byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn, err := net.Dial("tcp", s.Addr())
@@ -471,10 +476,10 @@ func TestFront_SurvivesHostileClients(t *testing.T) {
 			conn.SetReadDeadline(time.Now().Add(20 * time.Second))
 			answer, err := io.ReadAll(conn)
 			if err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
-				t.Errorf("the server waits on, after answering %q", answer)
+				t.Errorf("the server does not close the connection, after answering %q", answer)
 			}
 			if strings.Contains(string(answer), "R\x00\x00\x00\x08\x00\x00\x00\x00") {
-				t.Errorf("the client is in: %q", answer)
+				t.Errorf("the client is accepted: %q", answer)
 			}
 		})
 	}
@@ -483,7 +488,7 @@ func TestFront_SurvivesHostileClients(t *testing.T) {
 	}
 }
 
-func TestFront_ClientWithoutTLSIsRejectedInWordsOfAzure(t *testing.T) {
+func TestFront_ClientWithoutTLSIsRejectedWithAzureMessage(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	app := s.Tenant.NewUserAssignedIdentity("app")
 	createRole(t, s, "", app)
@@ -517,7 +522,7 @@ func TestFront_NewerProtocolIsNegotiatedDown(t *testing.T) {
 	conn.Close(context.Background())
 }
 
-func TestFront_BytesBeforeTLSEndConnection(t *testing.T) {
+func TestFront_DataBeforeTLSEndsConnection(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	raw, err := net.Dial("tcp", s.Addr())
 	if err != nil {
@@ -534,7 +539,7 @@ func TestFront_BytesBeforeTLSEndConnection(t *testing.T) {
 		t.Error("the handshake succeeded")
 	}
 	if n := len(s.Logins()); n != 0 {
-		t.Errorf("the slipped-in startup message counted as a login")
+		t.Errorf("the startup message that was sent before TLS was recorded as a login")
 	}
 }
 
@@ -565,10 +570,10 @@ func TestServer_CloseLeavesNothing(t *testing.T) {
 	}
 	all.Wait()
 	if err := conn.Ping(t.Context()); err == nil {
-		t.Error("a session outlived the server")
+		t.Error("a session continued after Close")
 	}
 	if _, err := os.Stat(filepath.Dir(s.CAFile())); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the directory is left behind: %v", err)
+		t.Errorf("the directory was not removed: %v", err)
 	}
 	if _, err := pgx.Connect(t.Context(), s.AdminDSN()); err == nil {
 		t.Error("PostgreSQL is still running")
@@ -576,7 +581,7 @@ func TestServer_CloseLeavesNothing(t *testing.T) {
 	noneLeft(t, before)
 }
 
-// noneLeft waits until there are no more goroutines than before.
+// noneLeft waits until the number of goroutines is at most that of before.
 func noneLeft(t testing.TB, before int) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); runtime.NumGoroutine() > before && time.Now().Before(deadline); {
@@ -604,7 +609,7 @@ func TestServer_CanceledStartLeavesNothing(t *testing.T) {
 		t.Error("it started")
 	}
 	if entries, _ := os.ReadDir(dir); len(entries) > 0 {
-		t.Errorf("left behind: %v", entries)
+		t.Errorf("not removed: %v", entries)
 	}
 }
 
@@ -627,13 +632,13 @@ func TestServer_PostgreSQLIsPrivateToProcess(t *testing.T) {
 			}
 		}
 	}
-	// Nor does whoever gets to see its files, or its command line in one of them.
+	// The password is in none of its files, one of which contains the command line.
 	if err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || !entry.Type().IsRegular() {
 			return nil //nolint:nilerr // the server removes files as it runs
 		}
 		if b, err := os.ReadFile(path); err == nil && bytes.Contains(b, []byte(password)) {
-			t.Errorf("%s has the password", path)
+			t.Errorf("%s contains the password", path)
 		}
 		return nil
 	}); err != nil {
@@ -659,7 +664,10 @@ func TestServer_PostgreSQLIsPrivateToProcess(t *testing.T) {
 		}
 	}
 	_, identity, _ := strings.Cut(s.Tenant.NewHost().Environ()[0], "http://")
-	for _, addr := range []string{s.Addr(), strings.TrimPrefix(s.Tenant.URL(), "https://"), strings.TrimSuffix(identity, "/msi/token")} {
+	for _, addr := range []string{
+		s.Addr(), strings.TrimPrefix(s.Tenant.URL(), "https://"),
+		strings.TrimSuffix(identity, "/msi/token"),
+	} {
 		if host, err := netip.ParseAddrPort(addr); err != nil || !host.Addr().IsLoopback() {
 			t.Errorf("%s is open to the network, error %v", addr, err)
 		}
@@ -670,11 +678,11 @@ func TestServer_CreateRoleRejectsUnmappableRole(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	alice := s.Tenant.NewUser("alice@contoso.example")
 	for name, err := range map[string]error{
-		"a name that PostgreSQL would cut off": s.CreateRole(t.Context(), strings.Repeat("x", 64), alice),
-		"a name with NUL":                      s.CreateRole(t.Context(), "a\x00b", alice),
-		"the superuser":                        s.CreateRole(t.Context(), "postgres", alice),
-		"nobody":                               s.CreateRole(t.Context(), "x", nil),
-		"a principal of no tenant":             s.CreateRole(t.Context(), "x", &entrapgtest.Principal{}),
+		"a name that PostgreSQL would truncate": s.CreateRole(t.Context(), strings.Repeat("x", 64), alice),
+		"a name with NUL":                       s.CreateRole(t.Context(), "a\x00b", alice),
+		"the superuser":                         s.CreateRole(t.Context(), "postgres", alice),
+		"nil":                                   s.CreateRole(t.Context(), "x", nil),
+		"a principal without a tenant":          s.CreateRole(t.Context(), "x", &entrapgtest.Principal{}),
 	} {
 		if err == nil {
 			t.Errorf("%s: no error", name)

@@ -15,15 +15,15 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-// A startedOnce is what a program remembers of a server.
-type startedOnce struct {
+// A snapshot contains the values of a server that must not change between starts.
+type snapshot struct {
 	tenant, ca, app, appClient, objectID, host string
 	service, user, guest                       string
 	data                                       string
 }
 
-// startOnce starts a server in a directory, looks at it and closes it.
-func startOnce(t *testing.T, dir string) startedOnce {
+// startOnce starts a server with a state directory, takes a snapshot and closes it.
+func startOnce(t *testing.T, dir string) snapshot {
 	t.Helper()
 	s := must[*entrapgtest.Server](t)(entrapgtest.Start(t.Context(), entrapgtest.Config{StateDir: dir}))
 	defer s.Close()
@@ -59,9 +59,11 @@ func startOnce(t *testing.T, dir string) startedOnce {
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
-	return startedOnce{
-		tenant: s.Tenant.ID, ca: string(must[[]byte](t)(os.ReadFile(s.CAFile()))), app: app.Name, appClient: app.ClientID, objectID: app.ObjectID,
-		host: s.Tenant.NewHost(app).Environ()[1], service: deployer.ClientID + deployer.ClientSecret, user: alice.Password, guest: bob.Password, data: rows,
+	return snapshot{
+		tenant: s.Tenant.ID, ca: string(must[[]byte](t)(os.ReadFile(s.CAFile()))), app: app.Name,
+		appClient: app.ClientID, objectID: app.ObjectID,
+		host: s.Tenant.NewHost(app).Environ()[1], service: deployer.ClientID + deployer.ClientSecret, user: alice.Password,
+		guest: bob.Password, data: rows,
 	}
 }
 
@@ -76,7 +78,8 @@ func TestServer_StateDirKeepsTenantCertificateAndData(t *testing.T) {
 	if first != second {
 		t.Errorf("first %+v, then %+v", first, second)
 	}
-	if other := startOnce(t, filepath.Join(directory(t), "other")); other.tenant == first.tenant || other.service == first.service ||
+	if other := startOnce(t, filepath.Join(directory(t), "other")); other.tenant == first.tenant ||
+		other.service == first.service ||
 		other.ca == first.ca {
 		t.Errorf("another directory has the same: %+v", other)
 	}
@@ -98,7 +101,8 @@ func TestServer_SecondServerReportsThatStateDirIsInUse(t *testing.T) {
 		s.Close()
 	}
 	var wrong *entrapgtest.ConfigError
-	if !errors.As(err, &wrong) || wrong.Field != "StateDir" || !strings.Contains(err.Error(), dir+" is in use by process") {
+	if !errors.As(err, &wrong) || wrong.Field != "StateDir" ||
+		!strings.Contains(err.Error(), dir+" is in use by process") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -119,14 +123,14 @@ func TestServer_InterruptedFirstStartIsRepeated(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "data.new")); err == nil {
-		t.Error("the leftover is still there")
+		t.Error("the incomplete data was not removed")
 	}
 }
 
-func TestServer_DamagedStateDirIsNamed(t *testing.T) {
+func TestServer_DamagedStateDirIsReported(t *testing.T) {
 	for name, test := range map[string]struct {
 		files map[string]string
-		says  string
+		want  string
 	}{
 		"truncated":      {map[string]string{"state.json": `{"Version": 1, "Se`}, "state.json is damaged: unexpected end of JSON input"},
 		"empty":          {map[string]string{"state.json": ""}, "state.json is damaged"},
@@ -151,7 +155,7 @@ func TestServer_DamagedStateDirIsNamed(t *testing.T) {
 			if err == nil {
 				s.Close()
 			}
-			if err == nil || !strings.Contains(err.Error(), "Config.StateDir: ") || !strings.Contains(err.Error(), test.says) {
+			if err == nil || !strings.Contains(err.Error(), "Config.StateDir: ") || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v", err)
 			}
 			for name, content := range test.files {
@@ -163,7 +167,7 @@ func TestServer_DamagedStateDirIsNamed(t *testing.T) {
 	}
 }
 
-func TestServer_DataOfAnotherPostgreSQLIsNamed(t *testing.T) {
+func TestServer_DataOfAnotherPostgreSQLIsReported(t *testing.T) {
 	dir := filepath.Join(directory(t), "state")
 	startOnce(t, dir)
 	if err := os.WriteFile(filepath.Join(dir, "data", "PG_VERSION"), []byte("9\n"), 0o600); err != nil {
@@ -221,8 +225,8 @@ func TestServer_AddressInUseNamesField(t *testing.T) {
 	}
 }
 
-// directory returns a temporary directory that the user who runs PostgreSQL can
-// enter: those of t.TempDir can only be entered by their owner's group.
+// directory returns a temporary directory that the user who runs PostgreSQL can enter. Only
+// the owner's group can enter those of t.TempDir.
 func directory(t *testing.T) string {
 	t.Helper()
 	dir := must[string](t)(os.MkdirTemp("", "entrapgtest-"))
@@ -233,7 +237,7 @@ func directory(t *testing.T) string {
 	return dir
 }
 
-// kill ends a process as a crash does.
+// kill ends a process like a crash.
 func kill(t *testing.T, pid string) {
 	t.Helper()
 	p := must[*os.Process](t)(os.FindProcess(must[int](t)(strconv.Atoi(pid))))
@@ -242,14 +246,15 @@ func kill(t *testing.T, pid string) {
 	}
 }
 
-// In a directory of another user, files of the state could be links to other files.
+// The owner of the directory could replace the state's files by links to other files.
 func TestServer_StateDirOfAnotherUserIsRejected(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("only root can make a directory of another user")
+		t.Skip("only root can create a directory of another user")
 	}
 	dir := directory(t)
 	victim := filepath.Join(t.TempDir(), "victim")
-	if err := errors.Join(os.WriteFile(victim, []byte("mine"), 0o600), os.Symlink(victim, filepath.Join(dir, "lock")), os.Chown(dir, 12345, 12345)); err != nil {
+	if err := errors.Join(os.WriteFile(victim, []byte("mine"), 0o600), os.Symlink(victim, filepath.Join(dir, "lock")),
+		os.Chown(dir, 12345, 12345)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := entrapgtest.Start(t.Context(), entrapgtest.Config{StateDir: dir}); err == nil ||

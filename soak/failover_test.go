@@ -54,8 +54,11 @@ func TestFailover_WritesResumeOnPromotedReplica(t *testing.T) {
 	failover := &fault{
 		name: "failover", within: soon,
 		allows: map[string][]string{
-			sqlDB:   {network, deadline, "query 57P01", "query 57P02", "login 57P01", "login 57P03", "login 08006"},
-			pgxPool: {network, deadline, "query 57P01", "query 57P02", "login 57P01", "login 57P03", "login 08006", "login 28000"},
+			sqlDB: {network, deadline, "query 57P01", "query 57P02", "login 57P01", "login 57P03", "login 08006"},
+			pgxPool: {
+				network, deadline, "query 57P01", "query 57P02", "login 57P01", "login 57P03",
+				"login 08006", "login 28000",
+			},
 		},
 		inject: func(ctx context.Context, _ *entrapgtest.Server) error {
 			if err := primary.Close(); err != nil {

@@ -28,7 +28,10 @@ func TestSoak_PrintsReportIfEndedEarly(t *testing.T) {
 	if err != nil || !ok {
 		t.Errorf("ok: %v, error %v", ok, err)
 	}
-	for _, want := range []string{"of 1h0m0s, seed 1", "logins", "0 lost", "goroutines", "faults injected", "passed: no rows lost"} {
+	for _, want := range []string{
+		"of 1h0m0s, seed 1", "logins", "0 lost", "goroutines", "faults injected",
+		"passed: no rows lost",
+	} {
 		if !strings.Contains(printed.String(), want) {
 			t.Errorf("the report does not contain %q:\n%s", want, &printed)
 		}
@@ -62,7 +65,8 @@ func TestReport_ListsProblems(t *testing.T) {
 	} {
 		p := fine()
 		spoil(p)
-		harmless := name == "" || strings.HasPrefix(name, "rows") || strings.HasPrefix(name, "fewer") || strings.HasSuffix(name, "varies")
+		harmless := name == "" || strings.HasPrefix(name, "rows") || strings.HasPrefix(name, "fewer") ||
+			strings.HasSuffix(name, "varies")
 		if problems := p.problems(); (len(problems) == 0) != harmless {
 			t.Errorf("%s: problems %q", name, problems)
 		}

@@ -117,7 +117,8 @@ func TestClients_InvalidTokensAreRejected(t *testing.T) {
 		"cut":      {func(_ *testing.T, token azcore.AccessToken) string { return token.Token[:400] }, "The access token has invalid format."},
 		"password": {func(*testing.T, azcore.AccessToken) string { return "password" }, "An error occurred while validating the access token."},
 		"for another resource": {func(t *testing.T, _ azcore.AccessToken) string {
-			token, err := credentialOf(t, "shop-api").GetToken(t.Context(), policy.TokenRequestOptions{Scopes: []string{"https://management.azure.com/.default"}})
+			token, err := credentialOf(t, "shop-api").GetToken(t.Context(),
+				policy.TokenRequestOptions{Scopes: []string{"https://management.azure.com/.default"}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -173,7 +174,8 @@ func TestLibPQ_CancelsQuery(t *testing.T) {
 		t.Fatal("the query was not canceled")
 	}
 	for active, deadline := true, time.Now().Add(time.Minute); active; {
-		if err := db.QueryRow("select exists (select from pg_stat_activity where pid = $1 and state = 'active')", pid).Scan(&active); err != nil {
+		if err := db.QueryRow("select exists (select from pg_stat_activity where pid = $1 and state = 'active')",
+			pid).Scan(&active); err != nil {
 			t.Fatal(err)
 		}
 		if active && time.Now().After(deadline) {

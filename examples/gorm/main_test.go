@@ -73,7 +73,8 @@ func TestGORM_MigratesAgainAfterSchemaChange(t *testing.T) {
 	defer server.Close()
 	dsn := server.AdminDSN() + " entra_credential=none"
 	named := func(dsn string) (*gorm.DB, *sql.DB, error) {
-		db, err := gorm.Open(postgres.New(postgres.Config{DriverName: "entrapg", DSN: dsn}), &gorm.Config{Logger: logger.Discard})
+		db, err := gorm.Open(postgres.New(postgres.Config{DriverName: "entrapg", DSN: dsn}),
+			&gorm.Config{Logger: logger.Discard})
 		if err != nil {
 			return nil, nil, err
 		}

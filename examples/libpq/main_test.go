@@ -66,7 +66,10 @@ func TestLibPQ_SendsNoTokenToUntrustedServer(t *testing.T) {
 }
 
 func TestLibPQ_ReportsUnsafeSettings(t *testing.T) {
-	for _, dsn := range []string{"host=db.example.com sslmode=disable", "host=db.example.com sslmode=prefer", "host=db.example.com password=hunter2"} {
+	for _, dsn := range []string{
+		"host=db.example.com sslmode=disable", "host=db.example.com sslmode=prefer",
+		"host=db.example.com password=hunter2",
+	} {
 		db, err := open(dsn)
 		if err != nil {
 			t.Fatal(err)

@@ -90,7 +90,10 @@ auth_file = %s
 	if keepsStatements(t, path) {
 		settings += "max_prepared_statements = 0\n" // as on Azure by default
 	}
-	for name, content := range map[string]string{"ini": settings, "users": fmt.Sprintf("%q %q\n", upstream.User, upstream.Password)} {
+	for name, content := range map[string]string{
+		"ini":   settings,
+		"users": fmt.Sprintf("%q %q\n", upstream.User, upstream.Password),
+	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -287,7 +290,10 @@ func TestPgBouncer_NotificationsReachAnotherClientInTransactionMode(t *testing.T
 
 func TestPgBouncer_StartupParameters(t *testing.T) {
 	dsn := start(t, 1)
-	for _, accepted := range []string{"application_name=shop", "client_encoding=UTF8", "datestyle=ISO", "timezone=UTC", "standard_conforming_strings=on"} {
+	for _, accepted := range []string{
+		"application_name=shop", "client_encoding=UTF8", "datestyle=ISO", "timezone=UTC",
+		"standard_conforming_strings=on",
+	} {
 		conn, err := connect(t.Context(), dsn+" "+accepted)
 		if err != nil {
 			t.Errorf("%s: %v", accepted, err)
@@ -295,7 +301,10 @@ func TestPgBouncer_StartupParameters(t *testing.T) {
 		}
 		conn.Close(t.Context())
 	}
-	for _, rejected := range []string{"statement_timeout=5s", "search_path=shop", "lock_timeout=5s", "idle_in_transaction_session_timeout=5s"} {
+	for _, rejected := range []string{
+		"statement_timeout=5s", "search_path=shop", "lock_timeout=5s",
+		"idle_in_transaction_session_timeout=5s",
+	} {
 		conn, err := connect(t.Context(), dsn+" "+rejected)
 		if err == nil {
 			conn.Close(t.Context())

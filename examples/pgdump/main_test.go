@@ -113,14 +113,16 @@ func TestPgDump_SendsNoTokenToUntrustedServer(t *testing.T) {
 	stranger := httptest.NewTLSServer(nil)
 	defer stranger.Close()
 	roots := filepath.Join(t.TempDir(), "root.crt")
-	if err := os.WriteFile(roots, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: stranger.Certificate().Raw}), 0o600); err != nil {
+	if err := os.WriteFile(roots,
+		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: stranger.Certificate().Raw}), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("PGSSLROOTCERT", roots)
 	connector := entrapg.NewConnector(dsn)
 	defer connector.Close()
 	var out strings.Builder
-	if err := dump(t.Context(), dsn, connector, &out); err == nil || !strings.Contains(err.Error(), "certificate verify failed") {
+	if err := dump(t.Context(), dsn, connector, &out); err == nil ||
+		!strings.Contains(err.Error(), "certificate verify failed") {
 		t.Errorf("dumped %q, %v", out.String(), err)
 	}
 	if logins := server.Logins(); len(logins) > 0 {
@@ -135,12 +137,16 @@ func TestPgDump_EnvironmentContainsTokenAndNoOtherSecret(t *testing.T) {
 	}
 	_, app, dsn := startAsApp(t)
 	bin := t.TempDir()
-	if err := os.WriteFile(filepath.Join(bin, "pg_dump"), []byte("#!/bin/sh\nenv\necho \"arguments $*\"\n"), 0o700); err != nil {
+	if err := os.WriteFile(filepath.Join(bin, "pg_dump"),
+		[]byte("#!/bin/sh\nenv\necho \"arguments $*\"\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", bin+string(os.PathListSeparator)+os.Getenv("PATH"))
 	useRoots(t, dsn)
-	for name, value := range map[string]string{"PGSSLMODE": "require", "PGHOSTADDR": "192.0.2.1", "PGPASSFILE": "/passfile", "PGREQUIRESSL": "0", "APP_SECRET": "hunter2"} {
+	for name, value := range map[string]string{
+		"PGSSLMODE": "require", "PGHOSTADDR": "192.0.2.1",
+		"PGPASSFILE": "/passfile", "PGREQUIRESSL": "0", "APP_SECRET": "hunter2",
+	} {
 		t.Setenv(name, value)
 	}
 	connector := entrapg.NewConnector(dsn)
@@ -154,7 +160,10 @@ func TestPgDump_EnvironmentContainsTokenAndNoOtherSecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := strings.Split(out.String(), "\n")
-	for _, want := range []string{"PGUSER=" + app.Name, "PGPASSWORD=" + token, "PGSSLMODE=verify-full", "PGDATABASE=postgres", "PGHOST=127.0.0.1", "arguments --no-password"} {
+	for _, want := range []string{
+		"PGUSER=" + app.Name, "PGPASSWORD=" + token, "PGSSLMODE=verify-full",
+		"PGDATABASE=postgres", "PGHOST=127.0.0.1", "arguments --no-password",
+	} {
 		if !slices.Contains(lines, want) {
 			t.Errorf("the child has no %q", want)
 		}

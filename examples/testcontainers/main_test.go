@@ -42,7 +42,8 @@ func TestTestcontainers_LogsInWithPassword(t *testing.T) {
 
 // entrapgtest, in front of the container, checks tokens as Azure does.
 func TestTestcontainers_LogsInWhileTokensExpire(t *testing.T) {
-	server, err := entrapgtest.Start(t.Context(), entrapgtest.Config{Upstream: startContainer(t), TokenLife: 2 * time.Second})
+	server, err := entrapgtest.Start(t.Context(),
+		entrapgtest.Config{Upstream: startContainer(t), TokenLife: 2 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

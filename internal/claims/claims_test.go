@@ -6,7 +6,7 @@ import (
 	"github.com/entrapg/entrapg/internal/claims"
 )
 
-func TestGuest_IsAPersonOfAnotherTenant(t *testing.T) {
+func TestGuest_IsUserOfAnotherTenant(t *testing.T) {
 	const tenant, home = "11111111-2222-3333-4444-555555555555", "99999999-2222-3333-4444-555555555555"
 	for name, test := range map[string]struct {
 		claims claims.Claims

@@ -86,7 +86,8 @@ func get[C azcore.TokenCredential](credential C, err error) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	_, err = credential.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{"https://" + guid + ".example/.default"}})
+	_, err = credential.GetToken(ctx,
+		policy.TokenRequestOptions{Scopes: []string{"https://" + guid + ".example/.default"}})
 	return err
 }
 
@@ -126,7 +127,8 @@ func anotherCloud() error {
 		return response, nil
 	})
 	new(imds.Monitor).Install(&options)
-	return get(azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{ClientOptions: options}))
+	return get(azidentity.NewManagedIdentityCredential(
+		&azidentity.ManagedIdentityCredentialOptions{ClientOptions: options}))
 }
 
 func dialError(cause error) error { return &net.OpError{Op: "dial", Net: "tcp", Err: cause} }
@@ -243,7 +245,8 @@ func TestClassify_RecognizesManagedIdentityEndpoints(t *testing.T) {
 		t.Run(name, func(t *testing.T) { check(t, test.err, test.kind, test.hint) })
 	}
 
-	if got := credfail.Classify(managedIdentity(other, answer(http.StatusForbidden, `{"error":"x"}`)), credfail.Settings{}); got.Kind == credfail.StaleSecret {
+	if got := credfail.Classify(managedIdentity(other, answer(http.StatusForbidden, `{"error":"x"}`)),
+		credfail.Settings{}); got.Kind == credfail.StaleSecret {
 		t.Error("the Instance Metadata Service has no secret")
 	}
 	t.Setenv("IDENTITY_ENDPOINT", "http://127.0.0.1:1/msi/token")
@@ -252,7 +255,8 @@ func TestClassify_RecognizesManagedIdentityEndpoints(t *testing.T) {
 		http.StatusBadRequest,
 		`{"statusCode":400,"message":"No User Assigned or Delegated Managed Identity found for specified ClientId/ResourceId/PrincipalId."}`,
 	)), credfail.NoSuchIdentity, "assign it")
-	check(t, managedIdentity(other, noMetadata(dialError(syscall.ECONNREFUSED))), credfail.StaleEndpoint, "IDENTITY_ENDPOINT")
+	check(t, managedIdentity(other, noMetadata(dialError(syscall.ECONNREFUSED))),
+		credfail.StaleEndpoint, "IDENTITY_ENDPOINT")
 	for _, status := range []int{http.StatusUnauthorized, http.StatusForbidden} {
 		stale := answer(status, `{"statusCode":401,"message":"x"}`)
 		check(t, managedIdentity(other, stale), credfail.StaleSecret, "reload the environment")
@@ -357,7 +361,8 @@ func TestClassify_RecognizesChainWithoutIdentity(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	check(t, get(azidentity.NewChainedTokenCredential([]azcore.TokenCredential{cli}, nil)), credfail.NoIdentity, "az login")
+	check(t, get(azidentity.NewChainedTokenCredential([]azcore.TokenCredential{cli}, nil)),
+		credfail.NoIdentity, "az login")
 	check(t, defaultCredential(func(r *http.Request) (*http.Response, error) {
 		return respond(r, http.StatusBadRequest, `{"error":"invalid_request","error_description":"Identity not found"}`), nil
 	}), credfail.NoSuchIdentity, "assign it")
@@ -405,7 +410,7 @@ func TestClassify_UsesMemberThatEndsChain(t *testing.T) {
 	}
 }
 
-func TestClassify_RecognizesCredentialsThatNeedAPerson(t *testing.T) {
+func TestClassify_RecognizesCredentialsThatRequireUser(t *testing.T) {
 	emptyEnvironment(t)
 	check(t, get(azidentity.NewInteractiveBrowserCredential(&azidentity.InteractiveBrowserCredentialOptions{
 		ClientOptions: clientOptions(answer(http.StatusOK, "{}")), TenantID: guid,
@@ -413,7 +418,7 @@ func TestClassify_RecognizesCredentialsThatNeedAPerson(t *testing.T) {
 	})), credfail.NeedsUser, "Authenticate")
 }
 
-func TestClassify_NamesSettingsThatChooseIdentity(t *testing.T) {
+func TestClassify_NamesSettingsThatSelectIdentity(t *testing.T) {
 	emptyEnvironment(t)
 	notAssigned := managedIdentity(
 		azidentity.ClientID(guid),
@@ -431,7 +436,8 @@ func TestClassify_NamesSettingsThatChooseIdentity(t *testing.T) {
 		{notAssigned, credfail.Settings{}, "set entra_client_id or AZURE_CLIENT_ID to", "{"},
 		{noTenant, credfail.Settings{TenantID: "entra_tenant_id"}, "check entra_tenant_id", "AZURE_TENANT_ID"},
 	} {
-		if got := credfail.Classify(test.err, test.settings).Hint; !strings.Contains(got, test.want) || strings.Contains(got, test.not) {
+		if got := credfail.Classify(test.err, test.settings).Hint; !strings.Contains(got, test.want) ||
+			strings.Contains(got, test.not) {
 			t.Errorf("%+v: got %q", test.settings, got)
 		}
 	}

@@ -207,7 +207,8 @@ func TestClient_ReachesEveryAnnouncedEndpointDirectly(t *testing.T) {
 			}),
 		}
 		new(imds.Monitor).Install(&options)
-		credential, err := azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{ClientOptions: options})
+		credential, err := azidentity.NewManagedIdentityCredential(
+			&azidentity.ManagedIdentityCredentialOptions{ClientOptions: options})
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue

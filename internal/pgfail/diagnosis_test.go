@@ -329,13 +329,15 @@ func TestClassify_RecognizesHostsThatTargetSessionAttrsExcludes(t *testing.T) {
 		err = fmt.Errorf("ValidateConnect failed: %w", err)
 		for _, login := range []pgfail.Login{{}, {Password: true}} {
 			got := pgfail.Classify(errors.Join(errors.New("connection refused"), err), login)
-			if got.Kind != pgfail.NoSuitableHost || !strings.Contains(got.Hint, "target_session_attrs=any") || pgfail.Session(err) != want {
+			if got.Kind != pgfail.NoSuitableHost || !strings.Contains(got.Hint, "target_session_attrs=any") ||
+				pgfail.Session(err) != want {
 				t.Errorf("%v: got %+v and %q", err, got, pgfail.Session(err))
 			}
 		}
 	}
 	rejected := &pgconn.PgError{Severity: "FATAL", Code: "28P01", Message: "x"}
-	if got := pgfail.Classify(errors.Join(pgconn.ErrPrimaryConnection, rejected), pgfail.Login{}); got.Kind != pgfail.NoRole {
+	if got := pgfail.Classify(errors.Join(pgconn.ErrPrimaryConnection, rejected),
+		pgfail.Login{}); got.Kind != pgfail.NoRole {
 		t.Errorf("got %+v", got)
 	}
 	if got := pgfail.Session(rejected); got != "" {

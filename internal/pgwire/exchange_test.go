@@ -49,12 +49,14 @@ func TestExchange_SendsTokenInPlaceOfEmptyPassword(t *testing.T) {
 		"password": {&pgproto3.PasswordMessage{}, &pgproto3.PasswordMessage{Password: "the token"}, true},
 		"OAUTHBEARER": {
 			&pgproto3.SASLInitialResponse{AuthMechanism: "OAUTHBEARER", Data: []byte("n,,\x01auth=Bearer \x01\x01")},
-			&pgproto3.SASLInitialResponse{AuthMechanism: "OAUTHBEARER", Data: []byte("n,,\x01auth=Bearer the token\x01\x01")}, true,
+			&pgproto3.SASLInitialResponse{AuthMechanism: "OAUTHBEARER", Data: []byte("n,,\x01auth=Bearer the token\x01\x01")},
+			true,
 		},
 		"another password": {&pgproto3.PasswordMessage{Password: "md5"}, &pgproto3.PasswordMessage{Password: "md5"}, false},
 		"startup": {
 			&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: map[string]string{"user": "u"}},
-			&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: map[string]string{"user": "u"}}, false,
+			&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: map[string]string{"user": "u"}},
+			false,
 		},
 	} {
 		var out bytes.Buffer
@@ -100,7 +102,10 @@ func TestExchange_ReportsOutcomeOnce(t *testing.T) {
 			Observer: observer(func() { calls++ }),
 		}
 		if test.bearer {
-			if _, err := x.Write(encode(t, &pgproto3.SASLInitialResponse{AuthMechanism: "OAUTHBEARER", Data: []byte("n,,\x01auth=Bearer \x01\x01")})); err != nil {
+			if _, err := x.Write(encode(t, &pgproto3.SASLInitialResponse{
+				AuthMechanism: "OAUTHBEARER",
+				Data:          []byte("n,,\x01auth=Bearer \x01\x01"),
+			})); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -126,9 +131,13 @@ type brokenWriter struct{ err error }
 func (w brokenWriter) Write([]byte) (int, error) { return 0, w.err }
 
 func TestExchange_BreaksIfTokenCannotBeWritten(t *testing.T) {
-	for err, outcome := range map[error]pgwire.Outcome{io.ErrClosedPipe: pgwire.Broken, os.ErrDeadlineExceeded: pgwire.Pending} {
+	for err, outcome := range map[error]pgwire.Outcome{
+		io.ErrClosedPipe:       pgwire.Broken,
+		os.ErrDeadlineExceeded: pgwire.Pending,
+	} {
 		x := &pgwire.Exchange{Writer: brokenWriter{err}, Token: func() string { return "the token" }}
-		if _, got := x.Write(encode(t, &pgproto3.PasswordMessage{})); !errors.Is(got, err) || x.Outcome != outcome || !x.Sent {
+		if _, got := x.Write(encode(t, &pgproto3.PasswordMessage{})); !errors.Is(got, err) ||
+			x.Outcome != outcome || !x.Sent {
 			t.Errorf("%v: error %v, outcome %v, sent %t", err, got, x.Outcome, x.Sent)
 		}
 	}

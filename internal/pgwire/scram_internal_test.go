@@ -58,7 +58,10 @@ func TestVerifier_RejectsWrongProofs(t *testing.T) {
 }
 
 func TestVerifier_AcceptsNormalizations(t *testing.T) {
-	for password, want := range map[string]int{"ascii": 1, "Å": 1, "\u212b": 2, "\ufb01": 2, "a\u00a0b": 2, "\xff": 1, "\u00ad": 1} {
+	for password, want := range map[string]int{
+		"ascii": 1, "Å": 1, "\u212b": 2, "\ufb01": 2, "a\u00a0b": 2,
+		"\xff": 1, "\u00ad": 1,
+	} {
 		if got := len(newVerifier(password, []byte("salt")).keys); got != want {
 			t.Errorf("%q: %d forms, want %d", password, got, want)
 		}

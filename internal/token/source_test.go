@@ -233,7 +233,8 @@ func TestSource_RejectedTokenRemainsIfCredentialFails(t *testing.T) {
 				t.Fatal("another token")
 			}
 		}
-		if _, err := s.Another(t.Context(), from("bad"), first); err == nil || !strings.Contains(err.Error(), "next attempt in") {
+		if _, err := s.Another(t.Context(), from("bad"), first); err == nil ||
+			!strings.Contains(err.Error(), "next attempt in") {
 			t.Errorf("Another: got %v, want the credential's error and when it is tried again", err)
 		}
 		if calls > 5 { // the first, and two with and without claims

@@ -58,8 +58,9 @@ func (p *Pair) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	}
 	cert, err := tls.LoadX509KeyPair(p.certFile, p.keyFile)
 	if err != nil {
-		// The two files may be written one after the other; the next handshake tries
-		// again. It also does if they cannot be read, which can change without them.
+		// The two files may be written one after the other: the second change causes
+		// another try. If a file cannot be read, each handshake tries again, because
+		// permissions can change without a change of the file.
 		if unreadable := new(fs.PathError); !errors.As(err, &unreadable) {
 			p.tried = found
 		}

@@ -18,16 +18,16 @@ import (
 
 // SQLSTATEs of the proxy's own errors.
 const (
-	cannotConnect       = "08001"
-	connectionFailure   = "08006"
-	invalidLogin        = "28000"
-	invalidPassword     = "28P01"
-	tooManyConnections  = "53300"
-	adminShutdown       = "57P01"
-	cannotConnectNow    = "57P03"
-	configError         = "F0000"
-	maxMessage          = 1000 // bytes of a message of the proxy's own
-	adviceToRunTheCheck = "Run entrapg doctor with the proxy's DSN on the proxy's machine to see which step fails."
+	cannotConnect      = "08001"
+	connectionFailure  = "08006"
+	invalidLogin       = "28000"
+	invalidPassword    = "28P01"
+	tooManyConnections = "53300"
+	adminShutdown      = "57P01"
+	cannotConnectNow   = "57P03"
+	configError        = "F0000"
+	maxMessage         = 1000 // bytes of the proxy's own messages
+	runDoctorHint      = "Run entrapg doctor with the proxy's DSN on the proxy's machine to see which step fails."
 )
 
 // A failure is the reason for which a client got no session.
@@ -37,7 +37,7 @@ type failure struct {
 	err      error  // logged
 }
 
-// fatal returns a failure with an error of the proxy's own.
+// fatal returns a failure with one of the proxy's own errors.
 func fatal(kind Rejection, e *pgwire.Error) *failure {
 	return &failure{kind: kind, response: e.Encode(), err: e}
 }
@@ -62,7 +62,7 @@ var (
 func wrongPassword(user string) *pgwire.Error {
 	return &pgwire.Error{
 		Code: invalidPassword, Message: fmt.Sprintf("password authentication failed for user %q", tidy(clip(user))),
-		Hint: "The password is that of the proxy, which it printed when it started unless it was set.",
+		Hint: "Use the proxy's password. If none is set, the proxy prints a random one when it starts.",
 	}
 }
 
@@ -70,13 +70,13 @@ func wrongPassword(user string) *pgwire.Error {
 // unchanged, except that a hint is added if it has none.
 func explain(err error, l *login) *failure {
 	var (
-		login    *entrapg.LoginError
-		token    *entrapg.TokenError
-		username *entrapg.UsernameError
-		config   *entrapg.ConfigError
-		server   *pgconn.PgError
-		unknown  *net.DNSError
-		untrusty *tls.CertificateVerificationError
+		login     *entrapg.LoginError
+		token     *entrapg.TokenError
+		username  *entrapg.UsernameError
+		config    *entrapg.ConfigError
+		server    *pgconn.PgError
+		unknown   *net.DNSError
+		untrusted *tls.CertificateVerificationError
 	)
 	response := l.takeover.ErrorResponse()
 	if response != nil && errors.As(err, &server) {
@@ -110,8 +110,8 @@ func explain(err error, l *login) *failure {
 			l.servers, cause(err))
 	case errors.As(err, &unknown):
 		e.Message = fmt.Sprintf("cannot resolve host %q: %v", unknown.Name, unknown)
-	case errors.As(err, &untrusty):
-		e.Message = fmt.Sprintf("cannot verify the certificate of %s: %v", l.servers, untrusty.Err)
+	case errors.As(err, &untrusted):
+		e.Message = fmt.Sprintf("cannot verify the certificate of %s: %v", l.servers, untrusted.Err)
 	case errors.Is(err, context.DeadlineExceeded):
 		e.Message = fmt.Sprintf("no answer from %s in time", l.servers)
 	default:
@@ -119,13 +119,13 @@ func explain(err error, l *login) *failure {
 	}
 	e.Message = tidy(strings.TrimPrefix(e.Message, "entrapg: "))
 	if e.Hint == "" {
-		e.Hint = adviceToRunTheCheck
+		e.Hint = runDoctorHint
 	}
 	return fatal(kind, e)
 }
 
-// cause returns pgx's error without its introduction, which names the role. The
-// error of a single address comes without the address.
+// cause returns pgx's error without its prefix, which contains the role. It also removes
+// the address if there is only one.
 func cause(err error) string {
 	text := strings.TrimPrefix(err.Error(), "entrapg: ")
 	if _, rest, ok := strings.Cut(text, "`: "); ok && strings.HasPrefix(text, "failed to connect to `") {

@@ -14,9 +14,9 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-// TestFailure_OfServerIsPassedOn compares the server's own error with what a
-// client of the proxy is sent.
-func TestFailure_OfServerIsPassedOn(t *testing.T) {
+// TestFailure_OfServerIsForwarded compares the server's own error with the error that a
+// client of the proxy gets.
+func TestFailure_OfServerIsForwarded(t *testing.T) {
 	s := ownServer(t, entrapgtest.Config{})
 	app := newIdentity(t, s)
 	for name, test := range map[string]struct {
@@ -47,7 +47,7 @@ func TestFailure_OfServerIsPassedOn(t *testing.T) {
 			t.Errorf("%s: rejected with %+v", name, got)
 		}
 		if got.Hint != "" && !strings.HasSuffix(got.Hint, ".") && !strings.HasSuffix(got.Hint, "?") {
-			t.Errorf("%s: the hint is no sentence: %q", name, got.Hint)
+			t.Errorf("%s: the hint is not a sentence: %q", name, got.Hint)
 		}
 		if test.rejection == nil && got.File == "" {
 			t.Errorf("%s: fields of the server's error are missing: %+v", name, got)
@@ -103,7 +103,7 @@ func TestFailure_OfProxy(t *testing.T) {
 			t.Errorf("%s: rejected with %+v", name, got)
 		}
 		if strings.ContainsAny(got.Message+got.Hint, "\n\t\r") || len(got.Message) > 1100 {
-			t.Errorf("%s: the message is not fit for one line: %q", name, got.Message)
+			t.Errorf("%s: the message has several lines: %q", name, got.Message)
 		}
 		if p.Stats().Rejected[test.kind] != 1 {
 			t.Errorf("%s: counted %v", name, p.Stats().Rejected)
@@ -129,7 +129,7 @@ func TestFailure_NeverShowsTheToken(t *testing.T) {
 	dsn := strings.Replace(s.DSN(), "://", "://"+app.Name+"@", 1)
 	p := start(t, &engine.Server{Upstream: upstream(t, dsn, withApp(&sameToken{token})...)})
 	if got := p.rejection(t, ""); got.Message != "the token is [token]" || got.Hint != "[token]" {
-		t.Errorf("the client is sent %+v", got)
+		t.Errorf("the client gets %+v", got)
 	}
 	if log := p.log.String(); strings.Contains(log, token.Token[:64]) || !strings.Contains(log, "[token]") {
 		t.Errorf("logged: %s", log)
@@ -164,10 +164,9 @@ func TestFailure_OfServerThatRestarts(t *testing.T) {
 	query(t, p.connect(t, ""), "select 1::text")
 }
 
-// TestFailure_OfUserThatClientNames logs in with a user that is rejected and one
-// that is accepted by turns. The rejections must not make every login fetch
-// another token.
-func TestFailure_OfUserThatClientNames(t *testing.T) {
+// TestFailure_OfUserOfClient logs in alternately with a user that is rejected and one that
+// is accepted. The rejections must not make every login fetch another token.
+func TestFailure_OfUserOfClient(t *testing.T) {
 	s := ownServer(t, entrapgtest.Config{})
 	app, other := newIdentity(t, s), s.Tenant.NewUserAssignedIdentity("other")
 	if err := s.CreateRole(t.Context(), "", other); err != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/entrapg/entrapg"
 )
 
-// FuzzServer_Client sends what it likes to a proxy with a password. No client may
-// get as far as a login.
+// FuzzServer_Client sends arbitrary bytes to a proxy with a password. No client may reach
+// the login upstream.
 func FuzzServer_Client(f *testing.F) {
 	startup := "\x00\x00\x00\x12\x00\x03\x00\x00user\x00me\x00\x00"
 	for _, seed := range []string{

@@ -46,7 +46,7 @@ func (k *keys) add(s *pgwire.Session) *key {
 	return added
 }
 
-// lookUp returns the key that a request has, or nil.
+// lookUp returns the key of a request, or nil.
 func (k *keys) lookUp(request pgwire.CancelRequest) *key {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -64,21 +64,21 @@ func (k *keys) find(request pgwire.CancelRequest) *key {
 	return found
 }
 
-func (k *keys) remove(gone *key) {
-	if gone == nil {
+func (k *keys) remove(removed *key) {
+	if removed == nil {
 		return
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	left := slices.DeleteFunc(k.byPID[gone.shown.PID], func(candidate *key) bool { return candidate == gone })
+	left := slices.DeleteFunc(k.byPID[removed.shown.PID], func(candidate *key) bool { return candidate == removed })
 	if len(left) == 0 {
-		delete(k.byPID, gone.shown.PID)
+		delete(k.byPID, removed.shown.PID)
 	} else {
-		k.byPID[gone.shown.PID] = left
+		k.byPID[removed.shown.PID] = left
 	}
 }
 
-// show replaces the server's key in its answer by the client's.
+// show replaces the server's key in answer by the key that is shown to the client.
 func (k *key) show(answer []byte) {
 	if k == nil || bytes.Equal(k.shown.Key, k.real.Key) {
 		return

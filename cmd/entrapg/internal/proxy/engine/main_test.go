@@ -71,7 +71,7 @@ func ownServer(t *testing.T, config entrapgtest.Config) *entrapgtest.Server {
 	return s
 }
 
-// newIdentity returns a new identity with a role of its own.
+// newIdentity returns a new identity with its own role.
 func newIdentity(t *testing.T, s *entrapgtest.Server) *entrapgtest.Principal {
 	t.Helper()
 	app := s.Tenant.NewUserAssignedIdentity("app-" + strings.ToLower(t.Name()))
@@ -197,7 +197,7 @@ func (r *running) rejection(t *testing.T, settings string) *pgconn.PgError {
 	}
 	response, ok := asPgError(err)
 	if !ok {
-		t.Fatalf("no error of the protocol: %v", err)
+		t.Fatalf("not an error of the server or the proxy: %v", err)
 	}
 	return response
 }

@@ -55,7 +55,7 @@ func TestPassword_OfPsql(t *testing.T) {
 
 func quote(s string) string { return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'" }
 
-func TestPassword_NotAskedForIfClientsAreTrusted(t *testing.T) {
+func TestPassword_IsNotRequiredIfClientsAreTrusted(t *testing.T) {
 	s := server(t)
 	dir, err := os.MkdirTemp("", "entrapg-")
 	if err != nil {
@@ -77,7 +77,7 @@ func TestPassword_NotAskedForIfClientsAreTrusted(t *testing.T) {
 	}
 }
 
-// TestPassword_MessagesOfAttackers sends messages in place of the exchange.
+// TestPassword_MessagesOfAttackers sends invalid messages instead of the exchange.
 func TestPassword_MessagesOfAttackers(t *testing.T) {
 	s := server(t)
 	u := to(t, s, newIdentity(t, s))
@@ -113,7 +113,7 @@ func TestPassword_MessagesOfAttackers(t *testing.T) {
 	}
 }
 
-// Clients that do not know the password cannot fill a disk with what they send.
+// Clients that do not know the password cannot fill a disk with log records.
 func TestPassword_LogOfAttackersIsShort(t *testing.T) {
 	p := start(t, &engine.Server{Upstream: upstream(t, "host=127.0.0.1 sslmode=disable"), Password: password})
 	long := strings.Repeat("\x01é", 1500)

@@ -18,7 +18,7 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-func TestSession_HasClientsSettings(t *testing.T) {
+func TestSession_UsesSettingsOfClient(t *testing.T) {
 	s := server(t)
 	app := newIdentity(t, s)
 	p := start(t, &engine.Server{Upstream: to(t, s, app), Password: password})
@@ -38,9 +38,9 @@ func TestSession_HasClientsSettings(t *testing.T) {
 	}
 }
 
-// TestSession_BeginsAsWithoutProxy compares what a client is sent until it is
-// ready with what the server itself sends.
-func TestSession_BeginsAsWithoutProxy(t *testing.T) {
+// TestSession_BeginsLikeDirectSession compares the messages that a client gets before its
+// first query with those that the server itself sends.
+func TestSession_BeginsLikeDirectSession(t *testing.T) {
 	s := server(t)
 	app := newIdentity(t, s)
 	p := start(t, &engine.Server{Upstream: to(t, s, app)})
@@ -58,16 +58,16 @@ func TestSession_BeginsAsWithoutProxy(t *testing.T) {
 		server.startup(version, "user", app.Name, "database", "postgres", "TimeZone", "Asia/Tokyo", "application_name", "x", "_pq_.unknown", "1")
 		want := server.untilAuthentication() // the server's answer to the version
 		if len(want) > 0 && got[0] != want[0] {
-			t.Errorf("%s: the client is sent %q first, the server sends %q", version, got[0], want[0])
+			t.Errorf("%s: the client gets %q first, the server sends %q", version, got[0], want[0])
 		}
 		kinds := kindsOf(got)
 		if want := "v?RS+KZ"; !matchKinds(kinds, want) {
-			t.Errorf("%s: the client is sent messages %s, want %s", version, kinds, want)
+			t.Errorf("%s: the client gets messages %s, want %s", version, kinds, want)
 		}
 	}
 }
 
-func TestSession_WithoutDatabaseHasTheDSNs(t *testing.T) {
+func TestSession_UsesDatabaseOfDSNByDefault(t *testing.T) {
 	s := server(t)
 	admin(t, s, "drop database if exists fallback", "create database fallback")
 	p := start(t, &engine.Server{Upstream: upstream(t, strings.Replace(s.DSN(), "/postgres?", "/fallback?application_name=of%20the%20DSN&", 1),
@@ -134,7 +134,7 @@ func TestSession_CopiesBothWays(t *testing.T) {
 	})
 }
 
-func TestSession_PassesOnNotifications(t *testing.T) {
+func TestSession_ForwardsNotifications(t *testing.T) {
 	s := server(t)
 	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s))})
 	listener, notifier := p.connect(t, ""), p.connect(t, "")
@@ -152,7 +152,7 @@ func TestSession_PassesOnNotifications(t *testing.T) {
 	}
 }
 
-func TestSession_PassesOnPipelines(t *testing.T) {
+func TestSession_ForwardsPipelines(t *testing.T) {
 	s := server(t)
 	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s))})
 	conn := p.connect(t, "")
@@ -171,7 +171,7 @@ func TestSession_PassesOnPipelines(t *testing.T) {
 	}
 }
 
-func TestSession_PassesOnLargeObjects(t *testing.T) {
+func TestSession_ForwardsLargeObjects(t *testing.T) {
 	s := server(t)
 	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s))})
 	tx, err := p.connect(t, "").Begin(t.Context())
@@ -213,7 +213,7 @@ func TestSession_ReplicatesLogically(t *testing.T) {
 	}
 }
 
-func TestSession_BacksUp(t *testing.T) {
+func TestSession_SupportsBaseBackup(t *testing.T) {
 	s := server(t)
 	app := newIdentity(t, s)
 	admin(t, s, fmt.Sprintf("alter role %s replication", pgx.Identifier{app.Name}.Sanitize()))
@@ -235,8 +235,8 @@ func TestSession_OfPsql(t *testing.T) {
 	}
 }
 
-// TestSession_LastWordsArrive ends sessions from the server's side.
-func TestSession_LastWordsArrive(t *testing.T) {
+// TestSession_ForwardsFinalError terminates sessions on the server.
+func TestSession_ForwardsFinalError(t *testing.T) {
 	s := server(t)
 	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s))})
 	conn := p.connect(t, "")
@@ -250,8 +250,8 @@ func TestSession_LastWordsArrive(t *testing.T) {
 	}
 }
 
-// TestSession_OfClientThatDoesNotWait sends everything at once.
-func TestSession_OfClientThatDoesNotWait(t *testing.T) {
+// TestSession_ForwardsQuerySentWithStartup sends the startup message and a query at once.
+func TestSession_ForwardsQuerySentWithStartup(t *testing.T) {
 	s := server(t)
 	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s))})
 	client := dialWire(t, p.addr.Network(), p.addr.String())
@@ -268,9 +268,9 @@ func TestSession_OfClientThatDoesNotWait(t *testing.T) {
 	}
 }
 
-// TestSession_AnswersClientThatHasEnded sends a query and the end of the
-// connection at once.
-func TestSession_AnswersClientThatHasEnded(t *testing.T) {
+// TestSession_AnswersClientThatClosesItsSide sends a query and closes the sending side of
+// the connection.
+func TestSession_AnswersClientThatClosesItsSide(t *testing.T) {
 	s := server(t)
 	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s))})
 	client := dialWire(t, p.addr.Network(), p.addr.String())
@@ -285,9 +285,9 @@ func TestSession_AnswersClientThatHasEnded(t *testing.T) {
 	}
 }
 
-// TestSession_OfServerThatIsAskedFirst has pgx send queries of its own before the
-// session begins.
-func TestSession_OfServerThatIsAskedFirst(t *testing.T) {
+// TestSession_BeginsAfterQueriesOfPgx makes pgx send its own queries before the session
+// begins.
+func TestSession_BeginsAfterQueriesOfPgx(t *testing.T) {
 	s := server(t)
 	for _, settings := range []string{"target_session_attrs=read-write", "target_session_attrs=primary", "sslnegotiation=direct"} {
 		p := start(t, &engine.Server{Upstream: upstream(t, s.DSN()+"&"+settings, withApp(newIdentity(t, s))...)})

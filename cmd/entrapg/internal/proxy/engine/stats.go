@@ -14,8 +14,8 @@ type Stats struct {
 	Sessions int64 // logins that succeeded
 	Cancels  int64 // cancel requests forwarded
 
-	// Login has the durations of the logins that succeeded, from the client's
-	// startup message to the answer that the session is ready.
+	// Login counts the durations of the logins that succeeded, from the client's startup
+	// message until the session is ready.
 	Login Histogram
 
 	// Rejected counts the connections that got no session.

@@ -83,8 +83,8 @@ func TestTLS_OfPsql(t *testing.T) {
 	}
 }
 
-// TestTLS_NothingBeforeItCounts slips a startup message in before TLS.
-func TestTLS_NothingBeforeItCounts(t *testing.T) {
+// TestTLS_DataBeforeHandshakeIsRejected sends a startup message before TLS.
+func TestTLS_DataBeforeHandshakeIsRejected(t *testing.T) {
 	s := server(t)
 	config, _ := newTLS(t)
 	u := to(t, s, newIdentity(t, s))

@@ -26,8 +26,8 @@ type Upstream struct {
 	dial      pgconn.DialFunc
 }
 
-// NewUpstream returns the upstream of a DSN. It dials nothing and requests no
-// token. An invalid DSN is an [*entrapg.ConfigError].
+// NewUpstream returns the upstream of a DSN. It does not dial or request a token. If the
+// DSN is invalid, it returns an [*entrapg.ConfigError].
 func NewUpstream(dsn string, opts ...entrapg.Option) (*Upstream, error) {
 	login, err := inspect.Open(dsn)
 	if err != nil {
@@ -40,8 +40,8 @@ func NewUpstream(dsn string, opts ...entrapg.Option) (*Upstream, error) {
 	return u, nil
 }
 
-// adjust makes connections ready for a Relay. TLS records are as long as they can
-// be; by default, Go begins with short ones for the sake of browsers.
+// adjust prepares connections for a Relay. TLS records have the maximal length; by default,
+// Go begins with short ones, which help browsers.
 func (u *Upstream) adjust(config *pgx.ConnConfig) {
 	u.dial = config.DialFunc
 	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -62,13 +62,13 @@ func (u *Upstream) adjust(config *pgx.ConnConfig) {
 	}
 }
 
-// A login is what a client asks for. It travels in the context of a Connect.
+// A login is a client's request to log in. The context of a Connect contains it.
 type login struct {
 	startup    *pgwire.Startup
 	clientUser bool // log in as the user of startup
 
 	takeover pgwire.Takeover
-	user     string // that was logged in as
+	user     string // of the login
 	servers  string // that were tried
 }
 
@@ -88,7 +88,7 @@ func beforeConnect(ctx context.Context, config *pgx.ConnConfig) error {
 	return nil
 }
 
-// serversOf returns the addresses of a configuration, for people.
+// serversOf returns the addresses of a configuration, for messages.
 func serversOf(config *pgconn.Config) string {
 	_, first := pgconn.NetworkAddress(config.Host, config.Port)
 	all := []string{first}
@@ -100,8 +100,8 @@ func serversOf(config *pgconn.Config) string {
 	return strings.Join(all, ", ")
 }
 
-// merge returns the client's startup message with another user, completed with
-// what the DSN sets and the client does not.
+// merge returns the client's startup message with another user, and with the settings of
+// the DSN that the client does not set.
 func (l *login) merge(user, database string, params map[string]string) *pgwire.Startup {
 	s := l.startup.Without(func(p pgwire.Parameter) bool { return p.Name == "user" })
 	s.Set("user", user)
@@ -112,7 +112,7 @@ func (l *login) merge(user, database string, params map[string]string) *pgwire.S
 		switch value, ok := s.Lookup(name); {
 		case !ok:
 			s.Set(name, params[name])
-		case name == "options": // of which the last applies
+		case name == "options": // the client's options come last and override the DSN's
 			s.Set(name, params[name]+" "+value)
 		}
 	}
@@ -155,7 +155,7 @@ func (u *Upstream) Stats() entrapg.Stats { return u.connector.Stats() }
 // Close ends every wait for a token. Sessions continue.
 func (u *Upstream) Close() error { return u.connector.Close() }
 
-// RequestToken requests a token unless a valid one is cached. It dials no
+// RequestToken requests a token unless a valid one is cached. It does not connect to a
 // database.
 func (u *Upstream) RequestToken(ctx context.Context) error {
 	_, _, err := u.connector.Credentials(ctx)

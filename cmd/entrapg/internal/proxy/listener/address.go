@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-// An Address is where to listen. [Parse] creates it.
+// An Address is an address to listen on. [Parse] creates it.
 type Address struct {
 	Host string // name or IP address; empty for all interfaces, and for a Unix socket
 	Port uint16
@@ -70,7 +70,7 @@ func Parse(text string, port uint16) (Address, error) {
 	}
 	if ip, ok := parseIP(host); ok {
 		host = ip
-	} else if host != "" && strings.ContainsFunc(host, notOfName) {
+	} else if host != "" && strings.ContainsFunc(host, notInName) {
 		return Address{}, fmt.Errorf("invalid host %q in %q", host, text)
 	}
 	return Address{Host: host, Port: port}, nil
@@ -78,10 +78,10 @@ func Parse(text string, port uint16) (Address, error) {
 
 func parseIP(text string) (string, bool) {
 	ip, err := netip.ParseAddr(text)
-	return ip.String(), err == nil && !strings.ContainsFunc(ip.Zone(), notOfName)
+	return ip.String(), err == nil && !strings.ContainsFunc(ip.Zone(), notInName)
 }
 
-func notOfName(r rune) bool {
+func notInName(r rune) bool {
 	letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
 	return !letter && (r < '0' || r > '9') && r != '-' && r != '.' && r != '_'
 }

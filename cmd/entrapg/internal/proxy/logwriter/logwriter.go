@@ -24,7 +24,7 @@ type Writer struct {
 	lost   int // records since the last one that was written
 	closed bool
 
-	wake chan struct{} // has a buffer of one
+	wake chan struct{} // buffers one signal
 	done chan struct{}
 }
 
@@ -57,7 +57,7 @@ func (w *Writer) signal() {
 	}
 }
 
-// Close waits until all records are written, at most for the time given.
+// Close waits until all records are written, but for at most the given time.
 func (w *Writer) Close(wait time.Duration) error {
 	w.mu.Lock()
 	w.closed = true
@@ -85,7 +85,7 @@ func (w *Writer) run() {
 				lost++
 			}
 		}
-		w.lose(lost)
+		w.addLost(lost)
 		switch {
 		case len(records) > 0:
 		case closed:
@@ -108,7 +108,7 @@ func (w *Writer) take() (records [][]byte, lost int, closed bool) {
 	return records, lost, w.closed
 }
 
-func (w *Writer) lose(n int) {
+func (w *Writer) addLost(n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.lost += n

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// A sink is what records are written to.
+// A sink receives records.
 type sink struct {
 	mu      sync.Mutex
 	written bytes.Buffer
@@ -63,7 +63,7 @@ func TestWriter_WritesAllRecordsBeforeClose(t *testing.T) {
 	}
 }
 
-func TestWriter_DropsRecordsWhileNobodyReads(t *testing.T) {
+func TestWriter_DropsRecordsWithoutReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &sink{blocked: make(chan struct{})}
 		w := New(s, dropped)
@@ -84,7 +84,7 @@ func TestWriter_DropsRecordsWhileNobodyReads(t *testing.T) {
 	})
 }
 
-func TestWriter_GoesOnWhenDiskHasSpaceAgain(t *testing.T) {
+func TestWriter_ContinuesWhenDiskHasSpaceAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s sink
 		w := New(&s, dropped)

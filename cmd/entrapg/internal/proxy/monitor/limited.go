@@ -6,9 +6,9 @@ import (
 	"sync"
 )
 
-// A limited listener keeps a number of connections open at most. For a new one
-// beyond that, it closes the oldest: otherwise clients that hold connections
-// without using them could make probes fail, and a pod restart.
+// A limited listener limits the number of open connections. Beyond the limit, it closes
+// the oldest one for each new one. Otherwise clients that hold idle connections could make
+// probes fail, and Kubernetes would restart the pod.
 type limited struct {
 	net.Listener
 	most int
@@ -37,7 +37,7 @@ func (l *limited) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// A counted connection counts until it is closed.
+// A counted connection is counted until it is closed.
 type counted struct {
 	net.Conn
 	of *limited

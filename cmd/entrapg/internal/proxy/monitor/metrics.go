@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// ContentType is that of Prometheus' text format:
+// ContentType is the content type of Prometheus' text format:
 // https://prometheus.io/docs/instrumenting/exposition_formats/
 const ContentType = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -41,16 +41,15 @@ func (m *Metrics) Add(name string, t Type, help string, samples ...Sample) {
 	}
 }
 
-// A Distribution is a histogram's value with the names and values of its labels
-// in turn. Counts has the count of each bucket, and that of values above the last.
+// A Distribution is a histogram's value with the names and values of its labels in turn.
+// Counts contains the count of each bucket, and the count of values above the last one.
 type Distribution struct {
 	Counts []int64
 	Sum    time.Duration
 	Labels []string
 }
 
-// AddHistogram adds a histogram of durations. Bounds are the upper bounds of its
-// buckets.
+// AddHistogram adds a histogram of durations. bounds are the upper bounds of its buckets.
 func (m *Metrics) AddHistogram(name, help string, bounds []time.Duration, values ...Distribution) {
 	if len(values) == 0 {
 		return

@@ -15,10 +15,9 @@ type Tokens struct {
 	since    time.Time // when a higher count was first seen; zero if it was not
 }
 
-// Failing returns for how long requests have failed, given the number of failures
-// so far and the expiry of the current token, which is zero if there is none. It
-// returns false if a valid token is available, and also if none is but no request
-// has failed since.
+// Failing returns how long requests have failed, given the number of failures so far and
+// the expiry of the current token, which is zero if there is none. It returns false if a
+// valid token is available, or if no request has failed since the last one expired.
 func (t *Tokens) Failing(now time.Time, failures int64, expiry time.Time) (time.Duration, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
