@@ -195,7 +195,7 @@ func (s entraSteps) readToken(_ context.Context, f *finding) *trouble {
 		return nil
 	}
 	s.claims = c
-	f.note("of a %s, expires in %s, %d bytes", kindOf(c), left, len(s.token.Value))
+	f.note("of a %s, expires in %s, %d bytes", s.principal(), left, len(s.token.Value))
 	f.note("audience %s", c.Text("aud"))
 	f.note("tenant %s", c.Text("tid"))
 	f.note("object ID %s", c.Text("oid"))
@@ -203,14 +203,6 @@ func (s entraSteps) readToken(_ context.Context, f *finding) *trouble {
 		f.warn(&trouble{Explanation: fmt.Sprintf("the scope is for %s, but the token is for another audience", want)})
 	}
 	return nil
-}
-
-// kindOf returns the kind of principal that a token is for, or "guest".
-func kindOf(c claims.Claims) string {
-	if c.Guest() {
-		return "guest"
-	}
-	return c.Kind()
 }
 
 func (s entraSteps) nameUser(_ context.Context, f *finding) *trouble {

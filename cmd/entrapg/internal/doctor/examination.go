@@ -92,6 +92,14 @@ func (x *examination) origin(key string) string {
 	}
 }
 
+// principal returns the kind of principal that the token is for, or "guest".
+func (x *examination) principal() string {
+	if x.claims.Guest() {
+		return "guest"
+	}
+	return x.claims.Kind()
+}
+
 // user returns the user of the login.
 func (x *examination) user() string { return x.token.User }
 

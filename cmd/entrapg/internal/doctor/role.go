@@ -99,7 +99,7 @@ func (a roleAdvice) whose(own string) string {
 	if a.claims == nil {
 		text += "an unknown identity"
 	} else {
-		text += "the " + kindOf(a.claims)
+		text += "the " + a.principal()
 	}
 	if own != "" {
 		text += fmt.Sprintf(" %q", own)

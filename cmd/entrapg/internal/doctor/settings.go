@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net/url"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/entrapg/entrapg"
@@ -121,19 +120,6 @@ func (s settingsStep) fixIdentity(key, value string, fix inspect.Fix) []string {
 		return r.drop(key)
 	}
 }
-
-// credentialNames are the values of entra_credential that name a credential.
-var credentialNames = []string{
-	"default", "environment", "workloadidentity", "managedidentity", "azurecli", "azuredevelopercli", "azurepowershell", "none",
-}
-
-// knownKeys are keys of a DSN that package entrapg accepts.
-var knownKeys = slices.Concat(settings.Keys, []string{
-	"keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "options", "search_path", "statement_timeout",
-	"lock_timeout", "idle_in_transaction_session_timeout", "default_query_exec_mode", "statement_cache_capacity",
-	"pool_max_conns", "pool_min_conns", "pool_max_conn_lifetime", "pool_max_conn_idle_time", "pool_health_check_period",
-	"fallback_application_name", "ssl_min_protocol_version", "ssl_max_protocol_version",
-})
 
 // fixDSN returns the escaped user if a URL contains an unescaped one, otherwise an
 // example of a DSN. A URL with a password is not shown.

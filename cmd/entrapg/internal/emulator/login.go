@@ -13,9 +13,6 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-// A variable of the environment. One that has to be missing is empty.
-type variable struct{ name, value string }
-
 // A login is one of the logins that the emulator has settings for: a principal
 // with a role, its own or that of a group.
 type login struct {
@@ -94,15 +91,6 @@ func (l login) host(t *entrapgtest.Tenant, principals []principal) []variable {
 	all := append(variables(t.NewHost(identities...).Environ()), variable{"AZURE_TOKEN_CREDENTIALS", "ManagedIdentityCredential"})
 	if l.Kind == entrapgtest.UserAssignedIdentity {
 		all = append(all, variable{"AZURE_CLIENT_ID", l.ClientID})
-	}
-	return all
-}
-
-func variables(environ []string) []variable {
-	var all []variable
-	for _, entry := range environ {
-		name, value, _ := strings.Cut(entry, "=")
-		all = append(all, variable{name, value})
 	}
 	return all
 }

@@ -2,36 +2,9 @@ package emulator
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/entrapg/entrapg/entrapgtest"
 )
-
-// kinds of principals, and what makes one.
-var kinds = map[string]func(*entrapgtest.Tenant, string) *entrapgtest.Principal{
-	"admin": func(t *entrapgtest.Tenant, name string) *entrapgtest.Principal {
-		if strings.Contains(name, "@") {
-			return t.NewUser(name)
-		}
-		return t.NewUserAssignedIdentity(name)
-	},
-	"user":     func(t *entrapgtest.Tenant, name string) *entrapgtest.Principal { return t.NewUser(name) },
-	"guest":    func(t *entrapgtest.Tenant, name string) *entrapgtest.Principal { return t.NewGuest(name) },
-	"group":    (*entrapgtest.Tenant).NewGroup,
-	"identity": (*entrapgtest.Tenant).NewUserAssignedIdentity,
-	"system": func(t *entrapgtest.Tenant, name string) *entrapgtest.Principal {
-		return t.NewSystemAssignedIdentity(resource(name))
-	},
-	"service": (*entrapgtest.Tenant).NewServicePrincipal,
-}
-
-// resource returns the part of a resource ID after /providers/.
-func resource(id string) string {
-	if i := strings.LastIndex(strings.ToLower(id), "/providers/"); i >= 0 {
-		return id[i+len("/providers/"):]
-	}
-	return id
-}
 
 // A principal is one that the emulator has created from a spec.
 type principal struct {

@@ -178,3 +178,29 @@ func isResource(name string) bool {
 	parts := strings.Split(name, "/")
 	return len(parts) >= 3 && len(parts)%2 == 1 && strings.Contains(parts[0], ".") && !slices.Contains(parts, "")
 }
+
+// kinds of principals, and what makes one.
+var kinds = map[string]func(*entrapgtest.Tenant, string) *entrapgtest.Principal{
+	"admin": func(t *entrapgtest.Tenant, name string) *entrapgtest.Principal {
+		if strings.Contains(name, "@") {
+			return t.NewUser(name)
+		}
+		return t.NewUserAssignedIdentity(name)
+	},
+	"user":     func(t *entrapgtest.Tenant, name string) *entrapgtest.Principal { return t.NewUser(name) },
+	"guest":    func(t *entrapgtest.Tenant, name string) *entrapgtest.Principal { return t.NewGuest(name) },
+	"group":    (*entrapgtest.Tenant).NewGroup,
+	"identity": (*entrapgtest.Tenant).NewUserAssignedIdentity,
+	"system": func(t *entrapgtest.Tenant, name string) *entrapgtest.Principal {
+		return t.NewSystemAssignedIdentity(resource(name))
+	},
+	"service": (*entrapgtest.Tenant).NewServicePrincipal,
+}
+
+// resource returns the part of a resource ID after /providers/.
+func resource(id string) string {
+	if i := strings.LastIndex(strings.ToLower(id), "/providers/"); i >= 0 {
+		return id[i+len("/providers/"):]
+	}
+	return id
+}

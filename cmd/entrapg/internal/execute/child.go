@@ -109,3 +109,19 @@ func runChild(path string, argv, env []string) error {
 	}
 	return err
 }
+
+// resultOf returns the result of a command that ran. If it did not start, resultOf
+// reports that.
+func resultOf(std command.Streams, name string, err error) error {
+	if code := command.ExitCode(0); err == nil || errors.As(err, &code) {
+		return err
+	}
+	return notStarted(std, name, err)
+}
+
+// notStarted reports that the command did not start, and returns its exit code.
+func notStarted(std command.Streams, name string, err error) error {
+	code, text := startFailure(name, err)
+	fmt.Fprintln(std.Err, "entrapg:", text)
+	return code
+}

@@ -4,7 +4,6 @@ package execute
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -106,15 +105,6 @@ func run(ctx context.Context, t *dsn.Target, byProxy bool, args []string, std co
 	return resultOf(std, argv[0], become(path, argv, env))
 }
 
-// resultOf returns the result of a command that ran. If it did not start, resultOf
-// reports that.
-func resultOf(std command.Streams, name string, err error) error {
-	if code := command.ExitCode(0); err == nil || errors.As(err, &code) {
-		return err
-	}
-	return notStarted(std, name, err)
-}
-
 // environmentOf returns this process's environment with libpq's variables for a
 // login. remove deletes the temporary file that they may name.
 func environmentOf(login *inspect.Login, token *inspect.Token) (env []string, remove func(), err error) {
@@ -129,13 +119,6 @@ func environmentOf(login *inspect.Login, token *inspect.Token) (env []string, re
 		}
 	}
 	return environ(os.Environ(), changes, runtime.GOOS == "windows"), remove, nil
-}
-
-// notStarted reports that the command did not start, and returns its exit code.
-func notStarted(std command.Streams, name string, err error) error {
-	code, text := startFailure(name, err)
-	fmt.Fprintln(std.Err, "entrapg:", text)
-	return code
 }
 
 // cut separates the DSN, if any, from the command, at the first --.

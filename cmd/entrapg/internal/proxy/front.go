@@ -15,7 +15,7 @@ import (
 // defaultPort is PostgreSQL's default port.
 const defaultPort = 5432
 
-const listenVariable = variables + "LISTEN"
+const listenVariable = "ENTRAPG_PROXY_LISTEN"
 
 // A front is an address where the proxy listens for the clients of an upstream.
 type front struct {

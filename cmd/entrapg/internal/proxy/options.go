@@ -8,13 +8,16 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/entrapg/entrapg"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/dsn"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/certfile"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/engine"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/listener"
+	"github.com/entrapg/entrapg/internal/inspect"
 )
 
 // options are what flags and environment variables set.
@@ -49,13 +52,6 @@ func (o *options) run(ctx context.Context, args []string, std command.Streams) e
 	return serve(ctx, plan, std.Out, log.Logger)
 }
 
-// warnIfReadable logs that a file with a secret can be read by every user of the machine.
-func warnIfReadable(logger *slog.Logger, setting, path string) {
-	if info, err := os.Stat(path); err == nil && runtime.GOOS != "windows" && info.Mode()&0o007 != 0 {
-		logger.Warn("a file with a password is readable by every user; run chmod o-rwx", "setting", setting, "file", path)
-	}
-}
-
 // plan checks all settings. The plan must be closed.
 func (o *options) plan(args []string, logger *slog.Logger) (_ *plan, err error) {
 	plan := &plan{clientUser: o.clientUser, grace: o.grace, readyWithoutToken: o.readyWithoutToken, version: o.version}
@@ -86,7 +82,7 @@ func (o *options) plan(args []string, logger *slog.Logger) (_ *plan, err error) 
 		}
 		plan.status = &address
 	}
-	if err := plan.addUpstreams(o, logger); err != nil {
+	if err := o.addUpstreams(plan, logger); err != nil {
 		return nil, err
 	}
 	return plan, nil
@@ -105,7 +101,7 @@ func (o *options) allFronts(args []string) ([]*front, error) {
 		}
 		fronts = append(fronts, more...)
 	}
-	if len(args) > 0 && o.DSN == os.Getenv(variables+"DSN") {
+	if len(args) > 0 && o.DSN == os.Getenv("ENTRAPG_PROXY_DSN") {
 		o.DSN = "" // the argument overrides the variable
 	}
 	lacksDSN := func(f *front) bool { return !f.hasDSN }
@@ -180,4 +176,49 @@ func (o *options) admit(plan *plan, logger *slog.Logger) error {
 		}
 	}
 	return nil
+}
+
+// addUpstreams creates an upstream for each DSN.
+func (o *options) addUpstreams(plan *plan, logger *slog.Logger) error {
+	byDSN, secret := map[string]*upstream{}, false
+	for _, f := range plan.fronts {
+		if f.upstream = byDSN[f.dsn]; f.upstream != nil {
+			continue
+		}
+		login, err := inspect.Open(f.dsn)
+		if err != nil {
+			return inFront(plan.fronts, f, err)
+		}
+		login.Close()
+		secret = secret || !login.Entra()
+		u, err := engine.NewUpstream(f.dsn, entrapg.WithLogger(logger))
+		if err != nil {
+			return inFront(plan.fronts, f, err)
+		}
+		f.upstream = &upstream{Upstream: u, name: plan.nameOf(u), dsn: f.dsn}
+		byDSN[f.dsn] = f.upstream
+		plan.upstreams = append(plan.upstreams, f.upstream)
+	}
+	if o.clientUser && !slices.ContainsFunc(plan.upstreams, (*upstream).leavesUserOpen) {
+		return command.UsageError("--client-user is not used with a user in the DSN or in PGUSER; remove one")
+	}
+	if o.config != "" && secret {
+		warnIfReadable(logger, "--config", o.config)
+	}
+	return nil
+}
+
+// inFront adds the front to an error if there are several.
+func inFront(fronts []*front, f *front, err error) error {
+	if len(fronts) == 1 {
+		return err
+	}
+	return errors.New(f.from + ": " + strings.TrimPrefix(err.Error(), "entrapg: "))
+}
+
+// warnIfReadable logs that a file with a secret can be read by every user of the machine.
+func warnIfReadable(logger *slog.Logger, setting, path string) {
+	if info, err := os.Stat(path); err == nil && runtime.GOOS != "windows" && info.Mode()&0o007 != 0 {
+		logger.Warn("a file with a password is readable by every user; run chmod o-rwx", "setting", setting, "file", path)
+	}
 }

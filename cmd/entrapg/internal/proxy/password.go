@@ -10,7 +10,7 @@ import (
 )
 
 // passwordVariable sets the password of the proxy.
-const passwordVariable = variables + "PASSWORD"
+const passwordVariable = "ENTRAPG_PROXY_PASSWORD"
 
 // A password is the password of clients over TCP. The zero value is none.
 type password struct {

@@ -3,21 +3,17 @@ package proxy
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/entrapg/entrapg"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/dsn"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/certfile"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/engine"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/listener"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/terminal"
-	"github.com/entrapg/entrapg/internal/inspect"
 )
 
 // A plan is the validated configuration of the proxy.
@@ -34,44 +30,6 @@ type plan struct {
 	grace             time.Duration
 	readyWithoutToken time.Duration
 	version           string // of this program
-}
-
-// addUpstreams creates an upstream for each DSN.
-func (p *plan) addUpstreams(o *options, logger *slog.Logger) error {
-	byDSN, secret := map[string]*upstream{}, false
-	for _, f := range p.fronts {
-		if f.upstream = byDSN[f.dsn]; f.upstream != nil {
-			continue
-		}
-		login, err := inspect.Open(f.dsn)
-		if err != nil {
-			return inFront(p.fronts, f, err)
-		}
-		login.Close()
-		secret = secret || !login.Entra()
-		u, err := engine.NewUpstream(f.dsn, entrapg.WithLogger(logger))
-		if err != nil {
-			return inFront(p.fronts, f, err)
-		}
-		f.upstream = &upstream{Upstream: u, name: p.nameOf(u), dsn: f.dsn}
-		byDSN[f.dsn] = f.upstream
-		p.upstreams = append(p.upstreams, f.upstream)
-	}
-	if p.clientUser && !slices.ContainsFunc(p.upstreams, (*upstream).leavesUserOpen) {
-		return command.UsageError("--client-user is not used with a user in the DSN or in PGUSER; remove one")
-	}
-	if o.config != "" && secret {
-		warnIfReadable(logger, "--config", o.config)
-	}
-	return nil
-}
-
-// inFront adds the front to an error if there are several.
-func inFront(fronts []*front, f *front, err error) error {
-	if len(fronts) == 1 {
-		return err
-	}
-	return errors.New(f.from + ": " + strings.TrimPrefix(err.Error(), "entrapg: "))
 }
 
 // nameOf returns a unique name of an upstream for logs and metrics.

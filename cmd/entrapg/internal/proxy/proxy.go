@@ -13,9 +13,6 @@ import (
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/dsn"
 )
 
-// variables is the prefix of the environment variables of the proxy's flags.
-const variables = "ENTRAPG_PROXY_"
-
 func Command(std command.Streams) *cli.Command {
 	o := &options{grace: 10 * time.Second, readyWithoutToken: 5 * time.Minute, logFormat: "text", logLevel: "info"}
 	flags := append(o.Flags(),
@@ -87,7 +84,7 @@ func Command(std command.Streams) *cli.Command {
 			Usage: "lowest `LEVEL` of log records: debug, info, warn or error",
 		},
 	)
-	command.WithVariables(flags, variables)
+	command.WithVariables(flags, "ENTRAPG_PROXY_")
 	return &cli.Command{
 		Name: "proxy", ArgsUsage: "[DSN]",
 		Usage: "log in for programs that cannot hold a token",

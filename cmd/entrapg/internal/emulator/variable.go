@@ -1,0 +1,17 @@
+package emulator
+
+import (
+	"strings"
+)
+
+// A variable of the environment. One that has to be missing is empty.
+type variable struct{ name, value string }
+
+func variables(environ []string) []variable {
+	var all []variable
+	for _, entry := range environ {
+		name, value, _ := strings.Cut(entry, "=")
+		all = append(all, variable{name, value})
+	}
+	return all
+}
