@@ -75,12 +75,12 @@ func anatomy(ctx context.Context, b *bench) ([]Part, error) {
 	total := median(whole)
 	part := func(name string, took float64) Part { return Part{name, took, took / total} }
 	return []Part{
-		part("what entrapg and pgx do before they dial, the token step included", median(before)),
+		part("entrapg and pgx before they dial, including the token step", median(before)),
 		part("TCP connection", median(tcp)),
 		part("TLS handshake, client and server", median(handshake)),
 		part("login: token check, PostgreSQL's fork and authentication", median(login)),
 		part("of that, PostgreSQL alone, connected to directly", median(server)),
-		part("what pgx does afterwards", median(after)),
+		part("pgx after the login", median(after)),
 		part("whole", total),
 	}, nil
 }

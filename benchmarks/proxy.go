@@ -37,9 +37,9 @@ const (
 	proxied   = "entrapg proxy"
 )
 
-// A proxyBench is a PostgreSQL with TLS, with PgBouncer and entrapg proxy in
-// front of it. All three log in with a password, because PgBouncer has no tokens:
-// what is compared is the relay.
+// A proxyBench is a PostgreSQL with TLS, with PgBouncer and entrapg proxy in front of it.
+// All three log in with a password, because PgBouncer does not support tokens. It compares
+// only the relays.
 type proxyBench struct {
 	dir     string // of certificates and settings
 	server  *entrapgtest.Server
@@ -52,8 +52,8 @@ type proxyBench struct {
 
 const proxyPassword = "benchmark"
 
-// startProxyBench starts all three. They listen on loopback addresses of their
-// own, which Linux has and which leave the usual ports alone.
+// startProxyBench starts all three. They listen on separate loopback addresses, which Linux
+// has, so that the usual ports remain free.
 func startProxyBench(ctx context.Context, short bool) (_ *proxyBench, err error) {
 	bouncer, err := exec.LookPath("pgbouncer")
 	if err != nil { // not on the PATH of every user on Debian
@@ -115,7 +115,7 @@ func (b *proxyBench) listen(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Like Azure, ask for the password in cleartext.
+	// Like Azure, request the password in cleartext.
 	if err := os.WriteFile(hba, append([]byte("hostssl all all 127.0.0.0/8 password\n"), rules...), 0o600); err != nil {
 		return err
 	}
@@ -225,7 +225,7 @@ func (b *proxyBench) startProxy(ctx context.Context) error {
 	}
 	proxy := exec.CommandContext(ctx, program, "proxy", "--trust", "--listen", host+":5432", "--log-level", "warn",
 		b.dsns[direct]+" entra_credential=none")
-	proxy.Env = append(os.Environ(), "GOMAXPROCS=1") // one core, as PgBouncer has
+	proxy.Env = append(os.Environ(), "GOMAXPROCS=1") // one core, like PgBouncer
 	b.dsns[proxied] = fmt.Sprintf("host=%s user=bench dbname=bench sslmode=disable", host)
 	return b.start(ctx, proxied, proxy)
 }
@@ -257,7 +257,7 @@ func (b *proxyBench) start(ctx context.Context, column string, cmd *exec.Cmd) er
 // command returns a command for the program name of PostgreSQL.
 func (b *proxyBench) command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Env = append(os.Environ(), "PGSSLNEGOTIATION=") // nothing of the developer's libpq matters but this
+	cmd.Env = append(os.Environ(), "PGSSLNEGOTIATION=") // the developer's value would change the measurement
 	return cmd
 }
 
@@ -382,9 +382,9 @@ func (b *proxyBench) copy(ctx context.Context, dsn string, stdin []byte, command
 	return float64(b.copySize()) / 1e6 / time.Since(begin).Seconds(), nil
 }
 
-// memory measures what an idle session adds to the resident memory of a process.
-// A TLS connection of Go's, which the proxy has for each session, is in the
-// column direct.
+// memory measures how much resident memory an idle session adds to a process. The column
+// direct contains the memory of one of Go's TLS connections, which the proxy has for each
+// session.
 func (b *proxyBench) memory(ctx context.Context) (*Row, error) {
 	const limitKiB = 40
 	size := pick(b.short, 20, 1000)

@@ -123,12 +123,13 @@ func pipes(table [][]string) string {
 	return out.String()
 }
 
-const proxyHow = "PostgreSQL has TLS and asks for a cleartext password. PgBouncer pools sessions; PgBouncer and the proxy each use one " +
-	"core at most, connect to PostgreSQL with verify-full and log in with a password, because PgBouncer has no tokens. Clients connect to " +
-	"them without TLS, and to PostgreSQL directly with TLS. pgbench and psql run on the same machine. The three take turns; the ratio is " +
-	"that of the proxy to PgBouncer, the median of three rounds. With `-C`, pgbench logs in for each transaction: the proxy logs in to " +
-	"PostgreSQL each time, PgBouncer reuses a session. The memory of an idle session is the growth of the process's resident memory with " +
-	"1,000 sessions; in the column direct, it is the heap of one TLS connection of Go's."
+const proxyHow = "PostgreSQL has TLS and requests a cleartext password. PgBouncer pools sessions. PgBouncer and the proxy each " +
+	"use one core at most, connect to PostgreSQL with verify-full and log in with a password, because PgBouncer does not " +
+	"support tokens. Clients connect to them without TLS, and to PostgreSQL directly with TLS. pgbench and psql run on the " +
+	"same machine. The three alternate; the ratio is that of the proxy to PgBouncer, the median of three rounds. With " +
+	"`-C`, pgbench logs in for each transaction: the proxy logs in to PostgreSQL each time, PgBouncer reuses a session. " +
+	"The memory of an idle session is the growth of the process's resident memory with 1,000 sessions; in the column " +
+	"direct, it is the heap of one of Go's TLS connections."
 
 // parts returns the table of the parts of a Connect.
 func (r *Results) parts() string {

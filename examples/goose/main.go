@@ -1,6 +1,6 @@
 // Goose: migrations from files in the program.
 //
-// The goose command opens databases itself and does not know Entra. Its provider
+// The goose command opens databases itself and does not support Entra. Its provider
 // accepts any *sql.DB, so a few lines make a command. The lock keeps instances that
 // start together from migrating at the same time.
 package main

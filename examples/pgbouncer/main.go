@@ -1,6 +1,6 @@
 // Pgbouncer: a program that also works through PgBouncer in transaction mode.
 //
-// Each transaction may run on another connection of PgBouncer's, which does not
+// Each transaction may run on another of PgBouncer's connections, which does not
 // have the statements that pgx has prepared. The program therefore sets an exec
 // mode without named statements; default_query_exec_mode=exec in the DSN does the
 // same. On Azure, PgBouncer listens on port 6432 of the server.

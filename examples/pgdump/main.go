@@ -56,7 +56,7 @@ func environ(config *pgx.ConnConfig, user, password string) []string {
 		"PGUSER=" + user,
 		"PGPASSWORD=" + password,
 		"PGSSLMODE=" + mode,
-		// libpq does not find the system's roots by itself. This is where Debian and Ubuntu have them.
+		// libpq does not find the system's roots by itself. This is the file of Debian and Ubuntu.
 		"PGSSLROOTCERT=" + cmp.Or(os.Getenv("PGSSLROOTCERT"), "/etc/ssl/certs/ca-certificates.crt"),
 		"PGGSSENCMODE=disable", // libpq would try GSSAPI encryption before TLS
 	}

@@ -165,12 +165,12 @@ func TestPgDump_EnvironmentContainsTokenAndNoOtherSecret(t *testing.T) {
 		"PGDATABASE=postgres", "PGHOST=127.0.0.1", "arguments --no-password",
 	} {
 		if !slices.Contains(lines, want) {
-			t.Errorf("the child has no %q", want)
+			t.Errorf("the child's environment does not contain %q", want)
 		}
 	}
 	for _, secret := range []string{os.Getenv("IDENTITY_HEADER"), "hunter2", "PGHOSTADDR", "PGPASSFILE", "PGREQUIRESSL"} {
 		if strings.Contains(out.String(), secret) {
-			t.Errorf("the child has %q", secret)
+			t.Errorf("the child's environment contains %q", secret)
 		}
 	}
 	if strings.Contains(strings.Join(os.Environ(), "\n"), token) {

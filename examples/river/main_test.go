@@ -32,7 +32,7 @@ func TestRiver_RunsJobsWhileTokensExpire(t *testing.T) {
 			case <-sent:
 				return nil
 			case <-time.After(10 * time.Second):
-				return errors.New("the job was not worked")
+				return errors.New("the job did not run")
 			}
 		}
 	})

@@ -12,7 +12,7 @@ import (
 )
 
 // startEmulator starts the emulator in a container and sets the environment variables
-// that lead a program to it as an identity.
+// with which a program uses it as an identity.
 func startEmulator(t *testing.T, identity string) {
 	t.Helper()
 	image := os.Getenv("ENTRAPG_TEST_EMULATOR_IMAGE")
@@ -41,7 +41,7 @@ func startEmulator(t *testing.T, identity string) {
 		return string(content)
 	}
 
-	// The settings are those of other containers. From here, ports and files are others.
+	// The settings are for other containers. On this machine, ports and files differ.
 	caFile := filepath.Join(t.TempDir(), "ca.pem")
 	if err := os.WriteFile(caFile, []byte(copied("/run/entrapg/ca.pem")), 0o600); err != nil {
 		t.Fatal(err)

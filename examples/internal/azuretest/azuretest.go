@@ -27,7 +27,7 @@ const (
 //   - as on a laptop, with a local server and entra_credential=none. The work is
 //     done once.
 //
-// Prepare opens the database and returns a function that does the work.
+// prepare opens the database and returns a function that does the work.
 func Run(t *testing.T, prepare func(t *testing.T, dsn string) (work func() error)) {
 	server, err := entrapgtest.Start(t.Context(), entrapgtest.Config{TokenLife: tokenLife})
 	if err != nil {
