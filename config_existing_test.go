@@ -201,8 +201,8 @@ func TestConfig_ExistingSettingThatIsUnsafeIsReported(t *testing.T) {
 	}
 }
 
-// trust makes a configuration that pgx has parsed trust a server's authority,
-// and leaves the rest as pgx's default of sslmode=prefer has it.
+// trust adds a server's authority to the roots of a parsed configuration. It does not change
+// the other settings of pgx's default, sslmode=prefer.
 func trust(t *testing.T, s *entrapgtest.Server, config *pgx.ConnConfig) {
 	t.Helper()
 	pem, err := os.ReadFile(s.CAFile())

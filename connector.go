@@ -152,8 +152,8 @@ func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 //
 // The caller must send the token only to a server that it has verified:
 // sslmode=verify-full in libpq and lib/pq. The token is valid for minutes to
-// hours; call Credentials again for each connection. Credentials is not told when
-// a server rejects the token; only Connect replaces a rejected token.
+// hours; call Credentials again for each connection. If a server rejects the token,
+// Credentials does not learn of it: only Connect replaces a rejected token.
 func (c *Connector) Credentials(ctx context.Context) (user, token string, err error) {
 	if err := c.checkUsable(); err != nil {
 		return "", "", err

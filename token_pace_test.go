@@ -515,7 +515,7 @@ type connectingHandler struct {
 	level slog.Level
 	to    *entrapg.Connector
 
-	inside atomic.Bool // the records of its own connection are dropped
+	inside atomic.Bool // drops the records of its own connection
 	mu     sync.Mutex
 	got    []string // how the connections ended, by record
 }

@@ -79,7 +79,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// describe returns what a DSN sets in a configuration. sslmode shows in the TLS
+// describe returns the settings of a configuration. sslmode shows in the TLS
 // settings of each host and in the number of fallbacks.
 func describe(c *pgx.ConnConfig) string {
 	var b strings.Builder

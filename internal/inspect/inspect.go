@@ -16,18 +16,17 @@ import (
 // entrapg sets it. Its errors are those of NewConnector.
 var Open func(dsn string) (*Login, error)
 
-// FixOf returns what fixes the setting that an error is about. Package entrapg sets
-// it.
+// FixOf returns the fix for a ConfigError. Package entrapg sets it.
 var FixOf func(error) Fix
 
-// A Fix tells programs what the message of a ConfigError tells people. It is the
-// zero value if there is only the message.
+// A Fix is the machine-readable fix of a ConfigError. The zero value means that only the
+// error's message describes the fix.
 type Fix struct {
-	Key       string // of the DSN, with the same meaning
-	Variable  string // of the environment, to set instead of the setting
-	Remove    bool   // the setting, which has no counterpart
+	Key       string // key of the DSN to use instead, with the same meaning
+	Variable  string // environment variable to set instead of the setting
+	Remove    bool   // remove the setting, which has no counterpart
 	Malformed bool   // the value is not a tenant, or not a client ID
-	Plaintext bool   // the server has no TLS, and sslmode=disable is safe for it
+	Plaintext bool   // the server has no TLS, and sslmode=disable is safe because it is local
 }
 
 // A Login describes the login that a DSN configures.

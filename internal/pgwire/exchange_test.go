@@ -15,7 +15,7 @@ import (
 	"github.com/entrapg/entrapg/internal/pgwire"
 )
 
-// FuzzExchange checks that an Exchange without a token passes on what it receives.
+// FuzzExchange checks that an Exchange without a token forwards messages unchanged.
 func FuzzExchange(f *testing.F) {
 	f.Add([]byte("R\x00\x00\x00\x08\x00\x00\x00\x03Z\x00\x00\x00\x05I and so on"), 3)
 	f.Add([]byte("N\x00\x00\x00\x03S\xff\xff\xff\xff"), 1)

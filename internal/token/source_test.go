@@ -294,8 +294,8 @@ func TestSource_PacesRenewalsForAllKeys(t *testing.T) {
 	})
 }
 
-// TestSource_BoundsRenewalsThatHelp uses a server that alternately accepts and rejects tokens.
-func TestSource_BoundsRenewalsThatHelp(t *testing.T) {
+// TestSource_LimitsRenewalsThatSucceed uses a server that alternately accepts and rejects tokens.
+func TestSource_LimitsRenewalsThatSucceed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, calls := numbered(time.Now)
 		for range 10 * maxRenewals {
