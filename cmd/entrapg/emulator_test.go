@@ -135,8 +135,7 @@ func (e *running) blocks() []string {
 	return blocks
 }
 
-// logInWithAzidentity is a program of somebody else, which knows nothing of this
-// module.
+// logInWithAzidentity is a program that does not use this module.
 func logInWithAzidentity() {
 	err := func() error {
 		ctx := context.Background()

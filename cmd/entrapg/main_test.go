@@ -219,7 +219,7 @@ func TestDemo_EndsCleanlyOnSignalAtAnyMoment(t *testing.T) {
 			if test.signal != syscall.SIGKILL && exit.ExitCode() != command.Failed {
 				t.Errorf("exit code %d, want %d", exit.ExitCode(), command.Failed)
 			}
-			// After SIGKILL somebody else has to clean up, and that takes a moment.
+			// After SIGKILL another process cleans up, which takes a moment.
 			for deadline := time.Now().Add(time.Minute); len(left(t, dir)) > 0 && time.Now().Before(deadline); {
 				time.Sleep(10 * time.Millisecond)
 			}

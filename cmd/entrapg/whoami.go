@@ -92,7 +92,7 @@ type identity struct {
 	Settings   []settings.Setting `json:"settings,omitempty"`
 }
 
-// shown are the claims that tell who somebody is, and what for.
+// shown are the claims that whoami shows.
 var shown = []struct{ key, label string }{
 	{"aud", "audience"},
 	{"tid", "tenant"},

@@ -1,5 +1,5 @@
-// Package azlog reads the log of azidentity, which tells what an error and a token do
-// not: the member of a chain of credentials that returned the token.
+// Package azlog finds, in the log of azidentity, which member of
+// DefaultAzureCredential returned a token.
 package azlog
 
 import (

@@ -1,5 +1,5 @@
-// Package command has what the commands of entrapg are made of besides their own work:
-// output streams, exit codes, errors of usage, and kinds of flags.
+// Package command has what all commands of entrapg need: output streams, exit codes,
+// errors of usage, and kinds of flags.
 package command
 
 import (

@@ -19,8 +19,8 @@ func (p principal) managed() bool {
 	return p.Kind == entrapgtest.UserAssignedIdentity || p.Kind == entrapgtest.SystemAssignedIdentity
 }
 
-// secrets are what a program needs to log in as the principal. Those of an
-// administrator are not for everybody who reads them.
+// secrets returns the variables that a program needs to log in as the principal,
+// without the password of an administrator.
 func (p principal) secrets() []variable {
 	var secrets []variable
 	if p.ClientID != "" {

@@ -23,8 +23,8 @@ type settingsFile struct {
 	content []byte
 }
 
-// settingsHeader is the first line. The sum of the others tells whether somebody has
-// changed the file.
+// settingsHeader is the first line. The sum of the others tells whether the file
+// has been changed.
 const settingsHeader = "# Written by entrapg emulator, which removes this file when it ends. SHA-256: %x\n"
 
 // createSettingsFile creates a file, in the place of one that an emulator has left
@@ -115,8 +115,8 @@ func (f *settingsFile) write(all []variable) error {
 	return nil
 }
 
-// remove removes the file, unless another one has its name or somebody has changed
-// it.
+// remove removes the file, unless another file has its name or its content has
+// changed.
 func (f *settingsFile) remove() error {
 	opened, err := f.file.Stat()
 	named, missing := os.Lstat(f.path)

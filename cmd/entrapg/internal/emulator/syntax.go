@@ -7,7 +7,7 @@ import (
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/quote"
 )
 
-// A syntax is that of the shell which reads settings.
+// A syntax is that of a shell.
 type syntax int
 
 const (

@@ -4,7 +4,7 @@ import (
 	"strings"
 )
 
-// A variable of the environment. One that has to be missing is empty.
+// A variable is one of the environment. It must be unset if its value is empty.
 type variable struct{ name, value string }
 
 func variables(environ []string) []variable {

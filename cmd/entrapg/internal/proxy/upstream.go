@@ -14,7 +14,7 @@ import (
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/terminal"
 )
 
-// An upstream is an upstream with a name, and the state of its tokens.
+// An upstream is one of the engine, with a name and the state of its tokens.
 type upstream struct {
 	*engine.Upstream
 	name   string
