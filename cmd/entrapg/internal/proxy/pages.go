@@ -37,7 +37,7 @@ func (s pages) metrics(m *monitor.Metrics) {
 	if !s.started.Load() {
 		return // ports that the system chooses are not known yet
 	}
-	var open, accepted, sessions, cancels, rejected, received, sent []monitor.Sample
+	var open, waiting, accepted, sessions, cancels, rejected, received, sent []monitor.Sample
 	var logins []monitor.Distribution
 	for i, f := range s.plan.fronts {
 		stats := s.engines[i].Stats()
@@ -46,6 +46,7 @@ func (s pages) metrics(m *monitor.Metrics) {
 			*to = append(*to, monitor.Sample{Value: float64(value), Labels: append(labels[:len(labels):len(labels)], more...)})
 		}
 		add(&open, stats.Open)
+		add(&waiting, stats.Waiting)
 		add(&accepted, stats.Accepted)
 		add(&sessions, stats.Sessions)
 		add(&cancels, stats.Cancels)
@@ -57,6 +58,8 @@ func (s pages) metrics(m *monitor.Metrics) {
 		logins = append(logins, monitor.Distribution{Counts: stats.Login.Counts, Sum: stats.Login.Sum, Labels: labels})
 	}
 	m.Add("entrapg_proxy_connections", monitor.Gauge, "Client connections that are open.", open...)
+	m.Add("entrapg_proxy_unauthenticated_connections", monitor.Gauge,
+		"Client connections that are open and have not authenticated.", waiting...)
 	if s.plan.limit != nil {
 		m.Add(
 			"entrapg_proxy_max_connections",

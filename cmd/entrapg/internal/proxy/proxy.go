@@ -51,7 +51,7 @@ func Command(std command.Streams) *cli.Command {
 		},
 		&cli.IntFlag{
 			Name: "max-connections", Destination: &o.maxConnections, HideDefault: true,
-			Usage: "reject clients beyond this `NUMBER` of connections; 0 is no limit",
+			Usage: "reject clients beyond this `NUMBER`, not counting those that have not authenticated; 0 is no limit",
 			Validator: func(n int) error {
 				if n < 0 {
 					return fmt.Errorf("must be at least 0")

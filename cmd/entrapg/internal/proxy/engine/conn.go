@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,9 +17,12 @@ import (
 type conn struct {
 	server  *Server
 	network net.Conn
-	full    bool // beyond the limit
 	begun   time.Time
 	about   []any // for the log
+
+	place    int         // in the lobby, or outside
+	dropped  atomic.Bool // from the lobby
+	admitted bool        // has a slot of the Limit
 
 	key   *key
 	relay atomic.Pointer[pgwire.Relay] // nil before the session begins
@@ -40,20 +42,19 @@ func (c *conn) serve() {
 // open handles a client's startup and login. It returns nil if there is no session.
 func (c *conn) open() *pgwire.Relay {
 	s := c.server
-	c.network.SetDeadline(c.begun.Add(cmp.Or(s.StartupTimeout, DefaultStartupTimeout)))
-	if s.ctx.Err() != nil { // end may have set its deadline before
-		return nil
-	}
 	c.about = []any{"client", clientOf(c.network)}
 	request, err := s.terms.Accept(s.ctx, pgwire.NewConn(c.network))
 	switch {
 	case errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
 		return nil // a health check, or a client that wanted encryption
 	case err != nil:
-		c.failed(&failure{kind: RejectedStartup, err: err})
+		c.failed(c.unanswered(RejectedStartup, err))
 		return nil
 	case request.Cancel != nil:
-		s.forward(*request.Cancel)
+		if k := s.keys.lookUp(*request.Cancel); k != nil {
+			s.lobby.leave(c)
+			s.forward(k)
+		}
 		request.Conn.Close() // ends TLS, which libpq waits for
 		return nil
 	}
@@ -67,9 +68,11 @@ func (c *conn) open() *pgwire.Relay {
 		c.reject(request, f)
 		return nil
 	}
+	s.lobby.leave(c)
 	c.network.SetDeadline(time.Time{})
 	session, early, f := c.logIn(request)
 	if f != nil {
+		c.network.SetDeadline(time.Now().Add(linger))
 		c.reject(request, f)
 		return nil
 	}
@@ -81,20 +84,31 @@ func (c *conn) open() *pgwire.Relay {
 	return &pgwire.Relay{Client: request.Conn, Server: session.Conn, FromClient: early, FromServer: session.Answer}
 }
 
-// admit returns a failure if a client may not log in.
+// admit returns a failure if a client may not log in. Otherwise, it has taken a
+// slot of the Limit.
 func (c *conn) admit(request *pgwire.Request) *failure {
 	s := c.server
 	switch {
-	case c.full:
-		return fatal(RejectedLimit, errTooMany)
 	case s.isClosing():
 		return fatal(RejectedShutdown, errShuttingDown)
 	case s.TLS != nil && !request.Encrypted && c.network.RemoteAddr().Network() != "unix":
 		return fatal(RejectedStartup, errNoTLS)
-	case s.verifier == nil:
+	}
+	if f := c.authenticate(request); f != nil {
+		return f
+	}
+	if c.admitted = s.Limit.acquire(); !c.admitted {
+		return fatal(RejectedLimit, errTooMany)
+	}
+	return nil
+}
+
+// authenticate requests the password, if there is one.
+func (c *conn) authenticate(request *pgwire.Request) *failure {
+	if c.server.verifier == nil {
 		return nil
 	}
-	err := s.verifier.Authenticate(request.Conn)
+	err := c.server.verifier.Authenticate(request.Conn)
 	var invalid *pgwire.Error
 	switch {
 	case err == nil:
@@ -104,7 +118,19 @@ func (c *conn) admit(request *pgwire.Request) *failure {
 	case errors.As(err, &invalid):
 		return fatal(RejectedPassword, invalid)
 	default: // psql disconnects to ask for a password
-		return &failure{kind: RejectedPassword, err: fmt.Errorf("the client did not send the proxy's password: %w", err)}
+		return c.unanswered(RejectedPassword, fmt.Errorf("the client did not send the proxy's password: %w", err))
+	}
+}
+
+// unanswered returns the failure of a client whose next message did not arrive.
+func (c *conn) unanswered(kind Rejection, err error) *failure {
+	switch {
+	case !c.dropped.Load():
+		return &failure{kind: kind, err: err}
+	case c.server.isClosing():
+		return fatal(RejectedShutdown, errShuttingDown)
+	default:
+		return fatal(RejectedDropped, errDropped)
 	}
 }
 
@@ -135,23 +161,38 @@ func (c *conn) logIn(request *pgwire.Request) (*pgwire.Session, []byte, *failure
 	return session, early, nil
 }
 
-// reject sends the client the reason for which it gets no session.
+// linger is how long a client that has authenticated may take to read why it gets
+// no session, and to disconnect. Others have the rest of the startup timeout.
+const linger = 2 * time.Second
+
+// reject sends the client the reason for which it gets no session. It changes no
+// deadline, because that could undo what dropped the client.
 func (c *conn) reject(request *pgwire.Request, f *failure) {
 	c.failed(f)
 	if f.response == nil {
 		return
 	}
-	request.Conn.SetDeadline(time.Now().Add(time.Second))
 	if _, err := request.Conn.Write(f.response); err != nil {
 		return
 	}
-	pgwire.Linger(request.Conn)
+	// Closing at once could discard the response on its way to the client.
+	if half, ok := request.Conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+		_, _ = io.Copy(io.Discard, request.Conn)
+	}
 }
 
 // failed counts and logs a failure.
 func (c *conn) failed(f *failure) {
-	c.server.rejected.add(f.kind)
-	c.server.log.Warn("proxy: connection rejected", append(c.about, "reason", string(f.kind), "error", f.err)...)
+	s := c.server
+	s.rejected.add(f.kind)
+	record := func() {
+		s.log.Warn("proxy: connection rejected", append(c.about, "reason", string(f.kind), "error", f.err)...)
+	}
+	if c.admitted {
+		record()
+		return
+	}
+	s.quiet.rejected(f.kind, record)
 }
 
 // run relays the session.
@@ -178,6 +219,14 @@ func (c *conn) end() {
 		relay.Stop(errEnded)
 		return
 	}
+	c.network.SetReadDeadline(time.Unix(1, 0))
+}
+
+// drop makes a client fail that has not authenticated. There is a second for
+// telling it why.
+func (c *conn) drop() {
+	c.dropped.Store(true)
+	c.network.SetWriteDeadline(time.Now().Add(time.Second))
 	c.network.SetReadDeadline(time.Unix(1, 0))
 }
 

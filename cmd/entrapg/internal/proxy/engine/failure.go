@@ -53,6 +53,10 @@ var (
 		Code: tooManyConnections, Message: "too many connections to the proxy",
 		Hint: "Close connections that are not used, or raise the proxy's --max-connections.",
 	}
+	errDropped = &pgwire.Error{
+		Code: tooManyConnections, Message: "too many clients of the proxy have not authenticated",
+		Hint: "Try again. If it lasts, find the client that opens connections and does not log in.",
+	}
 	errNoTLS = &pgwire.Error{
 		Code: invalidLogin, Message: "the proxy accepts connections with TLS only",
 		Hint: "Set sslmode=require or a stricter mode.",

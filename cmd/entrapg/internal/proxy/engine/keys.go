@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/entrapg/entrapg/internal/pgwire"
 )
@@ -25,6 +26,9 @@ type key struct {
 	shown  pgwire.CancelRequest // to the client
 	real   pgwire.CancelRequest // of the server
 	server pgwire.Canceler
+
+	waiting atomic.Bool // whether a request has not been sent
+	turn    sync.Mutex  // held while a request is sent
 }
 
 // add registers the key of a session. It returns nil if the session has none.

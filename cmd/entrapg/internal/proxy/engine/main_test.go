@@ -34,6 +34,10 @@ var shared struct {
 }
 
 func TestMain(m *testing.M) {
+	if attack := os.Getenv(attackVariable); attack != "" {
+		runAttackers(attack)
+		return
+	}
 	code := m.Run()
 	if shared.Server != nil {
 		if err := shared.Close(); err != nil {

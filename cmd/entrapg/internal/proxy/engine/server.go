@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -19,13 +20,9 @@ var ErrServerClosed = errors.New("proxy: server closed")
 // DefaultStartupTimeout is the default of [Server.StartupTimeout].
 const DefaultStartupTimeout = 10 * time.Second
 
+// maxCancels bounds the cancel requests that are forwarded at once, and
+// cancelTimeout bounds each.
 const (
-	// maxTurnedAway bounds the connections beyond the Limit that are answered: with an
-	// error, or because they cancel a query.
-	maxTurnedAway = 64
-
-	// maxCancels bounds the cancel requests that are forwarded at once, and
-	// cancelTimeout bounds each.
 	maxCancels    = 64
 	cancelTimeout = 10 * time.Second
 )
@@ -49,30 +46,34 @@ type Server struct {
 	// Otherwise the client's user is ignored.
 	ClientUser bool
 
-	// Limit bounds the client connections. It may be shared. nil is no limit.
+	// Limit bounds the clients that have authenticated, if only by sending a startup
+	// message because there is no password. It may be shared. nil is no limit.
 	// Cancel requests are accepted beyond it.
 	Limit *Limit
 
 	// StartupTimeout bounds the time until a client has completed its startup and
 	// proved its password. The login upstream is not part of it. Zero means
-	// DefaultStartupTimeout.
+	// DefaultStartupTimeout. The number of such clients is bounded too: beyond it,
+	// one is dropped for each that connects.
 	StartupTimeout time.Duration
 
-	// Logger gets one record for each session at its end and for each failure. No
-	// record contains a secret. nil discards them.
+	// Logger gets one record for each session at its end and for each failure. Many
+	// failures of clients that have not authenticated share a record. No record
+	// contains a secret. nil discards them.
 	Logger *slog.Logger
 
 	prepare  sync.Once
 	terms    pgwire.Terms
 	verifier *pgwire.Verifier // nil without a password
 	log      *slog.Logger
+	quiet    quietLog
 	ctx      context.Context // of all logins; ends when sessions are closed
 	cancel   context.CancelFunc
 
-	keys       keys
-	cancels    chan struct{} // slots
-	turnedAway chan struct{} // slots
-	running    sync.WaitGroup
+	lobby   *lobby
+	keys    keys
+	cancels chan struct{} // slots
+	running sync.WaitGroup
 
 	mu        sync.Mutex // guards the following
 	closing   bool       // no longer listening
@@ -97,8 +98,9 @@ func (s *Server) init() {
 		if s.log == nil {
 			s.log = slog.New(slog.DiscardHandler)
 		}
+		s.quiet.log, s.lobby = s.log, newLobby(lobbySize())
 		s.ctx, s.cancel = context.WithCancel(context.Background())
-		s.cancels, s.turnedAway = make(chan struct{}, maxCancels), make(chan struct{}, maxTurnedAway)
+		s.cancels = make(chan struct{}, maxCancels)
 		s.listeners, s.conns = map[net.Listener]struct{}{}, map[*conn]struct{}{}
 	})
 }
@@ -145,21 +147,13 @@ func (s *Server) Serve(l net.Listener) error {
 func (s *Server) accept(network net.Conn) {
 	s.accepted.Add(1)
 	c := &conn{server: s, network: network, begun: time.Now()}
-	c.full = !s.Limit.acquire()
-	if c.full {
-		select {
-		case s.turnedAway <- struct{}{}:
-		default:
-			network.Close()
-			s.rejected.add(RejectedLimit)
-			return
-		}
-	}
+	network.SetDeadline(c.begun.Add(cmp.Or(s.StartupTimeout, DefaultStartupTimeout)))
+	s.lobby.enter(c)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing { // and possibly waiting for those that are running
 		network.Close()
-		s.free(c)
+		s.lobby.leave(c)
 		return
 	}
 	s.conns[c] = struct{}{}
@@ -168,20 +162,14 @@ func (s *Server) accept(network net.Conn) {
 
 // done forgets a connection that has ended.
 func (s *Server) done(c *conn) {
+	s.lobby.leave(c)
 	s.mu.Lock()
 	delete(s.conns, c)
 	received, sent := c.bytes()
 	s.received.Add(received)
 	s.sent.Add(sent)
 	s.mu.Unlock()
-	s.free(c)
-}
-
-// free gives a connection's slot back.
-func (s *Server) free(c *conn) {
-	if c.full {
-		<-s.turnedAway
-	} else {
+	if c.admitted {
 		s.Limit.release()
 	}
 }
@@ -193,30 +181,35 @@ func (s *Server) isClosing() bool {
 }
 
 // forward forwards a cancel request to the server of the session that has its
-// key. Others are dropped.
-func (s *Server) forward(request pgwire.CancelRequest) {
-	k := s.keys.lookUp(request)
-	if k == nil {
+// key. A session has at most one that waits, which stands for later ones.
+func (s *Server) forward(k *key) {
+	if !k.waiting.CompareAndSwap(false, true) {
 		return
 	}
+	k.turn.Lock()
+	defer k.turn.Unlock()
+	ctx, cancel := context.WithTimeout(s.ctx, cancelTimeout)
+	defer cancel()
+	var err error
 	select {
 	case s.cancels <- struct{}{}:
 		defer func() { <-s.cancels }()
-	default:
-		s.log.Warn("proxy: too many cancel requests, one is dropped")
-		return
+		k.waiting.Store(false) // the next one may be for another query
+		err = k.server.Cancel(ctx, k.real)
+	case <-ctx.Done():
+		k.waiting.Store(false)
+		err = ctx.Err()
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, cancelTimeout)
-	defer cancel()
-	if err := k.server.Cancel(ctx, k.real); err != nil {
+	if err != nil {
 		s.log.Warn("proxy: cancel request failed", "server", k.server.Address, "error", err)
 		return
 	}
 	s.forwarded.Add(1)
 }
 
-// Shutdown closes the listeners and waits for the sessions to end. When ctx is
-// done, it closes them as Close does and returns the context's error.
+// Shutdown closes the listeners, drops clients that have not authenticated, and
+// waits for the sessions to end. When ctx is done, it closes them as Close does
+// and returns the context's error.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.stopListening()
 	done := make(chan struct{})
@@ -224,6 +217,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		s.running.Wait()
 		close(done)
 	}()
+	defer s.quiet.flush()
 	select {
 	case <-done:
 		return nil
@@ -240,6 +234,7 @@ func (s *Server) Close() error {
 	s.stopListening()
 	s.endSessions()
 	s.running.Wait()
+	s.quiet.flush()
 	return nil
 }
 
@@ -251,6 +246,7 @@ func (s *Server) stopListening() {
 	for l := range s.listeners {
 		l.Close()
 	}
+	s.lobby.clear()
 }
 
 func (s *Server) endSessions() {
@@ -265,6 +261,7 @@ func (s *Server) endSessions() {
 
 // Stats returns the current counters, which are not a consistent snapshot.
 func (s *Server) Stats() Stats {
+	s.init()
 	s.mu.Lock()
 	received, sent := s.received.Load(), s.sent.Load()
 	open := int64(len(s.conns))
@@ -274,7 +271,7 @@ func (s *Server) Stats() Stats {
 	}
 	s.mu.Unlock()
 	return Stats{
-		Open: open, Accepted: s.accepted.Load(), Sessions: s.sessions.Load(), Cancels: s.forwarded.Load(),
+		Open: open, Waiting: int64(s.lobby.count()), Accepted: s.accepted.Load(), Sessions: s.sessions.Load(), Cancels: s.forwarded.Load(),
 		Login: s.logins.snapshot(), Rejected: s.rejected.snapshot(),
 		FromClients: received, ToClients: sent,
 	}

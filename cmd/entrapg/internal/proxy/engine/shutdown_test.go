@@ -40,6 +40,25 @@ func TestShutdown_WaitsForSessions(t *testing.T) {
 	}
 }
 
+func TestShutdown_DoesNotWaitForClientsWithoutPassword(t *testing.T) {
+	p := start(t, &engine.Server{
+		Upstream: upstream(t, "host=127.0.0.1 sslmode=disable"), Password: password, StartupTimeout: time.Hour,
+	})
+	silent, asked := dialWire(t, "tcp", p.addr.String()), dialWire(t, "tcp", p.addr.String())
+	asked.startup("3.0", "user", "client")
+	asked.next()
+	await(t, "both connections", func() bool { return p.Stats().Open == 2 })
+	if err := p.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if answer := asked.next(); !strings.Contains(answer, "57P03") {
+		t.Errorf("the client that is asked for the password is answered %q", answer)
+	}
+	if answer := silent.next(); answer != "" {
+		t.Errorf("the client that sent nothing is answered %q", answer)
+	}
+}
+
 func TestShutdown_EndsSessionsInTheEnd(t *testing.T) {
 	s := server(t)
 	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s))})

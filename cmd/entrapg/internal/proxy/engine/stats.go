@@ -10,6 +10,7 @@ import (
 // Stats are the counters of a Server since it was created, and its gauges.
 type Stats struct {
 	Open     int64 // client connections open now, including those that log in
+	Waiting  int64 // those of them that have not authenticated
 	Accepted int64 // client connections accepted
 	Sessions int64 // logins that succeeded
 	Cancels  int64 // cancel requests forwarded
@@ -33,6 +34,7 @@ const (
 	RejectedStartup  Rejection = "startup"     // no valid startup in time
 	RejectedPassword Rejection = "password"    // not the proxy's password
 	RejectedLimit    Rejection = "limit"       // too many connections
+	RejectedDropped  Rejection = "dropped"     // not authenticated when too many others were not either
 	RejectedShutdown Rejection = "shutdown"    // the proxy is shutting down
 	RejectedToken    Rejection = "token"       // no token, or no user in it
 	RejectedServer   Rejection = "server"      // the server rejected the login or had another error
@@ -41,7 +43,8 @@ const (
 
 // Rejections lists all kinds.
 var Rejections = []Rejection{
-	RejectedStartup, RejectedPassword, RejectedLimit, RejectedShutdown, RejectedToken, RejectedServer, RejectedNetwork,
+	RejectedStartup, RejectedPassword, RejectedLimit, RejectedDropped, RejectedShutdown,
+	RejectedToken, RejectedServer, RejectedNetwork,
 }
 
 // LoginBuckets are the upper bounds of a Histogram's buckets.

@@ -1,0 +1,64 @@
+package engine
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// In each period of quietPeriod, a quietLog writes a record for as many
+// rejections as quietRecords, and one about all others.
+const (
+	quietPeriod  = time.Minute
+	quietRecords = 20
+)
+
+// A quietLog logs rejections of clients that have not authenticated, which could
+// otherwise fill a disk.
+type quietLog struct {
+	log *slog.Logger
+
+	mu      sync.Mutex
+	begun   time.Time         // of the period
+	records int               // in the period
+	silent  map[Rejection]int // without a record
+	report  *time.Timer       // at the end of the period; nil if silent is empty
+}
+
+// rejected logs or counts a rejection.
+func (q *quietLog) rejected(kind Rejection, record func()) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := time.Now()
+	if now.Sub(q.begun) >= quietPeriod {
+		q.begun, q.records = now, 0
+	}
+	if q.records < quietRecords {
+		q.records++
+		record()
+		return
+	}
+	if q.report == nil {
+		q.silent = map[Rejection]int{}
+		q.report = time.AfterFunc(q.begun.Add(quietPeriod).Sub(now), q.flush)
+	}
+	q.silent[kind]++
+}
+
+// flush logs how many rejections have no record.
+func (q *quietLog) flush() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.report == nil {
+		return
+	}
+	q.report.Stop()
+	q.report = nil
+	var counts []any
+	for _, kind := range Rejections {
+		if n := q.silent[kind]; n > 0 {
+			counts = append(counts, string(kind), n)
+		}
+	}
+	q.log.Warn("proxy: more connections rejected", counts...)
+}
