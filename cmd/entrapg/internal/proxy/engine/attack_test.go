@@ -1,5 +1,3 @@
-//go:build unix
-
 package engine_test
 
 import (
@@ -15,7 +13,6 @@ import (
 	"runtime"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -226,30 +223,4 @@ func memoryInUse() int64 {
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
 	return int64(stats.HeapInuse + stats.StackInuse)
-}
-
-// TestAttack_LeavesFilesForSessions attacks a process that can open few files.
-func TestAttack_LeavesFilesForSessions(t *testing.T) {
-	few := uint64(openDescriptors(t) + 400)
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-			t.Error(err)
-		}
-	})
-	s := server(t)
-	u := to(t, s, newIdentity(t, s))
-	lower := limit
-	lower.Cur = few
-	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &lower); err != nil {
-		t.Fatal(err)
-	}
-	p := start(t, &engine.Server{Upstream: u, Password: password})
-	survive(t, p, "stall in SCRAM", "")
-	if log := p.log.String(); strings.Contains(log, "accept failed") {
-		t.Error("the attack used up the files")
-	}
 }
