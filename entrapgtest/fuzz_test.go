@@ -24,7 +24,7 @@ import (
 // that PostgreSQL cannot be reached.
 func newFront(tb testing.TB) *Server {
 	tb.Helper()
-	st, err := newState(1000 * time.Hour)
+	st, err := newState(1000*time.Hour, sharedKey)
 	if err != nil {
 		tb.Fatal(err)
 	}

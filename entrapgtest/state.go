@@ -51,26 +51,26 @@ const (
 const stateVersion = 1
 
 // newState creates a state whose certificate is valid for the given time.
-func newState(validity time.Duration) (*state, error) {
+func newState(validity time.Duration, signingKey func() (*rsa.PrivateKey, error)) (*state, error) {
 	st := &state{Version: stateVersion, Seed: make(seed, sha256.Size)}
 	_, _ = rand.Read(st.Seed) // never fails
 	var err error
 	if st.authority, err = newAuthority(validity); err != nil {
 		return nil, err
 	}
-	if st.signingKey, err = newKey(); err != nil {
+	if st.signingKey, err = signingKey(); err != nil {
 		return nil, err
 	}
 	authorityKey, err := x509.MarshalPKCS8PrivateKey(st.authority.key)
 	if err != nil {
 		return nil, err
 	}
-	signingKey, err := x509.MarshalPKCS8PrivateKey(st.signingKey)
+	key, err := x509.MarshalPKCS8PrivateKey(st.signingKey)
 	if err != nil {
 		return nil, err
 	}
 	st.Authority = append(st.authority.pem(), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: authorityKey})...)
-	st.Signing = pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: signingKey})
+	st.Signing = pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})
 	return st, nil
 }
 
@@ -78,7 +78,7 @@ func newState(validity time.Duration) (*state, error) {
 // empty, or if dir is "".
 func openState(ctx context.Context, dir string) (_ *state, err error) {
 	if dir == "" {
-		return newState(365 * 24 * time.Hour)
+		return newState(365*24*time.Hour, sharedKey)
 	}
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, err
@@ -97,7 +97,7 @@ func openState(ctx context.Context, dir string) (_ *state, err error) {
 	var st *state
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		if st, err = newState(10 * 365 * 24 * time.Hour); err != nil {
+		if st, err = newState(10*365*24*time.Hour, newKey); err != nil {
 			return nil, err
 		}
 		if content, err = json.MarshalIndent(st, "", "\t"); err != nil {

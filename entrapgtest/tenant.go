@@ -56,6 +56,11 @@ func newTenant(st *state, life time.Duration) *Tenant {
 
 func newKey() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) }
 
+// sharedKey is the signing key of this process. Its tenants share the key, as all tenants
+// of Entra share theirs, because generating one is a good part of the work of a start. A
+// tenant rejects the tokens of others by their key ID.
+var sharedKey = sync.OnceValues(newKey)
+
 // rotate replaces the signing key. Servers then reject all tokens issued before.
 func (t *Tenant) rotate() error {
 	key, err := newKey()
