@@ -38,7 +38,7 @@ func eventually(t testing.TB, what string, holds func() bool) {
 // temporary creates a directory for temporary files that PostgreSQL's user can enter.
 func temporary(t testing.TB, name string) string {
 	t.Helper()
-	parent := must[string](t)(os.MkdirTemp("/tmp", "m"))
+	parent := must[string](t)(os.MkdirTemp("", "m"))
 	t.Cleanup(func() { os.RemoveAll(parent) })
 	if err := os.Chmod(parent, 0o711); err != nil {
 		t.Fatal(err)

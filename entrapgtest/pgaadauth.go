@@ -237,8 +237,11 @@ func (s *Server) connectAs(ctx context.Context, config *pgconn.Config) (*pgconn.
 }
 
 func (s *Server) setPassword(ctx context.Context, role string) error {
-	err := s.exec(ctx, fmt.Sprintf("set password_encryption = 'scram-sha-256'; alter role %s password '%s'",
-		pgx.Identifier{role}.Sanitize(), s.roles.password(role)))
+	secret, err := verifier(s.roles.password(role))
+	if err != nil {
+		return err
+	}
+	err = s.exec(ctx, fmt.Sprintf("alter role %s password '%s'", pgx.Identifier{role}.Sanitize(), secret))
 	if hasCode(err, readOnly) && s.config.Primary != nil {
 		return s.config.Primary.setPassword(ctx, role)
 	}

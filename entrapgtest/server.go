@@ -444,16 +444,20 @@ func (s *Server) createRole(ctx context.Context, role string, p *Principal, admi
 	if admin {
 		rights = " createrole createdb; grant azure_pg_admin to " + name
 	}
+	secret, err := verifier(s.roles.password(role))
+	if err != nil {
+		return fmt.Errorf("entrapgtest: %w", err)
+	}
 	// Concurrent grants by servers that share a PostgreSQL fail without the lock.
 	if err := s.exec(ctx,
-		advisoryLock+"alter role "+name+" login password '"+s.roles.password(role)+"'"+rights); err != nil {
+		advisoryLock+"alter role "+name+" login password '"+secret+"'"+rights); err != nil {
 		return fmt.Errorf("entrapgtest: %w", err)
 	}
 	m := mapping{objectID: p.ObjectID, objectType: p.Kind.objectType(), admin: admin}
 	if provisioned := s.roles.add(role, m); !provisioned {
 		return nil
 	}
-	err := s.inDatabase(ctx, "postgres", func(conn *pgx.Conn) error {
+	err = s.inDatabase(ctx, "postgres", func(conn *pgx.Conn) error {
 		if err := s.writePrincipals(ctx, conn); err != nil {
 			return err
 		}
