@@ -90,7 +90,7 @@ func startProxyBench(ctx context.Context, short bool) (_ *proxyBench, err error)
 	ca := filepath.Join(b.dir, "ca.pem")
 	b.dsns[direct] = fmt.Sprintf("host=%s user=bench password=%s dbname=bench sslmode=verify-full sslrootcert=%s",
 		b.host, proxyPassword, ca)
-	if out, err := b.command(ctx, "pgbench", "--initialize", "--quiet", "--scale=10",
+	if out, err := b.command(ctx, "pgbench", "--initialize", "--quiet", "--scale="+pick(short, "1", "10"),
 		b.dsns[direct]).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("pgbench: %w\n%s", err, out)
 	}

@@ -27,6 +27,7 @@ func TestMain(m *testing.M) {
 			os.Unsetenv(name)
 		}
 	}
+	pause = 250 * time.Millisecond // more work shows no other failures
 	code := m.Run()
 	if s, err := postgres(); err == nil {
 		s.Close()

@@ -24,11 +24,13 @@ const (
 	workers  = 32                     // on each pool
 	conns    = 8                      // of each pool
 	lifetime = 300 * time.Millisecond // of a connection: about fifty logins a second
-	pause    = 50 * time.Millisecond  // between two queries of a worker
 	patience = 20 * time.Second       // for a query
 
 	connectTimeout = 4 * time.Second // longer than a login on a busy machine
 )
+
+// pause is the time between two queries of a worker. Tests set a longer one.
+var pause = 50 * time.Millisecond
 
 // A load is two pools of one identity, with workers that write to a ledger and
 // read it.
