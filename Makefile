@@ -1,4 +1,4 @@
-.PHONY: demo test clients lint fuzz bench soak generate image vulncheck postgres go
+.PHONY: demo test test-root test-others clients lint fuzz bench soak generate image vulncheck postgres go
 
 # The race detector needs a C compiler; without one the tests run without it.
 race = $(shell [ "$$(go env CGO_ENABLED)" = 1 ] && echo -race)
@@ -7,8 +7,20 @@ demo: go postgres
 	@go build -o bin/entrapg ./cmd/entrapg
 	@exec bin/entrapg demo
 
+# At the same time, because the tests also wait, for example until tokens expire.
 test: go postgres
+	@$(MAKE) --no-print-directory -j 2 test-root test-others
+
+# The tests create and delete a hundred thousand files of PostgreSQL, which is faster in memory.
+test-root test-others: export TMPDIR := $(or $(TMPDIR),$(shell scripts/memory-dir.sh))
+
+# With the race detector, a process sleeps for a second before it exits.
+test-root test-others: export GORACE := atexit_sleep_ms=0 $(GORACE)
+
+test-root:
 	go test $(race) -parallel 8 ./...
+
+test-others:
 	cd soak && go test $(race) ./...
 	cd examples && go test ./...
 	cd benchmarks && go test ./...
