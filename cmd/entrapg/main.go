@@ -109,7 +109,8 @@ func rootCommand(std command.Streams) *cli.Command {
 		UsageText: "entrapg exec -- psql\nentrapg doctor host=shop.postgres.database.azure.com\nentrapg demo",
 		Version:   buildVersion(),
 		Commands: []*cli.Command{
-			execute.Command(std), proxy.Command(std), doctor.Command(std), whoamiCommand(std), tokenCommand(std), emulator.Command(std), demo.Command(std),
+			execute.Command(std), proxy.Command(std), doctor.Command(std), whoamiCommand(std), tokenCommand(std),
+			emulator.Command(std), demo.Command(std),
 			helpCommand(), versionCommand(),
 		},
 		EnableShellCompletion:           true,

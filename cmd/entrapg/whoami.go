@@ -28,7 +28,7 @@ func whoamiCommand(std command.Streams) *cli.Command {
 		Usage:     "show the identity of the token and its PostgreSQL user",
 		UsageText: "entrapg whoami\nentrapg whoami --json | jq -r .user",
 		Description: "Requests a token and shows its identity, its most important claims, the credential that returned it, " +
-			"and the PostgreSQL user of a login with the rule that chose it. The token itself is not shown, and no server " +
+			"and the PostgreSQL user of a login with the rule that determines it. The token itself is not shown, and no server " +
 			"is contacted.\n" +
 			dsn.Help + " Without a DSN, the token is for the Azure public cloud.",
 		Flags: append(t.Flags(), &cli.BoolFlag{Name: "json", Usage: "write JSON", Destination: &asJSON}),
@@ -48,7 +48,8 @@ func whoamiCommand(std command.Streams) *cli.Command {
 				return err
 			}
 			who := identify(login, token, tried, time.Now())
-			who.Rule, who.Settings = rule(login, token, t.Source(c.Args().Slice())), settings.InEffect(login, t.Source(c.Args().Slice()))
+			source := t.Source(c.Args().Slice())
+			who.Rule, who.Settings = rule(login, token, source), settings.InEffect(login, source)
 			if login.Config.User != "" && who.Kind == claims.ManagedIdentity {
 				who.Name = derived(ctx, login, who.Name)
 			}
@@ -75,7 +76,7 @@ func derived(ctx context.Context, login *inspect.Login, otherwise string) string
 	return token.User
 }
 
-// An identity is what a token tells.
+// An identity is the information in a token.
 type identity struct {
 	Kind       string             `json:"kind"` // of principal
 	Name       string             `json:"name,omitempty"`
@@ -137,7 +138,7 @@ func identify(login *inspect.Login, token *inspect.Token, tried *azlog.Attempts,
 	return who
 }
 
-// rule says where the user comes from.
+// rule describes the origin of the user.
 func rule(login *inspect.Login, token *inspect.Token, source string) string {
 	switch origin := login.Settings["user"].Origin; {
 	case token.Claim != "":

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// Exit codes. Exec ends with the exit code of the program that it runs.
+// Exit codes. The command exec exits with the exit code of the program that it runs.
 const (
 	Done   = 0
 	Failed = 1

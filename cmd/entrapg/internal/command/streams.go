@@ -1,5 +1,5 @@
-// Package command has what all commands of entrapg need: output streams, exit codes,
-// errors of usage, and kinds of flags.
+// Package command contains the parts that the commands of entrapg share: output streams,
+// exit codes, usage errors, and kinds of flags.
 package command
 
 import (
@@ -8,7 +8,7 @@ import (
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/terminal"
 )
 
-// Streams are where a command writes its results, and everything else.
+// Streams are the outputs of a command: Out for its results, Err for everything else.
 type Streams struct {
 	Out *terminal.Output
 	Err io.Writer

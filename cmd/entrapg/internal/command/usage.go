@@ -60,7 +60,10 @@ var rewordings = []struct {
 }{
 	{regexp.MustCompile(`(?s)^flag needs an argument: (.*)$`), "$1: missing value"},
 	{regexp.MustCompile(`(?s)^invalid value (".*") for flag -(\S+): (.*)$`), "--$2: invalid value $1; $3"},
-	{regexp.MustCompile(`(?s)^could not parse (".*") as .* from environment variable "(.*)" for flag \S+: (.*)$`), "$2: invalid value $1; $3"},
+	{
+		regexp.MustCompile(`(?s)^could not parse (".*") as .* from environment variable "(.*)" for flag \S+: (.*)$`),
+		"$2: invalid value $1; $3",
+	},
 	{regexp.MustCompile(`(?s)^No help topic for '(.*)'$`), `unknown command "$1"; 'entrapg help' lists the commands`},
 	{regexp.MustCompile(`; time: .*$`), "; must be a number with a unit, such as 90s, 5m or 1h"},
 	{regexp.MustCompile(`: invalid value ".*"; can't duplicate this flag$`), ": set twice; remove one"},

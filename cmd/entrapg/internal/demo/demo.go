@@ -58,7 +58,8 @@ const (
 )
 
 func run(ctx context.Context, length time.Duration, out *terminal.Output) error {
-	out.Printf("%s\n", out.Bold("Two pools, one PostgreSQL, tokens that are valid for "+tokenLife.String()+" instead of an hour"))
+	out.Printf("%s\n",
+		out.Bold("Two pools, one PostgreSQL, tokens that are valid for "+tokenLife.String()+" instead of an hour"))
 	out.Printf("This takes about %s.\n\n", terminal.Duration(length))
 	out.Printf("starting PostgreSQL and an Entra tenant …\n")
 	d, err := start(ctx)
@@ -66,7 +67,8 @@ func run(ctx context.Context, length time.Duration, out *terminal.Output) error 
 		return err
 	}
 	defer d.server.Close()
-	out.Printf("%s PostgreSQL %s, %s as %s, on %s\n\n", out.Good("✓"), d.version, d.identity.Kind, d.identity.Name, d.server.Addr())
+	out.Printf("%s PostgreSQL %s, %s as %s, on %s\n\n",
+		out.Good("✓"), d.version, d.identity.Kind, d.identity.Name, d.server.Addr())
 
 	if err := errors.Join(d.work(ctx, length, out), d.server.Close()); err != nil {
 		return err
@@ -117,7 +119,8 @@ func start(ctx context.Context) (_ *demonstration, err error) {
 	d.entra = entrapg.NewConnector(server.DSN(), entrapg.WithCredential(d.requests), entrapg.WithLogger(nil))
 	d.fresh = newPool(d.entra, d.requests)
 	d.fixed = newPool(stdlib.GetConnector(*config), d.requests)
-	return d, d.fresh.db.QueryRowContext(ctx, "select split_part(current_setting('server_version'), ' ', 1)").Scan(&d.version)
+	return d, d.fresh.db.QueryRowContext(ctx,
+		"select split_part(current_setting('server_version'), ' ', 1)").Scan(&d.version)
 }
 
 // scope is that of tokens for databases in Azure's public cloud.
@@ -145,7 +148,8 @@ func (d *demonstration) work(ctx context.Context, length time.Duration, out *ter
 		case <-tick.C:
 			expiry := d.entra.Stats().TokenExpiry
 			token := fmt.Sprintf("no. %d, %.1f s", d.requests.number(expiry), max(0, time.Until(expiry)).Seconds())
-			out.Printf("%4.0f s  %-13s  %s  %s\n", time.Since(start).Seconds(), token, d.fresh.line(out, 26), d.fixed.line(out, 0))
+			out.Printf("%4.0f s  %-13s  %s  %s\n",
+				time.Since(start).Seconds(), token, d.fresh.line(out, 26), d.fixed.line(out, 0))
 			if text := d.fixed.lastError(); text != "" && !reported {
 				reported = true
 				out.Printf("%s\n", out.Bad(fmt.Sprintf("%6s  └ %s", "", text)))

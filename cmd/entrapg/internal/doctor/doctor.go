@@ -155,7 +155,8 @@ func (d *diagnosis) progress(step string) (stop func()) {
 			select {
 			case <-tick.C:
 				shown = true
-				d.out.Printf("%s%s", clear, d.out.Dim(fmt.Sprintf("… %-*s%.0f s", terminal.LabelWidth, step, time.Since(start).Seconds())))
+				d.out.Printf("%s%s",
+					clear, d.out.Dim(fmt.Sprintf("… %-*s%.0f s", terminal.LabelWidth, step, time.Since(start).Seconds())))
 			case <-done:
 				if shown {
 					d.out.Printf("%s", clear)

@@ -53,7 +53,10 @@ func (s entraSteps) noToken(err *entrapg.TokenError) *trouble {
 		if os.Getenv("IDENTITY_ENDPOINT") != "" && os.Getenv("IDENTITY_HEADER") == "" &&
 			os.Getenv("MSI_ENDPOINT") == "" && os.Getenv("IMDS_ENDPOINT") == "" {
 			const hint = "IDENTITY_ENDPOINT is not used, because IDENTITY_HEADER is not set; set both, or remove both"
-			return &trouble{Error: condense(err.Err.Error()), Explanation: hint, Fix: []string{quote.Export("IDENTITY_HEADER", "HEADER")}}
+			return &trouble{
+				Error: condense(err.Err.Error()), Explanation: hint,
+				Fix: []string{quote.Export("IDENTITY_HEADER", "HEADER")},
+			}
 		}
 	}
 	return &trouble{Error: condense(err.Err.Error()), Explanation: found.Hint, Fix: s.fix(found.Kind)}
@@ -108,7 +111,8 @@ func (s entraSteps) fix(kind credfail.Kind) []string {
 	case credfail.UntrustedCertificate:
 		return installRoots()
 	case credfail.Unreachable:
-		return []string{"curl -sS -o /dev/null " + quote.Shell(cmp.Or(os.Getenv("AZURE_AUTHORITY_HOST"), "https://login.microsoftonline.com/"))}
+		return []string{"curl -sS -o /dev/null " +
+			quote.Shell(cmp.Or(os.Getenv("AZURE_AUTHORITY_HOST"), "https://login.microsoftonline.com/"))}
 	case credfail.Proxy:
 		return []string{"env | grep -i _proxy"}
 	case credfail.AzureCLIMissing:
@@ -163,7 +167,8 @@ func (s entraSteps) configure() []string {
 var nested = regexp.MustCompile(`(?m)^\t+`)
 
 // dump matches an HTTP response in an error of azidentity.
-var dump = regexp.MustCompile(`(?s)\s*(?:GET|POST) https?://\S+\n-{10,}\nRESPONSE (\d+)[^\n]*\n-{10,}\n(.*?)\n-{10,}\n?`)
+var dump = regexp.MustCompile(
+	`(?s)\s*(?:GET|POST) https?://\S+\n-{10,}\nRESPONSE (\d+)[^\n]*\n-{10,}\n(.*?)\n-{10,}\n?`)
 
 // condense replaces each HTTP response by the message in it.
 func condense(text string) string {
@@ -210,7 +215,7 @@ func (s entraSteps) nameUser(_ context.Context, f *finding) *trouble {
 	if s.noUser != nil {
 		t := &trouble{
 			Error:       strings.TrimPrefix(s.noUser.Error(), "entrapg: "),
-			Explanation: "the token does not name a role; set user in the DSN", Fix: r.set("user", "ROLE"),
+			Explanation: "the token does not identify a role; set user in the DSN", Fix: r.set("user", "ROLE"),
 		}
 		if s.claims.Guest() {
 			t.Explanation, t.Fix = claims.GuestRole, r.guest()

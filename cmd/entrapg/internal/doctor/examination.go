@@ -79,7 +79,7 @@ func (x *examination) settings() connstring.Settings {
 	return all
 }
 
-// origin returns the place where a setting is or should be set, as shown to people:
+// origin returns the place where a setting is or should be set, as shown to users:
 // "the DSN" or, for example, "PGUSER".
 func (x *examination) origin(key string) string {
 	switch origin := x.settings()[key].Origin; {

@@ -60,7 +60,10 @@ func (f *finding) redact(token string) {
 }
 
 func (f *finding) write(out *terminal.Output) {
-	symbol := map[status]terminal.Text{statusOK: out.Good("✓"), statusWarning: out.Warn("!"), statusFailed: out.Bad("✗")}[f.Status]
+	symbol := map[status]terminal.Text{
+		statusOK: out.Good("✓"), statusWarning: out.Warn("!"),
+		statusFailed: out.Bad("✗"),
+	}[f.Status]
 	head := terminal.Sprintf("%s %-*s", symbol, terminal.LabelWidth, f.Step)
 	for _, text := range f.Found {
 		out.Hang(head, terminal.Escape(text))

@@ -62,7 +62,8 @@ func (n networkSteps) unknownHost(e *endpoint, err error) *trouble {
 	var dns *net.DNSError
 	switch {
 	case !errors.As(err, &dns) || !dns.IsNotFound:
-		t.Explanation = "this machine's name server did not resolve " + e.host + "; check the network, and a VPN if there is one"
+		t.Explanation = "this machine's name server did not resolve " + e.host +
+			"; check the network, and a VPN if there is one"
 	case n.login.Azure:
 		t.Explanation = "the name does not exist: it is misspelled, the server was deleted, or the server has a private " +
 			"endpoint whose DNS zone is not linked to this network"
@@ -115,13 +116,15 @@ func (n networkSteps) unreachable(e *endpoint, err error) *trouble {
 	isReady := fmt.Sprintf("pg_isready -h %s -p %d", quote.Shell(e.host), e.port)
 	switch {
 	case e.network == "unix":
-		t.Explanation = fmt.Sprintf("no server listens on this socket; check host (from %s) and port, and that the server runs", n.origin("host"))
+		t.Explanation = fmt.Sprintf(
+			"no server listens on this socket; check host (from %s) and port, and that the server runs", n.origin("host"))
 	case errors.Is(err, errRefused) && azure:
 		t.Explanation = fmt.Sprintf("nothing listens on port %d. Servers of Azure have PostgreSQL on 5432, and PgBouncer "+
 			"on 6432 if it is enabled; or the server is stopped", e.port)
 		t.Fix = []string{"az postgres flexible-server start --name " + server + " --resource-group " + resourceGroup(server)}
 	case errors.Is(err, errRefused):
-		t.Explanation = fmt.Sprintf("nothing listens on port %d of %s; check host and port, and that the server runs", e.port, e.host)
+		t.Explanation = fmt.Sprintf("nothing listens on port %d of %s; check host and port, and that the server runs",
+			e.port, e.host)
 		t.Fix = []string{isReady}
 	case isTimeout(err) && azure:
 		t.Explanation = "the server's firewall does not accept this machine's address, or the server has private access and " +

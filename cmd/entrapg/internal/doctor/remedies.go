@@ -14,8 +14,8 @@ import (
 	"github.com/entrapg/entrapg/internal/inspect"
 )
 
-// remedies returns lines to paste, with comments that tell where. They can contain
-// quoted names of this login, but never text from a server.
+// remedies creates lines to paste, with comments that say where to paste them. They can
+// contain quoted names of this login, but never text from a server.
 type remedies struct{ *examination }
 
 // asAdministrator is the comment before SQL that provisions roles.
@@ -64,8 +64,8 @@ func (r remedies) replace(key, by string) []string {
 	return lines
 }
 
-// choose returns the lines that set a setting that chooses an identity: a key of the
-// DSN, or a variable that azidentity reads.
+// choose returns the lines that set a setting that selects an identity: a key of the DSN,
+// or a variable that azidentity reads.
 func (r remedies) choose(name, value string) []string {
 	if strings.HasPrefix(name, "entra_") {
 		return r.set(name, value)
@@ -136,7 +136,8 @@ func (r remedies) label(role string) string {
 // guest returns the lines that set the user to the name of a guest's role.
 func (r remedies) guest() []string {
 	lines := []string{
-		"# shows your user principal name, with #EXT# in it", "az ad signed-in-user show --query userPrincipalName --output tsv",
+		"# shows your user principal name, which contains #EXT#",
+		"az ad signed-in-user show --query userPrincipalName --output tsv",
 	}
 	lines = append(lines, r.set("user", claims.GuestName(r.claims))...)
 	return append(lines,
@@ -160,13 +161,14 @@ func (r remedies) firewall(server string) []string {
 		"# the public address of this machine",
 		"address=$(curl -s https://api.ipify.org)",
 		"# older versions of the Azure CLI have --name and --rule-name instead of --server-name and --name",
-		"az postgres flexible-server firewall-rule create --resource-group " + resourceGroup(server) + " --server-name " + server +
+		"az postgres flexible-server firewall-rule create --resource-group " + resourceGroup(server) +
+			" --server-name " + server +
 			` --name doctor --start-ip-address "$address" --end-ip-address "$address"`,
 	}
 }
 
-// logIn returns the lines that log a person in with a developer tool, and make this
-// login use the tool.
+// logIn returns the lines that log a user in with a developer tool, and make this login use
+// the tool.
 func (r remedies) logIn() []string {
 	switch r.login.Credential {
 	case "AzureDeveloperCLICredential":
@@ -178,7 +180,8 @@ func (r remedies) logIn() []string {
 	case "DefaultAzureCredential":
 		const name = "AZURE_TOKEN_CREDENTIALS"
 		lines := []string{"# as yourself, with the Azure CLI", "az login"}
-		if value := os.Getenv(name); value != "" && !strings.EqualFold(value, "dev") && !strings.EqualFold(value, "AzureCLICredential") {
+		if value := os.Getenv(name); value != "" && !strings.EqualFold(value, "dev") &&
+			!strings.EqualFold(value, "AzureCLICredential") {
 			lines = append(lines, quote.Unset(name))
 		}
 		return lines
@@ -193,8 +196,8 @@ func (r remedies) source() string {
 	return name
 }
 
-// logInAgain returns the lines that replace a person's token: developer tools cache
-// tokens until the person logs out.
+// logInAgain returns the lines that replace a user's token: developer tools cache tokens
+// until the user logs out.
 func (r remedies) logInAgain() []string {
 	switch r.source() {
 	case "AzureDeveloperCLICredential":

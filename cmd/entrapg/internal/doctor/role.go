@@ -23,8 +23,8 @@ type roleAdvice struct {
 // groupID matches the group that a message of Azure's server names.
 var groupID = regexp.MustCompile(`(?i)group ID ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b`)
 
-// onlyIf is the comment before SQL that takes a role from another identity.
-const onlyIf = "-- only if this identity is to have that role, which it takes from the identity that has it now"
+// onlyIf is the comment before SQL that moves a role to another identity.
+const onlyIf = "-- only to move that role to this identity; the identity that has it now loses it"
 
 // complete adds the explanation and the fix. If a user is set, it names the principal
 // of the token, and tries to log in as the token's own user.
@@ -54,7 +54,8 @@ func (a roleAdvice) complete(ctx context.Context, t *trouble) {
 		t.Explanation += "; names are case-sensitive"
 	}
 	t.Fix = r.set("user", own)
-	t.Fix[0] = "# to log in as this identity," + strings.TrimPrefix(t.Fix[0], "#") + ": remove user, or set it to the role of this identity"
+	t.Fix[0] = "# to log in as this identity," + strings.TrimPrefix(t.Fix[0], "#") +
+		": remove user, or set it to the role of this identity"
 	works := a.probe(ctx, "user", own, nil) == nil
 	if works {
 		t.Explanation += fmt.Sprintf(". The login as %q works", own)
@@ -68,10 +69,11 @@ func (a roleAdvice) complete(ctx context.Context, t *trouble) {
 	switch a.kind {
 	case pgfail.NotMapped: // the server does not tell whether the role exists
 		if a.claims.Kind() == claims.Person {
-			const group = "-- or, if that is the name of a group which this person is a member of; as an Entra administrator, in the database postgres"
+			const group = "-- or, if that is the name of a group that this user belongs to; as an Entra administrator, in the database postgres"
 			t.Fix = append(t.Fix, group, "select * from pgaadauth_create_principal("+quote.Literal(a.user())+", false, false);")
 		}
-		t.Fix = append(t.Fix, asAdministrator+"; only if this identity is to have another role, of the name in user", r.create(a.user()))
+		t.Fix = append(t.Fix,
+			asAdministrator+"; only if this identity needs another role, with the name in user", r.create(a.user()))
 	case pgfail.UserTokenForService, pgfail.ServiceTokenForUser:
 		t.Fix = append(t.Fix, asAdministrator, onlyIf, r.label(a.user()))
 	default:
@@ -81,7 +83,7 @@ func (a roleAdvice) complete(ctx context.Context, t *trouble) {
 
 // own returns the token's own user if another one is set, or "".
 func (a roleAdvice) own(ctx context.Context) string {
-	if a.token.Claim != "" || a.login.Derive == nil || a.claims.Guest() { // whose token does not name its role
+	if a.token.Claim != "" || a.login.Derive == nil || a.claims.Guest() { // a guest's token does not identify its role
 		return ""
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeLimit)
@@ -95,7 +97,7 @@ func (a roleAdvice) own(ctx context.Context) string {
 
 // whose describes the principal of the token, and the user that is set.
 func (a roleAdvice) whose(own string) string {
-	text := "the token is that of "
+	text := "the token belongs to "
 	if a.claims == nil {
 		text += "an unknown identity"
 	} else {
@@ -118,7 +120,10 @@ func (a roleAdvice) provision() []string {
 	r := remedies{a.examination}
 	switch a.kind {
 	case pgfail.OtherObjectID:
-		return []string{asAdministrator, onlyIf + ". The first false is for a role that is no administrator", r.rebind(a.user())}
+		return []string{
+			asAdministrator,
+			onlyIf + ". The first false means that the role is not an administrator", r.rebind(a.user()),
+		}
 	case pgfail.UserTokenForService, pgfail.ServiceTokenForUser, pgfail.OtherPrincipal:
 		return []string{asAdministrator, onlyIf, r.label(a.user())}
 	}
@@ -171,17 +176,18 @@ func (a roleAdvice) membership(ctx context.Context, message string) (explanation
 	}
 	switch {
 	case (remedies{a.examination}).source() == "ManagedIdentityCredential":
-		const sql = "-- at once, without the group: a role of its own; as an Entra administrator of the server, in the database postgres"
-		explanation += ". A membership newer than the token shows in the next one. The token was issued" + issued + ", and Azure " +
-			"returns the same one until it expires at " + clock(a.token.Expires) + "; nothing renews it before. Log in again then"
+		const sql = "-- at once, without the group: its own role; as an Entra administrator of the server, in the database postgres"
+		explanation += ". A membership newer than the token shows in the next one. The token was issued" + issued +
+			", and Azure returns the same one until it expires at " + clock(a.token.Expires) +
+			"; nothing renews it before. Log in again then"
 		if own := a.own(ctx); own != "" {
 			r := remedies{a.examination}
 			fix = append(fix, sql, r.create(own))
 			fix = append(fix, r.set("user", own)...)
 		}
 	case a.claims.Kind() != claims.Person:
-		explanation += ". The token was issued" + issued + ": a membership newer than that shows in the next token, which each new " +
-			"process requests; Entra can need some minutes"
+		explanation += ". The token was issued" + issued + ": a membership newer than that shows in the next token, " +
+			"which each new process requests; Entra can take some minutes"
 		fix = append(fix, "# if that says true, in a few minutes", "entrapg doctor")
 	default:
 		explanation += ". The token was issued" + issued + ": a membership newer than that shows after a new login"

@@ -68,7 +68,8 @@ func (s serverSteps) failed(ctx context.Context, err error) *trouble {
 		t.Explanation = "the connection broke during the login: a firewall or a proxy in between closed it, or the server " +
 			"stopped; try again, and look at the server's log"
 		if isTimeout(err) {
-			t.Explanation = fmt.Sprintf("the server did not complete the login within %v: it is overloaded, or it cannot reach Entra", loginLimit)
+			t.Explanation = fmt.Sprintf(
+				"the server did not complete the login within %v: it is overloaded, or it cannot reach Entra", loginLimit)
 		}
 		return t
 	}
@@ -161,7 +162,10 @@ func (s serverSteps) fix(kind pgfail.Kind, err error) []string {
 		return r.set("sslmode", "verify-full")
 	case pgfail.HostNotAllowed:
 		if !s.login.Azure {
-			return []string{"-- as a superuser; add a line for this user, database and address to that file, and reload", "show hba_file;"}
+			return []string{
+				"-- as a superuser; add a line for this user, database and address to that file, and reload",
+				"show hba_file;",
+			}
 		}
 		return r.firewall(server)
 	case pgfail.NoSuitableHost:
@@ -205,7 +209,7 @@ func (s serverSteps) unsuitable(err error) string {
 			hosts = append(hosts, host[1]+" "+does)
 		}
 	}
-	return fmt.Sprintf("%s; target_session_attrs is %s, from %s. Add the host that is meant, or accept any", strings.Join(hosts, ", "),
+	return fmt.Sprintf("%s; target_session_attrs is %s, from %s. Add the host that you need, or accept any", strings.Join(hosts, ", "),
 		s.login.Settings.Value("target_session_attrs"), s.origin("target_session_attrs"))
 }
 
@@ -288,7 +292,7 @@ func (s serverSteps) describe(ctx context.Context, f *finding) *trouble {
 	case err == nil:
 		f.note("%s is mapped to Entra: %s", user, label)
 	case s.login.Azure && errors.Is(err, pgx.ErrNoRows):
-		f.note("the server does not show what %s is mapped to", user)
+		f.note("the server does not show the mapping of %s", user)
 	}
 	return nil
 }

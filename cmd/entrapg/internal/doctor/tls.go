@@ -67,8 +67,8 @@ func (s tlsStep) requestTLS(e *endpoint) *trouble {
 	}
 	switch {
 	case isTimeout(err):
-		return s.silence(e, "accepts the connection and does not answer", "it is not PostgreSQL, a proxy whose server is gone, "+
-			"or a server that is overloaded")
+		return s.silence(e, "accepts the connection and does not answer",
+			"it is not PostgreSQL, a proxy whose server is gone, or a server that is overloaded")
 	case err != nil:
 		return &trouble{
 			Error: err.Error(),
@@ -100,7 +100,8 @@ func (s tlsStep) silence(e *endpoint, does, explanation string) *trouble {
 func (s tlsStep) noServerTLS(e *endpoint) *trouble {
 	t := &trouble{Error: "the server does not support TLS"}
 	turnOn := []string{
-		"-- as a superuser of the server, which needs ssl_cert_file and ssl_key_file", "alter system set ssl = on;", "select pg_reload_conf();",
+		"-- as a superuser of the server, which needs ssl_cert_file and ssl_key_file",
+		"alter system set ssl = on;", "select pg_reload_conf();",
 	}
 	disable := remedies(s).set("sslmode", "disable")
 	switch {
@@ -168,16 +169,18 @@ func (s tlsStep) noTLS(e *endpoint, err error, chain []*x509.Certificate) *troub
 		root := cmp.Or(last.Issuer.CommonName, last.Issuer.String())
 		switch given := s.login.Settings.Value("sslrootcert"); {
 		case given != "" && given != "system":
-			t.Explanation = "the server's certificate leads to the root " + root + ", which is not in " + given + " (sslrootcert, from " +
-				s.origin("sslrootcert") + "); set sslrootcert to a file with that root, or remove it for the roots of the system"
-			t.Fix = append(r.set("sslrootcert", "ROOT_FILE"), append([]string{"# or, for the roots of the system:"}, r.drop("sslrootcert")...)...)
+			t.Explanation = "the server's certificate chains to the root " + root + ", which is not in " + given +
+				" (sslrootcert, from " + s.origin("sslrootcert") + "); set sslrootcert to a file with that root, " +
+				"or remove it for the roots of the system"
+			t.Fix = append(r.set("sslrootcert", "ROOT_FILE"),
+				append([]string{"# or, for the roots of the system:"}, r.drop("sslrootcert")...)...)
 		case s.login.Azure:
-			t.Explanation = "the root " + root + " is missing on this machine, as in slim container images, which have no roots; " +
-				"install the system's roots, for example in the Dockerfile"
+			t.Explanation = "the root " + root + " is missing on this machine, as in slim container images, " +
+				"which have no roots; install the system's roots, for example in the Dockerfile"
 			t.Fix = installRoots()
 		default:
-			t.Explanation = "the server's certificate leads to the root " + root + ", which this machine does not trust; get the " +
-				"root's certificate as a file from the server's administrator, and set sslrootcert to that file"
+			t.Explanation = "the server's certificate chains to the root " + root + ", which this machine does not trust; " +
+				"get the root's certificate as a file from the server's administrator, and set sslrootcert to that file"
 			t.Fix = r.set("sslrootcert", "ROOT_FILE")
 		}
 	case errors.As(err, &name) && len(chain) > 0:
@@ -187,7 +190,7 @@ func (s tlsStep) noTLS(e *endpoint, err error, chain []*x509.Certificate) *troub
 				"Check host, port and the network, and do not use the names in this certificate"
 			break
 		}
-		t.Explanation += "; set host to the server's own name. Servers of Azure keep theirs behind a private endpoint, so that " +
+		t.Explanation += "; set host to the server's own name. Azure's servers keep their name behind a private endpoint, so " +
 			"an address, an alias or the name of a tunnel cannot be verified"
 		if host := hostToUse(chain[0], e.tls.RootCAs != nil); host != "" {
 			t.Fix = r.set("host", host)
@@ -200,7 +203,8 @@ func (s tlsStep) noTLS(e *endpoint, err error, chain []*x509.Certificate) *troub
 		t.Fix = []string{"date -u", "openssl s_client -starttls postgres -connect " + quote.Shell(e.String()) + " " +
 			"</dev/null | openssl x509 -noout -dates"}
 	case isTimeout(err):
-		return s.silence(e, "begins with TLS and does not finish", "a firewall that inspects TLS is in between, or the server is overloaded")
+		return s.silence(e, "begins with TLS and does not finish",
+			"a firewall that inspects TLS is in between, or the server is overloaded")
 	default:
 		t.Explanation = "the server and this program do not agree on TLS: a proxy that inspects it is in between, or the server is very old"
 		t.Fix = []string{"openssl s_client -starttls postgres -connect " + quote.Shell(e.String()) + " </dev/null"}

@@ -20,7 +20,8 @@ func loadEnv(path string) error {
 		return fmt.Errorf("--env-file: %w", err)
 	}
 	content = bytes.TrimPrefix(content, []byte("\xef\xbb\xbf"))
-	if bytes.HasPrefix(content, []byte("\xff\xfe")) || bytes.HasPrefix(content, []byte("\xfe\xff")) || bytes.IndexByte(content, 0) >= 0 {
+	if bytes.HasPrefix(content, []byte("\xff\xfe")) || bytes.HasPrefix(content, []byte("\xfe\xff")) ||
+		bytes.IndexByte(content, 0) >= 0 {
 		return fmt.Errorf("--env-file: %s is encoded in UTF-16; save it as UTF-8", path)
 	}
 	variables, err := parseEnv(content)

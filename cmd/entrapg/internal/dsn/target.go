@@ -44,7 +44,7 @@ func (t *Target) Flags() []cli.Flag {
 
 // Help is the part of the help text that describes a target.
 const Help = "The DSN comes from the argument or --dsn, else from DATABASE_URL, else from PG* variables. It accepts " +
-	"everything that pgx accepts, and entra_credential, entra_client_id and entra_tenant_id, which choose the credential."
+	"everything that pgx accepts, and entra_credential, entra_client_id and entra_tenant_id, which select the credential."
 
 // Find returns the DSN. It is empty if only PG* variables set the login.
 func (t *Target) Find(args []string) (string, error) {
@@ -54,7 +54,8 @@ func (t *Target) Find(args []string) (string, error) {
 	roots.TrustCertFile() // which the file may name
 	switch {
 	case len(args) > 1 && isSetting(args[0]) && isSetting(args[1]): // which may be a password
-		return "", command.UsageError("unexpected argument, which is a second DSN; write all settings in one argument: 'host=NAME dbname=NAME'")
+		return "", command.UsageError(
+			"unexpected argument, which is a second DSN; write all settings in one argument: 'host=NAME dbname=NAME'")
 	case len(args) > 1 && Is(args[1]): // which may contain a password
 		return "", command.UsageError("unexpected argument, which is a second DSN; remove one")
 	case len(args) > 1:
@@ -64,8 +65,9 @@ func (t *Target) Find(args []string) (string, error) {
 	case len(args) == 1 && args[0] == "":
 		return "", command.UsageError("the argument is empty; check the variable that it comes from")
 	case len(args) == 1 && !Is(args[0]):
-		return "", command.UsageError("the argument is not a DSN; a DSN is a postgres:// URL or a list of key=value settings, " +
-			"such as host=SERVER.postgres.database.azure.com")
+		return "", command.UsageError(
+			"the argument is not a DSN; a DSN is a postgres:// URL or a list of key=value settings, " +
+				"such as host=SERVER.postgres.database.azure.com")
 	case len(args) == 1:
 		return args[0], nil
 	case t.DSN != "":
@@ -115,7 +117,8 @@ func (t *Target) Source(args []string) string {
 	}
 }
 
-const errEmptyVariable = command.UsageError("DATABASE_URL is empty, and PGHOST is not set; pass the DSN as the argument or with --dsn")
+const errEmptyVariable = command.UsageError(
+	"DATABASE_URL is empty, and PGHOST is not set; pass the DSN as the argument or with --dsn")
 
 const errNoDSN = command.UsageError("missing DSN; pass it as the argument or with --dsn, or set DATABASE_URL or PGHOST")
 

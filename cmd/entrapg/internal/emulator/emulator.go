@@ -38,23 +38,23 @@ func Command(std command.Streams) *cli.Command {
 		Usage: "emulate Azure on this machine, for programs in any language",
 		UsageText: "entrapg emulator\nentrapg emulator --identity shop-api --env-file emulator.env\n" +
 			"entrapg emulator --state ~/.entrapg --service jobs --as jobs",
-		Description: "Starts a PostgreSQL that checks Entra tokens as Azure does, an Entra tenant, and an endpoint of " +
-			"managed identities, on fixed ports, until Ctrl-C, SIGTERM or SIGHUP. It prints the settings of programs to paste " +
-			"into a shell, and then a line for each login with the result and the reason. It requires the programs of " +
+		Description: "Starts a PostgreSQL that checks Entra tokens as Azure does, an Entra tenant, and a managed identity " +
+			"endpoint, on fixed ports, until Ctrl-C, SIGTERM or SIGHUP. It prints settings for programs, to paste into a " +
+			"shell, and then a line for each login with the result and the reason. It requires the programs of " +
 			"PostgreSQL on this machine, or another server set by --upstream.\n" +
 			"Each principal gets a role of the same name. An administrator, db-admin unless --admin names others, can " +
 			"create roles in the database postgres as on Azure, with pgaadauth_create_principal and the other functions " +
 			"of pgaadauth, and map existing roles with SECURITY LABEL for \"pgaadauth\". With --no-roles, your own scripts " +
 			"create the roles.\n" +
 			"A principals file has a line for each principal: its kind (admin, user, guest, group, identity, system or " +
-			"service), its name, and the members of a group. Quote names that contain spaces. Names of administrators with @ " +
-			"are people. The name of a system identity is the part of its resource ID after /providers/, such as " +
-			"Microsoft.Web/sites/shop. Without any principal, there is an identity shop-api.\n" +
-			"The settings are those of one principal: the first identity, or else the first other principal. With --as, there " +
-			"are settings for each principal that you name. Those of a group log a member in as the group. Settings contain no " +
-			"way to log in as an administrator, unless you name it with --as.\n" +
-			"The settings work for entrapg, for psql, and for programs that use Microsoft's libraries. The same credential " +
-			"is each kind of principal, because AZURE_TOKEN_CREDENTIALS selects the kind:\n" +
+			"service), its name, and the members of a group. Quote names that contain spaces. An administrator whose name " +
+			"contains @ is a user. The name of a system identity is the part of its resource ID after /providers/, such as " +
+			"Microsoft.Web/sites/shop. Without any principal, the emulator creates the identity shop-api.\n" +
+			"The settings are for one principal: the first identity or, without one, the first other principal. With --as, " +
+			"the emulator prints settings for each principal that you name. The settings for a group log one of its members " +
+			"in as the group. Settings do not log in as an administrator, unless you name it with --as.\n" +
+			"The settings work for entrapg, for psql, and for programs that use Microsoft's libraries. The same code works " +
+			"for each kind of principal, because AZURE_TOKEN_CREDENTIALS selects the credential:\n" +
 			"Go: azidentity.NewDefaultAzureCredential with DisableInstanceDiscovery: true in its options. On macOS and Windows, " +
 			"Go ignores SSL_CERT_FILE, which users, guests and service principals need: set GODEBUG=x509usefallbackroots=1 and " +
 			"call x509.SetFallbackRoots with a pool that contains the certificates of that file. The entrapg command does so.\n" +
@@ -64,8 +64,8 @@ func Command(std command.Streams) *cli.Command {
 			"In each language, get a token for https://ossrdbms-aad.database.windows.net/.default, and log in to DATABASE_URL " +
 			"with the token as the password and PGUSER as the user. SSL_CERT_FILE and REQUESTS_CA_BUNDLE replace the " +
 			"certificates that a program trusts otherwise.\n" +
-			"An address is HOST:PORT, or a port of 127.0.0.1. Each flag can be set by its environment variable; several values are separated by newlines. docs/emulator.md " +
-			"describes the image of the emulator, Compose and CI.\n" +
+			"An address is HOST:PORT, or a port of 127.0.0.1. Each flag can be set by its environment variable; several " +
+			"values are separated by newlines. docs/emulator.md describes the image of the emulator, Compose and CI.\n" +
 			"With --state, the certificate authority, the tenant, client IDs, secrets and data are the same at each start, so " +
 			".env files and settings of an IDE remain valid. The principals are those of the flags: name them at each start. " +
 			"Only PGPASSWORD, which is a token, expires.",
@@ -80,13 +80,14 @@ func Command(std command.Streams) *cli.Command {
 			},
 			&cli.StringFlag{
 				Name: "identity-addr", Value: "127.0.0.1:15434", Destination: &o.config.IdentityAddr,
-				Usage: "`ADDRESS` of the endpoint of managed identities, over HTTP",
+				Usage: "`ADDRESS` of the managed identity endpoint, over HTTP",
 			},
-			command.EachFlag("hostname", "another `NAME` that the certificate is valid for; can be repeated, and settings contain "+
-				"the first instead of 0.0.0.0", func(s string) error {
-				o.config.Hostnames = append(o.config.Hostnames, s)
-				return nil
-			}),
+			command.EachFlag("hostname",
+				"another `NAME` that the certificate is valid for; can be repeated, and settings contain "+
+					"the first instead of 0.0.0.0", func(s string) error {
+					o.config.Hostnames = append(o.config.Hostnames, s)
+					return nil
+				}),
 			&cli.StringFlag{
 				Name: "upstream", Destination: &o.config.Upstream,
 				Usage: "`DSN` of a superuser, with password, on an existing PostgreSQL",
@@ -99,11 +100,12 @@ func Command(std command.Streams) *cli.Command {
 				Name: "token-life", Value: time.Hour, Destination: &o.config.TokenLife, Validator: command.AtLeast(time.Second),
 				Usage: "how long tokens are valid, a `DURATION` of at least 1s",
 			},
-			command.EachFlag("env-file", "also write the settings into a new `FILE` in the format of .env files, which is removed at the end; "+
-				"can be repeated, and the second has the settings of the second --as", func(s string) error {
-				o.envFiles = append(o.envFiles, s)
-				return nil
-			}),
+			command.EachFlag("env-file",
+				"also write the settings into a new `FILE` in the format of .env files, which is removed at the end; "+
+					"can be repeated, and the second contains the settings of the second --as", func(s string) error {
+					o.envFiles = append(o.envFiles, s)
+					return nil
+				}),
 			&cli.BoolFlag{
 				Name: "world-readable", Destination: &o.worldReadable,
 				Usage: "let every user read --env-file, as programs in other containers need; settings contain secrets",
@@ -112,7 +114,8 @@ func Command(std command.Streams) *cli.Command {
 				Name: "ca-file", TakesFile: true, Destination: &o.config.CAFile,
 				Usage: "write the certificate that programs trust into this `FILE`, where other users can read it; it is removed at the end",
 			},
-			command.EachFlag("as", "print the settings of the principal with this `NAME`; can be repeated, --env-file has the first",
+			command.EachFlag("as",
+				"print the settings of the principal with this `NAME`; can be repeated, --env-file contains the first",
 				func(s string) error {
 					o.as = append(o.as, s)
 					return nil
@@ -282,7 +285,7 @@ func (o *options) printBanner(
 	if err != nil {
 		return err
 	}
-	out.Printf("%s PostgreSQL on %s, tenant on %s,\n  tokens live %s\n\n",
+	out.Printf("%s PostgreSQL on %s, tenant on %s,\n  tokens are valid for %s\n\n",
 		out.Good("✓"), out.Bold(server.Addr()), server.Tenant.URL(), terminal.Duration(o.config.TokenLife))
 	for _, p := range principals {
 		what := string(p.Kind)
@@ -314,7 +317,8 @@ func (o *options) printBanner(
 		}
 		out.Printf("\n%s\n\n%s\n", out.Bold(title), terminal.Text(shell.lines(settings)))
 		if i < len(files) {
-			out.Printf("Or use the file with these settings:\n\n  entrapg exec --env-file %s -- psql\n", shell.quote(files[i].path))
+			out.Printf("Or use the file with these settings:\n\n  entrapg exec --env-file %s -- psql\n",
+				shell.quote(files[i].path))
 		}
 		needsRoots = needsRoots || !l.managed() && roots.IgnoresCertFile(runtime.GOOS)
 	}

@@ -39,12 +39,14 @@ func selectLogins(principals []principal, names []string) ([]login, error) {
 			for _, p := range principals {
 				known = append(known, fmt.Sprintf("%q", p.name))
 			}
-			return nil, command.UsageError(fmt.Sprintf("--as: unknown principal %q; the principals are %s", name, strings.Join(known, ", ")))
+			return nil, command.UsageError(fmt.Sprintf("--as: unknown principal %q; the principals are %s",
+				name, strings.Join(known, ", ")))
 		}
 		who, role := principals[i], principals[i].Name
 		if who.Kind == entrapgtest.Group { // a member logs in as the group
 			if len(who.members) == 0 {
-				return nil, command.UsageError(fmt.Sprintf("--as: group %q has no members; add one with --group %s=MEMBER", name, quote.Shell(name)))
+				return nil, command.UsageError(fmt.Sprintf("--as: group %q has no members; add one with --group %s=MEMBER",
+					name, quote.Shell(name)))
 			}
 			who = principals[slices.IndexFunc(principals, func(p principal) bool { return p.matches(who.members[0]) })]
 		}
@@ -56,7 +58,8 @@ func selectLogins(principals []principal, names []string) ([]login, error) {
 // scope is that of tokens for databases in Azure's public cloud.
 const scope = "https://ossrdbms-aad.database.windows.net/.default"
 
-// settings lead programs to the server and the tenant, with one login.
+// settings returns the variables with which programs use the server and the tenant as this
+// login.
 func (l login) settings(ctx context.Context, server *entrapgtest.Server, principals []principal) ([]variable, error) {
 	token, err := l.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{scope}})
 	if err != nil {
@@ -68,19 +71,24 @@ func (l login) settings(ctx context.Context, server *entrapgtest.Server, princip
 		all = append(all, l.host(server.Tenant, principals)...)
 	} else {
 		all = append(all, variables(l.Environ())...)
-		all = append(all, variable{"AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential"}, variable{"SSL_CERT_FILE", ca}, variable{"REQUESTS_CA_BUNDLE", ca})
+		all = append(all, variable{"AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential"}, variable{"SSL_CERT_FILE", ca},
+			variable{"REQUESTS_CA_BUNDLE", ca})
 	}
-	all = append(all, variable{"PGSSLROOTCERT", ca}, variable{"NODE_EXTRA_CA_CERTS", ca}, variable{"PGPASSWORD", token.Token})
-	for _, name := range []string{"AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH", "AZURE_USERNAME", "AZURE_PASSWORD"} {
+	all = append(all, variable{"PGSSLROOTCERT", ca}, variable{"NODE_EXTRA_CA_CERTS", ca},
+		variable{"PGPASSWORD", token.Token})
+	for _, name := range []string{
+		"AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH",
+		"AZURE_USERNAME", "AZURE_PASSWORD",
+	} {
 		if !slices.ContainsFunc(all, func(v variable) bool { return v.name == name }) {
-			all = append(all, variable{name, ""}) // those of another login would win
+			all = append(all, variable{name, ""}) // values of another login would take precedence
 		}
 	}
 	return all, nil
 }
 
-// host returns the variables of a host that has the identity, and the other
-// user-assigned identities that are no administrators.
+// host returns the variables of a host that has the identity, and the other user-assigned
+// identities that are not administrators.
 func (l login) host(t *entrapgtest.Tenant, principals []principal) []variable {
 	identities := []*entrapgtest.Principal{l.Principal}
 	for _, p := range principals {
@@ -88,7 +96,8 @@ func (l login) host(t *entrapgtest.Tenant, principals []principal) []variable {
 			identities = append(identities, p.Principal)
 		}
 	}
-	all := append(variables(t.NewHost(identities...).Environ()), variable{"AZURE_TOKEN_CREDENTIALS", "ManagedIdentityCredential"})
+	all := append(variables(t.NewHost(identities...).Environ()),
+		variable{"AZURE_TOKEN_CREDENTIALS", "ManagedIdentityCredential"})
 	if l.Kind == entrapgtest.UserAssignedIdentity {
 		all = append(all, variable{"AZURE_CLIENT_ID", l.ClientID})
 	}

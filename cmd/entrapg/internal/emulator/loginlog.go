@@ -14,12 +14,12 @@ import (
 type loginLog struct {
 	std command.Streams
 
-	mu      sync.Mutex // guards what follows; many goroutines write
+	mu      sync.Mutex // guards the following; many goroutines write
 	started bool
 	failed  bool
 }
 
-// start ends the time in which logins are those of the emulator itself.
+// start begins to log. Earlier logins are those of the emulator itself.
 func (g *loginLog) start() {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -14,8 +14,8 @@ import (
 	"github.com/entrapg/entrapg/internal/lockfile"
 )
 
-// A settingsFile is a .env file that exists while an emulator runs. It stays open, so
-// that it can be told from another file of the same name, and locked.
+// A settingsFile is a .env file that exists while an emulator runs. It stays open, so that
+// it can be locked, and distinguished from another file with the same name.
 type settingsFile struct {
 	path    string
 	mode    os.FileMode
@@ -23,12 +23,12 @@ type settingsFile struct {
 	content []byte
 }
 
-// settingsHeader is the first line. The sum of the others tells whether the file
-// has been changed.
+// settingsHeader is the first line. The checksum of the others shows whether the file has
+// been changed.
 const settingsHeader = "# Written by entrapg emulator, which removes this file when it ends. SHA-256: %x\n"
 
-// createSettingsFile creates a file, in the place of one that an emulator has left
-// behind. It writes to no file that exists: others could own it, or have it open.
+// createSettingsFile creates a file. It replaces a file that an emulator has left behind,
+// but never writes to an existing one, because others could own it or have it open.
 func createSettingsFile(path string, mode os.FileMode) (*settingsFile, error) {
 	file, err := lockfile.Open(path, os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, os.ErrExist) {
@@ -48,7 +48,8 @@ func createSettingsFile(path string, mode os.FileMode) (*settingsFile, error) {
 
 // removeStale removes a file that an emulator has left behind. Any other is an error.
 func removeStale(path string) error {
-	exists := fmt.Errorf("%s already exists and is not a file that an emulator left behind; remove it, or name another file", path)
+	exists := fmt.Errorf(
+		"%s already exists and is not a file that an emulator left behind; remove it, or name another file", path)
 	info, err := os.Lstat(path)
 	if err != nil {
 		return err
@@ -108,20 +109,20 @@ func (f *settingsFile) write(all []variable) error {
 	_, err := f.file.WriteAt(f.content, 0)
 	err = errors.Join(f.file.Chmod(f.mode), err, f.file.Truncate(int64(len(f.content))))
 	if err != nil {
-		f.content = nil // what remove looks for
+		f.content = nil // so that remove expects an empty file
 		_ = f.file.Truncate(0)
 		return fmt.Errorf("--env-file: %w", err)
 	}
 	return nil
 }
 
-// remove removes the file, unless another file has its name or its content has
-// changed.
+// remove removes the file, unless it has been replaced or changed.
 func (f *settingsFile) remove() error {
 	opened, err := f.file.Stat()
 	named, missing := os.Lstat(f.path)
 	content, unreadable := os.ReadFile(f.path)
-	ours := missing == nil && err == nil && os.SameFile(opened, named) && unreadable == nil && bytes.Equal(content, f.content)
+	ours := missing == nil && err == nil && os.SameFile(opened, named) && unreadable == nil &&
+		bytes.Equal(content, f.content)
 	if ours && runtime.GOOS == "windows" { // which cannot remove an open file, nor replace it
 		f.file.Close()
 	}

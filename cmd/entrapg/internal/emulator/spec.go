@@ -72,7 +72,8 @@ func readPrincipals(path string) ([]spec, error) {
 		case len(words) == 0:
 			continue
 		case kinds[words[0]] == nil:
-			return nil, command.UsageError(fmt.Sprintf("%s: unknown kind %q; the kinds are admin, user, guest, group, identity, system and service",
+			return nil, command.UsageError(fmt.Sprintf(
+				"%s: unknown kind %q; the kinds are admin, user, guest, group, identity, system and service",
 				origin, words[0]))
 		case len(words) == 1:
 			return nil, command.UsageError(fmt.Sprintf("%s: missing name after %s", origin, words[0]))
@@ -143,9 +144,11 @@ func completeSpecs(all []spec) ([]spec, error) {
 			i := slices.IndexFunc(all, func(s spec) bool { return s.matches(member) })
 			switch {
 			case i < 0:
-				return nil, command.UsageError(fmt.Sprintf("%s: unknown member %q of group %q; add a principal of this name", s.origin, member, s.name))
+				return nil, command.UsageError(fmt.Sprintf("%s: unknown member %q of group %q; add a principal of this name",
+					s.origin, member, s.name))
 			case all[i].kind == "group":
-				return nil, command.UsageError(fmt.Sprintf("%s: member %q of group %q is a group; list its members", s.origin, member, s.name))
+				return nil, command.UsageError(fmt.Sprintf("%s: member %q of group %q is a group; list its members",
+					s.origin, member, s.name))
 			}
 		}
 	}

@@ -48,8 +48,9 @@ func startFailure(name string, err error) (command.ExitCode, string) {
 	case errors.Is(err, exec.ErrNotFound):
 		return notFound, fmt.Sprintf("exec: %q is not in PATH; install it, or run it by its path", name)
 	case errors.Is(err, exec.ErrDot):
-		return notExecutable, fmt.Sprintf("exec: %q is in the current directory, where commands are not searched; run %s", name,
-			quote.Shell("."+string(filepath.Separator)+name))
+		return notExecutable,
+			fmt.Sprintf("exec: %q is in the current directory, where commands are not searched; run %s", name,
+				quote.Shell("."+string(filepath.Separator)+name))
 	}
 	var failed *fs.PathError
 	if errors.As(err, &failed) {
@@ -63,7 +64,8 @@ func startFailure(name string, err error) (command.ExitCode, string) {
 	case errors.Is(err, fs.ErrNotExist):
 		return notFound, fmt.Sprintf("exec: %q does not exist", name)
 	case strings.Contains(err.Error(), "exec format error"):
-		return notExecutable, fmt.Sprintf("exec: %q cannot be executed: %v; a script must begin with #!, as in #!/bin/sh", name, err)
+		return notExecutable, fmt.Sprintf("exec: %q cannot be executed: %v; a script must begin with #!, as in #!/bin/sh",
+			name, err)
 	}
 	return notExecutable, fmt.Sprintf("exec: %q cannot be executed: %v", name, err)
 }

@@ -35,11 +35,11 @@ func Command(std command.Streams) *cli.Command {
 			"The command replaces entrapg: it gets the terminal, signals and standard input, and its exit code is the " +
 			"result. If it does not run, the exit code is 127 if it is not found, and 126 otherwise.\n" +
 			"If the server rejects the login, the command shows only the server's message, such as \"password authentication " +
-			"failed\", because entrapg has ended. 'entrapg doctor' explains the message. With --proxy, it includes a hint.\n" +
-			"A token is valid for about an hour, and a server checks it only at login: open sessions continue, " +
-			"but a command that opens connections after that needs --proxy: it then connects through a proxy on a private " +
-			"socket, which logs in with a current token for as long as the command runs. libpq cannot send a token by " +
-			"OAUTHBEARER: exec warns if a server requests it from one of PostgreSQL's own programs.\n" +
+			"failed\", because entrapg has exited. 'entrapg doctor' explains the message. With --proxy, it includes a hint.\n" +
+			"A token is valid for about an hour. The server checks it only at login, so open sessions continue. A command " +
+			"that opens connections later needs --proxy: it then connects through a proxy on a private socket, which logs " +
+			"in with a current token for as long as the command runs. libpq cannot send a token by OAUTHBEARER: exec " +
+			"warns if a server requests it from one of PostgreSQL's own programs.\n" +
 			dsn.Help,
 		Flags: append(t.Flags(), &cli.BoolFlag{
 			Name: "proxy", Destination: &byProxy,

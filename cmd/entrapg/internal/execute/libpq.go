@@ -106,9 +106,13 @@ func openForLibpq(dsn string) (login *inspect.Login, warnings []string, err erro
 		}
 	}
 	if login.Entra() {
-		for _, s := range []connstring.Setting{settings["gssencmode"], {Value: os.Getenv("PGGSSENCMODE"), Origin: "PGGSSENCMODE"}} {
+		for _, s := range []connstring.Setting{
+			settings["gssencmode"],
+			{Value: os.Getenv("PGGSSENCMODE"), Origin: "PGGSSENCMODE"},
+		} {
 			if s.Value == "require" {
-				warnings = append(warnings, fmt.Sprintf("gssencmode (%s) is ignored: the token is not sent with encryption by GSSAPI", s.Origin))
+				warnings = append(warnings,
+					fmt.Sprintf("gssencmode (%s) is ignored: the token is not sent with encryption by GSSAPI", s.Origin))
 			}
 		}
 	}
@@ -135,7 +139,7 @@ func libpqVariables(login *inspect.Login, token *inspect.Token) (map[string]stri
 	if isConnectionString(config.Database) {
 		return nil, &entrapg.ConfigError{
 			Setting: "dbname", Origin: foreignOrigin(login, "dbname"),
-			Problem: "looks like a connection string, for which programs such as vacuumdb would take it and log in elsewhere; " +
+			Problem: "looks like a connection string, which programs such as vacuumdb would use to log in to another server; " +
 				"omit it, and name the database in the command",
 		}
 	}
@@ -170,7 +174,8 @@ func libpqVariables(login *inspect.Login, token *inspect.Token) (map[string]stri
 // isConnectionString reports whether libpq takes the name of a database for a
 // connection string.
 func isConnectionString(name string) bool {
-	return strings.HasPrefix(name, "postgres://") || strings.HasPrefix(name, "postgresql://") || strings.Contains(name, "=")
+	return strings.HasPrefix(name, "postgres://") || strings.HasPrefix(name, "postgresql://") ||
+		strings.Contains(name, "=")
 }
 
 // foreignOrigin returns where a setting comes from, or "" for the DSN.

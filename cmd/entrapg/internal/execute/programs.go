@@ -34,7 +34,8 @@ func writesPassword(argv []string) string {
 	case name == "pg_createsubscriber",
 		name == "pg_rewind" && writesRecovery(argv[1:], "D"),
 		name == "pg_basebackup" && writesRecovery(argv[1:], "cdDFhilprsStTUXZ"):
-		return name + " writes primary_conninfo with the token as password into postgresql.auto.conf or a backup, and the token expires; " +
+		return name +
+			" writes primary_conninfo with the token as password into postgresql.auto.conf or a backup, and the token expires; " +
 			"remove the password there"
 	}
 	return ""

@@ -18,8 +18,9 @@ import (
 // does not support and that can be ignored. sslcrl, sslcrldir and requirepeer are
 // not among them, because they make verification stricter.
 var ignoredByProxy = []string{
-	"gssdelegation", "gsslib", "load_balance_hosts", "oauth_ca_file", "oauth_client_id", "oauth_client_secret", "oauth_issuer",
-	"oauth_scope", "scram_client_key", "scram_server_key", "sslcompression", "sslkeylogfile", "tcp_user_timeout",
+	"gssdelegation", "gsslib", "load_balance_hosts", "oauth_ca_file", "oauth_client_id", "oauth_client_secret",
+	"oauth_issuer", "oauth_scope", "scram_client_key", "scram_server_key", "sslcompression", "sslkeylogfile",
+	"tcp_user_timeout",
 }
 
 // openForProxy opens a login as inspect.Open does, but ignores the keys in
@@ -58,10 +59,10 @@ func runByProxy(ctx context.Context, std command.Streams, login *inspect.Login, 
 // notForProxy are libpq's variables for the connection to the server, which do not
 // apply to the connection to the proxy.
 var notForProxy = []string{
-	"PGCHANNELBINDING", "PGGSSDELEGATION", "PGGSSLIB", "PGHOSTADDR", "PGKRBSRVNAME", "PGLOADBALANCEHOSTS", "PGPASSFILE", "PGREQUIREAUTH",
-	"PGREQUIREPEER", "PGREQUIRESSL", "PGSERVICE", "PGSERVICEFILE", "PGSSLCERT", "PGSSLCERTMODE", "PGSSLCOMPRESSION", "PGSSLCRL",
-	"PGSSLCRLDIR", "PGSSLKEY", "PGSSLMAXPROTOCOLVERSION", "PGSSLMINPROTOCOLVERSION", "PGSSLNEGOTIATION", "PGSSLROOTCERT", "PGSSLSNI",
-	"PGTARGETSESSIONATTRS",
+	"PGCHANNELBINDING", "PGGSSDELEGATION", "PGGSSLIB", "PGHOSTADDR", "PGKRBSRVNAME", "PGLOADBALANCEHOSTS",
+	"PGPASSFILE", "PGREQUIREAUTH", "PGREQUIREPEER", "PGREQUIRESSL", "PGSERVICE", "PGSERVICEFILE", "PGSSLCERT",
+	"PGSSLCERTMODE", "PGSSLCOMPRESSION", "PGSSLCRL", "PGSSLCRLDIR", "PGSSLKEY", "PGSSLMAXPROTOCOLVERSION",
+	"PGSSLMINPROTOCOLVERSION", "PGSSLNEGOTIATION", "PGSSLROOTCERT", "PGSSLSNI", "PGTARGETSESSIONATTRS",
 }
 
 // proxyVariablesOf returns libpq's variables for a client of a proxy. They include

@@ -37,7 +37,8 @@ func psql(p *plan, f *front) string {
 		database = "postgres"
 	}
 	settings := []string{
-		"host=" + quote.Conninfo(f.address.ClientHost()), "port=" + strconv.Itoa(int(f.address.Port)), "dbname=" + quote.Conninfo(database),
+		"host=" + quote.Conninfo(f.address.ClientHost()), "port=" + strconv.Itoa(int(f.address.Port)),
+		"dbname=" + quote.Conninfo(database),
 	}
 	if p.clientUser {
 		settings = append(settings, "user=USER")

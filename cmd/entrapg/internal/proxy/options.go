@@ -144,7 +144,8 @@ func (o *options) admit(plan *plan, logger *slog.Logger) error {
 	case o.trust && password.value != "":
 		return command.UsageError("--trust requires no password, but " + password.from + " sets one; remove one")
 	case o.trust && o.allowRemote:
-		return command.UsageError("--trust is not used with --allow-remote; set " + passwordVariable + " or --password-file instead")
+		return command.UsageError(
+			"--trust is not used with --allow-remote; set " + passwordVariable + " or --password-file instead")
 	case (o.tlsCert == "") != (o.tlsKey == ""):
 		return command.UsageError("--tls-cert and --tls-key must be set together")
 	}
@@ -154,9 +155,11 @@ func (o *options) admit(plan *plan, logger *slog.Logger) error {
 		}
 		switch {
 		case !o.allowRemote:
-			return command.UsageError(fmt.Sprintf("%s: other machines could connect; listen on 127.0.0.1, or add --allow-remote", f.from))
+			return command.UsageError(fmt.Sprintf("%s: other machines could connect; listen on 127.0.0.1, or add --allow-remote",
+				f.from))
 		case password.value == "":
-			return command.UsageError(fmt.Sprintf("%s: other machines can connect; set %s or --password-file", f.from, passwordVariable))
+			return command.UsageError(fmt.Sprintf("%s: other machines can connect; set %s or --password-file",
+				f.from, passwordVariable))
 		case o.tlsCert == "":
 			return command.UsageError(fmt.Sprintf("%s: other machines can connect; set --tls-cert and --tls-key", f.from))
 		}
@@ -168,7 +171,8 @@ func (o *options) admit(plan *plan, logger *slog.Logger) error {
 	case asks:
 		plan.password = password
 	case password.value != "":
-		logger.Warn("the password is for TCP; the permissions of Unix sockets decide who can connect", "setting", password.from)
+		logger.Warn("the password is for TCP; the permissions of Unix sockets decide who can connect",
+			"setting", password.from)
 	}
 	if o.tlsCert != "" {
 		if plan.certificate, err = certfile.Load(o.tlsCert, o.tlsKey, logger); err != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/monitor"
 )
 
-// pages are what the proxy serves over HTTP about a server.
+// pages serves the state of a server over HTTP.
 type pages struct{ *server }
 
 func (s pages) all() monitor.Pages {
@@ -95,7 +95,8 @@ func (s pages) metrics(m *monitor.Metrics) {
 	m.Add("entrapg_token_failures_total", monitor.Counter, "Calls to the credential that returned no token.", failures...)
 	m.Add("entrapg_token_expiry_timestamp_seconds", monitor.Gauge,
 		"When the current token expires, as Unix time. An idle proxy lets it expire.", expiry...)
-	m.Add("entrapg_logins_rejected_total", monitor.Counter, "Logins that a server rejected, including those retried.", rejections...)
+	m.Add("entrapg_logins_rejected_total", monitor.Counter,
+		"Logins that a server rejected, including those retried.", rejections...)
 	m.Add("entrapg_login_retries_total", monitor.Counter, "Logins that were retried with another token.", retries...)
 	m.Add("entrapg_build_info", monitor.Gauge, "Version of the program; the value is 1.",
 		monitor.Sample{Value: 1, Labels: []string{"version", s.plan.version, "goversion", runtime.Version()}})

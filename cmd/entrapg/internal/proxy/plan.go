@@ -61,7 +61,8 @@ func (p *plan) check(ctx context.Context, out *terminal.Output) error {
 			out.Printf("  run '%s' for an explanation and the fix\n", dsn.Doctor(u.dsn))
 			continue
 		}
-		out.Hang(out.Good("✓ "), terminal.Sprintf("%s: logged in as %s in %s", u.name, u.Stats().User, terminal.Milliseconds(time.Since(start))))
+		out.Hang(out.Good("✓ "),
+			terminal.Sprintf("%s: logged in as %s in %s", u.name, u.Stats().User, terminal.Milliseconds(time.Since(start))))
 	}
 	return failure
 }

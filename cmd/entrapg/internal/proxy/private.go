@@ -11,8 +11,8 @@ import (
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/listener"
 )
 
-// A Private serves the programs of this user only: on a Unix socket in a directory
-// of its own, or, on Windows, on a port of this machine with a generated password.
+// A Private serves only the programs of this user: on a Unix socket in a private directory
+// or, on Windows, on a port of this machine with a generated password.
 type Private struct {
 	Host           string
 	Port           uint16

@@ -16,7 +16,8 @@ import (
 func Command(std command.Streams) *cli.Command {
 	o := &options{grace: 10 * time.Second, readyWithoutToken: 5 * time.Minute, logFormat: "text", logLevel: "info"}
 	flags := append(o.Flags(),
-		command.EachFlag("listen", "`ADDRESS` for clients, or ADDRESS=DSN for an upstream of its own; can be repeated (default 127.0.0.1:5432)",
+		command.EachFlag("listen",
+			"`ADDRESS` for clients, or ADDRESS=DSN for a separate upstream; can be repeated (default 127.0.0.1:5432)",
 			func(s string) error {
 				o.listen = append(o.listen, s) // an error here would show the DSN
 				return nil
@@ -68,8 +69,9 @@ func Command(std command.Streams) *cli.Command {
 			Usage: "answer /startup, /liveness, /readiness and /metrics over HTTP on this `ADDRESS`",
 		},
 		&cli.DurationFlag{
-			Name: "ready-without-token", Value: o.readyWithoutToken, Destination: &o.readyWithoutToken, Validator: command.AtLeast(0),
-			Usage: "let /readiness fail when token requests have failed for this `DURATION` and no token is valid; 0 is never",
+			Name: "ready-without-token", Value: o.readyWithoutToken, Destination: &o.readyWithoutToken,
+			Validator: command.AtLeast(0),
+			Usage:     "let /readiness fail when token requests have failed for this `DURATION` and no token is valid; 0 is never",
 		},
 		&cli.BoolFlag{
 			Name: "check", Destination: &o.check,
@@ -80,8 +82,9 @@ func Command(std command.Streams) *cli.Command {
 			Usage: "`FORMAT` of log records: text or json",
 		},
 		&cli.StringFlag{
-			Name: "log-level", Value: o.logLevel, Destination: &o.logLevel, Validator: command.OneOf("debug", "info", "warn", "error"),
-			Usage: "lowest `LEVEL` of log records: debug, info, warn or error",
+			Name: "log-level", Value: o.logLevel, Destination: &o.logLevel,
+			Validator: command.OneOf("debug", "info", "warn", "error"),
+			Usage:     "lowest `LEVEL` of log records: debug, info, warn or error",
 		},
 	)
 	command.WithVariables(flags, "ENTRAPG_PROXY_")
@@ -92,8 +95,8 @@ func Command(std command.Streams) *cli.Command {
 			"entrapg proxy --listen 5433=postgres://db.postgres.database.azure.com/orders\n" +
 			"entrapg proxy --listen /run/entrapg --status :9090",
 		Description: "Listens on this machine, logs each client in to the server with a current token over verified TLS, and " +
-			"relays the session. Clients use any PostgreSQL driver, without TLS and without a token. The client's database " +
-			"and settings are passed on; its user is ignored, and the token's is used.\n" +
+			"relays the session. Clients use any PostgreSQL driver, without TLS and without a token. The server gets the " +
+			"client's database and settings. The client's user is ignored, and the token's user is used.\n" +
 			"Over TCP, clients log in with the proxy's own password. ENTRAPG_PROXY_PASSWORD or --password-file sets it. Otherwise a " +
 			"password is generated and printed at the start. Unix sockets have mode 0600 and require no password.\n" +
 			"An address is a port of 127.0.0.1, HOST:PORT, a directory for the Unix socket .s.PGSQL.5432, or the path of the " +

@@ -47,7 +47,8 @@ func serve(ctx context.Context, p *plan, out *terminal.Output, logger *slog.Logg
 		return err
 	}
 	if !out.Live && p.password.value != "" && p.password.from == "" {
-		logger.Warn("the password was generated and written to standard output; if that is a log, set " + passwordVariable + " instead")
+		logger.Warn(
+			"the password was generated and written to standard output; if that is a log, set " + passwordVariable + " instead")
 	}
 	printBanner(&terminal.Output{Writer: unfailing{out.Writer}, Color: out.Color, Width: out.Width}, p)
 	notify(sdnotify.Ready)

@@ -43,7 +43,8 @@ func placeholder(key string) string {
 
 // Conninfo quotes a value for a connection string of libpq.
 func Conninfo(value string) string {
-	if value != "" && !strings.ContainsFunc(value, func(r rune) bool { return r == '\\' || r == '\'' || unicode.IsSpace(r) }) {
+	if value != "" &&
+		!strings.ContainsFunc(value, func(r rune) bool { return r == '\\' || r == '\'' || unicode.IsSpace(r) }) {
 		return value
 	}
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(value) + "'"

@@ -69,7 +69,8 @@ const (
 // administrators can restrict the usage of a root, for example to code signing.
 func authenticatesServers(c *syscall.CertContext) bool {
 	var size uint32
-	if ok, _, _ := certGetEnhancedKeyUsage.Call(uintptr(unsafe.Pointer(c)), 0, 0, uintptr(unsafe.Pointer(&size))); ok == 0 {
+	if ok, _, _ := certGetEnhancedKeyUsage.Call(uintptr(unsafe.Pointer(c)), 0, 0,
+		uintptr(unsafe.Pointer(&size))); ok == 0 {
 		return false
 	}
 	buffer := make([]uint64, (size+7)/8) // aligned as the pointers in it
@@ -77,7 +78,8 @@ func authenticatesServers(c *syscall.CertContext) bool {
 		return false
 	}
 	usage := (*certEnhancedKeyUsage)(unsafe.Pointer(&buffer[0]))
-	ok, _, err := certGetEnhancedKeyUsage.Call(uintptr(unsafe.Pointer(c)), 0, uintptr(unsafe.Pointer(usage)), uintptr(unsafe.Pointer(&size)))
+	ok, _, err := certGetEnhancedKeyUsage.Call(uintptr(unsafe.Pointer(c)), 0, uintptr(unsafe.Pointer(usage)),
+		uintptr(unsafe.Pointer(&size)))
 	if ok == 0 {
 		return false
 	}

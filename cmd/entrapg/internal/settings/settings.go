@@ -37,7 +37,10 @@ var Keys = []string{
 
 // Variables that azidentity reads.
 var (
-	httpVariables     = []string{"AZURE_AUTHORITY_HOST", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy"}
+	httpVariables = []string{
+		"AZURE_AUTHORITY_HOST", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY",
+		"http_proxy", "NO_PROXY", "no_proxy",
+	}
 	identityVariables = []string{"IDENTITY_ENDPOINT", "IDENTITY_HEADER", "MSI_ENDPOINT", "MSI_SECRET", "IMDS_ENDPOINT"}
 	clientVariables   = []string{
 		"AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH",
@@ -46,7 +49,8 @@ var (
 
 	credentialVariables = map[string][]string{
 		"DefaultAzureCredential": slices.Concat(
-			[]string{"AZURE_TOKEN_CREDENTIALS"}, clientVariables, []string{"AZURE_FEDERATED_TOKEN_FILE"}, identityVariables, httpVariables,
+			[]string{"AZURE_TOKEN_CREDENTIALS"}, clientVariables, []string{"AZURE_FEDERATED_TOKEN_FILE"},
+			identityVariables, httpVariables,
 		),
 		"EnvironmentCredential": slices.Concat(clientVariables, httpVariables),
 		"WorkloadIdentityCredential": slices.Concat(
@@ -83,7 +87,8 @@ func InEffect(login *inspect.Login, source string) []Setting {
 		}
 	}
 	for _, name := range credentialVariables[login.Credential] {
-		overridden := name == "AZURE_CLIENT_ID" && login.Identity.ClientID != name || name == "AZURE_TENANT_ID" && login.Identity.TenantID != name
+		overridden := name == "AZURE_CLIENT_ID" && login.Identity.ClientID != name ||
+			name == "AZURE_TENANT_ID" && login.Identity.TenantID != name
 		if value := os.Getenv(name); value != "" && !overridden {
 			all = append(all, Setting{name, redact(name, value), name})
 		}
