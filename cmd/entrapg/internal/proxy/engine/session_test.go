@@ -38,6 +38,54 @@ func TestSession_UsesSettingsOfClient(t *testing.T) {
 	}
 }
 
+func TestSession_ForwardsLongSettings(t *testing.T) {
+	s := server(t)
+	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s))})
+	long := strings.Repeat("x", 9000) // of the 10,000 bytes that a startup message may have
+	conn := p.connect(t, "search_path="+long)
+	if got := query(t, conn, "select current_setting('search_path')"); got != long {
+		t.Errorf("search_path has %d bytes", len(got))
+	}
+}
+
+// TestSession_BeginsAfterRequestsForEncryption requests TLS and GSSAPI in each
+// order that the protocol allows, and in some that it does not.
+func TestSession_BeginsAfterRequestsForEncryption(t *testing.T) {
+	s := server(t)
+	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s))})
+	const tls, gss = "\x00\x00\x00\x08\x04\xd2\x16\x2f", "\x00\x00\x00\x08\x04\xd2\x16\x30"
+	for _, test := range []struct {
+		requests []string
+		answers  string
+	}{
+		{[]string{gss}, "N"},
+		{[]string{tls}, "N"},
+		{[]string{gss, tls}, "NN"},
+		{[]string{tls, gss}, "NN"},
+		{[]string{gss, gss}, "NE"},
+		{[]string{tls, gss, tls}, "NNE"},
+	} {
+		client := dialWire(t, p.addr.Network(), p.addr.String())
+		answers := make([]byte, len(test.requests))
+		for i, request := range test.requests {
+			client.write([]byte(request))
+			if _, err := io.ReadFull(client, answers[i:i+1]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if string(answers) != test.answers {
+			t.Errorf("%q is answered %q, want %q", test.requests, answers, test.answers)
+		}
+		if strings.HasSuffix(test.answers, "E") {
+			continue
+		}
+		client.startup("3.0", "user", "client", "database", "postgres")
+		if kinds := kindsOf(client.untilReady()); !matchKinds(kinds, "RS+KZ") {
+			t.Errorf("%q: the session begins with %s", test.requests, kinds)
+		}
+	}
+}
+
 // TestSession_BeginsLikeDirectSession compares the messages that a client gets before its
 // first query with those that the server itself sends.
 func TestSession_BeginsLikeDirectSession(t *testing.T) {
