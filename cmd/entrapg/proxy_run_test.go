@@ -607,7 +607,7 @@ func TestProxy_NotifiesSystemd(t *testing.T) {
 	}
 	defer systemd.Close()
 	_, env := identityWith(t, azureServer(t), "proxy-systemd", true)
-	p := startProxy(t, append(env, "NOTIFY_SOCKET="+socket), "--listen", "127.0.0.1:0")
+	p := startProxy(t, append(env, "NOTIFY_SOCKET="+socket, "WATCHDOG_USEC=200000"), "--listen", "127.0.0.1:0")
 	read := func() string {
 		buffer := make([]byte, 100)
 		systemd.SetReadDeadline(time.Now().Add(time.Minute))
@@ -620,8 +620,17 @@ func TestProxy_NotifiesSystemd(t *testing.T) {
 	if got := read(); got != "READY=1" {
 		t.Errorf("got %q", got)
 	}
+	for range 3 {
+		if got := read(); got != "WATCHDOG=1" {
+			t.Errorf("got %q", got)
+		}
+	}
 	p.signal(t, syscall.SIGTERM)
-	if got := read(); got != "STOPPING=1" {
+	got := read()
+	for got == "WATCHDOG=1" { // sent before the signal
+		got = read()
+	}
+	if got != "STOPPING=1" {
 		t.Errorf("got %q", got)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/listener"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/monitor"
@@ -52,7 +53,13 @@ func serve(ctx context.Context, p *plan, out *terminal.Output, logger *slog.Logg
 	}
 	printBanner(&terminal.Output{Writer: unfailing{out.Writer}, Color: out.Color, Width: out.Width}, p)
 	notify(sdnotify.Ready)
-	failure := s.wait(ends, hangups, out.Live)
+	var watchdog <-chan time.Time
+	if interval := systemd.Watchdog(); interval > 0 {
+		ticker := time.NewTicker(interval)
+		defer ticker.Stop()
+		watchdog = ticker.C
+	}
+	failure := s.wait(ends, hangups, out.Live, watchdog, func() { notify(sdnotify.Alive) })
 	notify(sdnotify.Stopping)
 	return s.shutdown(failure, ends)
 }

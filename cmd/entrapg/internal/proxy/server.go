@@ -80,8 +80,9 @@ func (s *server) start(ctx context.Context) error {
 
 // wait waits for a signal that ends the proxy, or returns the error of a listener
 // that fails. SIGHUP ends the proxy on a terminal, which has then been closed;
-// otherwise the certificate is read again.
-func (s *server) wait(ends, hangups <-chan os.Signal, onTerminal bool) error {
+// otherwise the certificate is read again. At each tick of watchdog, it calls alive
+// if the engines are not stuck.
+func (s *server) wait(ends, hangups <-chan os.Signal, onTerminal bool, watchdog <-chan time.Time, alive func()) error {
 	for {
 		select {
 		case <-ends:
@@ -95,6 +96,11 @@ func (s *server) wait(ends, hangups <-chan os.Signal, onTerminal bool) error {
 			if s.plan.certificate != nil {
 				s.plan.certificate.Reload()
 			}
+		case <-watchdog:
+			for _, e := range s.engines {
+				e.Stats()
+			}
+			alive()
 		}
 	}
 }

@@ -6,25 +6,44 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
+	"time"
 )
 
 // States of a service.
 const (
 	Ready    = "READY=1"
 	Stopping = "STOPPING=1"
+	Alive    = "WATCHDOG=1" // see [Notifier.Watchdog]
 )
 
 // A Notifier sends states to the socket that NOTIFY_SOCKET names. The zero value
 // sends nothing.
-type Notifier struct{ socket string }
-
-// FromEnvironment returns the Notifier for NOTIFY_SOCKET. It unsets the variable,
-// so that child processes do not send states in this process's name.
-func FromEnvironment() Notifier {
-	socket := os.Getenv("NOTIFY_SOCKET")
-	os.Unsetenv("NOTIFY_SOCKET")
-	return Notifier{socket}
+type Notifier struct {
+	socket   string
+	watchdog time.Duration
 }
+
+// FromEnvironment returns the Notifier for NOTIFY_SOCKET and WATCHDOG_USEC. It
+// unsets the variables, so that child processes do not send states in this
+// process's name.
+func FromEnvironment() Notifier {
+	n := Notifier{socket: os.Getenv("NOTIFY_SOCKET")}
+	usec, err := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64)
+	pid, set := os.LookupEnv("WATCHDOG_PID") // for another process, the watchdog is not ours
+	if err == nil && usec > 0 && (!set || pid == strconv.Itoa(os.Getpid())) && n.socket != "" {
+		n.watchdog = time.Duration(usec) * time.Microsecond
+	}
+	for _, name := range []string{"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"} {
+		os.Unsetenv(name)
+	}
+	return n
+}
+
+// Watchdog returns how often Alive must be sent, or systemd restarts the service.
+// It is 0 if systemd does not wait for it. Half of WATCHDOG_USEC is what systemd
+// recommends.
+func (n Notifier) Watchdog() time.Duration { return n.watchdog / 2 }
 
 // Send sends a state.
 func (n Notifier) Send(state string) error {

@@ -5,7 +5,9 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"testing"
+	"time"
 )
 
 func TestNotifier_SendsStatesToSocket(t *testing.T) {
@@ -45,6 +47,39 @@ func TestNotifier_SendsStatesToSocket(t *testing.T) {
 	}
 }
 
+func TestNotifier_WatchdogIsOfThisProcess(t *testing.T) {
+	own, other := strconv.Itoa(os.Getpid()), strconv.Itoa(os.Getppid())
+	for _, test := range []struct {
+		socket, usec, pid string
+		want              time.Duration
+	}{
+		{"/run/notify", "30000000", own, 15 * time.Second},
+		{"/run/notify", "30000000", "", 0}, // set, but empty
+		{"/run/notify", "30000000", other, 0},
+		{"/run/notify", "0", own, 0},
+		{"/run/notify", "-5", own, 0},
+		{"/run/notify", "soon", own, 0},
+		{"/run/notify", "", own, 0},
+		{"", "30000000", own, 0},
+	} {
+		t.Setenv("NOTIFY_SOCKET", test.socket)
+		t.Setenv("WATCHDOG_USEC", test.usec)
+		t.Setenv("WATCHDOG_PID", test.pid)
+		if got := FromEnvironment().Watchdog(); got != test.want {
+			t.Errorf("%+v: %s", test, got)
+		}
+		if value, set := os.LookupEnv("WATCHDOG_USEC"); set {
+			t.Errorf("WATCHDOG_USEC is left as %q", value)
+		}
+	}
+	t.Setenv("NOTIFY_SOCKET", "/run/notify")
+	t.Setenv("WATCHDOG_USEC", "2000000")
+	os.Unsetenv("WATCHDOG_PID")
+	if got := FromEnvironment().Watchdog(); got != time.Second {
+		t.Errorf("without WATCHDOG_PID: %s", got)
+	}
+}
+
 func TestNotifier_WithoutSystemdSendsNothing(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "")
 	if err := FromEnvironment().Send(Ready); err != nil {
@@ -54,7 +89,7 @@ func TestNotifier_WithoutSystemdSendsNothing(t *testing.T) {
 
 func TestNotifier_ReportsUnusableSocket(t *testing.T) {
 	for _, socket := range []string{"vsock:2:1234", filepath.Join(t.TempDir(), "missing")} {
-		if err := (Notifier{socket}).Send(Ready); err == nil {
+		if err := (Notifier{socket: socket}).Send(Ready); err == nil {
 			t.Errorf("%s: no error", socket)
 		}
 	}
