@@ -99,6 +99,7 @@ func TestDocs_RequirementsMatchList(t *testing.T) {
 		"github.com/jackc/pgx/v5",
 		"github.com/joho/godotenv",
 		"github.com/urfave/cli/v3",
+		"golang.org/x/sys",
 		"golang.org/x/text",
 	}
 	var direct []string

@@ -42,24 +42,24 @@ func (s *Server) serve() {
 	}
 }
 
-// track records a connection for Close to close. After Close has begun, track closes the
-// connection itself and returns false.
-func (s *Server) track(conn net.Conn) bool {
+// track records a connection or a relay for Close to close. After Close has begun, track
+// closes it itself and returns false.
+func (s *Server) track(c io.Closer) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ctx.Err() != nil {
-		conn.Close()
+		c.Close()
 		return false
 	}
-	s.conns[conn] = struct{}{}
+	s.open[c] = struct{}{}
 	return true
 }
 
-func (s *Server) untrack(conn net.Conn) {
-	conn.Close()
+func (s *Server) untrack(c io.Closer) {
+	c.Close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.conns, conn)
+	delete(s.open, c)
 }
 
 // session serves one client until it disconnects.
@@ -83,13 +83,15 @@ func (s *Server) session(network net.Conn) {
 	}
 	c := s.newClient(request)
 	relay, err := s.logIn(ctx, c, faults)
-	if err != nil || !s.track(relay.Server) {
+	if err != nil {
 		return
 	}
-	defer s.untrack(relay.Server)
 	network.SetDeadline(time.Time{})
 	relay.Client = c.Conn
-	relay.Run()
+	if s.track(relay) {
+		defer s.untrack(relay)
+		relay.Run()
+	}
 }
 
 // terms returns the TLS and protocol versions that the server offers to clients.

@@ -32,7 +32,7 @@ func newFront(tb testing.TB) *Server {
 	tenant.url, tenant.identityURL = "https://localhost", "http://localhost"
 	s := &Server{
 		Tenant: tenant, config: Config{Audience: "https://ossrdbms-aad.database.windows.net"}, ctx: tb.Context(),
-		roles: newRoles(), conns: map[net.Conn]struct{}{},
+		roles: newRoles(), open: map[io.Closer]struct{}{},
 	}
 	if s.certificate, err = newCertificate(st.authority, nil); err != nil {
 		tb.Fatal(err)
@@ -142,7 +142,7 @@ func FuzzFront(f *testing.F) {
 		case <-time.After(20 * time.Second):
 			t.Fatal("the session does not end")
 		}
-		if len(s.conns) > 0 {
+		if len(s.open) > 0 {
 			t.Error("a connection is left")
 		}
 		return s.Logins()

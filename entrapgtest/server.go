@@ -40,6 +40,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -160,7 +161,7 @@ type Server struct {
 	mu     sync.Mutex // guards the following
 	faults Faults
 	logins []Login
-	conns  map[net.Conn]struct{}
+	open   map[io.Closer]struct{}
 
 	closing  sync.Once
 	closeErr error
@@ -201,7 +202,7 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	s := &Server{
 		config: config,
 		roles:  newRoles(),
-		conns:  map[net.Conn]struct{}{},
+		open:   map[io.Closer]struct{}{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
@@ -370,8 +371,8 @@ func (s *Server) Close() error {
 			s.http.Close()
 		}
 		s.mu.Lock()
-		for conn := range s.conns {
-			conn.Close()
+		for c := range s.open {
+			c.Close()
 		}
 		s.mu.Unlock()
 		s.sessions.Wait()

@@ -79,6 +79,12 @@ func (c *Conn) discard() {
 	}
 }
 
+// replace closes the network connection and uses another one.
+func (c *Conn) replace(network net.Conn) {
+	c.Close()
+	c.Conn, c.waiter = network, waiter{}
+}
+
 // CloseWrite ends what is sent.
 func (c *Conn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {

@@ -2,9 +2,9 @@ package pgwire
 
 import (
 	"crypto/tls"
-	"errors"
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -17,6 +17,9 @@ const linger = 2 * time.Second
 // A Relay passes bytes on between a client and a server until either ends. The
 // end of one side's bytes is passed on like bytes, so nothing that was sent
 // before is lost.
+//
+// Run owns the connections: once it is called, nothing else may use them. The other
+// methods are safe for concurrent use, also before and after Run.
 type Relay struct {
 	// Client and Server are the two connections: a Conn, or TLS over one.
 	Client, Server net.Conn
@@ -30,143 +33,86 @@ type Relay struct {
 	received, sent atomic.Int64
 	tail           [6]byte // the last bytes sent to the client
 	stop           atomic.Pointer[Error]
+
+	mu    sync.Mutex
+	mover mover // guarded by mu; nil before Run
+}
+
+// A mover moves the bytes of a Relay. stop and close may be called several times,
+// also before run and after it.
+type mover interface {
+	// run returns when the session has ended and both connections are closed.
+	run()
+	// stop ends the session within a few seconds. The client is sent what Stop was
+	// given.
+	stop()
+	// close ends the session at once.
+	close()
 }
 
 // Run relays until the session has ended, and closes both connections.
 func (r *Relay) Run() {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		r.up()
-	}()
-	r.down()
-	<-done
-	r.Server.Close()
-	r.Client.Close()
+	r.mu.Lock()
+	if r.mover = newPair(r); r.mover == nil {
+		r.mover = pumps{r}
+	}
+	if r.stop.Load() != nil {
+		r.mover.stop()
+	}
+	r.mu.Unlock()
+	r.mover.run()
 }
 
 // Stop ends the session. If the client is not in the middle of a message, it is
 // sent failure first.
 func (r *Relay) Stop(failure *Error) {
-	if r.stop.CompareAndSwap(nil, failure) {
-		r.Client.SetWriteDeadline(time.Now().Add(time.Second))
-		r.Server.SetDeadline(time.Unix(1, 0))
-		// The end of TLS can take 5 seconds if the other side reads nothing.
-		time.AfterFunc(time.Second+linger, func() {
-			network(r.Server).Close()
-			network(r.Client).Close()
-		})
+	if !r.stop.CompareAndSwap(nil, failure) {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.mover != nil {
+		r.mover.stop()
 	}
 }
 
-// network returns the connection without TLS.
-func network(conn net.Conn) net.Conn {
-	if secured, ok := conn.(*tls.Conn); ok {
-		return secured.NetConn()
+// Close ends the session at once, and closes both connections. It always returns
+// nil.
+func (r *Relay) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.mover != nil {
+		r.mover.close()
+	} else {
+		r.closeNetwork()
 	}
-	return conn
+	return nil
+}
+
+// closeNetwork closes both connections without the end of TLS, which can block.
+func (r *Relay) closeNetwork() {
+	for _, conn := range []net.Conn{r.Server, r.Client} {
+		if secured, ok := conn.(*tls.Conn); ok {
+			conn = secured.NetConn()
+		}
+		conn.Close()
+	}
 }
 
 // Bytes returns how many bytes have come from the client and gone to it.
 func (r *Relay) Bytes() (received, sent int64) { return r.received.Load(), r.sent.Load() }
 
-// up relays from the client to the server until the client's end.
-func (r *Relay) up() {
-	server := r.ToServer
-	if server == nil {
-		server = r.Server
-	}
-	err := pump(server, r.Client, r.FromClient, func(b []byte) { r.received.Add(int64(len(b))) })
-	switch {
-	case errors.Is(err, io.EOF):
-		closeWrite(r.Server)
-	case errors.Is(err, errWrite):
-		// The server's reason may be on its way to the client, which must be able
-		// to send in the meantime.
-		_, _ = io.Copy(io.Discard, r.Client)
-	default:
-		r.Server.Close()
-	}
+func (r *Relay) countReceived(b []byte) { r.received.Add(int64(len(b))) }
+
+func (r *Relay) countSent(b []byte) {
+	r.sent.Add(int64(len(b)))
+	r.tail = lastOf(r.tail, b)
 }
 
-// down relays from the server to the client until the server's end.
-func (r *Relay) down() {
-	err := pump(r.Client, r.Server, r.FromServer, func(b []byte) {
-		r.sent.Add(int64(len(b)))
-		r.tail = lastOf(r.tail, b)
-	})
-	if errors.Is(err, errWrite) {
-		r.Server.Close()
-		r.Client.Close()
-		return
-	}
+// sendLast sends the client what Stop was given.
+func (r *Relay) sendLast() {
 	if failure := r.stop.Load(); failure != nil && readyForQuery(r.tail) {
 		_, _ = r.Client.Write(failure.Encode())
-	}
-	r.Server.Close()
-	closeWrite(r.Client)
-	r.Client.SetReadDeadline(time.Now().Add(linger))
-}
-
-var errWrite = errors.New("write failed")
-
-// pump copies from src to dst, first early, until either fails. It never returns
-// nil.
-func pump(dst io.Writer, src net.Conn, early []byte, count func([]byte)) error {
-	pass := func(b []byte) error {
-		if len(b) == 0 {
-			return nil
-		}
-		count(b)
-		if _, err := dst.Write(b); err != nil {
-			return errWrite
-		}
-		return nil
-	}
-	if err := pass(early); err != nil {
-		return err
-	}
-	secured, encrypted := src.(*tls.Conn)
-	if encrypted {
-		src = secured.NetConn()
-	}
-	conn, ok := src.(*Conn)
-	switch {
-	case !ok:
-		return errors.New("pgwire: the connection of a Relay is not a Conn")
-	case encrypted:
-		return decrypt(conn, secured, pass)
-	}
-	for {
-		if err := conn.Fill(); err != nil {
-			return err
-		}
-		err := pass(conn.buffered())
-		conn.discard()
-		if err != nil {
-			return err
-		}
-	}
-}
-
-// decrypt passes on what arrives under TLS, as much at once as has arrived.
-func decrypt(conn *Conn, secured *tls.Conn, pass func([]byte) error) error {
-	for {
-		buffer := buffers.Get().(*[bufferSize]byte)
-		n, err := conn.drain(secured, buffer[:])
-		failed := pass(buffer[:n])
-		buffers.Put(buffer)
-		switch {
-		case failed != nil:
-			return failed
-		case err != nil:
-			return err
-		case n == len(buffer): // more may have arrived
-			continue
-		}
-		if err := conn.Fill(); err != nil {
-			return err
-		}
 	}
 }
 
@@ -182,7 +128,8 @@ func lastOf(tail [6]byte, b []byte) [6]byte {
 
 // readyForQuery reports whether a server's bytes end with a ReadyForQuery.
 func readyForQuery(tail [6]byte) bool {
-	return [5]byte(tail[:5]) == [5]byte{typeReadyForQuery, 0, 0, 0, 5}
+	status := tail[5]
+	return [5]byte(tail[:5]) == [5]byte{typeReadyForQuery, 0, 0, 0, 5} && (status == 'I' || status == 'T' || status == 'E')
 }
 
 // Linger ends what is sent to a client, and waits a moment for the client to

@@ -11,210 +11,255 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"os"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
 
-// tcpPair returns the two ends of a connection.
-func tcpPair(t *testing.T) (near, far *net.TCPConn) {
+// connPair returns the two ends of a connection, which do not wait forever.
+func connPair(t *testing.T, network string) (near, far net.Conn) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address := "127.0.0.1:0"
+	if network == "unix" {
+		address = t.TempDir() + "/socket"
+	}
+	l, err := net.Listen(network, address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	dialed, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
+	if near, err = net.Dial(network, l.Addr().String()); err != nil {
 		t.Fatal(err)
 	}
-	accepted, err := l.Accept()
-	if err != nil {
+	if far, err = l.Accept(); err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []net.Conn{dialed, accepted} {
+	for _, c := range []net.Conn{near, far} {
 		c.SetDeadline(time.Now().Add(time.Minute))
 		t.Cleanup(func() { c.Close() })
 	}
-	return dialed.(*net.TCPConn), accepted.(*net.TCPConn)
+	return near, far
 }
 
-// newRelay returns a running Relay, the connections of its client and its server,
-// and a channel that is closed when it has ended.
-func newRelay(t *testing.T, r *Relay) (client, server *net.TCPConn, done chan struct{}) {
-	t.Helper()
-	client, nearClient := tcpPair(t)
-	nearServer, server := tcpPair(t)
-	for _, c := range []net.Conn{nearClient, nearServer} {
-		c.SetDeadline(time.Time{})
+// A way is how a Relay gets and moves bytes.
+type way struct {
+	network    string
+	goroutines bool // even where there are loops
+	secure     bool
+}
+
+// inEachWay runs a test in each way.
+func inEachWay(t *testing.T, test func(t *testing.T, w way)) {
+	for name, w := range map[string]way{
+		"loop":                   {"tcp", false, false},
+		"loop over TLS":          {"tcp", false, true},
+		"loop over Unix sockets": {"unix", false, false},
+		"goroutines":             {"tcp", true, false},
+		"goroutines over TLS":    {"tcp", true, true},
+	} {
+		t.Run(name, func(t *testing.T) { test(t, w) })
 	}
-	r.Client, r.Server, done = NewConn(nearClient), NewConn(nearServer), make(chan struct{})
+}
+
+// noSocket hides that a connection is a socket.
+type noSocket struct{ halfConn }
+
+// A halfConn can end one direction.
+type halfConn interface {
+	net.Conn
+	CloseWrite() error
+}
+
+// connect returns a connection for a Relay and its far end.
+func (w way) connect(t *testing.T) (near net.Conn, far halfConn) {
+	t.Helper()
+	network, opposite := connPair(t, w.network)
+	if w.goroutines {
+		network = noSocket{network.(halfConn)}
+	}
+	near, far = NewConn(network), opposite.(halfConn)
+	if w.secure {
+		server := tls.Server(far, tlsConfig(t))
+		client := tls.Client(near, &tls.Config{InsecureSkipVerify: true})
+		go server.Handshake()
+		if err := client.Handshake(); err != nil {
+			t.Fatal(err)
+		}
+		near, far = client, server
+	}
+	near.SetDeadline(time.Time{})
+	return near, far
+}
+
+// start runs a Relay. It returns the far ends of its connections, and a channel
+// that is closed when the Relay has ended.
+func (w way) start(t *testing.T, r *Relay) (client, server halfConn, done chan struct{}) {
+	t.Helper()
+	r.Client, client = w.connect(t)
+	r.Server, server = w.connect(t)
+	done = make(chan struct{})
 	go func() {
 		defer close(done)
 		r.Run()
 	}()
+	t.Cleanup(func() {
+		r.Close()
+		<-done
+	})
 	return client, server, done
 }
 
 func TestRelay_PassesOnWhatWasReadBefore(t *testing.T) {
-	client, server, _ := newRelay(t, &Relay{FromClient: []byte("from client, "), FromServer: []byte("from server, ")})
-	for name, test := range map[string]struct {
-		from, to net.Conn
-	}{"from client": {client, server}, "from server": {server, client}} {
-		if _, err := test.from.Write([]byte("and then")); err != nil {
-			t.Fatal(err)
+	inEachWay(t, func(t *testing.T, w way) {
+		client, server, _ := w.start(t, &Relay{FromClient: []byte("from client, "), FromServer: []byte("from server, ")})
+		for name, test := range map[string]struct {
+			from, to net.Conn
+		}{"from client": {client, server}, "from server": {server, client}} {
+			if _, err := test.from.Write([]byte("and then")); err != nil {
+				t.Fatal(err)
+			}
+			got := make([]byte, len(name+", and then"))
+			if _, err := io.ReadFull(test.to, got); err != nil || string(got) != name+", and then" {
+				t.Errorf("%q, error %v", got, err)
+			}
 		}
-		got := make([]byte, len(name+", and then"))
-		if _, err := io.ReadFull(test.to, got); err != nil || string(got) != name+", and then" {
-			t.Errorf("%q, error %v", got, err)
-		}
-	}
+	})
 }
 
 func TestRelay_PassesOnEnds(t *testing.T) {
-	client, server, done := newRelay(t, new(Relay))
-	if _, err := client.Write([]byte("query")); err != nil {
-		t.Fatal(err)
-	}
-	if err := client.CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := io.ReadAll(server); err != nil || string(got) != "query" {
-		t.Errorf("the server got %q, error %v", got, err)
-	}
-	answer := strings.Repeat("answer", 1_000_000)
-	go func() {
-		_, _ = server.Write([]byte(answer))
-		server.Close()
-	}()
-	if got, err := io.ReadAll(client); err != nil || string(got) != answer {
-		t.Errorf("the client got %d bytes, error %v", len(got), err)
-	}
-	<-done
+	inEachWay(t, func(t *testing.T, w way) {
+		client, server, done := w.start(t, new(Relay))
+		if _, err := client.Write([]byte("query")); err != nil {
+			t.Fatal(err)
+		}
+		if err := client.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(server); err != nil || string(got) != "query" {
+			t.Errorf("the server got %q, error %v", got, err)
+		}
+		answer := strings.Repeat("answer", 1_000_000)
+		go func() {
+			_, _ = server.Write([]byte(answer))
+			server.Close()
+		}()
+		if got, err := io.ReadAll(client); err != nil || string(got) != answer {
+			t.Errorf("the client got %d bytes, error %v", len(got), err)
+		}
+		<-done
+	})
 }
 
 // TestRelay_DeliversLastWords has the server end while the client sends.
 func TestRelay_DeliversLastWords(t *testing.T) {
-	client, server, done := newRelay(t, new(Relay))
-	go func() {
-		for {
-			if _, err := client.Write(make([]byte, 1<<16)); err != nil {
-				return
-			}
+	inEachWay(t, func(t *testing.T, w way) {
+		client, server, done := w.start(t, new(Relay))
+		go flood(client)
+		if _, err := io.ReadFull(server, make([]byte, 1<<20)); err != nil {
+			t.Fatal(err)
 		}
-	}()
-	if _, err := io.ReadFull(server, make([]byte, 1<<20)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := server.Write([]byte("last words")); err != nil {
-		t.Fatal(err)
-	}
-	_ = server.CloseWrite()
-	got := make([]byte, len("last words"))
-	if _, err := io.ReadFull(client, got); err != nil || string(got) != "last words" {
-		t.Errorf("the client got %q, error %v", got, err)
-	}
-	server.Close()
-	client.Close()
-	<-done
+		if _, err := server.Write([]byte("last words")); err != nil {
+			t.Fatal(err)
+		}
+		_ = server.CloseWrite()
+		got := make([]byte, len("last words"))
+		if _, err := io.ReadFull(client, got); err != nil || string(got) != "last words" {
+			t.Errorf("the client got %q, error %v", got, err)
+		}
+		server.Close()
+		client.Close()
+		<-done
+	})
 }
 
 func TestRelay_StopTellsClientsBetweenMessages(t *testing.T) {
-	failure := &Error{Code: "57P01", Message: "the end"}
-	for name, test := range map[string]struct {
-		sent string
-		told bool
-	}{
-		"ready":       {"C\x00\x00\x00\x05\x00Z\x00\x00\x00\x05I", true},
-		"in a result": {"D\x00\x00\x00\xff\x00", false},
-		"nothing yet": {"", false},
-	} {
-		r := new(Relay)
-		client, server, done := newRelay(t, r)
-		for i := range len(test.sent) { // one byte at a time
-			if _, err := server.Write([]byte{test.sent[i]}); err != nil {
-				t.Fatal(err)
+	inEachWay(t, func(t *testing.T, w way) {
+		failure := &Error{Code: "57P01", Message: "the end"}
+		for name, test := range map[string]struct {
+			sent string
+			told bool
+		}{
+			"ready":       {"C\x00\x00\x00\x05\x00Z\x00\x00\x00\x05I", true},
+			"in a result": {"D\x00\x00\x00\xff\x00", false},
+			"nothing yet": {"", false},
+		} {
+			r := new(Relay)
+			client, server, done := w.start(t, r)
+			for i := range len(test.sent) { // one byte at a time
+				if _, err := server.Write([]byte{test.sent[i]}); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := io.ReadFull(client, make([]byte, 1)); err != nil {
+					t.Fatal(err)
+				}
 			}
-			if _, err := io.ReadFull(client, make([]byte, 1)); err != nil {
-				t.Fatal(err)
+			r.Stop(failure)
+			rest, err := io.ReadAll(client)
+			if err != nil || bytes.Equal(rest, failure.Encode()) != test.told || !test.told && len(rest) > 0 {
+				t.Errorf("%s: the client is told %q, error %v", name, rest, err)
 			}
+			client.Close()
+			<-done
 		}
-		r.Stop(failure)
-		rest, err := io.ReadAll(client)
-		if err != nil || bytes.Equal(rest, failure.Encode()) != test.told || !test.told && len(rest) > 0 {
-			t.Errorf("%s: the client is told %q, error %v", name, rest, err)
-		}
-		client.Close()
-		<-done
-	}
+	})
 }
 
 func TestRelay_StopEndsClientThatDoesNotRead(t *testing.T) {
-	r := new(Relay)
-	_, server, done := newRelay(t, r)
-	go func() {
-		for {
-			if _, err := server.Write(make([]byte, 1<<16)); err != nil {
-				return
+	inEachWay(t, func(t *testing.T, w way) {
+		r := new(Relay)
+		_, server, done := w.start(t, r)
+		go flood(server)
+		awaitStandstill(r)
+		r.Stop(&Error{})
+		select {
+		case <-done:
+		case <-time.After(time.Minute):
+			t.Error("the session goes on")
+		}
+	})
+}
+
+// Neither the client nor the server reads, and both have TLS, whose end must be sent too.
+func TestRelay_StopEndsSessionThatIsStuck(t *testing.T) {
+	for name, w := range map[string]way{"loop": {"tcp", false, true}, "goroutines": {"tcp", true, true}} {
+		t.Run(name, func(t *testing.T) {
+			r := new(Relay)
+			client, server, done := w.start(t, r)
+			for _, c := range []net.Conn{client, server} {
+				go flood(c)
 			}
-		}
-	}()
-	for previous := int64(-1); ; time.Sleep(50 * time.Millisecond) {
-		_, sent := r.Bytes()
-		if sent == previous && sent > 0 { // the client's window is full
-			break
-		}
-		previous = sent
-	}
-	r.Stop(&Error{})
-	select {
-	case <-done:
-	case <-time.After(time.Minute):
-		t.Error("the session goes on")
+			awaitStandstill(r)
+			begun := time.Now()
+			r.Stop(&Error{})
+			<-done
+			if took := time.Since(begun); took >= 5*time.Second {
+				t.Errorf("the session ended after %s", took)
+			}
+		})
 	}
 }
 
-// Neither side reads, and both have TLS, whose end must be sent too.
-func TestRelay_StopEndsSessionThatIsStuck(t *testing.T) {
-	secure := func(near, far *net.TCPConn) (*tls.Conn, *tls.Conn) {
-		near.SetDeadline(time.Time{})
-		outer := tls.Server(far, tlsConfig(t))
-		inner := tls.Client(NewConn(near), &tls.Config{InsecureSkipVerify: true})
-		go outer.Handshake()
-		if err := inner.Handshake(); err != nil {
-			t.Fatal(err)
+// flood writes until that fails.
+func flood(w io.Writer) {
+	for {
+		if _, err := w.Write(make([]byte, 1<<16)); err != nil {
+			return
 		}
-		return inner, outer
 	}
-	nearClient, client := secure(tcpPair(t))
-	nearServer, server := secure(tcpPair(t))
-	r, done := &Relay{Client: nearClient, Server: nearServer}, make(chan struct{})
-	go func() {
-		defer close(done)
-		r.Run()
-	}()
-	for _, side := range []*tls.Conn{client, server} {
-		go func() {
-			for {
-				if _, err := side.Write(make([]byte, 1<<16)); err != nil {
-					return
-				}
-			}
-		}()
-	}
-	for previous := [2]int64{-1, -1}; ; time.Sleep(100 * time.Millisecond) {
+}
+
+// awaitStandstill waits until a Relay that is flooded moves no more bytes.
+func awaitStandstill(r *Relay) {
+	for previous := [2]int64{}; ; time.Sleep(100 * time.Millisecond) {
 		received, sent := r.Bytes()
-		if now := [2]int64{received, sent}; now == previous && received > 0 && sent > 0 {
-			break
-		} else {
-			previous = now
+		now := [2]int64{received, sent}
+		if now == previous && now != [2]int64{} {
+			return
 		}
-	}
-	begun := time.Now()
-	r.Stop(&Error{})
-	<-done
-	if took := time.Since(begun); took >= 5*time.Second {
-		t.Errorf("the session ended after %s", took)
+		previous = now
 	}
 }
 
@@ -234,7 +279,7 @@ func tlsConfig(t *testing.T) *tls.Config {
 }
 
 func TestConn_DrainDoesNotWait(t *testing.T) {
-	near, far := tcpPair(t)
+	near, far := connPair(t, "tcp")
 	c := NewConn(near)
 	if _, err := far.Write([]byte("some")); err != nil {
 		t.Fatal(err)
@@ -258,4 +303,232 @@ func TestConn_DrainDoesNotWait(t *testing.T) {
 	if c.buffer != nil {
 		t.Error("the buffer is kept")
 	}
+}
+
+// TestRelay_SlowReaderDoesNotStopOthers has one client that does not read on the
+// same loop as another.
+func TestRelay_SlowReaderDoesNotStopOthers(t *testing.T) {
+	w := way{network: "tcp"}
+	slow, source, _ := w.start(t, new(Relay))
+	text := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
+	go func() {
+		_, _ = source.Write(text)
+		source.Close()
+	}()
+	for range 2 * runtime.GOMAXPROCS(0) {
+		client, server, _ := w.start(t, new(Relay))
+		exchange(t, client, server, 100)
+	}
+	if got, err := io.ReadAll(slow); err != nil || !bytes.Equal(got, text) {
+		t.Errorf("the slow client got %d of %d bytes, error %v", len(got), len(text), err)
+	}
+}
+
+// exchange sends short queries and answers.
+func exchange(t *testing.T, client, server net.Conn, n int) {
+	t.Helper()
+	for range n {
+		for _, pair := range [][2]net.Conn{{client, server}, {server, client}} {
+			if _, err := pair[0].Write([]byte("short")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(pair[1], make([]byte, 5)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func TestRelay_PassesOnMuchBothWays(t *testing.T) {
+	inEachWay(t, func(t *testing.T, w way) {
+		client, server, _ := w.start(t, new(Relay))
+		text := bytes.Repeat([]byte("0123456789abcdefg"), 1<<20)
+		var copies sync.WaitGroup
+		for _, pair := range [][2]net.Conn{{client, server}, {server, client}} {
+			copies.Go(func() {
+				if _, err := pair[0].Write(text); err != nil {
+					t.Error(err)
+				}
+			})
+			copies.Go(func() {
+				got := make([]byte, len(text))
+				if n, err := io.ReadFull(pair[1], got); err != nil || !bytes.Equal(got, text) {
+					t.Errorf("%d of %d bytes, error %v", n, len(text), err)
+				}
+			})
+		}
+		copies.Wait()
+	})
+}
+
+// The server does not accept what the client sends, but has a reason to tell. Only over
+// Unix sockets is this certain.
+func TestRelay_DeliversReasonOfServerThatReadsNothing(t *testing.T) {
+	for name, w := range map[string]way{"loop": {"unix", false, false}, "goroutines": {"unix", true, false}} {
+		t.Run(name, func(t *testing.T) {
+			client, server, done := w.start(t, new(Relay))
+			if err := server.(*net.UnixConn).CloseRead(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := client.Write(make([]byte, 16<<20)); err != nil { // none of it delivered
+				t.Fatal(err)
+			}
+			if _, err := server.Write([]byte("the reason")); err != nil {
+				t.Fatal(err)
+			}
+			server.Close()
+			if got, err := io.ReadAll(client); err != nil || string(got) != "the reason" {
+				t.Errorf("the client got %q, error %v", got, err)
+			}
+			client.Close()
+			<-done
+		})
+	}
+}
+
+// The client's time to end begins once it has got everything. The amounts are such that
+// the last bytes of some sessions wait in the Relay.
+func TestRelay_DeliversEverythingToSlowClient(t *testing.T) {
+	for name, w := range map[string]way{"loop": {"unix", false, true}, "goroutines": {"unix", true, true}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var clients []net.Conn
+			for n := range 20 {
+				client, server, _ := w.start(t, new(Relay))
+				clients = append(clients, client)
+				go func() {
+					_, _ = server.Write(make([]byte, n<<15))
+					server.Close()
+				}()
+			}
+			time.Sleep(linger + linger/2)
+			for n, client := range clients {
+				if got, err := io.ReadAll(client); err != nil || len(got) != n<<15 {
+					t.Errorf("the client got %d of %d bytes, error %v", len(got), n<<15, err)
+				}
+				client.Close()
+			}
+		})
+	}
+}
+
+func TestRelay_HoldsLittleForClientThatDoesNotRead(t *testing.T) {
+	inEachWay(t, func(t *testing.T, w way) {
+		r := new(Relay)
+		_, server, _ := w.start(t, r)
+		const n = 64 << 20
+		go server.Write(make([]byte, n))
+		awaitStandstill(r)
+		if _, sent := r.Bytes(); sent == n {
+			t.Errorf("the Relay and the system hold %d bytes", sent)
+		}
+	})
+}
+
+func TestRelay_CloseEndsAtOnce(t *testing.T) {
+	inEachWay(t, func(t *testing.T, w way) {
+		r := new(Relay)
+		_, server, done := w.start(t, r)
+		go flood(server)
+		awaitStandstill(r)
+		r.Close()
+		<-done
+	})
+}
+
+func TestRelay_CanBeClosedBeforeRun(t *testing.T) {
+	inEachWay(t, func(t *testing.T, w way) {
+		r := new(Relay)
+		r.Client, _ = w.connect(t)
+		r.Server, _ = w.connect(t)
+		r.Close()
+		r.Run()
+	})
+}
+
+func TestRelay_CanBeStoppedBeforeRun(t *testing.T) {
+	inEachWay(t, func(t *testing.T, w way) {
+		failure := &Error{Code: "57P01", Message: "the end"}
+		r := &Relay{FromServer: []byte("Z\x00\x00\x00\x05I")}
+		r.Stop(failure)
+		client, _, _ := w.start(t, r)
+		if got, err := io.ReadAll(client); err != nil || !bytes.HasSuffix(got, failure.Encode()) {
+			t.Errorf("the client is told %q, error %v", got, err)
+		}
+	})
+}
+
+// TestRelay_LeavesNothing has clients that vanish in every way, and servers that end,
+// at any time, and counts goroutines and file descriptors before and after.
+func TestRelay_LeavesNothing(t *testing.T) {
+	inEachWay(t, func(t *testing.T, w way) {
+		before, open := runtime.NumGoroutine(), openFiles()
+		n := 1000
+		if w != (way{network: "tcp"}) {
+			n = 100
+		}
+		var sessions sync.WaitGroup
+		slots := make(chan struct{}, 50)
+		for i := range n {
+			slots <- struct{}{}
+			r := new(Relay)
+			client, server, done := w.start(t, r)
+			sessions.Go(func() {
+				defer func() { <-slots }()
+				if i%2 == 0 {
+					go client.Write(make([]byte, i%5*(1<<17)+1))
+				}
+				if i%3 == 0 {
+					go server.Write(make([]byte, i%4*(1<<17)+1))
+				}
+				switch i % 7 {
+				case 0:
+					server.Close()
+				case 1:
+					r.Close()
+					<-done
+				case 2:
+					go r.Stop(&Error{})
+					r.Stop(&Error{})
+					client.Close()
+					<-done
+				case 3:
+					_ = client.CloseWrite()
+				case 4:
+					if tcp, ok := client.(*net.TCPConn); ok {
+						_ = tcp.SetLinger(0) // resets the connection
+					}
+				case 5:
+					go server.Close()
+				}
+				client.Close()
+				server.Close()
+				<-done
+				r.Stop(&Error{})
+				r.Close()
+			})
+		}
+		sessions.Wait()
+		await(t, func() bool { return runtime.NumGoroutine() <= before && openFiles() <= open })
+	})
+}
+
+// await waits until a condition is met.
+func await(t *testing.T, met func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !met(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the condition is not met after a minute")
+		}
+	}
+}
+
+// openFiles returns the number of open file descriptors, or 0 on systems that do not
+// tell.
+func openFiles() int {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return 0
+	}
+	return len(entries)
 }
