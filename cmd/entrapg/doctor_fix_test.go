@@ -157,7 +157,7 @@ func TestDoctor_RoleIsMappedOnceFixIsPasted(t *testing.T) {
 	}
 }
 
-func TestDoctor_MayConnectOnceFixIsPasted(t *testing.T) {
+func TestDoctor_ConnectsOnceFixIsPasted(t *testing.T) {
 	t.Parallel()
 	s := azureServer(t)
 	f := &failing{db: administrator(t, s)}
@@ -326,7 +326,7 @@ func TestDoctor_LoginWorksOnceFixIsPasted(t *testing.T) {
 }
 
 // Each of these has one line to paste or to do, which no test can run.
-func TestDoctor_NamesWhatEachCredentialLacks(t *testing.T) {
+func TestDoctor_NamesMissingSettingsOfEachCredential(t *testing.T) {
 	t.Parallel()
 	s := azureServer(t)
 	app, env := identityWith(t, s, "lacking", true)
@@ -377,7 +377,7 @@ func TestDoctor_IdentityEndpointIsNotReachedThroughProxy(t *testing.T) {
 	}
 }
 
-func TestDoctor_TellsWhenTokenKnowsNewMembership(t *testing.T) {
+func TestDoctor_ExplainsWhenTokenContainsNewMembership(t *testing.T) {
 	t.Parallel()
 	s := azureServer(t)
 	group := s.Tenant.NewGroup("members")
@@ -477,7 +477,7 @@ echo '{"accessToken":"%s","expiresOn":"%s","expires_on":%d}'
 	return []string{"PATH=" + dir, "AZURE_TOKEN_CREDENTIALS=AzureCLICredential", "DATABASE_URL=" + s.DSN()}
 }
 
-func TestDoctor_ExplainsTokenOfPerson(t *testing.T) {
+func TestDoctor_ExplainsTokenOfUser(t *testing.T) {
 	t.Parallel()
 	s := azureServer(t)
 	alice := s.Tenant.NewUser("alice-of-doctor@contoso.example")
@@ -573,7 +573,7 @@ func TestDoctor_NamesRoleOfGuest(t *testing.T) {
 	}
 }
 
-func TestDoctor_SettingsSayWhereTheyComeFrom(t *testing.T) {
+func TestDoctor_ReportsOriginOfSettings(t *testing.T) {
 	t.Parallel()
 	s := azureServer(t)
 	app, env := identityWith(t, s, "origins", true)

@@ -125,7 +125,7 @@ func TestDoctor_ReportsVerificationUnderRequire(t *testing.T) {
 	}
 }
 
-func TestDoctor_ReportsWhatCredentialLacks(t *testing.T) {
+func TestDoctor_ReportsMissingSettingsOfCredential(t *testing.T) {
 	t.Parallel()
 	_, env := identityWith(t, azureServer(t), "not-set-up", true)
 	_, all := visit(t, append(env, "AZURE_TOKEN_CREDENTIALS=prod"), command.Done)

@@ -345,7 +345,7 @@ func TestEmulator_SettingsLogEachKindOfPrincipalIn(t *testing.T) {
 	}
 }
 
-func TestEmulator_SettingsLeadToNoAdministrator(t *testing.T) {
+func TestEmulator_SettingsContainNoAdministratorCredentials(t *testing.T) {
 	needsSignals(t)
 	t.Parallel()
 	e := emulate(
@@ -664,7 +664,7 @@ func TestEmulator_NamesFileOfEachPrincipal(t *testing.T) {
 	}
 }
 
-func TestEmulator_ProbesAreNoLogins(t *testing.T) {
+func TestEmulator_IgnoresProbes(t *testing.T) {
 	needsSignals(t)
 	t.Parallel()
 	e := emulate(t, "--identity", "probe-api", "--admin", "probe-admin")

@@ -29,7 +29,7 @@ func TestExecProxy_CommandOutlivesItsToken(t *testing.T) {
 	}
 }
 
-func TestExecProxy_TokenIsNowhereAndSocketIsPrivate(t *testing.T) {
+func TestExecProxy_HidesTokenAndSocketIsPrivate(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS == "windows" {
 		t.Skip("Unix sockets are not supported on Windows")
@@ -50,7 +50,7 @@ func TestExecProxy_TokenIsNowhereAndSocketIsPrivate(t *testing.T) {
 	}
 }
 
-func TestExecProxy_PassesSignalsOn(t *testing.T) {
+func TestExecProxy_ForwardsSignals(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows has no such signals")

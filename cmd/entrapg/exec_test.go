@@ -44,7 +44,7 @@ func TestExec_TokenIsOnlyInEnvironment(t *testing.T) {
 	}
 }
 
-func TestExec_ExitsAsItsCommandDoes(t *testing.T) {
+func TestExec_ExitsWithCodeOfCommand(t *testing.T) {
 	t.Parallel()
 	_, env := identityWith(t, azureServer(t), "exec-code", true)
 	for script, want := range map[string]int{"exit 0": 0, "exit 7": 7, "kill -TERM $$": -1} {

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestImage_ServesWithoutRightsOnItsHost runs the image that ENTRAPG_TEST_IMAGE names: make image.
-func TestImage_ServesWithoutRightsOnItsHost(t *testing.T) {
+// TestImage_ServesWithoutPrivileges runs the image that ENTRAPG_TEST_IMAGE names: make image.
+func TestImage_ServesWithoutPrivileges(t *testing.T) {
 	t.Parallel()
 	image := os.Getenv("ENTRAPG_TEST_IMAGE")
 	if image == "" {

@@ -41,8 +41,8 @@ func TestProxy_OtherUserCannotOpenSocket(t *testing.T) {
 	}
 }
 
-// TestProxy_ClientsThatVanishLeaveNothing opens 1,000 connections that end in every stage of a login.
-func TestProxy_ClientsThatVanishLeaveNothing(t *testing.T) {
+// TestProxy_FreesResourcesOfLostClients opens 1,000 connections that end in every stage of a login.
+func TestProxy_FreesResourcesOfLostClients(t *testing.T) {
 	t.Parallel()
 	_, env := identityWith(t, azureServer(t), "proxy-vanish", true)
 	status := freeAddr(t)

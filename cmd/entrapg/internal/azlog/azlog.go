@@ -20,8 +20,8 @@ type Attempts struct {
 	notSet []string // a name, a colon and the reason
 }
 
-// Watch starts recording. It replaces the listener of the process's only
-// log.
+// Watch starts recording. It replaces azcore's log listener, of which a process has
+// only one.
 func Watch() *Attempts {
 	a := &Attempts{}
 	log.SetEvents(azidentity.EventAuthentication)

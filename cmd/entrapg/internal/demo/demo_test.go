@@ -6,7 +6,7 @@ import (
 )
 
 // A new token is requested while the old one is in use: the row shows the old one.
-func TestDemo_NumberIsThatOfTheTokenInUse(t *testing.T) {
+func TestDemo_ShowsNumberOfTokenInUse(t *testing.T) {
 	start := time.Now()
 	first, second := start.Add(4*time.Second), start.Add(7*time.Second)
 	r := &requests{started: 3, expiries: []time.Time{first, second}}

@@ -301,7 +301,7 @@ func TestDoctor_UserOfSingleServerIsOneSetting(t *testing.T) {
 	}
 }
 
-func TestDoctor_ScopeIsNeverThatOfServiceFile(t *testing.T) {
+func TestDoctor_ScopeNeverComesFromServiceFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "services")
 	if err := os.WriteFile(file, []byte("[shop]\nentra_scope=https://evil.example/.default\n"), 0o600); err != nil {
 		t.Fatal(err)

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-func TestRunChild_PassesSignalsOn(t *testing.T) {
+func TestRunChild_ForwardsSignals(t *testing.T) {
 	t.Parallel()
 	cmd := exec.Command(os.Args[0], "/bin/sh", "-c",
 		`trap 'echo hangup' HUP; trap 'echo terminated; exit 9' TERM; echo ready; for i in $(seq 1200); do sleep 0.05; done`)

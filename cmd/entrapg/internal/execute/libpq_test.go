@@ -156,7 +156,7 @@ func TestLibpq_EscapesOptions(t *testing.T) {
 	}
 }
 
-func TestLibpq_RejectsWhatLibpqCannotDo(t *testing.T) {
+func TestLibpq_RejectsUnsupportedSettings(t *testing.T) {
 	unsetLibpq(t)
 	for _, test := range []struct{ dsn, variable, want string }{
 		{"host=h require_auth=oauth", "", "entrapg: require_auth: must allow password, because libpq cannot send the token by OAUTHBEARER; use require_auth=password or omit it"},

@@ -37,18 +37,18 @@ func serversOf(u *engine.Upstream) string {
 	return strings.TrimSuffix(strings.Join(servers, ",")+"/"+config.Database, "/")
 }
 
-// leavesUserOpen reports whether nothing sets the user of the server.
+// leavesUserOpen reports whether no setting determines the user of the server.
 func (u *upstream) leavesUserOpen() bool { return u.Config().User == "" }
 
 // ready returns an error if token requests have failed for too long. While they
-// fail, it requests one, or an idle proxy would never become ready again.
+// fail, it requests a token; otherwise an idle proxy would never become ready again.
 func (u *upstream) ready(limit time.Duration) error {
 	stats := u.Stats()
 	failing, fails := u.tokens.Failing(time.Now(), stats.TokenFailures, stats.TokenExpiry)
 	if !fails {
 		return nil
 	}
-	if u.requesting.CompareAndSwap(false, true) { // a credential may hang, and probes go on
+	if u.requesting.CompareAndSwap(false, true) { // a credential may hang while probes continue
 		go func() {
 			defer u.requesting.Store(false)
 			u.RequestToken(context.Background())

@@ -19,7 +19,8 @@ import (
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/engine"
 )
 
-// attackers are what clients without the proxy's password do to keep others out.
+// attackers are the ways in which clients without the proxy's password try to block
+// other clients.
 var attackers = map[string]func(net.Conn){
 	"say nothing": waitForEnd,
 	"trickle a startup message": func(conn net.Conn) {
@@ -62,7 +63,7 @@ var attackers = map[string]func(net.Conn){
 
 func waitForEnd(conn net.Conn) { io.Copy(io.Discard, conn) }
 
-// message returns a message as it is sent.
+// message returns the encoding of a message.
 func message(kind byte, body string) []byte {
 	return append(binary.BigEndian.AppendUint32([]byte{kind}, uint32(4+len(body))), body...)
 }
@@ -78,15 +79,15 @@ func startupOf(parameters ...string) []byte {
 	return b
 }
 
-// crowd is how many connections an attacker holds: more than the proxy has room
-// for.
+// crowd is the number of connections that an attacker holds: more than the proxy
+// accepts.
 const crowd = 1200
 
-// attackVariable makes the test's binary an attacker of the address that it names.
+// attackVariable makes the test binary attack the address in its value.
 const attackVariable = "ENTRAPG_TEST_ATTACK"
 
-// runAttackers opens connections until standard input ends, each again when it has
-// ended. It prints a line when all are open.
+// runAttackers holds connections open until standard input ends. It replaces each
+// one that is closed, and prints a line when all are open.
 func runAttackers(attack string) {
 	name, address, _ := strings.Cut(attack, "=")
 	attacker := attackers[name]
@@ -104,7 +105,7 @@ func runAttackers(attack string) {
 				}
 				attacker(conn)
 				conn.Close()
-				time.Sleep(300 * time.Millisecond) // leaves tests some of the processor
+				time.Sleep(300 * time.Millisecond) // leaves processor time for the tests
 			}
 		}()
 	}
@@ -113,8 +114,8 @@ func runAttackers(attack string) {
 	io.Copy(io.Discard, os.Stdin)
 }
 
-// attack starts attackers in a process of their own, and returns when all have
-// connected. The returned function ends them.
+// attack starts attackers in a separate process, and returns when all have
+// connected. The returned function stops them.
 func attack(t *testing.T, name, address string) (stop func()) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
@@ -141,10 +142,10 @@ func attack(t *testing.T, name, address string) (stop func()) {
 	return stop
 }
 
-// TestAttack_LocksNobodyOut logs in and cancels a query while an attacker without
-// the password holds more connections than the proxy has room for, and opens
-// another one for each that ends. A login may fail, but not forever.
-func TestAttack_LocksNobodyOut(t *testing.T) {
+// TestAttack_ClientsWithPasswordLogIn logs in and cancels a query during an attack. The
+// attacker does not have the password, and holds more connections than the proxy
+// accepts. A login may fail, but a retry must succeed.
+func TestAttack_ClientsWithPasswordLogIn(t *testing.T) {
 	s := server(t)
 	u := to(t, s, newIdentity(t, s))
 	config, caFile := newTLS(t)
@@ -160,7 +161,7 @@ func TestAttack_LocksNobodyOut(t *testing.T) {
 	}
 }
 
-// survive tests a proxy during an attack.
+// survive checks that a proxy works during an attack.
 func survive(t *testing.T, p *running, attacker, settings string) {
 	t.Helper()
 	conn := p.connect(t, settings)
@@ -218,7 +219,7 @@ func survive(t *testing.T, p *running, attacker, settings string) {
 	conn.Close(t.Context())
 }
 
-// memoryInUse returns how much memory the process has for its heap and its stacks.
+// memoryInUse returns the size of the process's heap and stacks.
 func memoryInUse() int64 {
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)

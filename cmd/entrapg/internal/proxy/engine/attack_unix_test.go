@@ -10,7 +10,7 @@ import (
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/engine"
 )
 
-// TestAttack_LeavesFilesForSessions attacks a process that can open few files.
+// TestAttack_LeavesFilesForSessions attacks a process that can open only few files.
 func TestAttack_LeavesFilesForSessions(t *testing.T) {
 	few := uint64(openDescriptors(t) + 400)
 	var limit syscall.Rlimit

@@ -107,9 +107,9 @@ func TestCancel_UnknownKeyIsDropped(t *testing.T) {
 	}
 }
 
-// TestCancel_TellsServersWithEqualKeysApart connects to two servers, which give
+// TestCancel_DistinguishesServersWithEqualKeys connects to two servers, which give
 // out the same process ID and secret.
-func TestCancel_TellsServersWithEqualKeysApart(t *testing.T) {
+func TestCancel_DistinguishesServersWithEqualKeys(t *testing.T) {
 	first, second := newKeyServer(t), newKeyServer(t)
 	dsn := fmt.Sprintf("postgres://app:x@%s,%s/postgres?sslmode=disable&entra_credential=none", first.addr, second.addr)
 	p := start(t, &engine.Server{Upstream: upstream(t, dsn, entrapg.WithLogger(nil))})
@@ -138,8 +138,8 @@ func TestCancel_TellsServersWithEqualKeysApart(t *testing.T) {
 	}
 }
 
-// TestCancel_OfManySessionsAtOnce cancels queries of more sessions than requests
-// are forwarded at once, on a server that is slow to handle them.
+// TestCancel_OfManySessionsAtOnce sends more cancel requests than the proxy forwards
+// at once, to a slow server.
 func TestCancel_OfManySessionsAtOnce(t *testing.T) {
 	s := newSlowServer(t)
 	p := start(t, &engine.Server{Upstream: upstream(t, s.dsn(), entrapg.WithLogger(nil))})
@@ -148,7 +148,7 @@ func TestCancel_OfManySessionsAtOnce(t *testing.T) {
 		key := keyOf(t, p)
 		go cancelWith(t, p, key)
 	}
-	await(t, "as many requests as are forwarded at once", func() bool { return s.pending() == 64 })
+	await(t, "the maximal number of forwarded requests", func() bool { return s.pending() == 64 })
 	close(s.handle)
 	await(t, "all requests", func() bool { return p.Stats().Cancels == sessions })
 	if n := s.most.Load(); n > 64 {
@@ -164,7 +164,7 @@ func TestCancel_SessionDelaysNoOther(t *testing.T) {
 	for range 200 {
 		go cancelWith(t, p, noisy)
 	}
-	await(t, "all requests but the one that is sent and one that waits", func() bool {
+	await(t, "all requests except the one in flight and the one that waits", func() bool {
 		stats := p.Stats()
 		return stats.Accepted == 2+200 && stats.Open == 2+2
 	})
@@ -243,7 +243,7 @@ func (s *slowServer) dsn() string {
 	return fmt.Sprintf("postgres://app:x@%s/postgres?sslmode=disable&entra_credential=none", s.addr)
 }
 
-// pending returns how many cancel requests wait.
+// pending returns the number of cancel requests that wait.
 func (s *slowServer) pending() int64 { return s.waiting.Load() }
 
 func (s *slowServer) serve(ctx context.Context, conn net.Conn) {
@@ -269,7 +269,7 @@ func (s *slowServer) serve(ctx context.Context, conn net.Conn) {
 	backend.Send(&pgproto3.BackendKeyData{ProcessID: s.sessions.Add(1), SecretKey: []byte{1, 2, 3, 4}})
 	backend.Send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
 	if backend.Flush() == nil {
-		_, _ = conn.Read(make([]byte, 1)) // until the client's end
+		_, _ = conn.Read(make([]byte, 1)) // until the client disconnects
 	}
 }
 
@@ -342,6 +342,6 @@ func (s *keyServer) serve(conn net.Conn) {
 		return
 	}
 	s.mu.Unlock()
-	_, _ = conn.Read(make([]byte, 1)) // until the client's end
+	_, _ = conn.Read(make([]byte, 1)) // until the client disconnects
 	s.mu.Lock()
 }

@@ -84,8 +84,8 @@ func (c *conn) open() *pgwire.Relay {
 	return &pgwire.Relay{Client: request.Conn, Server: session.Conn, FromClient: early, FromServer: session.Answer}
 }
 
-// admit returns a failure if a client may not log in. Otherwise, it has taken a
-// slot of the Limit.
+// admit authenticates a client and acquires a slot of the Limit. It returns a failure
+// if the client may not log in.
 func (c *conn) admit(request *pgwire.Request) *failure {
 	s := c.server
 	switch {
@@ -122,7 +122,7 @@ func (c *conn) authenticate(request *pgwire.Request) *failure {
 	}
 }
 
-// unanswered returns the failure of a client whose next message did not arrive.
+// unanswered returns the failure of a client that did not send its next message.
 func (c *conn) unanswered(kind Rejection, err error) *failure {
 	switch {
 	case !c.dropped.Load():
@@ -161,12 +161,12 @@ func (c *conn) logIn(request *pgwire.Request) (*pgwire.Session, []byte, *failure
 	return session, early, nil
 }
 
-// linger is how long a client that has authenticated may take to read why it gets
-// no session, and to disconnect. Others have the rest of the startup timeout.
+// linger is the time that a rejected client has to read the error and disconnect,
+// if it has authenticated. Other clients have the rest of the startup timeout.
 const linger = 2 * time.Second
 
-// reject sends the client the reason for which it gets no session. It changes no
-// deadline, because that could undo what dropped the client.
+// reject sends the client an error. It does not change deadlines, because that could
+// undo drop.
 func (c *conn) reject(request *pgwire.Request, f *failure) {
 	c.failed(f)
 	if f.response == nil {
@@ -222,8 +222,8 @@ func (c *conn) end() {
 	c.network.SetReadDeadline(time.Unix(1, 0))
 }
 
-// drop makes a client fail that has not authenticated. There is a second for
-// telling it why.
+// drop disconnects a client that has not authenticated. One second remains to send
+// it an error.
 func (c *conn) drop() {
 	c.dropped.Store(true)
 	c.network.SetWriteDeadline(time.Now().Add(time.Second))

@@ -30,7 +30,7 @@ const (
 	runDoctorHint      = "Run entrapg doctor with the proxy's DSN on the proxy's machine to see which step fails."
 )
 
-// A failure is the reason for which a client got no session.
+// A failure is the reason why a client got no session.
 type failure struct {
 	kind     Rejection
 	response []byte // sent to the client
@@ -55,7 +55,7 @@ var (
 	}
 	errDropped = &pgwire.Error{
 		Code: tooManyConnections, Message: "too many clients of the proxy have not authenticated",
-		Hint: "Try again. If it lasts, find the client that opens connections and does not log in.",
+		Hint: "Try again. If the error persists, find the client that opens connections and does not log in.",
 	}
 	errNoTLS = &pgwire.Error{
 		Code: invalidLogin, Message: "the proxy accepts connections with TLS only",

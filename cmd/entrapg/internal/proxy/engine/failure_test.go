@@ -118,7 +118,7 @@ func (s *sameToken) GetToken(context.Context, policy.TokenRequestOptions) (azcor
 	return s.AccessToken, nil
 }
 
-func TestFailure_NeverShowsTheToken(t *testing.T) {
+func TestFailure_HidesToken(t *testing.T) {
 	s := ownServer(t, entrapgtest.Config{})
 	app := newIdentity(t, s)
 	token, err := app.GetToken(t.Context(), policy.TokenRequestOptions{Scopes: []string{"https://ossrdbms-aad.database.windows.net/.default"}})
@@ -164,9 +164,9 @@ func TestFailure_OfServerThatRestarts(t *testing.T) {
 	query(t, p.connect(t, ""), "select 1::text")
 }
 
-// TestFailure_OfUserOfClient logs in alternately with a user that is rejected and one that
+// TestFailure_OfClientUser logs in alternately with a user that is rejected and one that
 // is accepted. The rejections must not make every login fetch another token.
-func TestFailure_OfUserOfClient(t *testing.T) {
+func TestFailure_OfClientUser(t *testing.T) {
 	s := ownServer(t, entrapgtest.Config{})
 	app, other := newIdentity(t, s), s.Tenant.NewUserAssignedIdentity("other")
 	if err := s.CreateRole(t.Context(), "", other); err != nil {

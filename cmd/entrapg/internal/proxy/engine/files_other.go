@@ -4,5 +4,5 @@ package engine
 
 import "math"
 
-// maxFiles returns how many files the process can have open.
+// maxFiles returns the maximal number of open files of the process.
 func maxFiles() int { return math.MaxInt32 }

@@ -27,7 +27,7 @@ type key struct {
 	real   pgwire.CancelRequest // of the server
 	server pgwire.Canceler
 
-	waiting atomic.Bool // whether a request has not been sent
+	waiting atomic.Bool // whether a request is waiting to be sent
 	turn    sync.Mutex  // held while a request is sent
 }
 

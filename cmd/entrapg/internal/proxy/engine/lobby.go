@@ -8,38 +8,38 @@ import (
 // maxLobby bounds the size of a lobby.
 const maxLobby = 1024
 
-// lobbySize returns how many clients a lobby has room for: fewer if the process can
-// open few files, so that sessions have the others.
+// lobbySize returns the capacity of a lobby. It is smaller if the process can open
+// only few files, because sessions need them too.
 func lobbySize() int { return max(1, min(maxLobby, maxFiles()/8)) }
 
 // outside is the place of a client that is not in the lobby.
 const outside = -1
 
-// A lobby holds the clients of a Server that have not authenticated. They take none
-// of the slots of sessions. If it is full, it drops a client for each new one, so
-// that clients that only stay there cannot keep others out.
+// A lobby holds the clients of a Server that have not authenticated. They do not use
+// slots of sessions. A full lobby drops a client for each new one, so that clients
+// that never authenticate cannot block others.
 //
-// It drops the older of two that it picks at random. A client that authenticates
-// soon is rarely the older one. Always dropping the oldest would keep out every
-// client that takes longer than an attacker takes to fill the lobby.
+// It drops the older of two random clients. A client that authenticates quickly is
+// rarely the older one. Always dropping the oldest would block every client that
+// needs more time to authenticate than an attacker needs to fill the lobby.
 type lobby struct {
 	size int // set before use
 
 	mu      sync.Mutex
-	waiting []*conn   // each at the index that is its place
-	dropped int       // clients that were dropped and have not left
-	left    sync.Cond // a dropped client has left
+	waiting []*conn   // each at the index in its field place
+	dropped int       // number of dropped clients that have not left
+	left    sync.Cond // signaled when a dropped client leaves
 }
 
-// newLobby returns a lobby of a size.
+// newLobby returns a lobby with the given capacity.
 func newLobby(size int) *lobby {
 	l := &lobby{size: size}
 	l.left.L = &l.mu
 	return l
 }
 
-// enter adds a new client, for which it may drop another. It waits while as many
-// dropped clients as there is room for have not left.
+// enter adds a new client, and drops another if the lobby is full. It waits while
+// size dropped clients have not left.
 func (l *lobby) enter(c *conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -57,7 +57,7 @@ func (l *lobby) enter(c *conn) {
 	l.waiting = append(l.waiting, c)
 }
 
-// leave removes a client, which cannot be dropped from then on.
+// leave removes a client. It can no longer be dropped.
 func (l *lobby) leave(c *conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -82,7 +82,7 @@ func (l *lobby) clear() {
 	}
 }
 
-// count returns how many clients there are.
+// count returns the number of clients.
 func (l *lobby) count() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()

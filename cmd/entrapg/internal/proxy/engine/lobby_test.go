@@ -9,7 +9,7 @@ import (
 )
 
 // TestLobby_KeepsClientsThatAuthenticateSoon counts the clients that are dropped
-// before they leave, for each number of others that come in the meantime.
+// before they leave, depending on the number of others that connect in the meantime.
 func TestLobby_KeepsClientsThatAuthenticateSoon(t *testing.T) {
 	const size, clients = 100, 1000
 	for _, test := range []struct{ others, least, most int }{

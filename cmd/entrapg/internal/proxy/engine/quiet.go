@@ -6,22 +6,22 @@ import (
 	"time"
 )
 
-// In each period of quietPeriod, a quietLog writes a record for as many
-// rejections as quietRecords, and one about all others.
+// In each quietPeriod, a quietLog writes a record for each of the first quietRecords
+// rejections, and one that counts the others.
 const (
 	quietPeriod  = time.Minute
 	quietRecords = 20
 )
 
-// A quietLog logs rejections of clients that have not authenticated, which could
-// otherwise fill a disk.
+// A quietLog limits the records about rejected clients that have not authenticated.
+// Otherwise, an attacker could fill the disk.
 type quietLog struct {
 	log *slog.Logger
 
 	mu      sync.Mutex
 	begun   time.Time         // of the period
 	records int               // in the period
-	silent  map[Rejection]int // without a record
+	silent  map[Rejection]int // rejections without a record
 	report  *time.Timer       // at the end of the period; nil if silent is empty
 }
 
@@ -45,7 +45,7 @@ func (q *quietLog) rejected(kind Rejection, record func()) {
 	q.silent[kind]++
 }
 
-// flush logs how many rejections have no record.
+// flush logs the number of rejections without a record.
 func (q *quietLog) flush() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

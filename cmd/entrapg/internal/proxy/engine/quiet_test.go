@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-func TestQuietLog_CountsWhatItDoesNotLog(t *testing.T) {
+func TestQuietLog_CountsOmittedRecords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var text lockedBuffer
 		log := slog.New(slog.NewTextHandler(&text, nil))

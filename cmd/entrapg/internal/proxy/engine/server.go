@@ -46,15 +46,15 @@ type Server struct {
 	// Otherwise the client's user is ignored.
 	ClientUser bool
 
-	// Limit bounds the clients that have authenticated, if only by sending a startup
-	// message because there is no password. It may be shared. nil is no limit.
-	// Cancel requests are accepted beyond it.
+	// Limit bounds the number of authenticated clients. Without a password, a client
+	// is authenticated once it has sent a startup message. Servers may share a Limit.
+	// Cancel requests do not count. nil means no limit.
 	Limit *Limit
 
 	// StartupTimeout bounds the time until a client has completed its startup and
-	// proved its password. The login upstream is not part of it. Zero means
-	// DefaultStartupTimeout. The number of such clients is bounded too: beyond it,
-	// one is dropped for each that connects.
+	// proved its password. It excludes the login upstream. Zero means
+	// DefaultStartupTimeout. The number of such clients is bounded too: when it is
+	// reached, the server drops one of them for each new client.
 	StartupTimeout time.Duration
 
 	// Logger gets one record for each session at its end and for each failure. Many
@@ -181,7 +181,7 @@ func (s *Server) isClosing() bool {
 }
 
 // forward forwards a cancel request to the server of the session that has its
-// key. A session has at most one that waits, which stands for later ones.
+// key. At most one request of a session waits; later ones are merged into it.
 func (s *Server) forward(k *key) {
 	if !k.waiting.CompareAndSwap(false, true) {
 		return

@@ -48,9 +48,9 @@ func TestSession_ForwardsLongSettings(t *testing.T) {
 	}
 }
 
-// TestSession_BeginsAfterRequestsForEncryption requests TLS and GSSAPI in each
+// TestSession_StartsAfterRequestsForEncryption requests TLS and GSSAPI in each
 // order that the protocol allows, and in some that it does not.
-func TestSession_BeginsAfterRequestsForEncryption(t *testing.T) {
+func TestSession_StartsAfterRequestsForEncryption(t *testing.T) {
 	s := server(t)
 	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s))})
 	const tls, gss = "\x00\x00\x00\x08\x04\xd2\x16\x2f", "\x00\x00\x00\x08\x04\xd2\x16\x30"
@@ -86,9 +86,9 @@ func TestSession_BeginsAfterRequestsForEncryption(t *testing.T) {
 	}
 }
 
-// TestSession_BeginsLikeDirectSession compares the messages that a client gets before its
+// TestSession_StartsLikeDirectSession compares the messages that a client gets before its
 // first query with those that the server itself sends.
-func TestSession_BeginsLikeDirectSession(t *testing.T) {
+func TestSession_StartsLikeDirectSession(t *testing.T) {
 	s := server(t)
 	app := newIdentity(t, s)
 	p := start(t, &engine.Server{Upstream: to(t, s, app)})
@@ -333,9 +333,9 @@ func TestSession_AnswersClientThatClosesItsSide(t *testing.T) {
 	}
 }
 
-// TestSession_BeginsAfterQueriesOfPgx makes pgx send its own queries before the session
+// TestSession_StartsAfterQueriesOfPgx makes pgx send its own queries before the session
 // begins.
-func TestSession_BeginsAfterQueriesOfPgx(t *testing.T) {
+func TestSession_StartsAfterQueriesOfPgx(t *testing.T) {
 	s := server(t)
 	for _, settings := range []string{"target_session_attrs=read-write", "target_session_attrs=primary", "sslnegotiation=direct"} {
 		p := start(t, &engine.Server{Upstream: upstream(t, s.DSN()+"&"+settings, withApp(newIdentity(t, s))...)})

@@ -59,7 +59,7 @@ func TestShutdown_DoesNotWaitForClientsWithoutPassword(t *testing.T) {
 	}
 }
 
-func TestShutdown_EndsSessionsInTheEnd(t *testing.T) {
+func TestShutdown_ClosesSessionsAtDeadline(t *testing.T) {
 	s := server(t)
 	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s))})
 	idle, busy := p.connect(t, ""), p.connect(t, "")
@@ -74,7 +74,7 @@ func TestShutdown_EndsSessionsInTheEnd(t *testing.T) {
 		t.Errorf("Shutdown: %v", err)
 	}
 	if err := <-ended; err == nil {
-		t.Error("the busy session went on")
+		t.Error("the busy session continued")
 	}
 	if !idle.IsClosed() {
 		_, err := idle.Exec(t.Context(), "select 1")
@@ -102,9 +102,9 @@ func TestShutdown_DuringLogin(t *testing.T) {
 	}
 }
 
-// TestServer_ForgetsClientsThatVanish counts goroutines and descriptors before and
+// TestServer_FreesResourcesOfLostClients counts goroutines and descriptors before and
 // after a thousand clients that break off at all stages.
-func TestServer_ForgetsClientsThatVanish(t *testing.T) {
+func TestServer_FreesResourcesOfLostClients(t *testing.T) {
 	s := server(t)
 	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s)), Password: password})
 	q := start(t, &engine.Server{Upstream: p.Upstream})

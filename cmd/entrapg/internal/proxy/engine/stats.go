@@ -10,7 +10,7 @@ import (
 // Stats are the counters of a Server since it was created, and its gauges.
 type Stats struct {
 	Open     int64 // client connections open now, including those that log in
-	Waiting  int64 // those of them that have not authenticated
+	Waiting  int64 // open connections that have not authenticated
 	Accepted int64 // client connections accepted
 	Sessions int64 // logins that succeeded
 	Cancels  int64 // cancel requests forwarded
@@ -26,7 +26,7 @@ type Stats struct {
 	ToClients   int64 // bytes that were sent to clients in sessions, without TLS
 }
 
-// A Rejection is the reason for which a connection got no session.
+// A Rejection is the reason why a connection got no session.
 type Rejection string
 
 // The kinds of rejections, which are the values of a label of a metric.
@@ -34,7 +34,7 @@ const (
 	RejectedStartup  Rejection = "startup"     // no valid startup in time
 	RejectedPassword Rejection = "password"    // not the proxy's password
 	RejectedLimit    Rejection = "limit"       // too many connections
-	RejectedDropped  Rejection = "dropped"     // not authenticated when too many others were not either
+	RejectedDropped  Rejection = "dropped"     // not authenticated, and replaced by a newer client
 	RejectedShutdown Rejection = "shutdown"    // the proxy is shutting down
 	RejectedToken    Rejection = "token"       // no token, or no user in it
 	RejectedServer   Rejection = "server"      // the server rejected the login or had another error

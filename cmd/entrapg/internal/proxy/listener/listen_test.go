@@ -114,7 +114,7 @@ func TestListen_StaleSocketIsReplaced(t *testing.T) {
 	conn.Close()
 }
 
-func TestListen_NeverReplacesWhatIsInUse(t *testing.T) {
+func TestListen_NeverReplacesPathInUse(t *testing.T) {
 	dir := socketDir(t)
 	for name, test := range map[string]struct {
 		occupy func(t *testing.T, path string)

@@ -46,7 +46,7 @@ login_seconds_count{l="b"} 0
 	}
 }
 
-func TestValidate_RejectsWhatPrometheusWould(t *testing.T) {
+func TestValidate_RejectsInvalidFormat(t *testing.T) {
 	const head = "# HELP a_total A.\n# TYPE a_total counter\n"
 	for _, text := range []string{
 		"a_total 1\n", head + "a_total 1", head + "a_total one\n", head + "a_total{l=\"x} 1\n", head + "a_total{l=\"x\"} 1\na_total{l=\"x\"} 2\n",
