@@ -13,10 +13,6 @@ import (
 	"time"
 )
 
-// arcPath has the number of a host instead of a secret: on Azure Arc, every program
-// that can read the key file gets tokens.
-const arcPath = "/arc/{host}/metadata/identity/oauth2/token"
-
 // arcKeyLife is how long a client has to read a key file.
 const arcKeyLife = time.Minute
 
@@ -28,28 +24,18 @@ func arcKeyDir() string {
 	return "/var/opt/azcmagent/tokens"
 }
 
-// ArcEnviron returns the variables of a machine that is connected by Azure Arc. To get
-// a token, a client must prove that it can read a key file. The file is always in
-// /var/opt/azcmagent/tokens or, on Windows, in a directory of ProgramData. If this
-// process cannot write there, ArcEnviron returns an error. Clients on other operating
-// systems do not support Azure Arc.
-func (h *Host) ArcEnviron() ([]string, error) {
+// prepareArcKeyDir creates the directory if it is missing, and checks that this process
+// can write to it.
+func prepareArcKeyDir() error {
 	err := os.MkdirAll(arcKeyDir(), 0o755)
 	var probe *os.File
 	if err == nil {
 		probe, err = os.CreateTemp(arcKeyDir(), "entrapg-")
 	}
 	if err != nil {
-		return nil, fmt.Errorf(
-			"entrapgtest: the directory of Azure Arc's key files: %w; run as a user that can write there", err)
+		return fmt.Errorf("%w; run as a user that can write there", err)
 	}
-	if err := errors.Join(probe.Close(), os.Remove(probe.Name())); err != nil {
-		return nil, fmt.Errorf("entrapgtest: the directory of Azure Arc's key files: %w", err)
-	}
-	return []string{
-		"IDENTITY_ENDPOINT=" + h.tenant.identityURL + strings.Replace(arcPath, "{host}", h.id, 1),
-		"IMDS_ENDPOINT=" + h.tenant.identityURL,
-	}, nil
+	return errors.Join(probe.Close(), os.Remove(probe.Name()))
 }
 
 // arcKeys are the key files that clients have not used yet.
@@ -97,33 +83,34 @@ func (k *arcKeys) close() error {
 	return nil
 }
 
-// arcEndpoint answers as Azure Arc's agent does from api-version 2019-11-01 on.
-func (t *Tenant) arcEndpoint() http.Handler {
-	answer := respond(t.arc, imdsBody)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Authorization") != "" || !strings.EqualFold(r.Header.Get("Metadata"), "true") {
-			answer.ServeHTTP(w, r)
-			return
-		}
-		path, err := t.arcKeys.challenge()
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-		w.Header().Set("WWW-Authenticate", "Basic realm="+path)
-		w.WriteHeader(http.StatusUnauthorized)
-	})
+// An arcEndpoint answers as Azure Arc's agent does from api-version 2019-11-01 on.
+type arcEndpoint struct{ tenant *Tenant }
+
+// ServeHTTP answers a request without a key with the path of a key file.
+func (e arcEndpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Authorization") != "" || !strings.EqualFold(r.Header.Get("Metadata"), "true") {
+		respond(e.token, imdsBody).ServeHTTP(w, r)
+		return
+	}
+	path, err := e.tenant.arcKeys.challenge()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("WWW-Authenticate", "Basic realm="+path)
+	w.WriteHeader(http.StatusUnauthorized)
 }
 
-func (t *Tenant) arc(r *http.Request) (any, error) {
+func (e arcEndpoint) token(r *http.Request) (any, error) {
 	if !strings.EqualFold(r.Header.Get("Metadata"), "true") {
 		return nil, noMetadataHeader
 	}
 	key, basic := strings.CutPrefix(r.Header.Get("Authorization"), "Basic ")
-	if !basic || !t.arcKeys.use(key) {
+	if !basic || !e.tenant.arcKeys.use(key) {
 		return nil, wrongHeader
 	}
-	body, _, err := t.identityToken(r, t.hostWithID(r.PathValue("host")), identityAPI{since: "2019-11-01", machine: true})
+	host := e.tenant.directory.hostWithID(r.PathValue("host"))
+	body, _, err := identityEndpoint(e).token(r, host, identityAPI{since: "2019-11-01", machine: true})
 	if err != nil {
 		return nil, err
 	}

@@ -70,7 +70,7 @@ func (s *Server) DSN(settings ...string) string {
 		}
 	}
 
-	u := url.URL{Scheme: "postgres", Host: s.reachable(s.listener)}
+	u := url.URL{Scheme: "postgres", Host: hostnames(s.config.Hostnames).address(s.listener)}
 	var query []string
 	for _, s := range all {
 		switch {

@@ -1,6 +1,9 @@
 package entrapgtest
 
-import "time"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // Faults are failures to inject. The zero value injects none.
 type Faults struct {
@@ -109,20 +112,24 @@ const (
 	AfterPassword       // instead of an answer to the password
 )
 
-// SetFaults replaces the current faults.
-func (s *Server) SetFaults(f Faults) {
-	s.Tenant.setFaults(f)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.faults = f
+// currentFaults are the faults to inject now.
+type currentFaults struct{ faults atomic.Pointer[Faults] }
+
+func (c *currentFaults) set(f Faults) { c.faults.Store(&f) }
+
+func (c *currentFaults) get() Faults {
+	if f := c.faults.Load(); f != nil {
+		return *f
+	}
+	return Faults{}
 }
 
-func (s *Server) fault() Faults {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.faults
+// SetFaults replaces the current faults.
+func (s *Server) SetFaults(f Faults) {
+	s.Tenant.tokens.faults.set(f)
+	s.faults.set(f)
 }
 
 // RevokeTokens makes the server reject every token that has been issued so far.
 // Sessions continue.
-func (s *Server) RevokeTokens() error { return s.Tenant.rotate() }
+func (s *Server) RevokeTokens() error { return s.Tenant.tokens.rotate() }

@@ -64,7 +64,7 @@ func (s *Server) untrack(c io.Closer) {
 
 // session serves one client until it disconnects.
 func (s *Server) session(network net.Conn) {
-	faults := s.fault()
+	faults := s.faults.get()
 	if faults.CutLogin == AtConnect {
 		return
 	}

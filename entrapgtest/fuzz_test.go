@@ -28,8 +28,7 @@ func newFront(tb testing.TB) *Server {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tenant := newTenant(st, 1000*time.Hour)
-	tenant.url, tenant.identityURL = "https://localhost", "http://localhost"
+	tenant := newTenant(st, 1000*time.Hour, site{url: "https://localhost", identityURL: "http://localhost"})
 	s := &Server{
 		Tenant: tenant, config: Config{Audience: "https://ossrdbms-aad.database.windows.net"}, ctx: tb.Context(),
 		roles: newRoles(), open: map[io.Closer]struct{}{},
@@ -46,9 +45,9 @@ func newFront(tb testing.TB) *Server {
 	return s
 }
 
-func (s *Server) newToken(tb testing.TB, p *Principal) string {
+func newToken(tb testing.TB, s *Server, p *Principal) string {
 	tb.Helper()
-	token, err := s.Tenant.issue(p, p.ClientID, s.config.Audience)
+	token, err := s.Tenant.tokens.issue(p, p.ClientID, s.config.Audience)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -71,7 +70,7 @@ func FuzzFront(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	genuine := s.newToken(f, app)
+	genuine := newToken(f, s, app)
 	parts := strings.Split(genuine, ".")
 	none, err := jwt.NewWithClaims(jwt.SigningMethodNone,
 		jwt.MapClaims{"oid": app.ObjectID}).SignedString(jwt.UnsafeAllowNoneSignatureType)
@@ -170,7 +169,7 @@ func FuzzFront(f *testing.F) {
 func FuzzJudge(f *testing.F) {
 	s := newFront(f)
 	app := s.Tenant.NewUserAssignedIdentity("app")
-	genuine := s.newToken(f, app)
+	genuine := newToken(f, s, app)
 	for _, cut := range []uint16{0, 1, 40, 5000} {
 		f.Add(uint16(0), cut, "")
 		f.Add(uint16(40), cut, ".")
@@ -208,7 +207,7 @@ func FuzzTenant(f *testing.F) {
 	f.Add("GET", "/"+t.ID+"/v2.0/.well-known/openid-configuration", "", "")
 	f.Add("GET", imdsPath+"?resource=x", "Metadata: true", "")
 	f.Add("GET", appServicePath+"?api-version=2019-08-01&resource=x&client_id=%00", "X-IDENTITY-HEADER: x", "")
-	entra, identity := t.endpoint(), t.identityEndpoint()
+	entra, identity := entraRoutes(t), identityRoutes(t)
 	f.Fuzz(func(t *testing.T, method, target, header, body string) {
 		for name, handler := range map[string]http.Handler{"Entra": entra, "managed identity": identity} {
 			r, err := http.NewRequest(method, "https://localhost"+target, strings.NewReader(body))

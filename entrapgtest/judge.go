@@ -40,7 +40,7 @@ func (s *Server) judge(role string, m mapping, password string) *rejection {
 	if strings.ContainsAny(password, "\"' \t\r\n\x00") {
 		return malformed("the token contains quotes, white space or NUL")
 	}
-	claims, err := s.Tenant.verify(password)
+	claims, err := s.Tenant.tokens.verify(password)
 	switch {
 	case errors.Is(err, jwt.ErrTokenMalformed):
 		return malformed(err.Error())
@@ -66,7 +66,7 @@ func (s *Server) judge(role string, m mapping, password string) *rejection {
 	switch {
 	case claims["tid"] != s.Tenant.ID:
 		return invalid("the token is of another tenant")
-	case !slices.Contains(s.Tenant.issuers(), claims["iss"]):
+	case !slices.Contains(s.Tenant.tokens.issuers(), claims["iss"]):
 		return invalid(fmt.Sprintf("the token is issued by %v", claims["iss"]))
 	case claims["nbf"] != nil && (!dated || time.Now().Before(nbf.Add(-clockSkew))):
 		return invalid("the token is not valid yet")

@@ -180,14 +180,12 @@ func (s *Server) mappingOf(ctx context.Context, role string) (m mapping, mapped 
 // writePrincipals writes the tenant's principals into a database.
 func (s *Server) writePrincipals(ctx context.Context, conn *pgx.Conn) error {
 	var names, ids, types, groups, members []string
-	s.Tenant.mu.Lock()
-	for _, p := range s.Tenant.principals {
+	for _, p := range s.Tenant.directory.all() {
 		names, ids, types = append(names, p.Name), append(ids, p.ObjectID), append(types, p.Kind.objectType())
 		for _, g := range p.Groups {
 			groups, members = append(groups, g.ObjectID), append(members, p.ObjectID)
 		}
 	}
-	s.Tenant.mu.Unlock()
 	batch := &pgx.Batch{}
 	batch.Queue("select pg_advisory_xact_lock(727263)")
 	batch.Queue(`insert into pg_aadauth.tenants values ($1, $2, $3)

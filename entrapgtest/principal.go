@@ -5,8 +5,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"maps"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -69,101 +67,6 @@ type Principal struct {
 
 var _ azcore.TokenCredential = (*Principal)(nil)
 
-// NewUser adds a member of the tenant and of groups. upn is the user principal name,
-// such as "alice@contoso.example".
-func (t *Tenant) NewUser(upn string, groups ...*Principal) *Principal {
-	return t.add(&Principal{Kind: User, Name: upn, Groups: groups})
-}
-
-// NewGuest adds a guest, whose account is in another directory. account is the mail
-// address in another tenant, or an identity provider, # and an address, as in
-// "live.com#bob@outlook.example". Name becomes the user principal name that Entra
-// assigns to such a guest, as in "bob_outlook.example#EXT#@contoso.example". As on
-// Azure, the guest's tokens contain the account but not that name.
-func (t *Tenant) NewGuest(account string, groups ...*Principal) *Principal {
-	_, mail := splitAccount(account)
-	name := strings.ReplaceAll(mail, "@", "_") + "#EXT#@" + tenantDomain
-	return t.add(&Principal{Kind: Guest, Name: name, Groups: groups, account: account})
-}
-
-// splitAccount returns the identity provider of a guest's account, empty for
-// another tenant, and the mail address.
-func splitAccount(account string) (provider, mail string) {
-	if provider, mail, ok := strings.Cut(account, "#"); ok {
-		return provider, mail
-	}
-	return "", account
-}
-
-// NewGroup adds a group. Its members log in as the group's role with their own tokens.
-// The group itself gets no tokens.
-func (t *Tenant) NewGroup(displayName string) *Principal {
-	return t.add(&Principal{Kind: Group, Name: displayName})
-}
-
-// NewUserAssignedIdentity adds a user-assigned managed identity. As on Azure, only its
-// tokens for Azure Resource Manager contain its name.
-func (t *Tenant) NewUserAssignedIdentity(name string) *Principal {
-	return t.add(&Principal{
-		Kind: UserAssignedIdentity, Name: name,
-		ResourceID: resourceGroup + "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/" + name,
-	})
-}
-
-// NewSystemAssignedIdentity adds the identity of a resource. resource is the part of the
-// resource's ID after "/providers/", for example "Microsoft.Compute/virtualMachines/vm1"
-// or "Microsoft.Web/sites/app1/slots/staging".
-func (t *Tenant) NewSystemAssignedIdentity(resource string) *Principal {
-	parts := strings.Split(resource, "/")
-	name := parts[len(parts)-1]
-	if len(parts) == 5 && strings.EqualFold(parts[3], "slots") {
-		name = strings.Join(parts[2:], "/")
-	}
-	return t.add(&Principal{
-		Kind: SystemAssignedIdentity, Name: name, ResourceID: resourceGroup + "/providers/" + resource,
-	})
-}
-
-// NewServicePrincipal adds an application by its display name.
-func (t *Tenant) NewServicePrincipal(displayName string) *Principal {
-	return t.add(&Principal{Kind: ServicePrincipal, Name: displayName})
-}
-
-func (t *Tenant) add(p *Principal) *Principal {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	same := 0 // so that principals with the same kind and name get different IDs
-	for _, other := range t.principals {
-		if other.Kind == p.Kind && other.Name == p.Name {
-			same++
-		}
-	}
-	names := []string{string(p.Kind), p.Name, strconv.Itoa(same)}
-	p.tenant = t
-	p.ObjectID = t.seed.id("object", names...)
-	switch p.Kind {
-	case User, Guest:
-		p.Password = t.seed.secret("password", names...)
-	case ServicePrincipal:
-		p.ClientSecret = t.seed.secret("secret", names...)
-	}
-	if p.Kind.objectType() == "service" {
-		p.ClientID = t.seed.id("client", names...)
-	}
-	t.principals = append(t.principals, p)
-	return p
-}
-
-// find returns the first principal that matches, or nil.
-func (t *Tenant) find(is func(*Principal) bool) *Principal {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if i := slices.IndexFunc(t.principals, is); i >= 0 {
-		return t.principals[i]
-	}
-	return nil
-}
-
 // GetToken requests a token from the tenant. options must have one scope, which is a
 // resource followed by "/.default". GetToken honors ctx and [Faults].
 func (p *Principal) GetToken(ctx context.Context, options policy.TokenRequestOptions) (azcore.AccessToken, error) {
@@ -179,7 +82,7 @@ func (p *Principal) GetToken(ctx context.Context, options policy.TokenRequestOpt
 
 func (p *Principal) getToken(ctx context.Context, scope string) (azcore.AccessToken, error) {
 	resource, invalid := resourceOf(scope)
-	if err := p.tenant.beginRequest(ctx, resource); err != nil {
+	if err := p.tenant.tokens.begin(ctx, resource); err != nil {
 		return azcore.AccessToken{}, err
 	}
 	if invalid != nil {
@@ -189,14 +92,14 @@ func (p *Principal) getToken(ctx context.Context, scope string) (azcore.AccessTo
 	if application == "" {
 		application = azureCLI
 	}
-	return p.tenant.issue(p, application, resource)
+	return p.tenant.tokens.issue(p, application, resource)
 }
 
 // Environ returns the variables with which azidentity's EnvironmentCredential
 // authenticates as this service principal, user or guest. They contain the secret or
 // password. For other kinds, Environ returns nil.
 func (p *Principal) Environ() []string {
-	environ := []string{"AZURE_AUTHORITY_HOST=" + p.tenant.url, "AZURE_TENANT_ID=" + p.tenant.ID}
+	environ := []string{"AZURE_AUTHORITY_HOST=" + p.tenant.site.url, "AZURE_TENANT_ID=" + p.tenant.ID}
 	switch p.Kind {
 	case ServicePrincipal:
 		return append(environ, "AZURE_CLIENT_ID="+p.ClientID, "AZURE_CLIENT_SECRET="+p.ClientSecret)
@@ -211,21 +114,31 @@ func (p *Principal) Environ() []string {
 	}
 }
 
+// FederatedToken returns a token like those that Kubernetes mounts for workload
+// identity. It is valid for an hour. The tenant accepts it only as the client assertion
+// of this service principal or user-assigned identity.
+func (p *Principal) FederatedToken() (string, error) {
+	if p.Kind != ServicePrincipal && p.Kind != UserAssignedIdentity {
+		return "", fmt.Errorf("entrapgtest: a %s cannot have a federated credential", p.Kind)
+	}
+	return p.tenant.federation.issue(p)
+}
+
 // claims returns the claims of an Entra access token for a resource, in version 1.0 as
 // for Azure's databases. application is the ID of the client application.
 // https://learn.microsoft.com/entra/identity-platform/access-token-claims-reference
 func (p *Principal) claims(application, resource string, issued, expires time.Time) jwt.MapClaims {
-	t := p.tenant
+	tenantID := p.tenant.ID
 	c := jwt.MapClaims{
 		"aud": resource,
-		"iss": "https://sts.windows.net/" + t.ID + "/",
+		"iss": "https://sts.windows.net/" + tenantID + "/",
 		"iat": issued.Unix(),
 		"nbf": issued.Unix(),
 		"exp": numericDate(expires),
-		"idp": "https://sts.windows.net/" + t.ID + "/",
+		"idp": "https://sts.windows.net/" + tenantID + "/",
 		"oid": p.ObjectID,
 		"sub": p.ObjectID,
-		"tid": t.ID,
+		"tid": tenantID,
 		"uti": uuid.NewString(),
 		"ver": "1.0",
 	}
@@ -278,6 +191,15 @@ func (p *Principal) setGuestClaims(c jwt.MapClaims) {
 	delete(c, "upn")
 	maps.Copy(c,
 		jwt.MapClaims{"idp": provider, "email": mail, "unique_name": p.account, "given_name": given, "name": given})
+}
+
+// splitAccount returns the identity provider of a guest's account, empty for
+// another tenant, and the mail address.
+func splitAccount(account string) (provider, mail string) {
+	if provider, mail, ok := strings.Cut(account, "#"); ok {
+		return provider, mail
+	}
+	return "", account
 }
 
 // numericDate returns a time in whole seconds, as in Entra's tokens. Only the short

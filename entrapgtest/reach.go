@@ -1,15 +1,30 @@
 package entrapgtest
 
 import (
+	"fmt"
 	"net"
 	"regexp"
+	"slices"
 	"strings"
 )
 
-// reachable returns the address that clients are directed to for a listener.
-func (s *Server) reachable(l net.Listener) string {
+// hostnames are the names and IP addresses of Config.Hostnames.
+type hostnames []string
+
+// check returns an error if one is not valid.
+func (h hostnames) check() error {
+	for _, name := range h {
+		if net.ParseIP(name) == nil && (len(name) > 253 || !hostName.MatchString(name)) {
+			return fmt.Errorf("%q is neither a host name nor an IP address", name)
+		}
+	}
+	return nil
+}
+
+// address returns the address that clients are directed to for a listener.
+func (h hostnames) address(l net.Listener) string {
 	if host, port, _ := net.SplitHostPort(l.Addr().String()); net.ParseIP(host).IsUnspecified() {
-		for _, name := range s.config.Hostnames {
+		for _, name := range h {
 			if !strings.HasPrefix(name, "*") {
 				return net.JoinHostPort(name, port)
 			}
@@ -17,6 +32,22 @@ func (s *Server) reachable(l net.Listener) string {
 	}
 	return localAddr(l)
 }
+
+// with returns the names and addresses that clients can use for the listeners.
+func (h hostnames) with(listeners ...net.Listener) []string {
+	hosts := slices.Clone(h)
+	for _, l := range listeners {
+		if host, _, _ := net.SplitHostPort(l.Addr().String()); !net.ParseIP(host).IsUnspecified() {
+			hosts = append(hosts, host)
+		}
+	}
+	return hosts
+}
+
+// hostName matches names that certificates can contain. They can include an underscore,
+// which Compose allows in the names of services.
+var hostName = regexp.MustCompile(
+	`^(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*$`)
 
 // localAddr returns the address of a listener within this machine.
 func localAddr(l net.Listener) string {
@@ -30,26 +61,3 @@ func localAddr(l net.Listener) string {
 // httpsURL returns the URL of an address. Some clients, such as MSAL for Node.js, compare
 // URLs after removing the port of HTTPS from one of them.
 func httpsURL(addr string) string { return "https://" + strings.TrimSuffix(addr, ":443") }
-
-// hosts returns the names and addresses that clients can use for the server.
-func (s *Server) hosts() []string {
-	hosts := s.config.Hostnames
-	for _, l := range []net.Listener{s.listener, s.tenantListener} {
-		if l == nil { // with a Primary
-			continue
-		}
-		if host, _, _ := net.SplitHostPort(l.Addr().String()); !net.ParseIP(host).IsUnspecified() {
-			hosts = append(hosts[:len(hosts):len(hosts)], host)
-		}
-	}
-	return hosts
-}
-
-// hostName matches names that certificates can contain. They can include an underscore,
-// which Compose allows in the names of services.
-var hostName = regexp.MustCompile(
-	`^(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*$`)
-
-func validHost(name string) bool {
-	return net.ParseIP(name) != nil || len(name) <= 253 && hostName.MatchString(name)
-}

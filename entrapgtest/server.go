@@ -42,7 +42,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -142,9 +141,7 @@ type Server struct {
 	config   Config
 	listener net.Listener // of the server
 
-	tenantListener, identityListener net.Listener // nil with a Primary
-
-	http        *http.Server // of the tenant and of managed identities
+	web         *webServer // of the tenant; nil with a Primary
 	certificate *certificate
 	dir         string // of temporary files
 	caFile      string
@@ -158,8 +155,9 @@ type Server struct {
 	cancel      context.CancelFunc
 	sessions    sync.WaitGroup
 
+	faults currentFaults
+
 	mu     sync.Mutex // guards the following
-	faults Faults
 	logins []Login
 	open   map[io.Closer]struct{}
 
@@ -191,13 +189,8 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 			*addr = "127.0.0.1:0"
 		}
 	}
-	for _, name := range config.Hostnames {
-		if !validHost(name) {
-			return nil, fmt.Errorf(
-				"entrapgtest: %w",
-				&ConfigError{Field: "Hostnames", Err: fmt.Errorf("%q is neither a host name nor an IP address", name)},
-			)
-		}
+	if err := hostnames(config.Hostnames).check(); err != nil {
+		return nil, fmt.Errorf("entrapgtest: %w", &ConfigError{Field: "Hostnames", Err: err})
 	}
 	s := &Server{
 		config: config,
@@ -226,8 +219,31 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 		}
 		s.Tenant, s.roles = p.Tenant, p.roles
 	}
-	if err := s.listen(ctx); err != nil {
+	open := func(field, addr string) (net.Listener, error) {
+		var lc net.ListenConfig
+		l, err := lc.Listen(ctx, "tcp", addr)
+		if err != nil {
+			return nil, &ConfigError{Field: field, Err: err}
+		}
+		s.cleanup = append(s.cleanup, func() error {
+			l.Close() // again after Close
+			return nil
+		})
+		return l, nil
+	}
+	if s.listener, err = open("Addr", config.Addr); err != nil {
 		return nil, err
+	}
+	listeners := []net.Listener{s.listener}
+	var entra, identity net.Listener
+	if config.Primary == nil { // otherwise the primary's tenant has them
+		if entra, err = open("TenantAddr", config.TenantAddr); err != nil {
+			return nil, err
+		}
+		if identity, err = open("IdentityAddr", config.IdentityAddr); err != nil {
+			return nil, err
+		}
+		listeners = append(listeners, entra)
 	}
 	if s.state, err = openState(ctx, config.StateDir); err != nil {
 		return nil, &ConfigError{Field: "StateDir", Err: err}
@@ -243,8 +259,12 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 		}
 		s.cleanup = append(s.cleanup, remove)
 	}
-	if s.Tenant == nil {
-		s.Tenant = newTenant(s.state, config.TokenLife)
+	if s.certificate, err = newCertificate(s.state.authority, hostnames(config.Hostnames).with(listeners...)); err != nil {
+		return nil, err
+	}
+	if config.Primary == nil {
+		s.web = newWebServer(entra, identity, config.Hostnames, s.certificate)
+		s.Tenant = newTenant(s.state, config.TokenLife, s.web.site())
 		s.roles.key = s.state.Seed.derive("roles")
 		s.cleanup = append(s.cleanup, s.Tenant.arcKeys.close)
 	}
@@ -276,17 +296,14 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	if s.state.dir != "" {
 		dir = s.state.dir
 	}
-	if s.certificate, err = newCertificate(s.state.authority, s.hosts()); err != nil {
-		return nil, err
-	}
 	if s.caFile == "" {
 		s.caFile = filepath.Join(dir, "ca.pem")
 		if err := writeFile(s.caFile, s.state.authority.pem(), 0o644); err != nil {
 			return nil, err
 		}
 	}
-	if config.Primary == nil {
-		s.serveHTTP()
+	if s.web != nil {
+		s.web.serve(s.ctx, s.Tenant)
 	}
 	if (config.GroupSync || config.StateDir != "") && config.Primary == nil { // the data can have labels already
 		if err := s.provision(ctx); err != nil {
@@ -298,32 +315,6 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	}
 	s.sessions.Go(s.serve)
 	return s, nil
-}
-
-// listen opens the addresses: for a replica, only that of the server, because the
-// primary's tenant has the others.
-func (s *Server) listen(ctx context.Context) error {
-	open := func(field, addr string) (net.Listener, error) {
-		var lc net.ListenConfig
-		l, err := lc.Listen(ctx, "tcp", addr)
-		if err != nil {
-			return nil, &ConfigError{Field: field, Err: err}
-		}
-		s.cleanup = append(s.cleanup, func() error {
-			l.Close() // again after Close
-			return nil
-		})
-		return l, nil
-	}
-	var err error
-	if s.listener, err = open("Addr", s.config.Addr); err != nil || s.config.Primary != nil {
-		return err
-	}
-	if s.tenantListener, err = open("TenantAddr", s.config.TenantAddr); err != nil {
-		return err
-	}
-	s.identityListener, err = open("IdentityAddr", s.config.IdentityAddr)
-	return err
 }
 
 // release undoes the steps of Start in reverse order.
@@ -367,17 +358,14 @@ func (s *Server) Close() error {
 	s.closing.Do(func() {
 		s.cancel()
 		s.listener.Close()
-		if s.http != nil {
-			s.http.Close()
-		}
 		s.mu.Lock()
 		for c := range s.open {
 			c.Close()
 		}
 		s.mu.Unlock()
 		s.sessions.Wait()
-		if s.http != nil {
-			s.Tenant.client.CloseIdleConnections()
+		if s.web != nil {
+			s.web.close()
 		}
 		s.closeErr = s.release()
 	})

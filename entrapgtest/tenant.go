@@ -1,20 +1,13 @@
 package entrapgtest
 
 import (
-	"context"
-	"crypto/rand"
-	"crypto/rsa"
-	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
-	"github.com/golang-jwt/jwt/v5"
-	"github.com/google/uuid"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 )
 
 const (
@@ -28,176 +21,124 @@ const (
 type Tenant struct {
 	ID string // a GUID
 
-	url         string // over HTTPS
-	identityURL string // of the managed-identity endpoint, over HTTP
-	thumbprint  string // SHA-1 of the certificate over HTTPS, in hexadecimal digits
-	client      *http.Client
-	federation  func() (*rsa.PrivateKey, error) // signs federated tokens; generated on first use
-	seed        seed                            // derives IDs and secrets
-
-	arcKeys arcKeys
-
-	mu         sync.Mutex // guards the following
-	key        *rsa.PrivateKey
-	keyID      string
-	life       time.Duration
-	faults     Faults
-	requests   map[string]int // by resource
-	principals []*Principal
-	hosts      []*Host
+	site       site
+	directory  *directory
+	tokens     *tokenService
+	federation *federation
+	arcKeys    *arcKeys
 }
 
-func newTenant(st *state, life time.Duration) *Tenant {
+// A site is where a tenant is reachable over HTTP.
+type site struct {
+	url         string       // of Entra, over HTTPS
+	identityURL string       // of the managed identity endpoints, over plain HTTP
+	thumbprint  string       // SHA-1 of the certificate over HTTPS, in hexadecimal digits
+	client      *http.Client // reaches both URLs and trusts the certificate
+}
+
+func newTenant(st *state, life time.Duration, where site) *Tenant {
+	id := st.Seed.id("tenant")
 	return &Tenant{
-		ID: st.Seed.id("tenant"), seed: st.Seed, key: st.signingKey, keyID: st.Seed.id("key"),
-		life: life, requests: map[string]int{}, federation: sync.OnceValues(newKey),
+		ID: id, site: where,
+		directory:  &directory{seed: st.Seed},
+		tokens:     newTokenService(st, id, life),
+		federation: newFederation(),
+		arcKeys:    &arcKeys{},
 	}
 }
 
-func newKey() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) }
+// URL returns the URL of the tenant, which is the value for AZURE_AUTHORITY_HOST.
+func (t *Tenant) URL() string { return t.site.url }
 
-// sharedKey is the signing key of this process. Its tenants share the key, as all tenants
-// of Entra share theirs, because generating one is a good part of the work of a start. A
-// tenant rejects the tokens of others by their key ID.
-var sharedKey = sync.OnceValues(newKey)
-
-// rotate replaces the signing key. Servers then reject all tokens issued before.
-func (t *Tenant) rotate() error {
-	key, err := newKey()
-	if err != nil {
-		return err
+// ClientOptions returns options with which azidentity's credentials use the tenant and
+// trust its certificate. Also set DisableInstanceDiscovery in the credential's own
+// options; otherwise it sends a request to Microsoft first.
+func (t *Tenant) ClientOptions() azcore.ClientOptions {
+	return azcore.ClientOptions{
+		Cloud:     cloud.Configuration{ActiveDirectoryAuthorityHost: t.site.url},
+		Transport: t.site.client,
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.key, t.keyID = key, uuid.NewString()
-	return nil
 }
 
 // Requests returns the number of token requests, in this process and over HTTP,
 // including those that failed.
-func (t *Tenant) Requests() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	n := 0
-	for _, count := range t.requests {
-		n += count
-	}
-	return n
-}
+func (t *Tenant) Requests() int { return t.tokens.count() }
 
 // RequestsFor returns the number of token requests for one resource, such as
 // "https://management.azure.com".
-func (t *Tenant) RequestsFor(resource string) int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.requests[resource]
+func (t *Tenant) RequestsFor(resource string) int { return t.tokens.countFor(resource) }
+
+// NewUser adds a member of the tenant and of groups. upn is the user principal name,
+// such as "alice@contoso.example".
+func (t *Tenant) NewUser(upn string, groups ...*Principal) *Principal {
+	return t.add(&Principal{Kind: User, Name: upn, Groups: groups})
 }
 
-func (t *Tenant) setFaults(f Faults) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.faults = f
+// NewGuest adds a guest, whose account is in another directory. account is the mail
+// address in another tenant, or an identity provider, # and an address, as in
+// "live.com#bob@outlook.example". Name becomes the user principal name that Entra
+// assigns to such a guest, as in "bob_outlook.example#EXT#@contoso.example". As on
+// Azure, the guest's tokens contain the account but not that name.
+func (t *Tenant) NewGuest(account string, groups ...*Principal) *Principal {
+	_, mail := splitAccount(account)
+	name := strings.ReplaceAll(mail, "@", "_") + "#EXT#@" + tenantDomain
+	return t.add(&Principal{Kind: Guest, Name: name, Groups: groups, account: account})
 }
 
-func (t *Tenant) fault() Faults {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.faults
+// NewGroup adds a group. Its members log in as the group's role with their own tokens.
+// The group itself gets no tokens.
+func (t *Tenant) NewGroup(displayName string) *Principal {
+	return t.add(&Principal{Kind: Group, Name: displayName})
 }
 
-// beginRequest counts a token request, delays it, and returns the error of an injected
-// fault. It is called for every request, in this process and over HTTP.
-func (t *Tenant) beginRequest(ctx context.Context, resource string) error {
-	t.mu.Lock()
-	t.requests[resource]++
-	faults := t.faults
-	t.mu.Unlock()
-	if err := sleep(ctx, faults.EntraDelay); err != nil {
-		return err
-	}
-	return faults.failure()
-}
-
-// resourceOf returns the resource of a scope that ends in /.default. It ignores the
-// OpenID Connect scopes that clients add when they sign in a user.
-func resourceOf(scope string) (string, error) {
-	scopes := slices.DeleteFunc(strings.Fields(scope), func(s string) bool {
-		return s == "openid" || s == "profile" || s == "offline_access"
+// NewUserAssignedIdentity adds a user-assigned managed identity. As on Azure, only its
+// tokens for Azure Resource Manager contain its name.
+func (t *Tenant) NewUserAssignedIdentity(name string) *Principal {
+	return t.add(&Principal{
+		Kind: UserAssignedIdentity, Name: name,
+		ResourceID: resourceGroup + "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/" + name,
 	})
-	resource, ok := strings.CutSuffix(strings.Join(scopes, " "), "/.default")
-	if !ok || len(scopes) != 1 {
-		return resource, invalidScope.with(scope)
-	}
-	return resource, nil
 }
 
-// issue returns a token of p for a resource. application is the ID of the client
-// application.
-func (t *Tenant) issue(p *Principal, application, resource string) (azcore.AccessToken, error) {
-	t.mu.Lock()
-	life, faults := t.life, t.faults
-	t.mu.Unlock()
-	if faults.TokenLife > 0 {
-		life = faults.TokenLife
+// NewSystemAssignedIdentity adds the identity of a resource. resource is the part of the
+// resource's ID after "/providers/", for example "Microsoft.Compute/virtualMachines/vm1"
+// or "Microsoft.Web/sites/app1/slots/staging".
+func (t *Tenant) NewSystemAssignedIdentity(resource string) *Principal {
+	parts := strings.Split(resource, "/")
+	name := parts[len(parts)-1]
+	if len(parts) == 5 && strings.EqualFold(parts[3], "slots") {
+		name = strings.Join(parts[2:], "/")
 	}
-	switch {
-	case p.Kind == Group:
-		return azcore.AccessToken{}, fmt.Errorf("%s is a group, and Entra issues no tokens to groups; use a member", p.Name)
-	case p.Kind.objectType() == "user" && faults.Entra == EntraWantsMFA:
-		return azcore.AccessToken{}, wantsMFA.with(resource)
-	}
-
-	issued := time.Now()
-	expires := issued.Add(life).Truncate(time.Microsecond)
-	if life >= 10*time.Second {
-		expires = expires.Truncate(time.Second)
-	}
-	signed, err := t.sign(p.claims(application, resource, issued, expires))
-	return azcore.AccessToken{Token: signed, ExpiresOn: expires.UTC()}, err
+	return t.add(&Principal{
+		Kind: SystemAssignedIdentity, Name: name, ResourceID: resourceGroup + "/providers/" + resource,
+	})
 }
 
-func (t *Tenant) sign(claims jwt.MapClaims) (string, error) {
-	t.mu.Lock()
-	key, keyID := t.key, t.keyID
-	t.mu.Unlock()
-	token := jwt.NewWithClaims(jwt.SigningMethodRS256, claims)
-	token.Header["kid"], token.Header["x5t"] = keyID, keyID
-	return token.SignedString(key)
+// NewServicePrincipal adds an application by its display name.
+func (t *Tenant) NewServicePrincipal(displayName string) *Principal {
+	return t.add(&Principal{Kind: ServicePrincipal, Name: displayName})
 }
 
-// verify returns the claims of a token that this tenant has signed with its current
-// key. It does not check the claims.
-func (t *Tenant) verify(token string) (jwt.MapClaims, error) {
-	t.mu.Lock()
-	key, keyID := &t.key.PublicKey, t.keyID
-	t.mu.Unlock()
-	claims := jwt.MapClaims{}
-	parser := jwt.NewParser(
-		jwt.WithValidMethods([]string{jwt.SigningMethodRS256.Alg()}), jwt.WithoutClaimsValidation(), jwt.WithStrictDecoding())
-	_, err := parser.ParseWithClaims(token, claims, func(token *jwt.Token) (any, error) {
-		if token.Header["kid"] != keyID {
-			return nil, errors.New("signed with an unknown key")
+func (t *Tenant) add(p *Principal) *Principal {
+	p.tenant = t
+	return t.directory.add(p)
+}
+
+// NewHost adds a host with user- and system-assigned identities of the tenant. It
+// panics if a principal is of another kind or tenant.
+func (t *Tenant) NewHost(identities ...*Principal) *Host {
+	for _, p := range identities {
+		if p == nil || p.tenant != t || p.Kind != UserAssignedIdentity && p.Kind != SystemAssignedIdentity {
+			panic("entrapgtest: a host accepts only managed identities of its own tenant")
 		}
-		return key, nil
-	})
-	return claims, err
+	}
+	return t.directory.addHost(&Host{tenant: t, identities: slices.Clone(identities)})
 }
 
-// issuers returns the issuers in access tokens of versions 1.0 and 2.0.
-func (t *Tenant) issuers() []any {
-	return []any{"https://sts.windows.net/" + t.ID + "/", "https://login.microsoftonline.com/" + t.ID + "/v2.0"}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
+// checkName returns an error if a request's path names another tenant.
+func (t *Tenant) checkName(name string) error {
+	if name != "" && name != t.ID && name != tenantDomain {
+		return unknownTenant.with(name)
 	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return nil
 }
