@@ -5,12 +5,13 @@ import (
 	"sync"
 )
 
-// maxLobby bounds the size of a lobby.
-const maxLobby = 1024
+// minLobby is the least capacity of a lobby if the process can open enough files.
+const minLobby = 1024
 
-// lobbySize returns the capacity of a lobby. It is smaller if the process can open
-// only few files, because sessions need them too.
-func lobbySize() int { return max(1, min(maxLobby, maxFiles()/8)) }
+// lobbySize returns the capacity of a lobby: the number of slots for sessions, so
+// that all clients can log in at the same time, but at least minLobby. It is smaller
+// if the process can open only few files, because sessions need them too.
+func lobbySize(slots, files int) int { return max(1, min(max(minLobby, slots), files/8)) }
 
 // outside is the place of a client that is not in the lobby.
 const outside = -1

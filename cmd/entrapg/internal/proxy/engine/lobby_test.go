@@ -8,6 +8,21 @@ import (
 	"time"
 )
 
+func TestLobby_SizeFollowsSlotsAndFiles(t *testing.T) {
+	for _, test := range []struct{ slots, files, want int }{
+		{0, 1 << 20, 1024}, // no limit
+		{100, 1 << 20, 1024},
+		{5000, 1 << 20, 5000},
+		{5000, 20_000, 2500},
+		{0, 1024, 128},
+		{100, 4, 1},
+	} {
+		if got := lobbySize(test.slots, test.files); got != test.want {
+			t.Errorf("%d slots and %d files: %d, want %d", test.slots, test.files, got, test.want)
+		}
+	}
+}
+
 // TestLobby_KeepsClientsThatAuthenticateSoon counts the clients that are dropped
 // before they leave, depending on the number of others that connect in the meantime.
 func TestLobby_KeepsClientsThatAuthenticateSoon(t *testing.T) {

@@ -98,7 +98,7 @@ func (s *Server) init() {
 		if s.log == nil {
 			s.log = slog.New(slog.DiscardHandler)
 		}
-		s.quiet.log, s.lobby = s.log, newLobby(lobbySize())
+		s.quiet.log, s.lobby = s.log, newLobby(lobbySize(s.Limit.size(), maxFiles()))
 		s.ctx, s.cancel = context.WithCancel(context.Background())
 		s.cancels = make(chan struct{}, maxCancels)
 		s.listeners, s.conns = map[net.Listener]struct{}{}, map[*conn]struct{}{}
