@@ -118,11 +118,8 @@ func TestLogin_OtherAuthMethodHasHint(t *testing.T) {
 	}
 	// require_auth can allow such a server.
 	i := newImpostor(t, attack{reply: loginOK})
-	mustConnect(
-		t,
-		entrapg.NewConnector(bubbleDSN+" require_auth=none,password",
-			entrapg.WithCredential(&numbered{life: time.Hour}), i.option()),
-	)
+	mustConnect(t, entrapg.NewConnector(bubbleDSN+" require_auth=none,password",
+		entrapg.WithCredential(&numbered{life: time.Hour}), i.option()))
 }
 
 func TestLogin_SizeLimitDoesNotApplyToSession(t *testing.T) {

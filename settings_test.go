@@ -85,15 +85,8 @@ func TestConfig_ErrorNamesOriginOfSetting(t *testing.T) {
 				t.Fatalf("got %v, want a ConfigError", err)
 			}
 			if config.Setting != test.setting || config.Origin != test.origin || !strings.Contains(err.Error(), test.want) {
-				t.Errorf(
-					"got %q for setting %q of %q, want %q for %q of %q",
-					err,
-					config.Setting,
-					config.Origin,
-					test.want,
-					test.setting,
-					test.origin,
-				)
+				t.Errorf("got %q for setting %q of %q, want %q for %q of %q", err, config.Setting, config.Origin, test.want,
+					test.setting, test.origin)
 			}
 			prefix := "entrapg: " + test.setting + ": "
 			if test.origin != "" {

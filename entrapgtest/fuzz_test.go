@@ -64,9 +64,7 @@ func FuzzFront(f *testing.F) {
 	startup, err := (&pgproto3.StartupMessage{
 		ProtocolVersion: pgproto3.ProtocolVersion30,
 		Parameters:      map[string]string{"user": "app"},
-	}).Encode(
-		nil,
-	)
+	}).Encode(nil)
 	if err != nil {
 		f.Fatal(err)
 	}

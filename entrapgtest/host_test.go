@@ -244,9 +244,7 @@ func TestHost_FaultsHaveAzureStatuses(t *testing.T) {
 
 		// azidentity retries until the endpoint is available, but not for a missing identity.
 		s.SetFaults(entrapgtest.Faults{Identity: fault})
-		credential := must[*azidentity.ManagedIdentityCredential](
-			t,
-		)(
+		credential := must[*azidentity.ManagedIdentityCredential](t)(
 			azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{
 				ClientOptions: azcore.ClientOptions{
 					Transport: h.Client(),
@@ -353,9 +351,7 @@ func TestHost_ServiceFabricIsVerifiedByThumbprint(t *testing.T) {
 	createRole(t, s, "", own)
 	setEnviron(t, h.ServiceFabricEnviron())
 	credential := func() azcore.TokenCredential { // it trusts no certificate authority
-		return must[*azidentity.ManagedIdentityCredential](
-			t,
-		)(
+		return must[*azidentity.ManagedIdentityCredential](t)(
 			azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{
 				ClientOptions: azcore.ClientOptions{
 					Transport: &http.Client{Transport: &http.Transport{}},

@@ -151,18 +151,8 @@ func TestServer_SecurityLabelMapsExistingRoles(t *testing.T) {
 	for name, test := range tests {
 		p := s.Tenant.NewServicePrincipal(name)
 		run(t, conn, "create role "+pgx.Identifier{name}.Sanitize()+" login")
-		sql := strings.NewReplacer(
-			"{label}",
-			"aadauth,oid="+p.ObjectID+",type=service",
-			"{role}",
-			name,
-			"{appid}",
-			p.ClientID,
-			"{oid}",
-			p.ObjectID,
-		).Replace(
-			test.sql,
-		)
+		sql := strings.NewReplacer("{label}", "aadauth,oid="+p.ObjectID+",type=service", "{role}", name,
+			"{appid}", p.ClientID, "{oid}", p.ObjectID).Replace(test.sql)
 		if err := test.do(sql); err != nil {
 			t.Errorf("%s: %s: %v", name, sql, err)
 		}

@@ -469,11 +469,8 @@ func TestServer_UserWithoutPasswdEntryIsExplained(t *testing.T) {
 	}
 	cmd := exec.CommandContext(t.Context(), program, "-test.run", "^TestMain_StartsServer$")
 	cmd.Dir = "/"
-	cmd.Env = append(
-		slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "HOME=") }),
-		"ENTRAPGTEST_CHILD=1",
-		"TMPDIR="+dir,
-	)
+	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "HOME=") }),
+		"ENTRAPGTEST_CHILD=1", "TMPDIR="+dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 54321, Gid: 54321}}
 	out, err := cmd.CombinedOutput()
 	var failed *exec.ExitError

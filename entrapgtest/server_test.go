@@ -393,14 +393,8 @@ func TestPrincipal_TokenOfGuestContainsHomeAccount(t *testing.T) {
 		if guest.Name != test.name || !strings.HasPrefix(idp, test.idp) || strings.Contains(idp, s.Tenant.ID) ||
 			claim(t, secret, "unique_name") != account || claim(t, secret, "upn") != nil ||
 			claim(t, secret, "tid") != s.Tenant.ID {
-			t.Errorf(
-				"%s: %q with idp %v, unique_name %v, upn %v",
-				account,
-				guest.Name,
-				idp,
-				claim(t, secret, "unique_name"),
-				claim(t, secret, "upn"),
-			)
+			t.Errorf("%s: %q with idp %v, unique_name %v, upn %v", account, guest.Name, idp, claim(t, secret, "unique_name"),
+				claim(t, secret, "upn"))
 		}
 		if err := logIn(t, s, guest.Name, secret); err != nil {
 			t.Error(err)

@@ -138,12 +138,8 @@ func dsn(t testing.TB, hosts ...host) string {
 	if err := os.WriteFile(file, roots, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return "postgres://" + strings.Join(
-		addrs,
-		",",
-	) + "/postgres?sslmode=verify-full&target_session_attrs=read-write&sslrootcert=" + url.QueryEscape(
-		file,
-	)
+	return "postgres://" + strings.Join(addrs, ",") +
+		"/postgres?sslmode=verify-full&target_session_attrs=read-write&sslrootcert=" + url.QueryEscape(file)
 }
 
 // admin runs a statement as superuser, without the front.

@@ -131,12 +131,8 @@ func TestDoctor_EscapesTokenAndEnvironment(t *testing.T) {
 	p := tenant.NewServicePrincipal("hostile")
 	p.Claims = map[string]any{"app_displayname": "hostile" + terminaltest.Control, "oid": terminaltest.Control, "tid": terminaltest.Control}
 	tenant.NewServicePrincipal("after hostile") // the tenant's lock orders the claims before what it issues
-	env := append(
-		p.Environ(),
-		"SSL_CERT_FILE="+azureServer(t).CAFile(),
-		"AZURE_TOKEN_CREDENTIALS=EnvironmentCredential",
-		"DATABASE_URL="+azureServer(t).DSN(),
-	)
+	env := append(p.Environ(), "SSL_CERT_FILE="+azureServer(t).CAFile(), "AZURE_TOKEN_CREDENTIALS=EnvironmentCredential",
+		"DATABASE_URL="+azureServer(t).DSN())
 	needsCAVariable(t, env)
 	for _, test := range []struct {
 		env  []string

@@ -226,18 +226,8 @@ func TestEmulator_ServesProgramsThatReadItsSettings(t *testing.T) {
 	}
 	e.await("· emu-api → postgres, psql: the role is not mapped to Entra")
 
-	admin := emulate(
-		t,
-		"--upstream",
-		azureServer(t).AdminDSN(),
-		"--admin",
-		"emu-admin-2",
-		"--identity",
-		"emu-2",
-		"--as",
-		"emu-admin-2",
-		"--no-roles",
-	)
+	admin := emulate(t, "--upstream", azureServer(t).AdminDSN(), "--admin", "emu-admin-2", "--identity", "emu-2",
+		"--as", "emu-admin-2", "--no-roles")
 	script := "select * from pgaadauth_create_principal('emu-2', false, false); select rolename from pgaadauth_list_principals(false) order by 1"
 	if r := runAs(t, nil, "exec", "--env-file", admin.envFile, "--", psql, "-XAtc", script); r.code != 0 ||
 		!strings.Contains(r.stdout, "Created role for \"emu-2\"\n") ||
@@ -327,17 +317,8 @@ func TestEmulator_SettingsLogEachKindOfPrincipalIn(t *testing.T) {
 			if err := cmd.Run(); err != nil || out.String() != want {
 				t.Errorf("%v: got %s\nwant %s\n%s", err, out, want, e.printed())
 			}
-			r := runAs(
-				t,
-				[]string{"PGUSER=stale"},
-				"exec",
-				"--env-file",
-				e.envFile,
-				"--",
-				"sh",
-				"-c",
-				`echo "$PGUSER"; psql -XAtc "select session_user"`,
-			)
+			r := runAs(t, []string{"PGUSER=stale"}, "exec", "--env-file", e.envFile, "--", "sh",
+				"-c", `echo "$PGUSER"; psql -XAtc "select session_user"`)
 			if r.code != command.Done || r.stdout != strings.Repeat(test.roles[0]+"\n", 2) {
 				t.Errorf("--env-file: %+v", r)
 			}
@@ -348,19 +329,8 @@ func TestEmulator_SettingsLogEachKindOfPrincipalIn(t *testing.T) {
 func TestEmulator_SettingsContainNoAdministratorCredentials(t *testing.T) {
 	needsSignals(t)
 	t.Parallel()
-	e := emulate(
-		t,
-		"--identity",
-		"away-api",
-		"--system",
-		"Microsoft.Web/sites/away-shop",
-		"--service",
-		"away-service",
-		"--admin",
-		"away-admin",
-		"--admin",
-		"away@contoso.example",
-	)
+	e := emulate(t, "--identity", "away-api", "--system", "Microsoft.Web/sites/away-shop", "--service", "away-service",
+		"--admin", "away-admin", "--admin", "away@contoso.example")
 	_, list, _ := strings.Cut(e.printed(), "away@contoso.example")
 	list, _, _ = strings.Cut(list, "\n\n")
 	if strings.Contains(list, "PASSWORD") {
@@ -479,12 +449,11 @@ func TestEmulator_KeepsRunningWhenItsLogEnds(t *testing.T) {
 	needsSignals(t)
 	t.Parallel()
 	envFile := filepath.Join(t.TempDir(), ".env")
-	cmd, stderr, dir := program(
-		t,
-		slices.Concat(
-			[]string{"emulator", "--upstream", azureServer(t).AdminDSN(), "--env-file", envFile, "--identity", "pipe-api", "--admin", "pipe-admin"},
-			anyPorts,
-		)...)
+	args := []string{
+		"emulator", "--upstream", azureServer(t).AdminDSN(), "--env-file", envFile,
+		"--identity", "pipe-api", "--admin", "pipe-admin",
+	}
+	cmd, stderr, dir := program(t, slices.Concat(args, anyPorts)...)
 	cmd.Stdout = nil
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -526,12 +495,10 @@ func TestEmulator_ReportsFullDisk(t *testing.T) {
 		t.Skip(err)
 	}
 	defer full.Close()
-	cmd, stderr, dir := program(
-		t,
-		slices.Concat(
-			[]string{"emulator", "--upstream", azureServer(t).AdminDSN(), "--identity", "full-api", "--admin", "full-admin"},
-			anyPorts,
-		)...)
+	args := []string{
+		"emulator", "--upstream", azureServer(t).AdminDSN(), "--identity", "full-api", "--admin", "full-admin",
+	}
+	cmd, stderr, dir := program(t, slices.Concat(args, anyPorts)...)
 	cmd.Stdout = full
 	_ = cmd.Run()
 	if code := cmd.ProcessState.ExitCode(); code != command.Failed || !strings.Contains(stderr.String(), "no space left on device") {
@@ -584,34 +551,10 @@ func TestEmulator_SettingsForOtherContainers(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	first, second, ca := filepath.Join(dir, "first.env"), filepath.Join(dir, "second.env"), filepath.Join(dir, "ca.pem")
-	e := emulate(
-		t,
-		"--addr",
-		"0.0.0.0:0",
-		"--tenant-addr",
-		"0.0.0.0:0",
-		"--identity-addr",
-		"0.0.0.0:0",
-		"--hostname",
-		"emulator",
-		"--ca-file",
-		ca,
-		"--identity",
-		"shared-api",
-		"--service",
-		"shared-jobs",
-		"--as",
-		"shared-api",
-		"--as",
-		"shared-jobs",
-		"--admin",
-		"shared-admin",
-		"--world-readable",
-		"--env-file",
-		first,
-		"--env-file",
-		second,
-	)
+	e := emulate(t, "--addr", "0.0.0.0:0", "--tenant-addr", "0.0.0.0:0", "--identity-addr", "0.0.0.0:0",
+		"--hostname", "emulator", "--ca-file", ca, "--identity", "shared-api", "--service", "shared-jobs",
+		"--as", "shared-api", "--as", "shared-jobs", "--admin", "shared-admin", "--world-readable", "--env-file", first,
+		"--env-file", second)
 	for path, contains := range map[string][]string{
 		first:  {"DATABASE_URL='postgres://emulator:", "PGUSER='shared-api'", "IDENTITY_ENDPOINT='http://emulator:", "PGSSLROOTCERT='" + ca + "'"},
 		second: {"DATABASE_URL='postgres://emulator:", "PGUSER='shared-jobs'", "AZURE_AUTHORITY_HOST='https://emulator:", "SSL_CERT_FILE='" + ca + "'"},
@@ -668,12 +611,8 @@ func TestEmulator_IgnoresProbes(t *testing.T) {
 	needsSignals(t)
 	t.Parallel()
 	e := emulate(t, "--identity", "probe-api", "--admin", "probe-admin")
-	probe := exec.Command(
-		"/bin/sh",
-		"-c",
-		e.blocks()[0]+`unset PGPASSWORD; exec "$0" -d "$DATABASE_URL" -U postgres`,
-		installed(t, "pg_isready"),
-	)
+	probe := exec.Command("/bin/sh", "-c", e.blocks()[0]+`unset PGPASSWORD; exec "$0" -d "$DATABASE_URL" -U postgres`,
+		installed(t, "pg_isready"))
 	if out, err := probe.CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}

@@ -49,14 +49,8 @@ func TestLibpq_PsqlLogsInWithEveryKey(t *testing.T) {
 	s := azureServer(t)
 	_, env := identityWith(t, s, "psql-keys", true)
 	psql := installed(t, "psql")
-	keywords := "host=localhost hostaddr=127.0.0.1 port=" + portOf(
-		t,
-		s,
-	) + " dbname=postgres sslmode=verify-full " + quote.DSNSetting(
-		false,
-		"sslrootcert",
-		s.CAFile(),
-	)
+	keywords := "host=localhost hostaddr=127.0.0.1 port=" + portOf(t, s) +
+		" dbname=postgres sslmode=verify-full " + quote.DSNSetting(false, "sslrootcert", s.CAFile())
 	services := filepath.ToSlash(filepath.Join(t.TempDir(), "services"))
 	service := "[s]\n" + strings.ReplaceAll(keywords, " ", "\n") + "\n"
 	link := s.DSN()

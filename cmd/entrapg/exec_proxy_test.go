@@ -57,16 +57,8 @@ func TestExecProxy_ForwardsSignals(t *testing.T) {
 	}
 	_, env := identityWith(t, azureServer(t), "exec-proxy-signal", true)
 	ready := filepath.Join(t.TempDir(), "ready")
-	cmd, out, dir := program(
-		t,
-		"exec",
-		"--proxy",
-		"--",
-		"sh",
-		"-c",
-		`trap 'echo got it; exit 9' TERM; touch "$0"; while :; do sleep 0.1; done`,
-		ready,
-	)
+	cmd, out, dir := program(t, "exec", "--proxy", "--", "sh",
+		"-c", `trap 'echo got it; exit 9' TERM; touch "$0"; while :; do sleep 0.1; done`, ready)
 	cmd.Env = append(cmd.Env, env...)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -109,21 +101,8 @@ func TestExecProxy_DumpWithSeveralJobs(t *testing.T) {
 	s := shortTokens(t)
 	_, env := identityWith(t, s, "exec-proxy-dump", true)
 	dump, dir := installed(t, "pg_dump"), t.TempDir()
-	cmd, _, _ := program(
-		t,
-		"exec",
-		"--proxy",
-		"--",
-		dump,
-		"--jobs",
-		"4",
-		"--format",
-		"directory",
-		"--file",
-		filepath.Join(dir, "dump"),
-		"--schema",
-		"public",
-	)
+	cmd, _, _ := program(t, "exec", "--proxy", "--", dump, "--jobs", "4", "--format", "directory",
+		"--file", filepath.Join(dir, "dump"), "--schema", "public")
 	var out bytes.Buffer
 	cmd.Env = append(cmd.Env, env...)
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -147,17 +126,8 @@ func TestExecProxy_AcceptsKeysOfLibpq(t *testing.T) {
 			dsn += "&" + k.key + "=" + inURL(k.value)
 		}
 	}
-	r := runAs(
-		t,
-		env,
-		"exec",
-		"--proxy",
-		dsn,
-		"--",
-		psql,
-		"-XAtc",
-		"select current_setting('application_name'), current_setting('geqo_effort')",
-	)
+	r := runAs(t, env, "exec", "--proxy", dsn, "--", psql,
+		"-XAtc", "select current_setting('application_name'), current_setting('geqo_effort')")
 	if r.code != 0 || r.stdout != "shop|3\n" || strings.Contains(r.stderr, "hidden") {
 		t.Errorf("%+v", r)
 	}

@@ -17,18 +17,8 @@ import (
 func TestExec_TokenIsOnlyInEnvironment(t *testing.T) {
 	t.Parallel()
 	_, env := identityWith(t, azureServer(t), "exec-env", true)
-	r := runAs(
-		t,
-		append(env, "PGPASSFILE=/nowhere", "PGHOSTADDR=192.0.2.1"),
-		"exec",
-		"--",
-		"sh",
-		"-c",
-		`echo "$@"; env`,
-		"sh",
-		"--list",
-		"one two",
-	)
+	r := runAs(t, append(env, "PGPASSFILE=/nowhere", "PGHOSTADDR=192.0.2.1"), "exec", "--", "sh", "-c", `echo "$@"; env`,
+		"sh", "--list", "one two")
 	lines := strings.Split(r.stdout, "\n")
 	if r.code != 0 || lines[0] != "--list one two" {
 		t.Fatalf("%+v", r)

@@ -116,12 +116,8 @@ func identityWith(t *testing.T, s *entrapgtest.Server, name string, role bool) (
 			t.Fatal(err)
 		}
 	}
-	return p, append(
-		s.Tenant.NewHost(p).Environ(),
-		"AZURE_CLIENT_ID="+p.ClientID,
-		"AZURE_TOKEN_CREDENTIALS=ManagedIdentityCredential",
-		"DATABASE_URL="+s.DSN(),
-	)
+	return p, append(s.Tenant.NewHost(p).Environ(), "AZURE_CLIENT_ID="+p.ClientID,
+		"AZURE_TOKEN_CREDENTIALS=ManagedIdentityCredential", "DATABASE_URL="+s.DSN())
 }
 
 // needsCAVariable skips a test whose environment names the authority to trust,

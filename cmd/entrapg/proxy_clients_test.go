@@ -135,13 +135,8 @@ func TestProxyClients_DumpAndRestoreWithSeveralJobs(t *testing.T) {
 	c := newClientOfProxy(t, "client-dump")
 	c.exec(t, `create schema client_dump authorization "client-dump"`)
 	defer c.exec(t, "drop schema client_dump cascade")
-	c.run(
-		t,
-		"psql",
-		"-Xc",
-		"create table client_dump.a as select generate_series(1, 1000) as n; create table client_dump.b as table client_dump.a; "+
-			"select lo_from_bytea(0, 'large')",
-	)
+	c.run(t, "psql", "-Xc", "create table client_dump.a as select generate_series(1, 1000) as n; "+
+		"create table client_dump.b as table client_dump.a; select lo_from_bytea(0, 'large')")
 	dump := filepath.Join(t.TempDir(), "dump")
 	c.run(t, "pg_dump", "--jobs", "4", "--format", "directory", "--file", dump, "--schema", "client_dump")
 	c.run(t, "psql", "-Xc", "drop table client_dump.a, client_dump.b")
@@ -160,22 +155,8 @@ func TestProxyClients_ReceivesLogicalReplication(t *testing.T) {
 	const slot = "client_replication"
 	c.run(t, "pg_recvlogical", "--dbname", "postgres", "--slot", slot, "--plugin", "test_decoding", "--create-slot")
 	changes := filepath.Join(t.TempDir(), "changes")
-	receiver := c.command(
-		t,
-		"pg_recvlogical",
-		"--dbname",
-		"postgres",
-		"--slot",
-		slot,
-		"--start",
-		"--no-loop",
-		"--file",
-		changes,
-		"--fsync-interval",
-		"0",
-		"--status-interval",
-		"1",
-	)
+	receiver := c.command(t, "pg_recvlogical", "--dbname", "postgres", "--slot", slot, "--start", "--no-loop",
+		"--file", changes, "--fsync-interval", "0", "--status-interval", "1")
 	var out transcript
 	receiver.Stdout, receiver.Stderr = &out, &out
 	if err := receiver.Start(); err != nil {

@@ -331,19 +331,8 @@ func TestProxy_RemoteClientsNeedTLSAndPassword(t *testing.T) {
 	if err := os.WriteFile(passwordFile, []byte("of the proxy\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	p := startProxy(
-		t,
-		env,
-		"--listen",
-		"0.0.0.0:0",
-		"--allow-remote",
-		"--password-file",
-		passwordFile,
-		"--tls-cert",
-		certFile,
-		"--tls-key",
-		keyFile,
-	)
+	p := startProxy(t, env, "--listen", "0.0.0.0:0", "--allow-remote", "--password-file", passwordFile,
+		"--tls-cert", certFile, "--tls-key", keyFile)
 	if strings.Contains(p.out.String()+p.log.String(), "of the proxy") {
 		t.Errorf("the password is shown:\n%s%s", p.out, p.log)
 	}

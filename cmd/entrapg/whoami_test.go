@@ -32,11 +32,8 @@ func TestToken_NeedsNoUser(t *testing.T) {
 	tenant := azureServer(t).Tenant
 	nameless := tenant.NewUserAssignedIdentity(strings.Repeat("too-long", 8))
 	nameless.Claims = map[string]any{"appid": nil}
-	env := append(
-		tenant.NewHost(nameless).Environ(),
-		"AZURE_CLIENT_ID="+nameless.ClientID,
-		"AZURE_TOKEN_CREDENTIALS=ManagedIdentityCredential",
-	)
+	env := append(tenant.NewHost(nameless).Environ(), "AZURE_CLIENT_ID="+nameless.ClientID,
+		"AZURE_TOKEN_CREDENTIALS=ManagedIdentityCredential")
 	if r := runAs(t, env, "whoami"); r.code != command.Failed || !strings.Contains(r.stderr, "no PostgreSQL user") {
 		t.Errorf("there is a user: %+v", r)
 	}

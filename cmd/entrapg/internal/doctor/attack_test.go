@@ -152,13 +152,8 @@ func TestDoctor_FixesRunNoInjectedCommand(t *testing.T) {
 		troubles := []*trouble{
 			networkSteps{x}.unknownHost(e, &net.DNSError{}), networkSteps{x}.unknownHost(e, &net.DNSError{IsNotFound: true}),
 			networkSteps{x}.unreachable(e, context.DeadlineExceeded), networkSteps{x}.unreachable(e, errRefused),
-			tlsStep{
-				x,
-			}.noTLS(
-				e,
-				x509.CertificateInvalidError{Reason: x509.Expired},
-				[]*x509.Certificate{{}},
-			), tlsStep{x}.noTLS(e, errors.New("x"), nil),
+			tlsStep{x}.noTLS(e, x509.CertificateInvalidError{Reason: x509.Expired}, []*x509.Certificate{{}}),
+			tlsStep{x}.noTLS(e, errors.New("x"), nil),
 			tlsStep{x}.noTLS(e, x509.UnknownAuthorityError{}, []*x509.Certificate{{Issuer: pkix.Name{CommonName: injected + "'" + injected}}}),
 		}
 		for kind := credfail.Kind(0); kind < 40; kind++ {

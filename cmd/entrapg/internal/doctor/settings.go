@@ -142,11 +142,8 @@ func (s settingsStep) windowsPath(key string) (path string, ok bool) {
 	if connstring.IsURL(s.dsn) || !driveWithoutSeparator.MatchString(s.settings().Value(key)) {
 		return "", false
 	}
-	match := regexp.MustCompile(
-		`(?:^|\s)` + regexp.QuoteMeta(key) + `\s*=\s*(?:'([A-Za-z]:\\[^']*)'|([A-Za-z]:\\\S*))`,
-	).FindStringSubmatch(
-		s.dsn,
-	)
+	pattern := `(?:^|\s)` + regexp.QuoteMeta(key) + `\s*=\s*(?:'([A-Za-z]:\\[^']*)'|([A-Za-z]:\\\S*))`
+	match := regexp.MustCompile(pattern).FindStringSubmatch(s.dsn)
 	if match == nil {
 		return "", false
 	}

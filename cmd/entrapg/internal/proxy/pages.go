@@ -61,12 +61,8 @@ func (s pages) metrics(m *monitor.Metrics) {
 	m.Add("entrapg_proxy_unauthenticated_connections", monitor.Gauge,
 		"Client connections that are open and have not authenticated.", waiting...)
 	if s.plan.limit != nil {
-		m.Add(
-			"entrapg_proxy_max_connections",
-			monitor.Gauge,
-			"Value of --max-connections.",
-			monitor.Sample{Value: float64(s.plan.maxConnections)},
-		)
+		m.Add("entrapg_proxy_max_connections", monitor.Gauge, "Value of --max-connections.",
+			monitor.Sample{Value: float64(s.plan.maxConnections)})
 	}
 	m.Add("entrapg_proxy_connections_total", monitor.Counter, "Client connections accepted.", accepted...)
 	m.Add("entrapg_proxy_sessions_total", monitor.Counter, "Logins that succeeded.", sessions...)

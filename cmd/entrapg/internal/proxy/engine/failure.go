@@ -94,12 +94,8 @@ func explain(err error, l *login) *failure {
 	kind := RejectedNetwork
 	switch {
 	case errors.As(err, &token):
-		e.Code, e.Message, kind = invalidLogin, fmt.Sprintf(
-			"no token from %s for %s: %v",
-			token.Credential,
-			token.Scope,
-			token.Err,
-		), RejectedToken
+		kind, e.Code = RejectedToken, invalidLogin
+		e.Message = fmt.Sprintf("no token from %s for %s: %v", token.Credential, token.Scope, token.Err)
 	case errors.As(err, &username):
 		e.Code, e.Message, kind = invalidLogin, err.Error(), RejectedToken
 	case errors.As(err, &login):
