@@ -401,6 +401,7 @@ func TestConnector_CredentialsAreThoseOfLogin(t *testing.T) {
 			t.Fatal(err)
 		}
 		conn.Close(t.Context())
+		time.Sleep(100 * time.Millisecond)
 	}
 	connector.Close()
 	if _, _, err := connector.Credentials(t.Context()); !errors.Is(err, entrapg.ErrClosed) {

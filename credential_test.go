@@ -292,7 +292,7 @@ func TestCredential_EveryKindSurvivesRefreshAndOutage(t *testing.T) {
 
 const (
 	patience = time.Minute            // limit for steps that must succeed, even on a slow machine
-	pause    = 250 * time.Millisecond // between logins
+	pause    = 500 * time.Millisecond // between logins
 )
 
 // A client logs in one way.

@@ -194,7 +194,7 @@ func TestServer_TemplateIsPrivateSharedAndReplacedIfDamaged(t *testing.T) {
 	}
 	root := filepath.Join(cache, "entrapgtest")
 	started := make(chan error)
-	const together = 4
+	const together = 2
 	for range together {
 		go func() {
 			s, err := entrapgtest.Start(context.Background(), entrapgtest.Config{})

@@ -147,8 +147,8 @@ func forge(t testing.TB, genuine string, method jwt.SigningMethod, key any, chan
 }
 
 func TestServer_ValidatesTokensAsAzureDoes(t *testing.T) {
-	s := start(t, entrapgtest.Config{})
-	other := start(t, entrapgtest.Config{})
+	s := startFront(t, entrapgtest.Config{})
+	other := startFront(t, entrapgtest.Config{})
 	app := s.Tenant.NewUserAssignedIdentity("app")
 	deployer := s.Tenant.NewServicePrincipal("deployer")
 	alice := s.Tenant.NewUser("alice@contoso.example")
@@ -234,7 +234,7 @@ func TestServer_ValidatesTokensAsAzureDoes(t *testing.T) {
 }
 
 func TestServer_SessionRunsOnPostgreSQL(t *testing.T) {
-	s := start(t, entrapgtest.Config{})
+	s := startFront(t, entrapgtest.Config{})
 	app := s.Tenant.NewUserAssignedIdentity("app")
 	createRole(t, s, "", app)
 	conn, err := connect(t, s.DSN()+"&application_name=shop&search_path=elsewhere", "app", token(t, app, audience).Token)
@@ -279,7 +279,7 @@ func TestServer_SessionRunsOnPostgreSQL(t *testing.T) {
 }
 
 func TestServer_PostgreSQLErrorReachesClient(t *testing.T) {
-	s := start(t, entrapgtest.Config{})
+	s := startFront(t, entrapgtest.Config{})
 	app := s.Tenant.NewUserAssignedIdentity("app")
 	createRole(t, s, "", app)
 	_, err := connect(t, strings.Replace(s.DSN(), "/postgres?", "/nowhere?", 1), "app", token(t, app, audience).Token)
@@ -317,7 +317,7 @@ func TestServer_UnmappedRoleLogsInWithPassword(t *testing.T) {
 }
 
 func TestServer_UpstreamCanBeRunningServer(t *testing.T) {
-	behind := start(t, entrapgtest.Config{})
+	behind := share(t)
 	s := start(t, entrapgtest.Config{Upstream: behind.AdminDSN(), Audience: "https://token.postgres.cosmos.azure.com"})
 	app := s.Tenant.NewUserAssignedIdentity("app")
 	createRole(t, s, "", app)
@@ -354,7 +354,7 @@ func TestServer_UnreachableUpstreamIsErrorAndLeavesNothing(t *testing.T) {
 }
 
 func TestServer_RevokedTokensAreRejectedAndSessionsContinue(t *testing.T) {
-	s := start(t, entrapgtest.Config{})
+	s := startFront(t, entrapgtest.Config{})
 	app := s.Tenant.NewUserAssignedIdentity("app")
 	createRole(t, s, "", app)
 	old := token(t, app, audience).Token
@@ -406,7 +406,7 @@ func TestPrincipal_TokenOfGuestContainsHomeAccount(t *testing.T) {
 }
 
 func TestTenant_FaultsFailTokenRequests(t *testing.T) {
-	s := start(t, entrapgtest.Config{})
+	s := startFront(t, entrapgtest.Config{})
 	app := s.Tenant.NewUserAssignedIdentity("app")
 	options := policy.TokenRequestOptions{Scopes: []string{audience + "/.default"}}
 	s.SetFaults(entrapgtest.Faults{EntraDown: true})
@@ -441,7 +441,7 @@ func TestTenant_FaultsFailTokenRequests(t *testing.T) {
 }
 
 func TestFront_SurvivesHostileClients(t *testing.T) {
-	s := start(t, entrapgtest.Config{})
+	s := startFront(t, entrapgtest.Config{})
 	app := s.Tenant.NewUserAssignedIdentity("app")
 	createRole(t, s, "", app)
 	sslRequest := []byte{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f}
@@ -483,7 +483,7 @@ func TestFront_SurvivesHostileClients(t *testing.T) {
 }
 
 func TestFront_ClientWithoutTLSIsRejectedWithAzureMessage(t *testing.T) {
-	s := start(t, entrapgtest.Config{})
+	s := startFront(t, entrapgtest.Config{})
 	app := s.Tenant.NewUserAssignedIdentity("app")
 	createRole(t, s, "", app)
 	_, err := connect(t, "sslmode=disable "+hostAndPort(t, s), "app", token(t, app, audience).Token)
@@ -495,7 +495,7 @@ func TestFront_ClientWithoutTLSIsRejectedWithAzureMessage(t *testing.T) {
 }
 
 func TestFront_AcceptsDirectTLS(t *testing.T) {
-	s := start(t, entrapgtest.Config{})
+	s := startFront(t, entrapgtest.Config{})
 	app := s.Tenant.NewUserAssignedIdentity("app")
 	createRole(t, s, "", app)
 	conn, err := connect(t, s.DSN()+"&sslnegotiation=direct", "app", token(t, app, audience).Token)
@@ -506,7 +506,7 @@ func TestFront_AcceptsDirectTLS(t *testing.T) {
 }
 
 func TestFront_NewerProtocolIsNegotiatedDown(t *testing.T) {
-	s := start(t, entrapgtest.Config{})
+	s := startFront(t, entrapgtest.Config{})
 	app := s.Tenant.NewUserAssignedIdentity("app")
 	createRole(t, s, "", app)
 	conn, err := connect(t, s.DSN()+"&max_protocol_version=3.2", "app", token(t, app, audience).Token)
@@ -517,7 +517,7 @@ func TestFront_NewerProtocolIsNegotiatedDown(t *testing.T) {
 }
 
 func TestFront_DataBeforeTLSEndsConnection(t *testing.T) {
-	s := start(t, entrapgtest.Config{})
+	s := startFront(t, entrapgtest.Config{})
 	raw, err := net.Dial("tcp", s.Addr())
 	if err != nil {
 		t.Fatal(err)
@@ -669,7 +669,7 @@ func TestServer_PostgreSQLIsPrivateToProcess(t *testing.T) {
 }
 
 func TestServer_CreateRoleRejectsUnmappableRole(t *testing.T) {
-	s := start(t, entrapgtest.Config{})
+	s := startFront(t, entrapgtest.Config{})
 	alice := s.Tenant.NewUser("alice@contoso.example")
 	for name, err := range map[string]error{
 		"a name that PostgreSQL would truncate": s.CreateRole(t.Context(), strings.Repeat("x", 64), alice),

@@ -16,6 +16,7 @@ import (
 const (
 	tokenLife = 2 * time.Second
 	atLeast   = 3 * time.Second // how long a program works at least, so that tokens expire
+	pause     = 100 * time.Millisecond
 	resource  = "https://ossrdbms-aad.database.windows.net"
 )
 
@@ -74,6 +75,7 @@ func onAzure(t *testing.T, server *entrapgtest.Server, prepare func(*testing.T, 
 		if len(server.Logins()) == before {
 			t.Fatal("the work was done without a login")
 		}
+		time.Sleep(pause)
 	}
 	for _, login := range server.Logins() {
 		if !login.Accepted {
