@@ -45,10 +45,11 @@ func (c *Canceler) Cancel(ctx context.Context, request CancelRequest) error {
 		return err
 	}
 	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	network := conn
+	stop := context.AfterFunc(ctx, func() { network.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if c.TLS != nil {
-		if conn, err = c.encrypt(ctx, conn); err != nil {
+		if conn, err = c.encrypt(ctx, network); err != nil {
 			return err
 		}
 	}
