@@ -5,7 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -181,7 +183,7 @@ func (s serverSteps) fix(kind pgfail.Kind, err error) []string {
 // not know. The server's message only selects one of the DSN's keys, and is not shown.
 func (s serverSteps) unknownParameter(err error) []string {
 	for _, response := range pgfail.ServerErrors(err) {
-		for key := range s.settings() {
+		for _, key := range slices.Sorted(maps.Keys(s.settings())) {
 			if !strings.Contains(response.Message, `"`+key+`"`) && !strings.HasSuffix(response.Message, ": "+key) {
 				continue
 			}

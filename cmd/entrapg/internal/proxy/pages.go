@@ -69,7 +69,7 @@ func (s pages) metrics(m *monitor.Metrics) {
 	m.Add("entrapg_proxy_rejections_total", monitor.Counter, "Client connections that got no session.", rejected...)
 	m.Add("entrapg_proxy_cancel_requests_total", monitor.Counter, "Cancel requests forwarded.", cancels...)
 	m.AddHistogram("entrapg_proxy_login_duration_seconds",
-		"Time from a client's startup message until its session is ready.", engine.LoginBuckets, logins...)
+		"Time from a client's startup message until its session is ready.", engine.LoginBuckets[:], logins...)
 	m.Add("entrapg_proxy_received_bytes_total", monitor.Counter, "Bytes that clients sent in sessions.", received...)
 	m.Add("entrapg_proxy_sent_bytes_total", monitor.Counter, "Bytes that were sent to clients in sessions.", sent...)
 

@@ -27,6 +27,13 @@ type quietLog struct {
 
 // rejected logs or counts a rejection.
 func (q *quietLog) rejected(kind Rejection, record func()) {
+	if q.count(kind) {
+		record()
+	}
+}
+
+// count counts a rejection. It reports whether the rejection has a record.
+func (q *quietLog) count(kind Rejection) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := time.Now()
@@ -35,30 +42,41 @@ func (q *quietLog) rejected(kind Rejection, record func()) {
 	}
 	if q.records < quietRecords {
 		q.records++
-		record()
-		return
+		return true
 	}
 	if q.report == nil {
 		q.silent = map[Rejection]int{}
 		q.report = time.AfterFunc(q.begun.Add(quietPeriod).Sub(now), q.flush)
 	}
 	q.silent[kind]++
+	return false
 }
 
 // flush logs the number of rejections without a record.
 func (q *quietLog) flush() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.report == nil {
+	silent := q.takeSilent()
+	if silent == nil {
 		return
 	}
-	q.report.Stop()
-	q.report = nil
 	var counts []any
 	for _, kind := range Rejections {
-		if n := q.silent[kind]; n > 0 {
+		if n := silent[kind]; n > 0 {
 			counts = append(counts, string(kind), n)
 		}
 	}
 	q.log.Warn("proxy: more connections rejected", counts...)
+}
+
+// takeSilent returns the rejections without a record and forgets them.
+func (q *quietLog) takeSilent() map[Rejection]int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.report == nil {
+		return nil
+	}
+	q.report.Stop()
+	q.report = nil
+	silent := q.silent
+	q.silent = nil
+	return silent
 }

@@ -48,7 +48,7 @@ var Rejections = []Rejection{
 }
 
 // LoginBuckets are the upper bounds of a Histogram's buckets.
-var LoginBuckets = []time.Duration{
+var LoginBuckets = [...]time.Duration{
 	5 * time.Millisecond, 10 * time.Millisecond, 25 * time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond,
 	250 * time.Millisecond, 500 * time.Millisecond, time.Second, 2500 * time.Millisecond, 5 * time.Second,
 	10 * time.Second, 30 * time.Second,
@@ -60,9 +60,18 @@ type Histogram struct {
 	Sum    time.Duration
 }
 
+// Count returns the number of durations.
+func (h Histogram) Count() int64 {
+	var n int64
+	for _, c := range h.Counts {
+		n += c
+	}
+	return n
+}
+
 // A histogram is a Histogram that is being filled.
 type histogram struct {
-	counts [13]atomic.Int64 // of LoginBuckets, and of longer ones
+	counts [len(LoginBuckets) + 1]atomic.Int64 // of LoginBuckets, and of longer ones
 	sum    atomic.Int64
 }
 
@@ -107,13 +116,4 @@ func (r *rejections) snapshot() map[Rejection]int64 {
 	}
 	maps.Copy(all, r.counts)
 	return all
-}
-
-// Count returns the number of durations.
-func (h Histogram) Count() int64 {
-	var n int64
-	for _, c := range h.Counts {
-		n += c
-	}
-	return n
 }

@@ -130,7 +130,11 @@ func (u *Upstream) logIn(ctx context.Context, l *login) (*pgwire.Session, error)
 		conn.Close()
 		return nil, errors.New("the connection is not pgx's")
 	}
-	return l.takeover.Session(pgxConn.Conn().PgConn(), u.dial)
+	session, err := l.takeover.Session(pgxConn.Conn().PgConn(), u.dial)
+	if err != nil {
+		conn.Close()
+	}
+	return session, err
 }
 
 // Check logs in once and closes the connection.
