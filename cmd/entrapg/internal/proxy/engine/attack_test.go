@@ -55,6 +55,10 @@ var attackers = map[string]func(net.Conn){
 		conn.Write(message('p', "c=biws,r=abcdefgh,p=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="))
 		waitForEnd(conn)
 	},
+	"stall in a cancel request": func(conn net.Conn) {
+		conn.Write([]byte("\x00\x00\x00\x10\x04\xd2\x16\x2e\x00\x00\x00\x01"))
+		waitForEnd(conn)
+	},
 	"send cancel requests": func(conn net.Conn) {
 		conn.Write([]byte("\x00\x00\x00\x10\x04\xd2\x16\x2e\x00\x00\x00\x01\x00\x00\x00\x01"))
 		waitForEnd(conn)
