@@ -37,7 +37,7 @@ var (
 
 // An Exchange is the authentication exchange of one connection, between pgx and the
 // network. As the reader, it limits what the server sends and removes the token from it.
-// As the writer, it replaces an empty password by the token. pgx never sees the token.
+// As the writer, it replaces an empty password with the token. pgx never sees the token.
 // After the server has accepted the login, bytes pass unchanged.
 //
 // An Exchange is not safe for concurrent use, and need not be: pgx logs in on
@@ -51,7 +51,7 @@ type Exchange struct {
 	Token func() string
 	// Observer is called once, when the outcome is known. It may be nil.
 	Observer Observer
-	// Err, if not nil, ends the exchange before anything is sent.
+	// Err, if not nil, fails all reads and writes.
 	Err error
 
 	// Outcome is how the exchange ended. The Observer may read it, then and later.
@@ -76,8 +76,11 @@ func (x *Exchange) Read(b []byte) (int, error) {
 		if x.Outcome == Accepted {
 			return x.Reader.Read(b)
 		}
-		if err := x.next(); err != nil {
-			if !isTimeout(err) {
+		if started, err := x.next(); err != nil {
+			if started { // the rest of the message would be read as a new one
+				x.Err = err
+			}
+			if started || !isTimeout(err) {
 				x.end(Broken)
 			}
 			return 0, err
@@ -88,50 +91,45 @@ func (x *Exchange) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// next reads one message.
-func (x *Exchange) next() error {
+// next reads one message. If it fails, started reports that it has read a part of the
+// message.
+func (x *Exchange) next() (started bool, err error) {
 	const head = 5 // type and length
 	x.message = x.buffer[:head]
-	if _, err := io.ReadFull(x.Reader, x.message); err != nil {
-		return err
+	if n, err := io.ReadFull(x.Reader, x.message); err != nil {
+		return n > 0, err
 	}
 	kind, length := x.message[0], int64(binary.BigEndian.Uint32(x.message[1:]))
 	if x.received += int(min(1+length, maxLoginBytes+1)); x.received > maxLoginBytes {
-		return fmt.Errorf("the server sent more than %d bytes before it accepted the login", maxLoginBytes)
+		return true, fmt.Errorf("the server sent more than %d bytes before it accepted the login", maxLoginBytes)
 	}
 	if kind == typeAuthentication {
 		if x.authRequests++; x.authRequests > maxAuthRequests {
-			return fmt.Errorf("the server requested authentication more than %d times", maxAuthRequests)
+			return true, fmt.Errorf("the server requested authentication more than %d times", maxAuthRequests)
 		}
 	}
-	// Allocate as bytes arrive, because the length can be wrong.
-	for rest := int(length) - 4; rest > 0; {
-		chunk := min(rest, 8192)
-		n := len(x.message)
-		x.message = append(x.message, make([]byte, chunk)...)
-		if _, err := io.ReadFull(x.Reader, x.message[n:]); err != nil {
-			if errors.Is(err, io.EOF) {
-				err = io.ErrUnexpectedEOF
-			}
-			return err
+	x.message = append(x.message, make([]byte, max(0, length-4))...)
+	if _, err := io.ReadFull(x.Reader, x.message[head:]); err != nil {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
 		}
-		rest -= chunk
+		return true, err
 	}
 	x.redact(kind, x.message[head:])
 	x.unread = x.message
 	x.decide(kind, x.message[head:])
-	return nil
+	return true, nil
 }
 
 // redact removes the token from a message's body.
 func (x *Exchange) redact(kind byte, body []byte) {
-	if x.Token == nil || len(body) == 0 {
+	if x.Token == nil {
 		return
 	}
 	var clean []byte
 	if kind == typeAuthentication && x.Sent && authCode(body) == authSASLContinue {
 		clean = append(body[:4:4], redactStatus(body[4:], x.Token())...)
-	} else if clean = Redact(body, x.Token()); &clean[0] == &body[0] {
+	} else if clean = Redact(body, x.Token()); bytes.Equal(clean, body) {
 		return
 	}
 	head := x.message[:len(x.message)-len(body)]
@@ -164,7 +162,7 @@ func (x *Exchange) end(o Outcome) {
 	}
 }
 
-// Write replaces pgx's empty password or bearer token by the token. pgx sends it only if
+// Write replaces pgx's empty password or bearer token with the token. pgx sends it only if
 // the server requested it by an allowed method.
 func (x *Exchange) Write(b []byte) (int, error) {
 	switch {

@@ -125,6 +125,20 @@ func TestExchange_ContinuesAfterTimeout(t *testing.T) {
 	}
 }
 
+func TestExchange_BreaksAfterTimeoutWithinMessage(t *testing.T) {
+	for _, part := range []string{"R\x00", "R\x00\x00\x00\x08\x00\x00"} {
+		x := &pgwire.Exchange{Reader: io.MultiReader(
+			strings.NewReader(part), iotest.ErrReader(os.ErrDeadlineExceeded),
+			strings.NewReader("\x00\x00\x00\x03"),
+		)}
+		for range 2 {
+			if n, err := x.Read(make([]byte, 100)); n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || x.Outcome != pgwire.Broken {
+				t.Errorf("%q: read %d bytes, outcome %v, error %v", part, n, x.Outcome, err)
+			}
+		}
+	}
+}
+
 // A brokenWriter fails every Write.
 type brokenWriter struct{ err error }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
 )
 
-// become replaces this process by a command, which then handles signals and job
+// become replaces this process with a command, which then handles signals and job
 // control and sets the exit code. It returns only if that fails.
 func become(path string, argv, env []string) error {
 	if err := syscall.Exec(path, argv, env); err != nil {
