@@ -50,29 +50,20 @@ func defaults(dir string) []setting {
 	return all
 }
 
-// DSN returns a URL to connect with: the address, the database postgres,
-// sslmode=verify-full and the file of the certificate authority. It has no user and
-// no password.
-//
-// Each argument changes one setting: "dbname=shop" sets a value, and "user" without a
-// value removes the setting. The PG* variables and the service of the calling process
-// do not change a connection: for those that are set, the URL contains the default
-// values. An empty user there means the user that the token identifies.
-func (s *Server) DSN(settings ...string) string {
-	all := append([]setting{
-		{"dbname", "postgres"}, {"sslmode", "verify-full"}, {"sslrootcert", s.caFile},
-	}, defaults(s.dir)...)
-	for _, change := range settings {
+// connectionURL returns a URL for an address. Each change sets a setting, as "key=value",
+// or removes the setting key.
+func connectionURL(address string, settings []setting, changes []string) string {
+	for _, change := range changes {
 		key, value, set := strings.Cut(change, "=")
-		all = slices.DeleteFunc(all, func(s setting) bool { return s.key == key })
+		settings = slices.DeleteFunc(settings, func(s setting) bool { return s.key == key })
 		if set {
-			all = append(all, setting{key, value})
+			settings = append(settings, setting{key, value})
 		}
 	}
 
-	u := url.URL{Scheme: "postgres", Host: hostnames(s.config.Hostnames).address(s.listener)}
+	u := url.URL{Scheme: "postgres", Host: address}
 	var query []string
-	for _, s := range all {
+	for _, s := range settings {
 		switch {
 		case s.key == "dbname":
 			u.Path = "/" + s.value

@@ -123,13 +123,3 @@ func (c *currentFaults) get() Faults {
 	}
 	return Faults{}
 }
-
-// SetFaults replaces the current faults.
-func (s *Server) SetFaults(f Faults) {
-	s.Tenant.tokens.faults.set(f)
-	s.faults.set(f)
-}
-
-// RevokeTokens makes the server reject every token that has been issued so far.
-// Sessions continue.
-func (s *Server) RevokeTokens() error { return s.Tenant.tokens.rotate() }

@@ -1,18 +1,11 @@
 package entrapgtest
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
-	"errors"
-	"fmt"
-	"io"
+	"crypto/tls"
 	"net"
-	"strings"
+	"sync"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/entrapg/entrapg/internal/pgwire"
 )
@@ -24,79 +17,83 @@ const (
 	maxPassword  = 65_535
 )
 
-func (s *Server) serve() {
+// A front is the server that clients connect to. The path of one login is serve, session,
+// logIn, openSession.
+type front struct {
+	listener       net.Listener
+	tls            *tls.Config
+	method         loginMethod
+	judge          judge
+	administration *administration
+	backend        *backend
+	faults         currentFaults
+	log            loginLog
+
+	ctx         context.Context // of all sessions; it must end before close
+	sessions    sync.WaitGroup
+	connections connections
+}
+
+// serve accepts clients until close.
+func (f *front) serve() {
 	for {
-		conn, err := s.listener.Accept()
+		conn, err := f.listener.Accept()
 		if err != nil {
-			if sleep(s.ctx, 10*time.Millisecond) != nil { // otherwise it is temporary: too many open files, for example
+			if sleep(f.ctx, 10*time.Millisecond) != nil { // otherwise it is temporary: too many open files, for example
 				return
 			}
 			continue
 		}
-		s.sessions.Go(func() {
-			if s.track(conn) {
-				defer s.untrack(conn)
-				s.session(conn)
-			}
-		})
+		f.sessions.Go(func() { f.session(conn) })
 	}
 }
 
-// track records a connection or a relay for Close to close. After Close has begun, track
-// closes it itself and returns false.
-func (s *Server) track(c io.Closer) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ctx.Err() != nil {
-		c.Close()
-		return false
-	}
-	s.open[c] = struct{}{}
-	return true
-}
-
-func (s *Server) untrack(c io.Closer) {
-	c.Close()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.open, c)
+// close ends all sessions.
+func (f *front) close() {
+	f.listener.Close()
+	f.connections.closeAll()
+	f.sessions.Wait()
 }
 
 // session serves one client until it disconnects.
-func (s *Server) session(network net.Conn) {
-	faults := s.faults.get()
+func (f *front) session(network net.Conn) {
+	if !f.connections.add(network) {
+		return
+	}
+	defer f.connections.close(network)
+	faults := f.faults.get()
 	if faults.CutLogin == AtConnect {
 		return
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, loginTimeout)
+	ctx, cancel := context.WithTimeout(f.ctx, loginTimeout)
 	defer cancel()
 	network.SetDeadline(time.Now().Add(loginTimeout))
 
-	request, err := s.terms(faults).Accept(ctx, pgwire.NewConn(network))
+	request, err := f.terms(faults).Accept(ctx, pgwire.NewConn(network))
 	switch {
 	case err != nil:
 		return // Accept has informed the client
 	case request.Cancel != nil:
-		s.cancelQuery(ctx, *request.Cancel)
+		f.backend.cancel(ctx, *request.Cancel)
 		request.Conn.Close() // ends TLS, which libpq waits for
 		return
 	}
-	c := s.newClient(request)
-	relay, err := s.logIn(ctx, c, faults)
+	c := newClient(request, f.backend.protocol, &f.log)
+	relay, err := f.logIn(ctx, c, faults)
 	if err != nil {
 		return
 	}
 	network.SetDeadline(time.Time{})
 	relay.Client = c.Conn
-	if s.track(relay) {
-		defer s.untrack(relay)
+	if f.connections.add(relay) {
+		defer f.connections.close(relay)
 		relay.Run()
 	}
 }
 
 // terms returns the TLS and protocol versions that the server offers to clients.
-func (s *Server) terms(faults Faults) pgwire.Terms {
-	t := pgwire.Terms{TLS: s.certificate.tls, Newest: s.protocol}
+func (f *front) terms(faults Faults) pgwire.Terms {
+	t := pgwire.Terms{TLS: f.tls, Newest: f.backend.protocol}
 	if faults.NoTLS {
 		t.TLS = nil
 	}
@@ -106,56 +103,23 @@ func (s *Server) terms(faults Faults) pgwire.Terms {
 	return t
 }
 
-// A client is a connection that has sent its startup message.
-type client struct {
-	net.Conn // with TLS, if the client requested it
-	startup  *pgwire.Startup
-	greeting []byte // sent before the first message
-	login    Login
-}
-
-var errEnded = errors.New("the session has ended")
-
-func (s *Server) newClient(r *pgwire.Request) *client {
-	c := &client{
-		Conn: r.Conn, startup: r.Startup, greeting: pgwire.NegotiateVersion(r.Startup, s.protocol),
-		login: Login{
-			Time: time.Now(), User: r.Startup.Get("user"), Database: r.Startup.Get("database"),
-			Application: r.Startup.Get("application_name"), TLS: r.Encrypted,
-		},
-	}
-	if c.login.Database == "" {
-		c.login.Database = c.login.User
-	}
-	return c
-}
-
 // logIn logs a client in, and returns the relay to its session on the real server.
-func (s *Server) logIn(ctx context.Context, c *client, faults Faults) (*pgwire.Relay, error) {
+func (f *front) logIn(ctx context.Context, c *client, faults Faults) (*pgwire.Relay, error) {
 	if faults.CutLogin == AfterStartup {
-		return nil, s.cut(c)
+		return nil, c.cut()
 	}
 	if !c.login.TLS {
-		host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
-		return nil, s.reject(c, &rejection{
-			code: invalidAuthorization, reason: "no TLS",
-			message: fmt.Sprintf("no pg_hba.conf entry for host %q, user %q, database %q, no encryption",
-				host, c.login.User, c.login.Database),
-		})
+		return nil, c.reject(noEncryption(c))
 	}
-	m, mapped, err := s.mappingOf(ctx, c.login.User)
+	m, mapped, err := f.administration.mappingOf(ctx, c.login.User)
 	if err != nil {
-		return nil, s.reject(c, unreachable(err))
+		return nil, c.reject(unreachable(err))
 	}
 	if !mapped {
-		return s.handOver(ctx, c)
+		return f.handOver(ctx, c)
 	}
 
-	requestToken := c.requestPassword
-	if s.config.OAuth {
-		requestToken = c.requestBearer
-	}
-	password, err := requestToken()
+	token, err := f.method.request(c)
 	if err != nil {
 		return nil, err
 	}
@@ -163,94 +127,37 @@ func (s *Server) logIn(ctx context.Context, c *client, faults Faults) (*pgwire.R
 		return nil, err
 	}
 	if faults.CutLogin == AfterPassword {
-		return nil, s.cut(c)
+		return nil, c.cut()
 	}
 	if r := faults.Reject; r != nil {
-		return nil, s.reject(c, &rejection{code: r.Code, message: r.Message, hint: r.Hint, reason: "Faults.Reject is set"})
+		return nil, c.reject(&rejection{code: r.Code, message: r.Message, hint: r.Hint, reason: "Faults.Reject is set"})
 	}
-	if r := s.judge(c.login.User, m, password); r != nil {
-		if s.config.OAuth {
-			s.rejectBearer(c)
-		}
-		return nil, s.reject(c, r)
+	if r := f.judge.check(c.login.User, m, token); r != nil {
+		f.method.reject(c)
+		return nil, c.reject(r)
 	}
-	return s.openSession(ctx, c, m)
-}
-
-// requestPassword requests a cleartext password, as Azure does for a mapped role.
-func (c *client) requestPassword() (string, error) {
-	kind, body, err := c.request(&pgproto3.AuthenticationCleartextPassword{})
-	if err != nil {
-		return "", err
-	}
-	password, ended := bytes.CutSuffix(body, []byte{0})
-	if kind != 'p' || !ended {
-		return "", errEnded
-	}
-	return string(password), nil
-}
-
-// request sends a message and returns the type and body of the client's answer.
-func (c *client) request(message pgproto3.BackendMessage) (kind byte, body []byte, err error) {
-	out, err := message.Encode(c.greeting)
-	if err != nil {
-		return 0, nil, err
-	}
-	c.greeting = nil
-	if _, err := c.Write(out); err != nil {
-		return 0, nil, err
-	}
-	head := make([]byte, 5)
-	if _, err := io.ReadFull(c, head); err != nil {
-		return 0, nil, err
-	}
-	length := binary.BigEndian.Uint32(head[1:])
-	if length < 5 || length > maxPassword {
-		return 0, nil, errEnded
-	}
-	body = make([]byte, length-4)
-	_, err = io.ReadFull(c, body)
-	return head[0], body, err
+	return f.openSession(ctx, c, m)
 }
 
 // openSession logs in to the real server with the client's role.
-func (s *Server) openSession(ctx context.Context, c *client, m mapping) (*pgwire.Relay, error) {
+func (f *front) openSession(ctx context.Context, c *client, m mapping) (*pgwire.Relay, error) {
 	startup := c.startup.Without(pgwire.IsOption)
-	startup.Version = min(startup.Version, s.protocol)
+	startup.Version = min(startup.Version, f.backend.protocol)
 	startup.Set("database", c.login.Database)
-	if s.config.GroupSync {
-		startup.Set(groupSyncSetting, "on")
+	if err := f.administration.prepareSession(ctx, startup, m); err != nil {
+		return nil, c.reject(unreachable(err))
 	}
-	if m.admin {
-		startup.Set(tenantSetting, s.Tenant.ID)
-		if err := s.prepareAdmin(ctx, c.login.Database); err != nil {
-			return nil, s.reject(c, unreachable(err))
-		}
-	}
-	config := s.upstream.Config.Copy()
-	config.User, config.DialFunc = c.login.User, s.dial
-	takeover := &pgwire.Takeover{Startup: func(string) *pgwire.Startup { return startup }}
-	takeover.Install(config)
-	conn, err := s.connectAs(ctx, config)
-	var pgErr *pgconn.PgError
-	switch {
-	case errors.As(err, &pgErr):
-		return nil, s.reject(c, &rejection{
-			code: pgErr.Code, message: pgErr.Message, reason: "the token is valid, but PostgreSQL rejects the login",
-			response: takeover.ErrorResponse(),
-		})
-	case err != nil:
-		return nil, s.reject(c, unreachable(err))
-	}
-	session, err := takeover.Session(conn, s.upstream.DialFunc)
-	if err != nil {
-		return nil, err
+	session, rejected := f.backend.openSession(ctx, c.login.User, startup)
+	if rejected != nil {
+		return nil, c.reject(rejected)
 	}
 	c.login.Accepted = true
-	s.record(c.login)
+	f.log.add(c.login)
 	relay := &pgwire.Relay{Server: session.Conn, FromServer: append(session.Answer, session.Early...)}
 	if m.admin {
-		relay.ToServer = newAdminConn(s.ctx, s, session.Conn, c.login.Database)
+		relay.ToServer = &adminConn{Conn: session.Conn, writePrincipals: func() {
+			_ = f.administration.prepareDatabase(f.ctx, c.login.Database)
+		}}
 	}
 	return relay, nil
 }
@@ -258,63 +165,16 @@ func (s *Server) openSession(ctx context.Context, c *client, m mapping) (*pgwire
 // handOver connects a client whose role is not mapped to the real server, which
 // authenticates the client itself. The connection to the real server does not use TLS:
 // SCRAM would bind the channel to a certificate that the client has not seen.
-func (s *Server) handOver(ctx context.Context, c *client) (*pgwire.Relay, error) {
-	network, address := pgconn.NetworkAddress(s.upstream.Host, s.upstream.Port)
-	upstream, err := s.dial(ctx, network, address)
+func (f *front) handOver(ctx context.Context, c *client) (*pgwire.Relay, error) {
+	server, err := f.backend.connect(ctx)
 	if err != nil {
-		return nil, s.reject(c, unreachable(err))
+		return nil, c.reject(unreachable(err))
 	}
 	c.login.Reason = "the role is not mapped to Entra: PostgreSQL authenticates it"
-	s.record(c.login)
-	if _, err := upstream.Write(c.startup.Encode()); err != nil {
-		upstream.Close()
+	f.log.add(c.login)
+	if _, err := server.Write(c.startup.Encode()); err != nil {
+		server.Close()
 		return nil, err
 	}
-	return &pgwire.Relay{Server: upstream}, nil
-}
-
-// cancelQuery forwards a cancel request; clients have the real server's keys.
-func (s *Server) cancelQuery(ctx context.Context, request pgwire.CancelRequest) {
-	canceler := pgwire.Canceler{Dial: s.upstream.DialFunc}
-	canceler.Network, canceler.Address = pgconn.NetworkAddress(s.upstream.Host, s.upstream.Port)
-	_ = canceler.Cancel(ctx, request) // clients get no response to a cancel request
-}
-
-// dial connects to the real server.
-func (s *Server) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	conn, err := s.upstream.DialFunc(ctx, network, address)
-	if err != nil {
-		return nil, err
-	}
-	return pgwire.NewConn(conn), nil
-}
-
-// unreachable is the rejection of a login if the real server cannot be reached. If the
-// server has too many clients, or is starting or shutting down, its own error is used.
-func unreachable(err error) *rejection {
-	if pgErr := new(pgconn.PgError); errors.As(err, &pgErr) &&
-		(strings.HasPrefix(pgErr.Code, "53") || strings.HasPrefix(pgErr.Code, "57")) {
-		return &rejection{
-			code: pgErr.Code, message: pgErr.Message, hint: pgErr.Hint,
-			reason: "PostgreSQL does not accept connections",
-		}
-	}
-	return &rejection{code: "08006", message: "the server behind this one cannot be reached", reason: err.Error()}
-}
-
-func (s *Server) reject(c *client, r *rejection) error {
-	c.login.Code, c.login.Message, c.login.Reason = r.code, r.message, r.reason
-	s.record(c.login)
-	response := r.response
-	if response == nil {
-		response = (&pgwire.Error{Code: r.code, Message: r.message, Hint: r.hint}).Encode()
-	}
-	_, err := c.Write(append(c.greeting, response...))
-	return errors.Join(errEnded, err)
-}
-
-func (s *Server) cut(c *client) error {
-	c.login.Reason = "Faults.CutLogin is set"
-	s.record(c.login)
-	return errEnded
+	return &pgwire.Relay{Server: server}, nil
 }

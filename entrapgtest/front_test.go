@@ -34,8 +34,8 @@ func TestFront_NoBytesAreLostBetweenLoginAndSession(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dial := s.upstream.DialFunc
-	s.upstream.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+	dial := s.backend.config.DialFunc
+	s.backend.config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dial(ctx, network, address)
 		return slowWriter{conn}, err
 	}

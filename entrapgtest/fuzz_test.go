@@ -20,34 +20,40 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// newFront returns a server without a PostgreSQL. A client that it accepts gets the error
-// that PostgreSQL cannot be reached.
-func newFront(tb testing.TB) *Server {
+// azureAudience is the resource of the tokens for a server.
+const azureAudience = "https://ossrdbms-aad.database.windows.net"
+
+// newFront returns a tenant and a front without a PostgreSQL. A client that it accepts
+// gets the error that PostgreSQL cannot be reached.
+func newFront(tb testing.TB) (*Tenant, *front, *authority) {
 	tb.Helper()
 	st, err := newState(1000*time.Hour, sharedKey)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tenant := newTenant(st, 1000*time.Hour, site{url: "https://localhost", identityURL: "http://localhost"})
-	s := &Server{
-		Tenant: tenant, config: Config{Audience: "https://ossrdbms-aad.database.windows.net"}, ctx: tb.Context(),
-		roles: newRoles(), open: map[io.Closer]struct{}{},
-	}
-	if s.certificate, err = newCertificate(st.authority, nil); err != nil {
+	c, err := newCertificate(st.authority, nil)
+	if err != nil {
 		tb.Fatal(err)
 	}
-	if s.upstream, err = pgx.ParseConfig("host=127.0.0.1 user=postgres"); err != nil {
+	config, err := pgx.ParseConfig("host=127.0.0.1 user=postgres")
+	if err != nil {
 		tb.Fatal(err)
 	}
-	s.upstream.DialFunc = func(context.Context, string, string) (net.Conn, error) {
+	config.DialFunc = func(context.Context, string, string) (net.Conn, error) {
 		return nil, errors.New("no PostgreSQL")
 	}
-	return s
+	tenant := newTenant(st, 1000*time.Hour, site{url: "https://localhost", identityURL: "http://localhost"})
+	mapped := newRoles(st.Seed.derive("roles"))
+	postgres := &backend{config: config, roles: mapped}
+	return tenant, &front{
+		tls: c.tls, method: passwordMethod{}, judge: judge{tokens: tenant.tokens, audience: azureAudience},
+		administration: &administration{tenant: tenant, backend: postgres, roles: mapped}, backend: postgres, ctx: tb.Context(),
+	}, st.authority
 }
 
-func newToken(tb testing.TB, s *Server, p *Principal) string {
+func newToken(tb testing.TB, p *Principal) string {
 	tb.Helper()
-	token, err := s.Tenant.tokens.issue(p, p.ClientID, s.config.Audience)
+	token, err := p.tenant.tokens.issue(p, p.ClientID, azureAudience)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -57,9 +63,9 @@ func newToken(tb testing.TB, s *Server, p *Principal) string {
 // FuzzFront sends arbitrary bytes before TLS, inside TLS, and as the password of a mapped
 // role. Nothing panics, every session ends, and no client is accepted.
 func FuzzFront(f *testing.F) {
-	s := newFront(f)
-	app := s.Tenant.NewUserAssignedIdentity("app")
-	s.roles.add("app", mapping{objectID: app.ObjectID, objectType: "service"})
+	tenant, front, authority := newFront(f)
+	app := tenant.NewUserAssignedIdentity("app")
+	front.administration.roles.add("app", mapping{objectID: app.ObjectID, objectType: "service"})
 	sslRequest := []byte{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f}
 	startup, err := (&pgproto3.StartupMessage{
 		ProtocolVersion: pgproto3.ProtocolVersion30,
@@ -68,7 +74,7 @@ func FuzzFront(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	genuine := newToken(f, s, app)
+	genuine := newToken(f, app)
 	parts := strings.Split(genuine, ".")
 	none, err := jwt.NewWithClaims(jwt.SigningMethodNone,
 		jwt.MapClaims{"oid": app.ObjectID}).SignedString(jwt.UnsafeAllowNoneSignatureType)
@@ -96,12 +102,10 @@ func FuzzFront(f *testing.F) {
 	}
 	f.Cleanup(func() { listener.Close() })
 	roots := x509.NewCertPool()
-	roots.AddCert(s.certificate.authority)
+	roots.AddCert(authority.certificate)
 	// attempt runs a client and returns the logins that the server recorded.
 	attempt := func(t testing.TB, plain, secured, password []byte) []Login {
-		s.mu.Lock()
-		s.logins = nil
-		s.mu.Unlock()
+		front.log = loginLog{}
 		client, err := net.Dial("unix", listener.Addr().String())
 		if err != nil {
 			t.Fatal(err)
@@ -114,10 +118,7 @@ func FuzzFront(f *testing.F) {
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
-			if s.track(conn) {
-				defer s.untrack(conn)
-				s.session(conn)
-			}
+			front.session(conn)
 		}()
 		client.SetDeadline(time.Now().Add(20 * time.Second))
 		client.Write(plain)
@@ -139,10 +140,10 @@ func FuzzFront(f *testing.F) {
 		case <-time.After(20 * time.Second):
 			t.Fatal("the session does not end")
 		}
-		if len(s.open) > 0 {
+		if len(front.connections.open) > 0 {
 			t.Error("a connection is left")
 		}
-		return s.Logins()
+		return front.log.all()
 	}
 	isAccepted := func(l Login) bool { return l.Accepted || l.User == "app" && l.Message == unreachable(io.EOF).message }
 
@@ -165,9 +166,9 @@ func FuzzFront(f *testing.F) {
 // FuzzJudge changes a valid token and tries the result with roles of every kind. Each
 // fuzzing process has its own token.
 func FuzzJudge(f *testing.F) {
-	s := newFront(f)
-	app := s.Tenant.NewUserAssignedIdentity("app")
-	genuine := newToken(f, s, app)
+	tenant, front, _ := newFront(f)
+	app := tenant.NewUserAssignedIdentity("app")
+	genuine := newToken(f, app)
 	for _, cut := range []uint16{0, 1, 40, 5000} {
 		f.Add(uint16(0), cut, "")
 		f.Add(uint16(40), cut, ".")
@@ -177,7 +178,7 @@ func FuzzJudge(f *testing.F) {
 		from := int(at) % len(genuine)
 		password := genuine[:from] + insert + genuine[min(len(genuine), from+int(cut)):]
 		for _, kind := range []Kind{User, Group, ServicePrincipal} {
-			err := s.judge("role", mapping{objectID: app.ObjectID, objectType: kind.objectType()}, password)
+			err := front.judge.check("role", mapping{objectID: app.ObjectID, objectType: kind.objectType()}, password)
 			if in := password == genuine && kind == ServicePrincipal; (err == nil) != in {
 				t.Errorf("as %s, with %q for %d characters at %d: got %v", kind, insert, cut, from, err)
 			}
@@ -188,12 +189,11 @@ func FuzzJudge(f *testing.F) {
 // FuzzTenant sends arbitrary requests to the tenant and to the managed identity endpoint.
 // Neither issues a token without a secret.
 func FuzzTenant(f *testing.F) {
-	s := newFront(f)
-	t := s.Tenant
+	t, _, _ := newFront(f)
 	user, app := t.NewUser("alice@contoso.example"), t.NewServicePrincipal("app")
 	t.NewHost(t.NewSystemAssignedIdentity("Microsoft.Compute/virtualMachines/vm"), t.NewUserAssignedIdentity("id"))
 	const path = "/" + tenantDomain + "/oauth2/v2.0/token"
-	scope := "&scope=" + s.config.Audience + "/.default"
+	scope := "&scope=" + azureAudience + "/.default"
 	f.Add("POST", path, "", "grant_type=client_credentials&client_secret=x&client_id="+app.ClientID+scope)
 	f.Add(
 		"POST",

@@ -2,7 +2,6 @@ package entrapgtest
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"net"
 	"regexp"
@@ -17,14 +16,10 @@ const maxStatement = 1 << 20
 // provider. Before an Entra statement, it updates the table of the tenant's principals.
 type adminConn struct {
 	net.Conn
-	writePrincipals func()
+	writePrincipals func() // into the database of the session
 
 	pending []byte // the beginning of an incomplete message
 	passing int    // remaining bytes of a message that is forwarded unchanged
-}
-
-func newAdminConn(ctx context.Context, s *Server, conn net.Conn, database string) *adminConn {
-	return &adminConn{Conn: conn, writePrincipals: func() { _ = s.prepareAdmin(ctx, database) }}
 }
 
 // Write forwards a client's messages. It rewrites Entra statements.

@@ -20,7 +20,7 @@ func TestFront_AnswersStartupsAsPostgreSQL(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	network, address := pgconn.NetworkAddress(s.upstream.Host, s.upstream.Port)
+	network, address := pgconn.NetworkAddress(s.backend.config.Host, s.backend.config.Port)
 	user := "user\x00nobody\x00"
 	for name, message := range map[string][]byte{
 		"3.0":                  startup(3, 0, user+"\x00"),

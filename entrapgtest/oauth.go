@@ -11,9 +11,14 @@ import (
 // https://www.rfc-editor.org/rfc/rfc7628
 const bearer = "OAUTHBEARER"
 
-// requestBearer requests a token by OAUTHBEARER. The token is empty if the client first
-// requests the discovery URL.
-func (c *client) requestBearer() (string, error) {
+// bearerMethod requests a token by OAUTHBEARER.
+type bearerMethod struct {
+	scope     string
+	discovery string // URL of the tenant's OpenID Connect configuration
+}
+
+// request returns no token if the client first requests the discovery URL.
+func (m bearerMethod) request(c *client) (string, error) {
 	kind, body, err := c.request(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{bearer}})
 	if err != nil {
 		return "", err
@@ -31,12 +36,10 @@ func (c *client) requestBearer() (string, error) {
 	return "", nil
 }
 
-// rejectBearer sends OAUTHBEARER's error status, which precedes the error response. A
-// client may disconnect after the status.
-func (s *Server) rejectBearer(c *client) {
+// reject sends OAUTHBEARER's error status. A client may disconnect after it.
+func (m bearerMethod) reject(c *client) {
 	status, err := json.Marshal(map[string]string{
-		"status": "invalid_token", "scope": s.config.Audience + "/.default",
-		"openid-configuration": s.Tenant.URL() + "/" + s.Tenant.ID + "/v2.0/.well-known/openid-configuration",
+		"status": "invalid_token", "scope": m.scope, "openid-configuration": m.discovery,
 	})
 	if err == nil {
 		_, _, _ = c.request(&pgproto3.AuthenticationSASLContinue{Data: status})

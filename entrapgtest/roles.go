@@ -2,7 +2,6 @@ package entrapgtest
 
 import (
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"sync"
@@ -18,19 +17,7 @@ type roles struct {
 	provisioned bool // if true, the labels in the database are the mappings
 }
 
-// A mapping maps a role to a principal.
-type mapping struct {
-	objectID   string
-	objectType string // user, group or service
-	admin      bool   // an Entra administrator, or a member of an administrator's role
-	mfa        bool   // the token must show that the user passed multifactor authentication
-}
-
-func newRoles() *roles {
-	key := make([]byte, sha256.Size)
-	_, _ = rand.Read(key) // never fails
-	return &roles{key: key, mapped: map[string]mapping{}}
-}
+func newRoles(key []byte) *roles { return &roles{key: key, mapped: map[string]mapping{}} }
 
 // password returns the password of a mapped role in the real PostgreSQL. It is not
 // stored, so that no session can read it.

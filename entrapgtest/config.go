@@ -1,0 +1,121 @@
+package entrapgtest
+
+import (
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Config configures a server. The zero value is valid.
+type Config struct {
+	// Upstream is the DSN of an existing PostgreSQL, with a superuser and the password.
+	// If it is empty, the server starts a throwaway PostgreSQL. Mapped roles get new
+	// passwords in an existing PostgreSQL, and Close does not remove them. Upstream can
+	// be the DSN of a PgBouncer.
+	Upstream string
+
+	// Primary is another server. If it is set, the throwaway PostgreSQL is a streaming
+	// replica of Primary's. It is read-only until AdminDSN executes "select
+	// pg_promote()". The two servers share the Tenant and the roles. Each has its own
+	// certificate and its own login faults, and must be closed. It requires the program
+	// pg_basebackup, and a Primary without Upstream.
+	Primary *Server
+
+	// TokenLife is the lifetime of tokens: an hour by default. Ten seconds and more are
+	// rounded down to whole seconds. Over HTTP, the remaining lifetime is always rounded
+	// down to whole seconds, so a client considers a token expired in its last second.
+	TokenLife time.Duration
+
+	// Audience is the resource that tokens must be for: by default, Azure Database for
+	// PostgreSQL in the public cloud.
+	Audience string
+
+	// GroupSync sets Azure's server parameter pgaadauth.enable_group_sync: each member of
+	// a group that has a role gets a role, which inherits the group's. That happens every
+	// 30 minutes, with [Server.SyncGroups], and when an administrator calls the function.
+	// Members can still log in as the group's role.
+	GroupSync bool
+
+	// OAuth makes the server request tokens by OAUTHBEARER, as PostgreSQL 18 and later
+	// can, instead of as a password.
+	OAuth bool
+
+	// StateDir is the directory in which the server keeps its state between starts: the
+	// certificate authority, the tenant with its key, and the data and roles of the
+	// throwaway PostgreSQL. Principals and hosts that are created with the same names in
+	// the same order get the same IDs and secrets. The directory must be new, empty or an
+	// earlier StateDir. Its permissions become 0700. One server at a time can use it. If
+	// StateDir is empty, each start creates a new state, and Close removes it.
+	StateDir string
+
+	// Addr is the address to listen on, "127.0.0.1:0" by default.
+	Addr string
+
+	// TenantAddr is the address of the tenant over HTTPS, "127.0.0.1:0" by default.
+	TenantAddr string
+
+	// IdentityAddr is the address of the managed identity endpoints over plain HTTP,
+	// "127.0.0.1:0" by default.
+	IdentityAddr string
+
+	// OnLogin, if set, is called for every attempt to log in, before the client gets the
+	// result. Many goroutines call it at the same time.
+	OnLogin func(Login)
+
+	// Hostnames are names and IP addresses that the certificate is valid for, besides
+	// localhost, the loopback addresses and the addresses that the server listens on. If
+	// it listens on all addresses (0.0.0.0 or ::), [Server.DSN], [Tenant.URL] and
+	// [Host.Environ] use the first one without a wildcard, or else 127.0.0.1. In a
+	// network of containers, use the name of the server's container.
+	Hostnames []string
+
+	// CAFile is the file to write the certificate of the server's certificate authority
+	// to. Every user can read it. An existing file is replaced only if it is the
+	// certificate of an earlier server. Close removes the file. By default it is in
+	// StateDir or in a temporary directory, which other users cannot enter.
+	CAFile string
+}
+
+// setDefaults sets the fields for which the zero value means a default.
+func (c *Config) setDefaults() {
+	if c.TokenLife <= 0 {
+		c.TokenLife = time.Hour
+	}
+	if c.Audience == "" {
+		c.Audience = "https://ossrdbms-aad.database.windows.net"
+	}
+	for _, addr := range []*string{&c.Addr, &c.TenantAddr, &c.IdentityAddr} {
+		if *addr == "" {
+			*addr = "127.0.0.1:0"
+		}
+	}
+}
+
+// check returns an error for a field that is invalid by itself or with other fields.
+func (c *Config) check() error {
+	if err := hostnames(c.Hostnames).check(); err != nil {
+		return &ConfigError{Field: "Hostnames", Err: err}
+	}
+	if c.Upstream != "" {
+		if _, err := pgx.ParseConfig(c.Upstream); err != nil {
+			return &ConfigError{Field: "Upstream", Err: err}
+		}
+	}
+	if c.Primary != nil && (c.Primary.cluster == nil || c.Upstream != "" || c.StateDir != "") {
+		return &ConfigError{
+			Field: "Primary",
+			Err:   errors.New("not used with Upstream or StateDir, or with a primary that has an Upstream"),
+		}
+	}
+	return nil
+}
+
+// A ConfigError reports an invalid field of [Config].
+type ConfigError struct {
+	Field string
+	Err   error
+}
+
+func (e *ConfigError) Error() string { return "Config." + e.Field + ": " + e.Err.Error() }
+func (e *ConfigError) Unwrap() error { return e.Err }
