@@ -19,6 +19,58 @@ import (
 	"time"
 )
 
+// initialize creates all files of an empty cluster, or none. Those of a throwaway
+// PostgreSQL are copied from a template if there is one, which is much faster than
+// initdb.
+func (c *cluster) initialize(ctx context.Context, durable bool) error {
+	data := c.data + newSuffix
+	var t *template
+	made := false
+	if !durable {
+		t = findTemplate(ctx, c.bin)
+		made = t.copyTo(data, c.owner) == nil && c.setPassword(ctx, data) == nil
+	}
+	if !made {
+		if err := t.discard(data); err != nil {
+			return err
+		}
+		args := append([]string{}, initdbArgs...)
+		if !durable {
+			args = append(args, "--no-sync")
+		}
+		if err := c.initdb(ctx, data, args...); err != nil {
+			return err
+		}
+		t.store(data) // without a password
+		if err := c.setPassword(ctx, data); err != nil {
+			return err
+		}
+	}
+	hba := filepath.Join(data, "pg_hba.conf")
+	const scram = "local all all scram-sha-256\nlocal replication all scram-sha-256\n"
+	if err := os.WriteFile(hba, []byte(scram), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(data, c.data)
+}
+
+// initdbArgs create a cluster with small WAL files that rejects every login, because the
+// superuser has no password yet.
+var initdbArgs = []string{"--auth=reject", "--wal-segsize=1"}
+
+// setPassword sets the superuser's password. It sends it over standard input, not in a
+// file or an argument.
+func (c *cluster) setPassword(ctx context.Context, data string) error {
+	secret, err := verifier(c.password)
+	if err != nil {
+		return err
+	}
+	cmd := c.owner.command(ctx, c.dir, filepath.Join(c.bin, "postgres"), "--single", "-F", "-D", data,
+		"-c", "exit_on_error=true", "-c", "log_checkpoints=off", "postgres")
+	cmd.Stdin = strings.NewReader("alter role postgres password '" + secret + "'\n")
+	return c.run(cmd)
+}
+
 // An owner is the user that PostgreSQL runs as: the caller, but never root.
 type owner struct{ credential *syscall.Credential }
 
