@@ -12,8 +12,8 @@ import (
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
 )
 
-// completions are lines up to the cursor, and a word that a shell offers there,
-// and one that it does not.
+// completions are lines up to the cursor, with a word that a shell offers there and
+// one that it does not offer.
 var completions = []struct{ line, want, not string }{
 	{"entrapg em", "emulator", "exec"},
 	{"entrapg ", "completion", "version"},
@@ -55,8 +55,8 @@ true # no match is no failure
 `, "--no-config")
 }
 
-// Zsh completes only in a terminal, here one of its module zpty, where a function
-// records the matches.
+// Zsh completes only in a terminal. The test uses one of its module zpty, in which a
+// function records the matches.
 func TestCompletion_Zsh(t *testing.T) {
 	completeIn(t, "zsh", `
 zmodload zsh/zpty
@@ -81,8 +81,8 @@ done
 `, "-f")
 }
 
-// completeIn runs a script in a shell that prints a line with what the shell
-// offers for each argument.
+// completeIn runs a shell script that prints, for each argument, a line with the
+// words that the shell offers.
 func completeIn(t *testing.T, shell, script string, flags ...string) {
 	if runtime.GOOS == "windows" {
 		t.Skip("the scripts of these tests are for Unix")

@@ -59,7 +59,7 @@ func TestDoctor_NamesHostOnlyFromVerifiedCertificate(t *testing.T) {
 	}
 }
 
-// Anyone gets a certificate for a name of their own from a public authority.
+// A public authority issues a certificate to anyone, for a name that they own.
 func TestDoctor_NamesOnlyAzureHostUnderSystemRoots(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]string{
@@ -130,7 +130,7 @@ func TestDoctor_EscapesTokenAndEnvironment(t *testing.T) {
 	tenant := azureServer(t).Tenant
 	p := tenant.NewServicePrincipal("hostile")
 	p.Claims = map[string]any{"app_displayname": "hostile" + terminaltest.Control, "oid": terminaltest.Control, "tid": terminaltest.Control}
-	tenant.NewServicePrincipal("after hostile") // the tenant's lock orders the claims before what it issues
+	tenant.NewServicePrincipal("after hostile") // locks the tenant after the claims are set
 	env := append(p.Environ(), "SSL_CERT_FILE="+azureServer(t).CAFile(), "AZURE_TOKEN_CREDENTIALS=EnvironmentCredential",
 		"DATABASE_URL="+azureServer(t).DSN())
 	needsCAVariable(t, env)
@@ -155,7 +155,7 @@ func TestDoctor_EscapesTokenAndEnvironment(t *testing.T) {
 	}
 }
 
-// A server repeats the token in an error of a query, after it has accepted the login.
+// After the login, a server repeats the token in the error of a query.
 func TestDoctor_RedactsTokenThatServerRepeatsAfterLogin(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -33,7 +33,7 @@ func pasted(fix []string) []string {
 	return slices.DeleteFunc(slices.Clone(fix), func(line string) bool { return strings.HasPrefix(line, "--") || strings.HasPrefix(line, "#") })
 }
 
-// A failing login is to be fixed.
+// A failing is a login that fails until a fix is pasted.
 type failing struct {
 	env []string // with DATABASE_URL
 	db  *sql.DB  // of an Entra administrator, in the database postgres
@@ -45,8 +45,8 @@ var (
 	removal    = regexp.MustCompile(`^# in DATABASE_URL: remove (\w+)$`)
 )
 
-// paste does what a line of a fix says: it exports a variable, adds a setting to
-// the DSN, or runs SQL as the administrator.
+// paste applies a line of a fix: it exports a variable, adds a setting to the DSN,
+// or runs SQL as the administrator.
 func (f *failing) paste(t *testing.T, line string) {
 	t.Helper()
 	switch {
@@ -79,7 +79,7 @@ func (f *failing) paste(t *testing.T, line string) {
 			t.Errorf("%s: %v", line, err)
 		}
 	default:
-		t.Errorf("nothing to paste: %q", line)
+		t.Errorf("the fix contains no line to paste: %q", line)
 	}
 }
 
@@ -105,13 +105,13 @@ func administrator(t *testing.T, s *entrapgtest.Server) *sql.DB {
 	return db
 }
 
-// with returns an environment with another DSN.
+// with returns env with another DSN.
 func with(env []string, dsn string, more ...string) []string {
 	return append(append(slices.Clone(env), "DATABASE_URL="+dsn), more...)
 }
 
-// Roles that are mapped to another object, or not mapped, take the identity that
-// the fix gives them.
+// The fix maps a role that is not mapped, or mapped to another object, to the
+// identity of the token.
 func TestDoctor_RoleIsMappedOnceFixIsPasted(t *testing.T) {
 	t.Parallel()
 	s := azureServer(t)
@@ -176,7 +176,7 @@ func TestDoctor_ConnectsOnceFixIsPasted(t *testing.T) {
 	}
 }
 
-// For each failure, pasting the fix makes the login work.
+// After the fix is pasted, the login works.
 func TestDoctor_LoginWorksOnceFixIsPasted(t *testing.T) {
 	t.Parallel()
 	s := azureServer(t)
@@ -200,7 +200,7 @@ func TestDoctor_LoginWorksOnceFixIsPasted(t *testing.T) {
 		step        string
 		explanation string
 		fix         []string // the lines to paste, in their order; CLIENT_ID stands for that of app
-		origin      string   // that is named
+		origin      string   // named in the explanation
 	}{
 		"database is missing": {
 			with(env, strings.Replace(dsn, "/postgres?", "/fix_shop?", 1)), "login", `the database "fix_shop", from DATABASE_URL, does not exist`,
@@ -311,7 +311,7 @@ func TestDoctor_LoginWorksOnceFixIsPasted(t *testing.T) {
 					lines, i = []string{want}, 0 // the credential needs it too
 				}
 				if i < 0 {
-					t.Fatalf("fixed by %q, want %q", last.Fix, want)
+					t.Fatalf("fix %q, want %q", last.Fix, want)
 				}
 				f.paste(t, strings.Replace(lines[i], "=CLIENT_ID", "="+app.ClientID, 1))
 			}
@@ -325,7 +325,7 @@ func TestDoctor_LoginWorksOnceFixIsPasted(t *testing.T) {
 	}
 }
 
-// Each of these has one line to paste or to do, which no test can run.
+// Tests cannot run these fixes, which consist of one line.
 func TestDoctor_NamesMissingSettingsOfEachCredential(t *testing.T) {
 	t.Parallel()
 	s := azureServer(t)
@@ -360,7 +360,7 @@ func TestDoctor_NamesMissingSettingsOfEachCredential(t *testing.T) {
 				t.Errorf("got %+v\nwant %s: %q and %q", last, test.step, test.explanation, test.fix)
 			}
 			if strings.Contains(strings.Join(last.Fix, "\n")+last.Error, "hunter2") {
-				t.Error("the password is shown")
+				t.Error("the output contains the password")
 			}
 		})
 	}
@@ -426,7 +426,7 @@ func TestDoctor_AcceptsPlaintextOnlyOnLoopback(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	// The throwaway PostgreSQL itself has no TLS, and a socket instead of a port.
+	// The PostgreSQL behind the server has no TLS, and a socket instead of a port.
 	local := parsed(t, azureServer(t).AdminDSN())
 	port := fake(t, func(conn net.Conn) {
 		network, address := pgconn.NetworkAddress(local.Host, local.Port)

@@ -38,8 +38,8 @@ type doctorFinding struct {
 
 type setting struct{ Name, Value, Origin string }
 
-// visit runs the doctor twice, for people and as JSON, checks what holds for every
-// visit, and returns the last finding.
+// visit runs the doctor twice, with text and with JSON output. It checks the
+// properties that all outputs share, and returns the last finding.
 func visit(t *testing.T, env []string, wantCode int, args ...string) (last doctorFinding, all []doctorFinding) {
 	t.Helper()
 	r := runAs(t, env, append([]string{"doctor", "--json"}, args...)...)
@@ -53,16 +53,16 @@ func visit(t *testing.T, env []string, wantCode int, args ...string) (last docto
 	}
 	text := people.stdout
 	if last.Explanation != "" && strings.Contains(last.Error, last.Explanation) {
-		t.Errorf("the error contains its explanation: %q", last.Error)
+		t.Errorf("the error repeats the explanation: %q", last.Error)
 	}
 	for _, f := range all {
 		if !strings.Contains(text, " "+f.Step+" ") {
-			t.Errorf("step %s is not shown to people:\n%s", f.Step, text)
+			t.Errorf("the text does not show step %s:\n%s", f.Step, text)
 		}
 	}
 	for _, line := range last.Fix {
 		if !strings.HasPrefix(line, "--") && !strings.HasPrefix(line, "#") && !strings.Contains(text, "    "+line+"\n") {
-			t.Errorf("%q does not stand on a line of its own:\n%s", line, text)
+			t.Errorf("%q is not on a separate line:\n%s", line, text)
 		}
 	}
 	for _, secret := range append(env, "eyJ") {
@@ -73,7 +73,7 @@ func visit(t *testing.T, env []string, wantCode int, args ...string) (last docto
 			continue
 		}
 		if secret != "" && strings.Contains(text+r.stdout+r.stderr+people.stderr, secret) {
-			t.Errorf("a secret shows:\n%s", text)
+			t.Errorf("the output contains a secret:\n%s", text)
 		}
 	}
 	for line := range strings.Lines(text) {
@@ -99,7 +99,7 @@ func TestDoctor_ReportsEveryStepOfWorkingLogin(t *testing.T) {
 		}
 	}
 	if got, want := strings.Join(steps, " "), "DSN TCP TLS credential token user login server clock"; got != want { // an address needs no DNS
-		t.Errorf("steps %s, want %s", got, want)
+		t.Errorf("got steps %s, want %s", got, want)
 	}
 	for step, want := range map[string]string{
 		"DSN": "verify-full", "TLS": "TLS 1.3, verified; certificate for localhost", "credential": "ManagedIdentityCredential, of DefaultAzureCredential",
@@ -138,10 +138,10 @@ func TestDoctor_ReportsMissingSettingsOfCredential(t *testing.T) {
 			return
 		}
 	}
-	t.Error("no such step")
+	t.Error("no step credential")
 }
 
-// One row for each of the messages that Azure's servers are known to send.
+// The table has a row for each known message of Azure's servers.
 func TestDoctor_ExplainsAzureErrorAndFix(t *testing.T) {
 	t.Parallel()
 	s, err := entrapgtest.Start(t.Context(), entrapgtest.Config{})
@@ -206,7 +206,7 @@ func TestDoctor_FindsFaultInDSNCredentialAndRole(t *testing.T) {
 	nobody := s.Tenant.NewServicePrincipal("nameless")
 	nobody.Claims = map[string]any{"app_displayname": nil, "appid": nil} // before the tenant is used again
 	service := s.Tenant.NewServicePrincipal("deployer")
-	guest := s.Tenant.NewServicePrincipal("guest") // in a process of its own, nobody can log in as a person
+	guest := s.Tenant.NewServicePrincipal("guest") // a separate process cannot log in as a user
 	guest.Claims = map[string]any{
 		"idtyp": nil, "appidacr": nil, "app_displayname": nil, "idp": "live.com", "scp": "x", "unique_name": "live.com#bob@outlook.example",
 	}
@@ -220,7 +220,7 @@ func TestDoctor_FindsFaultInDSNCredentialAndRole(t *testing.T) {
 	}{
 		"sslmode=prefer":              {env, []string{s.DSN() + "&sslmode=prefer"}, "DSN", "sslmode: prefer can fall back", "", ""},
 		"a password":                  {env, []string{"postgres://bob:hunter2@h/d"}, "DSN", "password", "", ""},
-		"a CA file that is not there": {env, []string{"host=h sslrootcert=/nowhere/ca.pem"}, "DSN", "/nowhere/ca.pem", "", ""},
+		"missing CA file":             {env, []string{"host=h sslrootcert=/nowhere/ca.pem"}, "DSN", "/nowhere/ca.pem", "", ""},
 		"no identity":                 {[]string{"DATABASE_URL=" + s.DSN(), "AZURE_TOKEN_CREDENTIALS=EnvironmentCredential"}, nil, "credential", "missing environment variable AZURE_TENANT_ID", "found an identity", "az login"},
 		"an identity of another host": {with(env, "AZURE_CLIENT_ID=11111111-2222-3333-4444-555555555555"), nil, "credential", "No User Assigned", "AZURE_CLIENT_ID", "az identity list --query '[].{name:name,clientId:clientId}' --output table"},
 		"an empty client ID":          {with(env, "AZURE_CLIENT_ID="), nil, "credential", "UserAssignedClientID", "set to an empty value", "unset AZURE_CLIENT_ID"},
@@ -246,19 +246,19 @@ func TestDoctor_FindsFaultInDSNCredentialAndRole(t *testing.T) {
 				t.Errorf("got %+v\nwant %s: %q, %q", last, test.step, test.printed, test.means)
 			}
 			if test.fix != "" && !slices.Contains(last.Fix, test.fix) {
-				t.Errorf("fixed by %q, want %q", last.Fix, test.fix)
+				t.Errorf("fix %q, want %q", last.Fix, test.fix)
 			}
 			if strings.Contains(last.Error, "-----") || strings.Contains(last.Error, "{") {
-				t.Errorf("a response is shown as it came:\n%s", last.Error)
+				t.Errorf("the error contains the raw response:\n%s", last.Error)
 			}
 			if strings.Contains(last.Error, "hunter2") {
-				t.Error("a password shows")
+				t.Error("the output contains a password")
 			}
 		})
 	}
 }
 
-// A fake is a server that takes connections and does one thing with them.
+// A fake is a server that handles each connection with the same function.
 func fake(t *testing.T, serve func(net.Conn)) (port string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -282,8 +282,8 @@ func fake(t *testing.T, serve func(net.Conn)) (port string) {
 	return port
 }
 
-// withCertificate serves TLS as PostgreSQL does, with a certificate that a new
-// authority has signed, and returns the authority's file.
+// withCertificate serves TLS as PostgreSQL does, with a certificate of a new
+// authority, and returns the path of the authority's certificate.
 func withCertificate(t *testing.T, change func(*x509.Certificate)) (port, caFile string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -319,7 +319,7 @@ func withCertificate(t *testing.T, change func(*x509.Certificate)) (port, caFile
 
 func TestDoctor_FindsFaultInNetworkAndTLS(t *testing.T) {
 	t.Parallel()
-	const closed = "1" // nobody listens there
+	const closed = "1" // no server listens on it
 	silent := fake(t, func(conn net.Conn) { io.Copy(io.Discard, conn) })
 	cut := fake(t, func(net.Conn) {})
 	plain := fake(t, func(conn net.Conn) { io.ReadFull(conn, make([]byte, 8)); conn.Write([]byte("N")) })
@@ -363,7 +363,7 @@ func TestDoctor_FindsFaultInNetworkAndTLS(t *testing.T) {
 				t.Errorf("got %+v\nwant %s: %q, %q", last, test.step, test.printed, test.means)
 			}
 			if test.fix != "" && !slices.Contains(last.Fix, test.fix) {
-				t.Errorf("fixed by %q, want %q", last.Fix, test.fix)
+				t.Errorf("fix %q, want %q", last.Fix, test.fix)
 			}
 		})
 	}
@@ -392,7 +392,8 @@ func TestDoctor_ShowsMappingAndClockSkew(t *testing.T) {
 	}
 	defer admin.Close(context.Background())
 	label := "aadauth,oid=" + app.ObjectID + ",type=service"
-	// The server sets labels only once an administrator has logged in. Its functions come before others of their name.
+	// The server sets labels only once an administrator has logged in. Its functions
+	// take precedence over others with the same name.
 	for _, sql := range []string{
 		"set allow_system_table_mods = on",
 		"delete from pg_shseclabel where objoid = 'mapped'::regrole and provider = 'pgaadauth'",

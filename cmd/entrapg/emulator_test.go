@@ -23,7 +23,7 @@ import (
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
 )
 
-// A running emulator is one that a test has started, on ports of its own.
+// A running is an emulator that a test has started, on its own ports.
 type running struct {
 	t       *testing.T
 	cmd     *exec.Cmd
@@ -33,10 +33,10 @@ type running struct {
 	ended   chan struct{}
 }
 
-// anyPorts are arguments for tests that run at once.
+// anyPorts are arguments with which several emulators can run at once.
 var anyPorts = []string{"--addr", "127.0.0.1:0", "--tenant-addr", "127.0.0.1:0", "--identity-addr", "127.0.0.1:0"}
 
-// startEmulator starts an emulator with a PostgreSQL of its own.
+// startEmulator starts an emulator with its own PostgreSQL.
 func startEmulator(t *testing.T, args ...string) *running {
 	t.Helper()
 	e := &running{t: t, ended: make(chan struct{}), out: filepath.Join(t.TempDir(), "out"), envFile: filepath.Join(t.TempDir(), ".env")}
@@ -91,7 +91,7 @@ func (e *running) await(want string) {
 			if strings.Contains(e.printed(), want) {
 				return
 			}
-			e.t.Fatalf("it ended without %q:\n%s", want, e.printed())
+			e.t.Fatalf("the emulator ended without printing %q:\n%s", want, e.printed())
 		default:
 		}
 		if time.Now().After(deadline) {
@@ -135,7 +135,7 @@ func (e *running) blocks() []string {
 	return blocks
 }
 
-// logInWithAzidentity is a program that does not use this module.
+// logInWithAzidentity logs in as a program that does not use this module.
 func logInWithAzidentity() {
 	err := func() error {
 		ctx := context.Background()
@@ -169,17 +169,17 @@ func logInWithAzidentity() {
 	os.Exit(0)
 }
 
-// await waits until something is so.
+// await waits until a condition is met.
 func await(t *testing.T, so func() bool, printed func() string) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); !so(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("it did not happen:\n%s", printed())
+			t.Fatalf("timed out:\n%s", printed())
 		}
 	}
 }
 
-// write writes a file of the test's own and returns its path.
+// write writes a temporary file and returns its path.
 func write(t *testing.T, name, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
@@ -192,7 +192,7 @@ func write(t *testing.T, name, content string) string {
 func needsSignals(t *testing.T) {
 	t.Helper()
 	if runtime.GOOS == "windows" {
-		t.Skip("Windows has no such signals and no such shell")
+		t.Skip("needs signals and a shell of Unix")
 	}
 }
 
@@ -222,7 +222,7 @@ func TestEmulator_ServesProgramsThatReadItsSettings(t *testing.T) {
 	psql := installed(t, "psql")
 
 	if r := runAs(t, nil, "exec", "--env-file", e.envFile, "--", psql, "-XAtc", "select 1"); r.code == 0 {
-		t.Errorf("in without a role: %+v", r)
+		t.Errorf("a login without a role succeeds: %+v", r)
 	}
 	e.await("· emu-api → postgres, psql: the role is not mapped to Entra")
 
@@ -240,7 +240,7 @@ func TestEmulator_ServesProgramsThatReadItsSettings(t *testing.T) {
 		t.Errorf("a token of 90 seconds: %+v", r)
 	}
 	if r := runAs(t, nil, "exec", "--env-file", e.envFile, "user=emu-admin", "--", psql, "-XAtc", "select 1"); r.code == 0 {
-		t.Errorf("in as somebody else: %+v", r)
+		t.Errorf("a login as another principal succeeds: %+v", r)
 	}
 	for line := range strings.Lines(e.printed()) {
 		line = strings.TrimSuffix(line, "\n")
@@ -257,12 +257,12 @@ func TestEmulator_ServesProgramsThatReadItsSettings(t *testing.T) {
 		t.Errorf("exit code %d: %s", code, e.printed())
 	}
 	if _, err := os.Stat(e.envFile); err == nil {
-		t.Error("the settings of a server that is gone are left")
+		t.Error("the settings of an ended server are left behind")
 	}
 }
 
-// What it prints is for a shell to read: for entrapg, for libpq, and for programs
-// with azidentity.
+// A shell can read the printed settings, which work for entrapg, for libpq, and for
+// programs with azidentity.
 func TestEmulator_SettingsLogEachKindOfPrincipalIn(t *testing.T) {
 	needsSignals(t)
 	t.Parallel()
@@ -303,7 +303,8 @@ func TestEmulator_SettingsLogEachKindOfPrincipalIn(t *testing.T) {
 			if len(blocks) != len(test.roles) {
 				t.Fatalf("%d blocks for %q:\n%s", len(blocks), test.roles, e.printed())
 			}
-			// All in one shell, the last one first: nothing of an earlier block may count.
+			// All blocks run in one shell, in reverse order, so that each must override all
+			// settings of the others.
 			script, want := "set -e\n", ""
 			for i, block := range slices.Backward(blocks) {
 				script += block + `"$0" exec -- sh -c 'echo "$PGUSER"; psql -XAtc "select session_user"'; psql -XAtc 'select session_user' "$DATABASE_URL"; ` +
@@ -343,7 +344,7 @@ func TestEmulator_SettingsContainNoAdministratorCredentials(t *testing.T) {
 	cmd, out, _ := program(t)
 	cmd.Path, cmd.Args = "/bin/sh", []string{"/bin/sh", "-c", script, os.Args[0]}
 	if err := cmd.Run(); err == nil || strings.Contains(out.String(), "eyJ") || len(id) != 36 {
-		t.Errorf("the application has a token of %s: %v, %s", id, err, out)
+		t.Errorf("the application got a token of %s: %v, %s", id, err, out)
 	}
 }
 
@@ -369,13 +370,13 @@ func TestEmulator_EnvFileOfEarlierEmulatorIsTakenOver(t *testing.T) {
 	}
 	if r := runAs(t, nil, slices.Concat(args[:4], []string{first.envFile}, anyPorts)...); r.code != command.Failed ||
 		!strings.Contains(r.stderr, "is in use by another emulator") {
-		t.Errorf("beside a running one: %+v", r)
+		t.Errorf("while another one runs: %+v", r)
 	}
 	if code := second.stop(syscall.SIGINT); code != command.Done {
 		t.Errorf("exit code %d", code)
 	}
 	if _, err := os.Stat(first.envFile); err == nil {
-		t.Error("the file is still there")
+		t.Error("the file still exists")
 	}
 }
 
@@ -411,7 +412,7 @@ func TestEmulator_KeepsFilesThatItDidNotCreate(t *testing.T) {
 
 	for name, replace := range map[string]func(path string) error{
 		"renamed":    func(path string) error { return os.Rename(path, path+".old") },
-		"removed":    os.Remove, // whose inode the next file would get
+		"removed":    os.Remove, // the next file would get its inode
 		"overwrites": func(string) error { return nil },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -441,7 +442,7 @@ func TestEmulator_StopsCleanlyAtHangup(t *testing.T) {
 		t.Errorf("exit code %d: %s", code, e.printed())
 	}
 	if _, err := os.Stat(e.envFile); err == nil {
-		t.Error("the file with its settings is left")
+		t.Error("the file with its settings is left behind")
 	}
 }
 
@@ -465,7 +466,7 @@ func TestEmulator_KeepsRunningWhenItsLogEnds(t *testing.T) {
 	defer cmd.Process.Kill()
 	for lines := bufio.NewScanner(out); lines.Scan() && lines.Text() != "Logins:"; {
 	}
-	if err := out.Close(); err != nil { // as head does
+	if err := out.Close(); err != nil { // like head
 		t.Fatal(err)
 	}
 	psql := installed(t, "psql")
@@ -484,7 +485,7 @@ func TestEmulator_KeepsRunningWhenItsLogEnds(t *testing.T) {
 		t.Errorf("left behind: %v", entries)
 	}
 	if _, err := os.Stat(envFile); err == nil {
-		t.Error("the file with its settings is left")
+		t.Error("the file with its settings is left behind")
 	}
 }
 
@@ -518,7 +519,7 @@ func TestEmulator_EndsWithItsPostgreSQL(t *testing.T) {
 		t.Errorf("exit code %d: %s", code, e.printed())
 	}
 	if _, err := os.Stat(e.envFile); err == nil {
-		t.Error("the file with its settings is left")
+		t.Error("the file with its settings is left behind")
 	}
 }
 
@@ -580,7 +581,7 @@ func TestEmulator_SettingsForOtherContainers(t *testing.T) {
 	}
 }
 
-// Each block is followed by the command for its own file, and those without a file by
+// The command for a block's own file follows the block. Blocks without a file share
 // one command.
 func TestEmulator_NamesFileOfEachPrincipal(t *testing.T) {
 	needsSignals(t)
@@ -662,7 +663,7 @@ func TestEmulator_StateSurvivesStops(t *testing.T) {
 		}
 		var lasting []string
 		for line := range strings.Lines(string(b)) {
-			// Ports are the test's, and the token is a new one each time.
+			// Ports and tokens differ between runs.
 			if name, _, _ := strings.Cut(line, "="); name == "AZURE_CLIENT_ID" || name == "IDENTITY_HEADER" || name == "PGSSLROOTCERT" ||
 				name == "PGUSER" {
 				lasting = append(lasting, line)
@@ -683,7 +684,7 @@ func TestEmulator_StateSurvivesStops(t *testing.T) {
 		if now := settings(e); now != first || !strings.Contains(now, "PGUSER") {
 			t.Errorf("start %d: settings %s, were %s", n, now, first)
 		}
-		sql := "do $$ begin perform lo_create(0); end $$; select count(*) from pg_largeobject_metadata" // which every role may
+		sql := "do $$ begin perform lo_create(0); end $$; select count(*) from pg_largeobject_metadata" // every role may do this
 		if r := runAs(t, nil, "exec", "--env-file", e.envFile, "--", psql, "-qXAtc", sql); r.code != command.Done || r.stdout != fmt.Sprintln(n+1) {
 			t.Errorf("start %d: %+v", n, r)
 		}

@@ -36,7 +36,7 @@ func keysOfLibpq(t *testing.T) (keys []keyOfLibpq) {
 		cells := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
 		keys = append(keys, keyOfLibpq{cells[0], cells[1], cells[2] == "ignored", cells[3] == "ignored"})
 	}
-	return keys[1:] // without the head
+	return keys[1:] // without the header
 }
 
 type keyOfLibpq struct {

@@ -53,7 +53,7 @@ func TestExecProxy_HidesTokenAndSocketIsPrivate(t *testing.T) {
 func TestExecProxy_ForwardsSignals(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS == "windows" {
-		t.Skip("Windows has no such signals")
+		t.Skip("Windows does not have these signals")
 	}
 	_, env := identityWith(t, azureServer(t), "exec-proxy-signal", true)
 	ready := filepath.Join(t.TempDir(), "ready")

@@ -39,7 +39,7 @@ func TestExec_ExitsWithCodeOfCommand(t *testing.T) {
 	_, env := identityWith(t, azureServer(t), "exec-code", true)
 	for script, want := range map[string]int{"exit 0": 0, "exit 7": 7, "kill -TERM $$": -1} {
 		if want < 0 && runtime.GOOS == "windows" {
-			continue // it has no signals to end by
+			continue // Windows cannot end a process by these signals
 		}
 		if r := runAs(t, env, "exec", "--", "sh", "-c", script); r.code != want {
 			t.Errorf("%s: exit code %d, want %d", script, r.code, want)
@@ -82,7 +82,7 @@ func TestExec_RejectsCommandWithoutSeparator(t *testing.T) {
 	}
 }
 
-// The command has replaced entrapg, which cannot explain why the server rejects it.
+// The command replaces entrapg, so entrapg cannot explain why the server rejects it.
 func TestExec_RejectedLoginHasHintWithProxy(t *testing.T) {
 	t.Parallel()
 	_, env := identityWith(t, azureServer(t), "exec-without-role", false)
@@ -132,13 +132,13 @@ func TestExec_PsqlAndPgbenchLogIn(t *testing.T) {
 			logins++
 		}
 	}
-	if logins <= 4 { // its clients: each of them is to log in again and again
+	if logins <= 4 { // each of its four clients must log in repeatedly
 		t.Errorf("pgbench logged in %d times in three seconds", logins)
 	}
 }
 
-// installed finds one of PostgreSQL's programs. Only a server that was named may
-// come without it in CI.
+// installed finds one of PostgreSQL's programs. In CI, it may be missing only if the
+// environment names a server.
 func installed(t *testing.T, name string) string {
 	t.Helper()
 	places, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
@@ -157,7 +157,8 @@ func installed(t *testing.T, name string) string {
 	return lookPath(t, name)
 }
 
-// lookPath finds a program. If it is missing, the test is skipped, but fails in CI.
+// lookPath finds a program. If it is missing, the test fails in CI, and is skipped
+// elsewhere.
 func lookPath(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)

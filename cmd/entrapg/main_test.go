@@ -21,8 +21,8 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-// TestMain lets this test binary stand in for the command: the tests run it as
-// a process of its own, with its signals and exit codes.
+// TestMain lets this test binary replace the command: the tests run it as a separate
+// process, with signals and exit codes.
 func TestMain(m *testing.M) {
 	if os.Getenv("ENTRAPG_TEST_AS_COMMAND") != "" {
 		main()
@@ -38,8 +38,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// program is the command with a directory of its own for temporary files. It sees
-// nothing of what this machine is set to.
+// program returns the command, with its own directory for temporary files and
+// without the settings of this machine.
 func program(t *testing.T, args ...string) (cmd *exec.Cmd, out *bytes.Buffer, dir string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "cmd")
@@ -62,13 +62,13 @@ func program(t *testing.T, args ...string) (cmd *exec.Cmd, out *bytes.Buffer, di
 	return cmd, out, dir
 }
 
-// A result is how the command ended.
+// A result is the result of the command.
 type result struct {
 	code           int
 	stdout, stderr string
 }
 
-// runAs runs the command in an environment to its end.
+// runAs runs the command in an environment and waits until it ends.
 func runAs(t *testing.T, env []string, args ...string) result {
 	t.Helper()
 	cmd, _, _ := program(t, args...)
@@ -83,10 +83,10 @@ func runAs(t *testing.T, env []string, args ...string) result {
 	return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
 }
 
-// publicScope is that of tokens for databases in Azure's public cloud.
+// publicScope is the scope of tokens for databases in Azure's public cloud.
 const publicScope = "https://ossrdbms-aad.database.windows.net/.default"
 
-// azure is one server for all tests that leave its faults alone.
+// azure is the server of all tests that do not inject faults.
 var azure = sync.OnceValues(func() (*entrapgtest.Server, error) {
 	s, err := entrapgtest.Start(context.Background(), entrapgtest.Config{})
 	if err == nil {
@@ -106,8 +106,8 @@ func azureServer(t *testing.T) *entrapgtest.Server {
 	return s
 }
 
-// identityWith adds a managed identity, with a role if it is to have one, and
-// returns the environment of a program that runs on a host as that identity.
+// identityWith adds a managed identity, and its role if role is set. It returns the
+// environment of a program that runs on a host as that identity.
 func identityWith(t *testing.T, s *entrapgtest.Server, name string, role bool) (*entrapgtest.Principal, []string) {
 	t.Helper()
 	p := s.Tenant.NewUserAssignedIdentity(name)
@@ -120,13 +120,13 @@ func identityWith(t *testing.T, s *entrapgtest.Server, name string, role bool) (
 		"AZURE_TOKEN_CREDENTIALS=ManagedIdentityCredential", "DATABASE_URL="+s.DSN())
 }
 
-// needsCAVariable skips a test whose environment names the authority to trust,
-// where programs in Go take that from the system alone.
+// needsCAVariable skips a test whose environment sets the trusted authority, on
+// systems where Go ignores SSL_CERT_FILE.
 func needsCAVariable(t *testing.T, env []string) {
 	t.Helper()
 	names := slices.ContainsFunc(env, func(entry string) bool { return strings.HasPrefix(entry, "SSL_CERT_FILE=") })
 	if names && (runtime.GOOS == "windows" || runtime.GOOS == "darwin") {
-		t.Skip("SSL_CERT_FILE means nothing on " + runtime.GOOS)
+		t.Skip("Go ignores SSL_CERT_FILE on " + runtime.GOOS)
 	}
 }
 
@@ -175,11 +175,11 @@ func TestDemo_FixedTokenFailsAndEntrapgSucceeds(t *testing.T) {
 
 func TestDemo_EndsCleanlyOnSignalAtAnyMoment(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		t.Skip("Windows has no such signals")
+		t.Skip("Windows does not have these signals")
 	}
 	for name, test := range map[string]struct {
 		signal os.Signal
-		after  string // text that has to be there first
+		after  string // text that must be printed first
 	}{
 		"SIGTERM while PostgreSQL starts": {syscall.SIGTERM, "starting PostgreSQL"},
 		"SIGTERM while the pools work":    {syscall.SIGTERM, "1 s"},

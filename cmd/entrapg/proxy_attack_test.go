@@ -24,7 +24,7 @@ func TestProxy_OtherUserCannotOpenSocket(t *testing.T) {
 	}
 	_, env := identityWith(t, azureServer(t), "proxy-stranger", true)
 	dir := shortDir(t)
-	if err := os.Chmod(dir, 0o777); err != nil { // the socket's own mode is what counts
+	if err := os.Chmod(dir, 0o777); err != nil { // only the socket's own mode protects it
 		t.Fatal(err)
 	}
 	startProxy(t, env, "--listen", dir)

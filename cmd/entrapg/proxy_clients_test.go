@@ -17,7 +17,7 @@ import (
 
 // The programs of PostgreSQL connect through the proxy, with tokens that are valid for 2 seconds.
 
-// A clientOfProxy runs programs that know the proxy's address and password only.
+// A clientOfProxy runs programs that know only the proxy's address and password.
 type clientOfProxy struct {
 	server *entrapgtest.Server
 	proxy  *runningProxy
@@ -90,7 +90,7 @@ func TestProxyClients_PgbenchLogsInForEachTransaction(t *testing.T) {
 func TestProxyClients_PsqlCancelsQuery(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS == "windows" {
-		t.Skip("Windows has no such signals")
+		t.Skip("Windows does not have these signals")
 	}
 	c := newClientOfProxy(t, "client-cancel")
 	psql := c.command(t, "psql", "-Xc", "select pg_sleep(3600)")

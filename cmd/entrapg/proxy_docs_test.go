@@ -13,7 +13,8 @@ import (
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
 )
 
-// TestProxyDocs_UseFlagsVariablesAndMetricsThatExist checks what the documentation of the proxy names.
+// TestProxyDocs_UseFlagsVariablesAndMetricsThatExist checks the names in the
+// documentation of the proxy.
 func TestProxyDocs_UseFlagsVariablesAndMetricsThatExist(t *testing.T) {
 	documents, err := filepath.Glob("../../docs/proxy/*.md")
 	if err != nil || len(documents) < 5 {
@@ -49,7 +50,7 @@ func TestProxyDocs_UseFlagsVariablesAndMetricsThatExist(t *testing.T) {
 			}
 		}
 	}
-	// And the other way round: every metric is documented.
+	// Conversely, every metric is documented.
 	text, err := os.ReadFile("../../docs/proxy.md")
 	if err != nil {
 		t.Fatal(err)

@@ -30,11 +30,11 @@ import (
 type runningProxy struct {
 	cmd      *exec.Cmd
 	out, log *transcript // standard output, standard error
-	password string      // that was generated
+	password string      // generated
 	ended    chan struct{}
 }
 
-// A transcript is what a process writes.
+// A transcript contains the output of a process.
 type transcript struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -98,7 +98,7 @@ func (p *runningProxy) start(t *testing.T) {
 	}
 }
 
-// addr returns where the proxy listens: the n-th address that it printed.
+// addr returns the n-th address that the proxy printed.
 func (p *runningProxy) addr(n int) string {
 	return regexp.MustCompile(`(?m)^✓ (\S+) → `).FindAllStringSubmatch(p.out.String(), -1)[n][1]
 }
@@ -113,7 +113,7 @@ func (p *runningProxy) dsn(settings string) string {
 	return dsn + settings
 }
 
-// connect returns a pool of a client that knows no Entra.
+// connect returns a pool of a client that does not support Entra.
 func (p *runningProxy) connect(t *testing.T, settings string) *sql.DB {
 	t.Helper()
 	db, err := sql.Open("pgx", p.dsn(settings))
@@ -128,7 +128,7 @@ func (p *runningProxy) connect(t *testing.T, settings string) *sql.DB {
 func (p *runningProxy) signal(t *testing.T, s os.Signal) int {
 	t.Helper()
 	if runtime.GOOS == "windows" {
-		t.Skip("Windows has no such signals")
+		t.Skip("Windows does not have these signals")
 	}
 	p.cmd.Process.Signal(s)
 	select {
@@ -200,7 +200,7 @@ func TestProxy_PrintedCommandConnects(t *testing.T) {
 	}
 }
 
-// shortDir returns a directory whose path leaves room for a socket's name.
+// shortDir returns a directory with a path that is short enough for sockets.
 func shortDir(t *testing.T) string {
 	t.Helper()
 	if runtime.GOOS == "windows" {
@@ -356,8 +356,8 @@ func TestProxy_RemoteClientsNeedTLSAndPassword(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	writeCertificate(t, certFile, keyFile) // as cert-manager does
-	p.cmd.Process.Signal(syscall.SIGHUP)   // reads it at once, and does not end the proxy
+	writeCertificate(t, certFile, keyFile) // like cert-manager
+	p.cmd.Process.Signal(syscall.SIGHUP)   // reloads the certificate, and does not end the proxy
 	renewed := p.connect(t, password+"sslmode=verify-full "+quote.DSNSetting(false, "sslrootcert", certFile))
 	if got := ask(t, renewed, "select session_user"); got != "proxy-remote" {
 		t.Errorf("got %q", got)
@@ -383,7 +383,7 @@ func TestProxy_SessionsEndInGracePeriod(t *testing.T) {
 	db := p.connect(t, "")
 	session := ask(t, db, "select pg_backend_pid()::text")
 	if runtime.GOOS == "windows" {
-		t.Skip("Windows has no such signals")
+		t.Skip("Windows does not have these signals")
 	}
 	p.cmd.Process.Signal(syscall.SIGTERM)
 	await(t, func() bool { return strings.Contains(get(t, status, "/readiness"), "503 draining") }, p.log.String)
@@ -400,7 +400,7 @@ func TestProxy_SessionsEndInGracePeriod(t *testing.T) {
 		return err != nil
 	}, p.log.String)
 	if got := ask(t, db, "select pg_backend_pid()::text"); got != session {
-		t.Errorf("the session is another one: %s, not %s", got, session)
+		t.Errorf("got session %s, want %s", got, session)
 	}
 	db.Close()
 	select {
@@ -446,7 +446,7 @@ func get(t *testing.T, addr, path string) string {
 func TestProxy_ClosesSessionsAfterGraceAndAtSecondSignal(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS == "windows" {
-		t.Skip("Windows has no such signals")
+		t.Skip("Windows does not have these signals")
 	}
 	_, env := identityWith(t, azureServer(t), "proxy-close", true)
 	for name, test := range map[string]struct {
@@ -466,12 +466,8 @@ func TestProxy_ClosesSessionsAfterGraceAndAtSecondSignal(t *testing.T) {
 		}()
 		await(t, func() bool {
 			var n int
-			err := db.QueryRowContext(
-				t.Context(),
-				"select count(*) from pg_stat_activity where usename = 'proxy-close' and query like 'select pg_sleep%' and pid <> pg_backend_pid()",
-			).Scan(
-				&n,
-			)
+			err := db.QueryRowContext(t.Context(), "select count(*) from pg_stat_activity where usename = 'proxy-close' "+
+				"and query like 'select pg_sleep%' and pid <> pg_backend_pid()").Scan(&n)
 			return err == nil && n > 0
 		}, p.log.String)
 		p.cmd.Process.Signal(syscall.SIGTERM)
@@ -556,7 +552,7 @@ func TestProxy_ReadinessFailsWithoutTokenAndRecovers(t *testing.T) {
 		t.Errorf("metrics:\n%s", text)
 	}
 	s.SetFaults(entrapgtest.Faults{})
-	await(t, func() bool { return ready() == "200 ready\n" }, ready) // although no client logs in
+	await(t, func() bool { return ready() == "200 ready\n" }, ready) // even if no client logs in
 }
 
 func TestProxy_MetricsCountSessions(t *testing.T) {
@@ -684,14 +680,14 @@ func TestProxy_LogIsJSONOnRequest(t *testing.T) {
 		t.Errorf("the log does not name the address of the session:\n%s", p.log)
 	}
 	if strings.Contains(p.log.String(), "\a") {
-		t.Errorf("the log rings a bell: %q", p.log)
+		t.Errorf("the log contains a BEL character: %q", p.log)
 	}
 }
 
 func TestProxy_WarnsOfReadableFileOnlyIfItHasPassword(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS == "windows" {
-		t.Skip("Windows has no such permissions")
+		t.Skip("Windows does not have these permissions")
 	}
 	for settings, warned := range map[string]bool{"": false, " entra_credential=none user=shop password=hidden": true} {
 		config := filepath.Join(t.TempDir(), "proxy.conf")

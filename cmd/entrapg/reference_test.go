@@ -106,7 +106,7 @@ func TestReference_IsCurrent(t *testing.T) {
 	}
 }
 
-// referenceRoot is the root command with what urfave/cli adds when it runs.
+// referenceRoot is the root command with the flags and commands that urfave/cli adds.
 func referenceRoot(t *testing.T) *cli.Command {
 	root := rootCommand(command.Streams{Out: &terminal.Output{Writer: io.Discard}, Err: io.Discard})
 	if err := root.Run(t.Context(), []string{"entrapg", "--version"}); err != nil {

@@ -35,7 +35,7 @@ func TestToken_NeedsNoUser(t *testing.T) {
 	env := append(tenant.NewHost(nameless).Environ(), "AZURE_CLIENT_ID="+nameless.ClientID,
 		"AZURE_TOKEN_CREDENTIALS=ManagedIdentityCredential")
 	if r := runAs(t, env, "whoami"); r.code != command.Failed || !strings.Contains(r.stderr, "no PostgreSQL user") {
-		t.Errorf("there is a user: %+v", r)
+		t.Errorf("whoami found a user: %+v", r)
 	}
 	if r := runAs(t, env, "token"); r.code != command.Done || !strings.HasPrefix(r.stdout, "eyJ") {
 		t.Errorf("%+v", r)
@@ -101,7 +101,7 @@ func TestWhoami_ShowsUserAndRule(t *testing.T) {
 				t.Errorf("%+v", r)
 			}
 			if strings.Contains(r.stdout+r.stderr, "eyJ") {
-				t.Error("the token shows")
+				t.Error("the output contains the token")
 			}
 			fits(t, r.stdout)
 		})
@@ -110,7 +110,7 @@ func TestWhoami_ShowsUserAndRule(t *testing.T) {
 
 type identityJSON struct{ Kind, User, Rule, Credential string }
 
-// fits checks that a text looks right in 80 columns.
+// fits checks that a text fits into 80 columns.
 func fits(t *testing.T, text string) {
 	t.Helper()
 	for line := range strings.Lines(text) {

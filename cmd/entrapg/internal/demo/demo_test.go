@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// A new token is requested while the old one is in use: the row shows the old one.
+// While a new token is requested, the row shows the one that is still in use.
 func TestDemo_ShowsNumberOfTokenInUse(t *testing.T) {
 	start := time.Now()
 	first, second := start.Add(4*time.Second), start.Add(7*time.Second)
@@ -34,6 +34,6 @@ func TestDemo_SlowestConnectIsSplitByRequests(t *testing.T) {
 		t.Errorf("%v during requests, %v otherwise", during, otherwise)
 	}
 	if during, otherwise := (&pool{requests: &requests{}}).slowest(); during != 0 || otherwise != 0 {
-		t.Errorf("nothing: %v, %v", during, otherwise)
+		t.Errorf("no requests: %v, %v", during, otherwise)
 	}
 }

@@ -63,7 +63,7 @@ func TestDoctor_EscapesResolverAndEndpoint(t *testing.T) {
 	}
 }
 
-// Pasted into zsh, a comment runs as a command.
+// Zsh runs a comment that is pasted as a command.
 func TestDoctor_CommentsAreHarmlessInZsh(t *testing.T) {
 	dir := t.TempDir()
 	lines := []string{
@@ -91,7 +91,7 @@ func TestDoctor_CommentsAreHarmlessInZsh(t *testing.T) {
 // injection is text that ends a literal of SQL, a line of a shell, and more.
 const injection = `x'; drop role postgres; --` + "\n" + injected + `"`
 
-// attacked is an examination in which everything from outside is hostile.
+// attacked is an examination in which all external input is hostile.
 func attacked(t *testing.T, dsn string) *examination {
 	t.Helper()
 	login, err := inspect.Open(dsn)
@@ -118,8 +118,8 @@ func advise(x *examination, kind pgfail.Kind, message string) []string {
 	return advice.Fix
 }
 
-// hostileClaims are those of a managed identity, a service principal, a person and
-// a guest.
+// hostileClaims are claims of a managed identity, a service principal, a user and a
+// guest.
 var hostileClaims = []claims.Claims{
 	{"oid": injection, "tid": injection, "idtyp": "app", "xms_idrel": injection},
 	{"oid": injection, "tid": injection, "idtyp": "app"},
@@ -178,8 +178,7 @@ func TestDoctor_FixesRunNoInjectedCommand(t *testing.T) {
 	}
 }
 
-// A DSN, a variable and a service file can come from someone else than the person
-// who pastes the fix.
+// An attacker may have written the DSN, a variable or a service file.
 func TestDoctor_FixesOfSettingsRunNoInjectedCommand(t *testing.T) {
 	bash, err := exec.LookPath("bash")
 	if err != nil {
@@ -242,7 +241,7 @@ func TestDoctor_FixesOfSettingsRunNoInjectedCommand(t *testing.T) {
 	}
 }
 
-// requireInert runs a line where nothing but the shell itself exists.
+// requireInert runs a line in a shell without access to other commands.
 func requireInert(t *testing.T, bash, touchPath, line string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -257,7 +256,7 @@ func requireInert(t *testing.T, bash, touchPath, line string) {
 	}
 }
 
-// Every claim and name in SQL is one literal or identifier.
+// In SQL, every claim and name is one literal or identifier.
 func TestDoctor_SQLHasNoInjectedStatement(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	x := attacked(t, `host=shop.postgres.database.azure.com user=u dbname='d"; drop database postgres; --'`)

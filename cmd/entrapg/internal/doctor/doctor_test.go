@@ -179,7 +179,7 @@ func TestDoctor_ShowsProgressOfSlowStepOnTerminal(t *testing.T) {
 	}
 	stop()
 	if !strings.HasSuffix(out.String(), "\r\x1b[K") {
-		t.Errorf("it is not wiped away: %q", out.String())
+		t.Errorf("the progress is not erased: %q", out.String())
 	}
 	quick := &syncBuffer{}
 	(&diagnosis{out: &terminal.Output{Writer: quick, Live: true}}).progress("login")()

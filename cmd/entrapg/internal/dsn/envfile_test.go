@@ -9,7 +9,7 @@ import (
 	"unicode/utf16"
 )
 
-// envFile writes a file, and removes the variables that it sets at the end.
+// envFile writes a file. At the end of the test, it unsets the file's variables.
 func envFile(t *testing.T, content string, names ...string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), ".env")

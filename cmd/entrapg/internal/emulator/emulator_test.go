@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// Another user could have made a file that looks as if an emulator left it behind, or
+// Another user could have created a file that resembles one of an earlier emulator, or
 // have opened one while others could read it.
 func TestEmulator_WritesNothingIntoFileOfEarlierEmulator(t *testing.T) {
 	t.Parallel()

@@ -87,8 +87,8 @@ func TestLibpq_SetsVariablesFromDSN(t *testing.T) {
 }
 
 // keysOfLibpq returns the keys that PQconndefaults lists in PostgreSQL 15 to 18, with
-// values that are valid for a login on this machine, and what becomes of each: a
-// variable, or ignored.
+// values that are valid for a login on this machine, and whether each becomes
+// a variable or is ignored.
 func keysOfLibpq(t *testing.T) (keys []keyOfLibpq) {
 	t.Helper()
 	table, err := os.ReadFile("testdata/libpq-keys.tsv")
@@ -99,7 +99,7 @@ func keysOfLibpq(t *testing.T) (keys []keyOfLibpq) {
 		cells := strings.Split(line, "\t")
 		keys = append(keys, keyOfLibpq{cells[0], cells[1], cells[2]})
 	}
-	return keys[1:] // without the head
+	return keys[1:] // without the header
 }
 
 type keyOfLibpq struct{ key, value, want string }

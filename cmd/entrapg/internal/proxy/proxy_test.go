@@ -37,8 +37,8 @@ func TestProxy_CommentsEndOutsideOfQuotes(t *testing.T) {
 	}
 }
 
-// The command that the proxy prints contains its password. A DSN from elsewhere must
-// not make it connect to another host, or add lines to it.
+// The printed command contains the proxy's password. A hostile DSN must not make it
+// connect to another host, or add lines to it.
 func TestProxy_DatabaseAddsNothingToPrintedCommand(t *testing.T) {
 	t.Parallel()
 	for _, database := range []string{"a\thost=evil.example", "a\nhost=evil.example", "a\vport=1", `a' host='evil.example`, `a\`, "a\u00a0b", ""} {
@@ -61,7 +61,8 @@ func TestProxy_DatabaseAddsNothingToPrintedCommand(t *testing.T) {
 	}
 }
 
-// A hangingCredential returns an error once, and then not before it is released.
+// A hangingCredential returns an error at once the first time, and later only after
+// it is released.
 type hangingCredential struct {
 	calls   atomic.Int64
 	release chan struct{}

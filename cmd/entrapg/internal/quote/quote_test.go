@@ -33,7 +33,7 @@ func TestQuote_TextArrivesUnchanged(t *testing.T) {
 	defer admin.Close(context.Background())
 	for _, want := range []string{"plain", injected, "it's", `a"b`, `back\slash`, "a\nb", terminaltest.Control, "ü " + injected + "'\n!\\", "\U000e0001'"} {
 		for _, quoted := range []string{Literal(want), Identifier(want), Shell(want)} {
-			terminaltest.RequireHarmless(t, strings.ReplaceAll(quoted, "\n", "\v")) // a newline too must be escaped
+			terminaltest.RequireHarmless(t, strings.ReplaceAll(quoted, "\n", "\v")) // newlines must be escaped too
 		}
 		got, err := exec.CommandContext(t.Context(), bash, "-c", "printf %s "+Shell(want)).Output()
 		if err != nil || string(got) != want {

@@ -23,7 +23,7 @@ func TestTerminal_TextFitsNarrowWindow(t *testing.T) {
 			}
 		}
 		if got := strings.Join(strings.Fields(b.String()), " "); !strings.HasSuffix(got, "some words \x1b[1mat last\x1b[0m") {
-			t.Errorf("words are lost: %q", got)
+			t.Errorf("words are missing: %q", got)
 		}
 	}
 }
@@ -55,7 +55,7 @@ func TestTerminal_ColorOnlyIfSupported(t *testing.T) {
 		t.Skip(err)
 	}
 	defer device.Close()
-	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0) // a character device too
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0) // also a character device
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,7 +46,7 @@ func write(t *testing.T, certFile, keyFile string, serial int64, expires time.Ti
 		if err := os.WriteFile(file.path, pem.EncodeToMemory(file.block), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		later := time.Now().Add(time.Duration(serial) * time.Second) // whatever the file system's resolution is
+		later := time.Now().Add(time.Duration(serial) * time.Second) // independent of the file system's resolution
 		if err := os.Chtimes(file.path, later, later); err != nil {
 			t.Fatal(err)
 		}
@@ -129,7 +129,7 @@ func TestPair_ReadsFilesThatBecomeReadable(t *testing.T) {
 		}
 	}
 	write(t, certFile, keyFile, 2, tomorrow)
-	// A directory cannot be read as a file, also not by root.
+	// Not even root can read a directory as a file.
 	renewed := filepath.Join(dir, "renewed.key")
 	if err := os.Rename(keyFile, renewed); err != nil {
 		t.Fatal(err)
@@ -161,7 +161,7 @@ func TestPair_ReloadIgnoresTimes(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, certFile, keyFile, 2, time.Now().Add(24*time.Hour))
-	p.tried = p.versions() // as if time and size were the same
+	p.tried = p.versions() // simulates an unchanged time and size
 	if cert, _ := p.GetCertificate(nil); cert.Leaf.SerialNumber.Int64() != 1 {
 		t.Fatal("the certificate is read without a change")
 	}

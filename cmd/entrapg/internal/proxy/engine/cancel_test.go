@@ -107,8 +107,8 @@ func TestCancel_UnknownKeyIsDropped(t *testing.T) {
 	}
 }
 
-// TestCancel_DistinguishesServersWithEqualKeys connects to two servers, which give
-// out the same process ID and secret.
+// TestCancel_DistinguishesServersWithEqualKeys connects to two servers that issue the
+// same process ID and secret.
 func TestCancel_DistinguishesServersWithEqualKeys(t *testing.T) {
 	first, second := newKeyServer(t), newKeyServer(t)
 	dsn := fmt.Sprintf("postgres://app:x@%s,%s/postgres?sslmode=disable&entra_credential=none", first.addr, second.addr)

@@ -48,7 +48,7 @@ func FuzzServer_Client(f *testing.F) {
 			}
 			rest = rest[n:]
 		}
-		client.SetDeadline(time.Now().Add(time.Millisecond)) // nothing more comes
+		client.SetDeadline(time.Now().Add(time.Millisecond)) // the server sends nothing more
 		client.Close()
 		answer := <-answers
 		s.running.Wait()

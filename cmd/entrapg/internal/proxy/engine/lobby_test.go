@@ -93,7 +93,7 @@ func TestLobby_BoundsDroppedClientsThatHaveNotLeft(t *testing.T) {
 		}
 		synctest.Wait()
 		if l.count() != 1 || l.dropped != 0 || l.waiting[0] != last {
-			t.Errorf("in the end, %d clients are in the lobby, and %d that were dropped have not left", l.count(), l.dropped)
+			t.Errorf("finally, %d clients are in the lobby, and %d that were dropped have not left", l.count(), l.dropped)
 		}
 	})
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-// tokenLife is so short that tests outlive tokens.
+// tokenLife is shorter than many tests.
 const tokenLife = 2 * time.Second
 
 const password = "the proxy's own"
@@ -192,7 +192,7 @@ func query(t *testing.T, conn *pgx.Conn, sql string) string {
 	return value
 }
 
-// rejection connects and returns the error that it is rejected with.
+// rejection connects and returns the error with which the proxy rejects it.
 func (r *running) rejection(t *testing.T, settings string) *pgconn.PgError {
 	t.Helper()
 	conn, err := r.tryConnect(t, settings)
@@ -208,10 +208,10 @@ func (r *running) rejection(t *testing.T, settings string) *pgconn.PgError {
 
 func asPgError(err error) (*pgconn.PgError, bool) {
 	for err != nil {
-		if response, ok := err.(*pgconn.PgError); ok { //nolint:errorlint // a loop of its own
+		if response, ok := err.(*pgconn.PgError); ok { //nolint:errorlint // the loop unwraps
 			return response, true
 		}
-		switch e := err.(type) { //nolint:errorlint // a loop of its own
+		switch e := err.(type) { //nolint:errorlint // the loop unwraps
 		case interface{ Unwrap() error }:
 			err = e.Unwrap()
 		case interface{ Unwrap() []error }:
@@ -254,7 +254,7 @@ func await(t *testing.T, what string, met func() bool) {
 	}
 }
 
-// A logRecorder keeps what is logged.
+// A logRecorder records a log.
 type logRecorder struct {
 	mu   sync.Mutex
 	text strings.Builder

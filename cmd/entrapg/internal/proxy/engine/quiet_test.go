@@ -53,7 +53,7 @@ func TestQuietLog_CountsOmittedRecords(t *testing.T) {
 	})
 }
 
-// A lockedBuffer can be written to by several goroutines.
+// A lockedBuffer is a buffer for concurrent use.
 type lockedBuffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer

@@ -41,7 +41,7 @@ func TestSession_UsesSettingsOfClient(t *testing.T) {
 func TestSession_ForwardsLongSettings(t *testing.T) {
 	s := server(t)
 	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s))})
-	long := strings.Repeat("x", 9000) // of the 10,000 bytes that a startup message may have
+	long := strings.Repeat("x", 9000) // a startup message is limited to 10,000 bytes
 	conn := p.connect(t, "search_path="+long)
 	if got := query(t, conn, "select current_setting('search_path')"); got != long {
 		t.Errorf("search_path has %d bytes", len(got))
@@ -49,7 +49,7 @@ func TestSession_ForwardsLongSettings(t *testing.T) {
 }
 
 // TestSession_StartsAfterRequestsForEncryption requests TLS and GSSAPI in each
-// order that the protocol allows, and in some that it does not.
+// valid order, and in some invalid ones.
 func TestSession_StartsAfterRequestsForEncryption(t *testing.T) {
 	s := server(t)
 	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s))})

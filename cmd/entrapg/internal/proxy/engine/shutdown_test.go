@@ -103,7 +103,7 @@ func TestShutdown_DuringLogin(t *testing.T) {
 }
 
 // TestServer_FreesResourcesOfLostClients counts goroutines and descriptors before and
-// after a thousand clients that break off at all stages.
+// after 1,000 clients that disconnect at all stages.
 func TestServer_FreesResourcesOfLostClients(t *testing.T) {
 	s := server(t)
 	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s)), Password: password})
@@ -132,7 +132,7 @@ func TestServer_FreesResourcesOfLostClients(t *testing.T) {
 			client := &wire{conn, t}
 			switch i % 5 {
 			case 0: // nothing
-			case 1: // while it is asked for the password
+			case 1: // after the request for the password
 				client.startup("3.0", "user", "client")
 				_, _ = conn.Read(make([]byte, 1))
 			case 2: // during the login
@@ -155,8 +155,7 @@ func TestServer_FreesResourcesOfLostClients(t *testing.T) {
 	query(t, q.connect(t, ""), "select 1::text")
 }
 
-// openDescriptors returns how many file descriptors the process has, or 0 if the
-// system does not tell.
+// openDescriptors returns the number of open file descriptors, or 0 if it is unknown.
 func openDescriptors(t *testing.T) int {
 	t.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")

@@ -73,8 +73,8 @@ var (
 	lePair     = regexp.MustCompile(`,?le="([^"]*)"`)
 )
 
-// validate is a strict reader of the text format, with Prometheus' conventions
-// for names.
+// validate checks the text format strictly, and the conventions of Prometheus for
+// names.
 func validate(text string) error {
 	if text != "" && !strings.HasSuffix(text, "\n") {
 		return fmt.Errorf("the last line does not end")

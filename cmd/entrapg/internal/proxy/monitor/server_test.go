@@ -86,7 +86,7 @@ func TestServer_AnswersProbesAndScrapes(t *testing.T) {
 }
 
 // TestServer_ClosesOldestConnectionBeyondLimit holds more connections than the
-// limit, as an attacker would to make probes fail.
+// limit, like an attacker who wants probes to fail.
 func TestServer_ClosesOldestConnectionBeyondLimit(t *testing.T) {
 	addr := serve(t, Pages{Started: func() bool { return true }, Ready: func() error { return nil }})
 	var held []net.Conn
@@ -97,7 +97,7 @@ func TestServer_ClosesOldestConnectionBeyondLimit(t *testing.T) {
 		}
 		defer conn.Close()
 		held = append(held, conn)
-		fmt.Fprintf(conn, "GET /liveness HTTP/1.1\r\nHost: x\r\n\r\n") // and it stays open
+		fmt.Fprintf(conn, "GET /liveness HTTP/1.1\r\nHost: x\r\n\r\n") // stays open
 		line, err := bufio.NewReader(conn).ReadString('\n')
 		if err != nil || !strings.Contains(line, "200") {
 			t.Fatalf("connection %d is answered %q, %v", len(held), line, err)
