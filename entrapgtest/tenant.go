@@ -22,7 +22,7 @@ type Tenant struct {
 	ID string // a GUID
 
 	site       site
-	directory  *directory
+	directory  directory // a value, so that entrapg emulator can name principals of a zero Tenant
 	tokens     *tokenService
 	federation *federation
 	arcKeys    *arcKeys
@@ -40,7 +40,7 @@ func newTenant(st *state, life time.Duration, where site) *Tenant {
 	id := st.Seed.id("tenant")
 	return &Tenant{
 		ID: id, site: where,
-		directory:  &directory{seed: st.Seed},
+		directory:  directory{seed: st.Seed},
 		tokens:     newTokenService(st, id, life),
 		federation: newFederation(),
 		arcKeys:    &arcKeys{},
