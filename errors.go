@@ -82,11 +82,11 @@ type UsernameError struct {
 
 func (e *UsernameError) Error() string {
 	text := "entrapg: no PostgreSQL user: " + e.Problem
+	if e.Err != nil {
+		text += ": " + strings.TrimPrefix(e.Err.Error(), "entrapg: ")
+	}
 	if len(e.Claims) > 0 {
 		text += "; the token has the claims " + strings.Join(e.Claims, ", ")
-	}
-	if e.Err != nil {
-		text += ": " + e.Err.Error()
 	}
 	return text + "; set user= in the DSN to the role's name"
 }

@@ -256,6 +256,22 @@ func TestUsername_FailedLookupIsRetried(t *testing.T) {
 	}
 }
 
+func TestUsername_ErrorStatesCauseThenClaimsThenFix(t *testing.T) {
+	credential := credentialFunc(func(_ context.Context, scope string) (azcore.AccessToken, error) {
+		if strings.Contains(scope, "management") {
+			return azcore.AccessToken{}, errors.New("Entra is down")
+		}
+		return azcore.AccessToken{Token: jwt(c{"oid": "0a", "aud": "x"}), ExpiresOn: time.Now().Add(time.Hour)}, nil
+	})
+	err := connect(t, entrapg.NewConnector("host=db.example.com", entrapg.WithCredential(credential)))
+	const want = "entrapg: no PostgreSQL user: no claim of the token identifies one: " +
+		"no token from entrapg_test.credentialFunc for https://management.azure.com/.default: Entra is down; " +
+		"the token has the claims aud, oid; set user= in the DSN to the role's name"
+	if err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
 func TestUsername_OpaqueTokenWorksIfUserIsSet(t *testing.T) {
 	opaque := credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
 		return azcore.AccessToken{Token: "opaque", ExpiresOn: time.Now().Add(time.Hour)}, nil
