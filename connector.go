@@ -125,8 +125,8 @@ func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 		conn, _, err := c.attempt(ctx, c.config.pgx.User, nil)
 		return conn, err
 	}
-	wait := c.identity.credential.wait()
-	t, user, fetched, err := c.credentials(ctx, c.key, c.config.pgx.User, &wait)
+	wait := newTokenWait(c.identity.credential)
+	t, user, fetched, err := c.credentials(ctx, wait, c.key, c.config.pgx.User)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +135,7 @@ func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 		return conn, err
 	}
 	// A cached token can stop working before it expires.
-	other, user, retryErr := c.replacement(ctx, t, &wait)
+	other, user, retryErr := c.replacement(ctx, wait, t)
 	if retryErr != nil {
 		return nil, fmt.Errorf("%w; not retried: %w", err, retryErr)
 	}
@@ -162,8 +162,7 @@ func (c *Connector) Credentials(ctx context.Context) (user, token string, err er
 	if c.identity == nil {
 		return user, c.config.password(), nil
 	}
-	wait := c.identity.credential.wait()
-	t, user, _, err := c.credentials(ctx, c.key, user, &wait)
+	t, user, _, err := c.credentials(ctx, newTokenWait(c.identity.credential), c.key, user)
 	if err != nil {
 		return "", "", err
 	}
@@ -187,46 +186,25 @@ func (c *Connector) checkUsable() error {
 }
 
 // credentials returns a token, and the user to log in as: user or, if that is empty,
-// the token's. It waits for at most wait, and subtracts the elapsed time from it.
-// fetched reports whether the token is newly fetched instead of cached.
+// the token's. fetched reports whether the token is newly fetched instead of cached.
 func (c *Connector) credentials(
-	ctx context.Context, key any, user string, wait *time.Duration,
+	ctx context.Context, wait *tokenWait, key any, user string,
 ) (t *token.Token, _ string, fetched bool, err error) {
 	if t, user := c.identity.fresh(key, user); t != nil {
 		return t, user, false, nil
 	}
-	ctx, done := c.waiting(ctx, wait)
+	ctx, done := wait.start(ctx)
 	defer done()
 	return c.identity.get(ctx, c.request(key), user)
 }
 
 // replacement returns a token other than the rejected one, and its user.
 func (c *Connector) replacement(
-	ctx context.Context, rejected *token.Token, wait *time.Duration,
+	ctx context.Context, wait *tokenWait, rejected *token.Token,
 ) (*token.Token, string, error) {
-	ctx, done := c.waiting(ctx, wait)
+	ctx, done := wait.start(ctx)
 	defer done()
 	return c.identity.replacement(ctx, c.request(c.key), rejected, c.config.pgx.User)
-}
-
-// waiting returns a context that expires when wait has elapsed, and a function that
-// releases it and subtracts the elapsed time from wait.
-func (c *Connector) waiting(ctx context.Context, wait *time.Duration) (context.Context, func()) {
-	start, source := time.Now(), c.identity.credential
-	ctx, cancel := context.WithCancelCause(ctx)
-	expire := func() { cancel(token.NoAnswer(time.Since(start).Round(time.Second))) }
-	timer := time.AfterFunc(*wait, func() {
-		if more := source.extension(); more > 0 {
-			time.AfterFunc(more, expire) // has no effect after the wait has ended
-			return
-		}
-		expire()
-	})
-	return ctx, func() {
-		timer.Stop()
-		cancel(nil)
-		*wait -= time.Since(start)
-	}
 }
 
 func (c *Connector) request(key any) token.Request {
@@ -308,9 +286,8 @@ func (c *Connector) beforeConnect(ctx context.Context, config *pgx.ConnConfig, p
 	key := keyFor(config, user) // a hook may have changed the hosts
 	var t *token.Token
 	if c.identity != nil {
-		wait := c.identity.credential.wait()
 		var err error
-		if t, user, _, err = c.credentials(ctx, key, user, &wait); err != nil {
+		if t, user, _, err = c.credentials(ctx, newTokenWait(c.identity.credential), key, user); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,80 @@
+package entrapg
+
+import (
+	"context"
+	"net/http"
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+	"weak"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	azruntime "github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+
+	"github.com/entrapg/entrapg/internal/imds"
+)
+
+type transport func(*http.Request) (*http.Response, error)
+
+func (f transport) Do(r *http.Request) (*http.Response, error) { return f(r) }
+
+// unavailable returns the source of a credential whose managed-identity endpoint has
+// answered that it is temporarily unavailable.
+func unavailable(t *testing.T) *credentialSource {
+	t.Helper()
+	s := &credentialSource{timeout: imds.MaxWait, monitor: &imds.Monitor{}}
+	ctx, cancel := context.WithCancel(t.Context())
+	options := azcore.ClientOptions{Transport: transport(func(r *http.Request) (*http.Response, error) {
+		cancel() // otherwise the monitor forgets the request when it ends
+		header := http.Header{"Server": {"IMDS/150"}}
+		return &http.Response{StatusCode: http.StatusGone, Header: header, Body: http.NoBody, Request: r}, nil
+	})}
+	s.monitor.Install(&options)
+	request, err := azruntime.NewRequest(ctx, http.MethodGet, "http://169.254.169.254/metadata/identity/oauth2/token")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pipeline := azruntime.NewPipeline("test", "", azruntime.PipelineOptions{}, &options)
+	if response, err := pipeline.Do(request); err == nil {
+		response.Body.Close()
+	}
+	if !s.monitor.Unavailable() {
+		t.Fatal("the endpoint is available")
+	}
+	return s
+}
+
+func TestConnector_WaitsForUnavailableEndpointAtMost90SecondsInTotal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		wait, start := newTokenWait(unavailable(t)), time.Now()
+		_, done := wait.start(t.Context())
+		time.Sleep(80 * time.Second)
+		done()
+		ctx, done := wait.start(t.Context())
+		defer done()
+		<-ctx.Done()
+		if took := time.Since(start); took != imds.MaxWait {
+			t.Errorf("both waits took %v, want %v", took, imds.MaxWait)
+		}
+	})
+}
+
+func TestConnector_ContextOfExtendedWaitIsReleased(t *testing.T) {
+	type key struct{}
+	source := unavailable(t)
+	value := func() weak.Pointer[[1024]byte] {
+		value := new([1024]byte)
+		wait := newTokenWait(source)
+		wait.left = time.Millisecond
+		_, done := wait.start(context.WithValue(t.Context(), key{}, value))
+		defer done()
+		time.Sleep(50 * time.Millisecond) // if the wait is not extended by then, the test passes
+		return weak.Make(value)
+	}()
+	for deadline := time.Now().Add(10 * time.Second); value.Value() != nil; runtime.GC() {
+		if time.Now().After(deadline) {
+			t.Fatal("the context is still in memory 10 s after the wait")
+		}
+	}
+}
