@@ -2,9 +2,11 @@ package entrapg
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
+	"reflect"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -38,6 +40,7 @@ type login struct {
 
 	// The current connection.
 	config  *pgconn.Config
+	dialed  net.Conn // before TLS
 	conn    net.Conn
 	checked bool // by afterNetConnect, which must not be skipped; reset by buildFrontend
 
@@ -68,18 +71,24 @@ func (l *login) install(config *pgx.ConnConfig, user string) {
 	}
 }
 
-// dial rejects cancel requests before the server is ready for queries. If a login
-// breaks off, pgx sends a cancel request and keeps its connection open for 15 seconds,
+// dial rejects cancel requests before the server is ready for queries. If a login fails
+// midway, pgx sends a cancel request and keeps its connection open for 15 seconds,
 // although there is nothing to cancel.
 func (l *login) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	if details, ok := ctx.Value(loginDetailsKey{}).(*loginDetails); ok {
 		*details = l.details()
 		return nil, context.Canceled
 	}
-	if (l.failed.Load() || l.started.Load() && !l.accepted.Load() && !l.ended.Load()) && isCancelRequest() {
-		return nil, errors.New("the login broke off, and there is no query to cancel")
+	failed, ended := l.failed.Load(), l.ended.Load()
+	cancel := (failed || l.started.Load() && !ended) && isCancelRequest()
+	if cancel && (failed || !l.accepted.Load()) {
+		return nil, errors.New("login failed; no query to cancel")
 	}
-	return l.nextDial(ctx, network, address)
+	conn, err := l.nextDial(ctx, network, address)
+	if !cancel && !ended {
+		l.dialed = conn
+	}
+	return conn, err
 }
 
 // isCancelRequest reports whether pgx is dialing for a cancel request. Only the call
@@ -99,6 +108,13 @@ func isCancelRequest() bool {
 	}
 }
 
+// isTLS reports whether conn is pgx's TLS connection over the dialed one. A program's
+// DialFunc can return a TLS connection of its own, which pgx does not verify.
+func isTLS(conn, dialed net.Conn) bool {
+	c, ok := conn.(*tls.Conn)
+	return ok && reflect.ValueOf(dialed).Comparable() && c.NetConn() == dialed
+}
+
 func (l *login) afterNetConnect(ctx context.Context, config *pgconn.Config, conn net.Conn) (net.Conn, error) {
 	ended := l.ended.Load() // the program reuses the configuration of a login that has ended
 	if ended && l.token != nil && config.Password == "" {
@@ -107,7 +123,7 @@ func (l *login) afterNetConnect(ctx context.Context, config *pgconn.Config, conn
 	}
 	if !ended {
 		l.clearPassword() // of the previous connection
-		if err := l.policy.check(config, conn, l.applied); err != nil {
+		if err := l.policy.check(config, conn, isTLS(conn, l.dialed), l.applied); err != nil {
 			return conn, err // pgx closes it
 		}
 		if err := claims.UsableName(config.User); err != nil {
@@ -197,7 +213,7 @@ const (
 // the Exchange replaces.
 func (l *login) bearer(context.Context) (string, error) {
 	if l.ended.Load() || !l.started.Load() {
-		return "", errors.New("entrapg: tokens are for logging in only")
+		return "", errors.New("entrapg: token requested outside a login")
 	}
 	return "", nil
 }

@@ -238,9 +238,10 @@ func (p tlsPolicy) checkPlaintext(host string) error {
 }
 
 // check returns a ConfigError if a connection is less safe than the policy requires,
-// because a hook or name resolution has changed the result of apply. config is the
-// configuration of the connection, and applied are the verifications after apply.
-func (p tlsPolicy) check(config *pgconn.Config, conn net.Conn, applied verifications) error {
+// because a hook or name resolution has changed the result of apply. config contains
+// all hosts, because pgx does not tell which of them it has dialed. encrypted reports
+// whether pgx uses TLS for conn, and applied are the verifications after apply.
+func (p tlsPolicy) check(config *pgconn.Config, conn net.Conn, encrypted bool, applied verifications) error {
 	if config.Password != "" {
 		return &ConfigError{Setting: "Password", Problem: "must not be set by a BeforeConnect hook"}
 	}
@@ -249,7 +250,7 @@ func (p tlsPolicy) check(config *pgconn.Config, conn net.Conn, applied verificat
 			return err
 		}
 	}
-	plaintext := false
+	plaintext := false // for any host; otherwise conn is encrypted even if a hook has hidden that
 	for host, c := range endpoints(config) {
 		if err := checkHost(host); err != nil {
 			return err
@@ -272,9 +273,9 @@ func (p tlsPolicy) check(config *pgconn.Config, conn net.Conn, applied verificat
 			}
 		}
 	}
-	if plaintext && !p.password && !isLocalPeer(conn.RemoteAddr()) {
-		return &ConfigError{Setting: "host", Problem: fmt.Sprintf("the host resolved to %s, which is not on this machine; "+
-			"the token is not sent in plaintext", conn.RemoteAddr())}
+	if plaintext && !encrypted && !p.password && !isLocalPeer(conn.RemoteAddr()) {
+		return &ConfigError{Setting: "host", Problem: fmt.Sprintf("the host resolved to %s, which is not on this machine, "+
+			"and the token is not sent in plaintext; use sslmode=verify-full or omit sslmode", conn.RemoteAddr())}
 	}
 	return nil
 }

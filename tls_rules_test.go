@@ -610,6 +610,54 @@ type addrText string
 func (addrText) Network() string  { return "tcp" }
 func (a addrText) String() string { return string(a) }
 
+// plaintextThenTLS sets localhost, without TLS, and then db.example.com, with TLS. All
+// connections are to s, which is not on this machine, and made by dial.
+func plaintextThenTLS(s *tlsServer, dial pgconn.DialFunc) *entrapg.Connector {
+	ca := newAuthority()
+	s.identity, s.peer = ca.issue(contosoName), &net.TCPAddr{IP: net.ParseIP("192.0.2.1"), Port: 5432}
+	return entrapg.NewConnector("host=localhost user=app sslmode=disable",
+		entrapg.WithCredential(&numbered{life: time.Hour}), entrapg.WithConnConfig(func(config *pgx.ConnConfig) {
+			config.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
+			config.DialFunc = dial
+			config.Fallbacks = []*pgconn.FallbackConfig{
+				{Host: contosoName, Port: 5432, TLSConfig: &tls.Config{RootCAs: ca.pool()}},
+			}
+		}))
+}
+
+func TestTLS_VerifiedFallbackOfPlaintextHostIsAccepted(t *testing.T) {
+	s := &tlsServer{}
+	c := plaintextThenTLS(s, func(ctx context.Context, network, address string) (net.Conn, error) {
+		if strings.HasPrefix(address, "localhost") {
+			return nil, errors.New("localhost is down")
+		}
+		return s.dial(ctx, network, address)
+	})
+	mustConnect(t, c)
+}
+
+func TestTLS_UnverifiedTLSOfDialFuncIsPlaintext(t *testing.T) {
+	s := &tlsServer{}
+	c := plaintextThenTLS(s, func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := s.dial(ctx, network, address)
+		if err != nil || !strings.HasPrefix(address, "localhost") {
+			return nil, errors.New("the fallback is down")
+		}
+		if _, err := conn.Write([]byte("\x00\x00\x00\x08\x04\xd2\x16\x2f")); err != nil { // SSLRequest
+			return nil, err
+		}
+		if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
+			return nil, err
+		}
+		return tls.Client(conn, &tls.Config{InsecureSkipVerify: true}), nil
+	})
+	var invalid *entrapg.ConfigError
+	if err := connect(t, c); !errors.As(err, &invalid) || !strings.Contains(err.Error(), "; use sslmode=verify-full") {
+		t.Errorf("got %v, want a ConfigError with a fix", err)
+	}
+	s.sawNothing(t)
+}
+
 func TestTLS_HostOrderCanBeRandomizedByHook(t *testing.T) {
 	t.Parallel()
 	hosts := []string{azureName, azureOther, contosoName}
