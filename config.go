@@ -167,7 +167,7 @@ func (c *config) applyTLS() error {
 	case c.emptyDSN:
 		return &ConfigError{
 			Setting: "dsn",
-			Problem: "no host is set, because the DSN and PGHOST are empty; is the variable that holds the DSN empty?",
+			Problem: "no host is set, because the DSN and PGHOST are empty; set the variable that holds the DSN",
 		}
 	case errors.As(err, &invalid) && invalid.Setting == "host":
 		return &ConfigError{

@@ -129,9 +129,9 @@ func TestConfig_ErrorNamesNoOriginOfReplacedSetting(t *testing.T) {
 func TestConfig_DSNThatPgxMisreadsIsConfigError(t *testing.T) {
 	clearSettings(t)
 	for _, test := range []struct{ dsn, setting, want string }{
-		{"", "dsn", "is the variable that holds the DSN empty?"},
-		{" \n", "dsn", "is the variable that holds the DSN empty?"},
-		{"\ufeff", "dsn", "is the variable that holds the DSN empty?"},
+		{"", "dsn", "set the variable that holds the DSN"},
+		{" \n", "dsn", "set the variable that holds the DSN"},
+		{"\ufeff", "dsn", "set the variable that holds the DSN"},
 		{"user=app dbname=shop", "host", "no host is set"},
 		{"postgres:///shop", "host", "no host is set"},
 		{"Host=h;Port=5432;Username=u;Password=hunter2", "dsn", "ADO.NET"},
