@@ -1,5 +1,5 @@
-// Package entrapg logs database/sql programs in to Azure Database for PostgreSQL
-// with Microsoft Entra ID:
+// Package entrapg lets Go programs that use database/sql log in to Azure Database
+// for PostgreSQL with Microsoft Entra ID:
 //
 //	db := sql.OpenDB(entrapg.NewConnector("postgres://myserver.postgres.database.azure.com/mydb"))
 //
@@ -28,8 +28,9 @@
 //
 // # Security
 //
-// The token is a password that is valid for up to a day. It is sent only to a
-// verified server that requests a cleartext password or OAUTHBEARER:
+// The token is a password that is valid for up to a day. It is sent only to a server
+// that requests a cleartext password or OAUTHBEARER, and only over verified TLS or,
+// with sslmode=disable, to a server on the same machine:
 //
 //   - verify-full, the default, verifies the host's name, or the
 //     TLSConfig.ServerName that the program sets.
@@ -39,9 +40,9 @@
 //     Without sslrootcert, the certificate must be for the host or an Azure server.
 //   - disable is for loopback addresses and Unix sockets. prefer and allow are errors.
 //
-// pgx never has the token: it logs in with an empty password, which is replaced on
-// its way to the server. Errors, logs, hooks, tracers and open connections do not
-// contain it, even if a server repeats it.
+// pgx logs in with an empty password, which is replaced by the token on its way to
+// the server. Errors, logs, hooks, tracers and open connections do not contain the
+// token, even if a server repeats it.
 //
 // # Errors
 //
