@@ -1,4 +1,4 @@
-.PHONY: demo test test-root test-others clients lint fuzz bench soak generate image vulncheck postgres go
+.PHONY: demo test test-root test-soak test-programs clients lint fuzz bench soak generate image vulncheck postgres go
 
 # The race detector needs a C compiler; without one the tests run without it.
 race = $(shell [ "$$(go env CGO_ENABLED)" = 1 ] && echo -race)
@@ -7,21 +7,24 @@ demo: go postgres
 	@go build -o bin/entrapg ./cmd/entrapg
 	@exec bin/entrapg demo
 
-# At the same time, because the tests also wait, for example until tokens expire.
 test: go postgres
-	@$(MAKE) --no-print-directory -j 2 test-root test-others
+	@$(MAKE) --no-print-directory test-root
+	@$(MAKE) --no-print-directory -j 2 test-soak test-programs
 
 # The tests create and delete a hundred thousand files of PostgreSQL, which is faster in memory.
-test-root test-others: export TMPDIR := $(or $(TMPDIR),$(shell scripts/memory-dir.sh))
+test-root test-soak test-programs: export TMPDIR := $(or $(TMPDIR),$(shell scripts/memory-dir.sh))
 
 # With the race detector, a process sleeps for a second before it exits.
-test-root test-others: export GORACE := atexit_sleep_ms=0 $(GORACE)
+test-root test-soak test-programs: export GORACE := atexit_sleep_ms=0 $(GORACE)
 
 test-root:
 	go test $(race) -parallel 8 ./...
 
-test-others:
+# This and test-programs wait most of the time, so they run at the same time.
+test-soak:
 	cd soak && go test $(race) ./...
+
+test-programs:
 	cd examples && go test ./...
 	cd benchmarks && go test ./...
 
