@@ -2,11 +2,9 @@ package entrapg
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
-	"reflect"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -40,7 +38,6 @@ type login struct {
 
 	// The current connection.
 	config  *pgconn.Config
-	dialed  net.Conn // before TLS
 	conn    net.Conn
 	checked bool // by afterNetConnect, which must not be skipped; reset by buildFrontend
 
@@ -79,16 +76,10 @@ func (l *login) dial(ctx context.Context, network, address string) (net.Conn, er
 		*details = l.details()
 		return nil, context.Canceled
 	}
-	failed, ended := l.failed.Load(), l.ended.Load()
-	cancel := (failed || l.started.Load() && !ended) && isCancelRequest()
-	if cancel && (failed || !l.accepted.Load()) {
+	if (l.failed.Load() || l.started.Load() && !l.accepted.Load() && !l.ended.Load()) && isCancelRequest() {
 		return nil, errors.New("login failed; no query to cancel")
 	}
-	conn, err := l.nextDial(ctx, network, address)
-	if !cancel && !ended {
-		l.dialed = conn
-	}
-	return conn, err
+	return l.nextDial(ctx, network, address)
 }
 
 // isCancelRequest reports whether pgx is dialing for a cancel request. Only the call
@@ -108,13 +99,6 @@ func isCancelRequest() bool {
 	}
 }
 
-// isTLS reports whether conn is pgx's TLS connection over the dialed one. A program's
-// DialFunc can return a TLS connection of its own, which pgx does not verify.
-func isTLS(conn, dialed net.Conn) bool {
-	c, ok := conn.(*tls.Conn)
-	return ok && reflect.ValueOf(dialed).Comparable() && c.NetConn() == dialed
-}
-
 func (l *login) afterNetConnect(ctx context.Context, config *pgconn.Config, conn net.Conn) (net.Conn, error) {
 	ended := l.ended.Load() // the program reuses the configuration of a login that has ended
 	if ended && l.token != nil && config.Password == "" {
@@ -123,7 +107,7 @@ func (l *login) afterNetConnect(ctx context.Context, config *pgconn.Config, conn
 	}
 	if !ended {
 		l.clearPassword() // of the previous connection
-		if err := l.policy.check(config, conn, isTLS(conn, l.dialed), l.applied); err != nil {
+		if err := l.policy.check(ctx, config, conn, l.applied); err != nil {
 			return conn, err // pgx closes it
 		}
 		if err := claims.UsableName(config.User); err != nil {

@@ -1,6 +1,7 @@
 package entrapg
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -239,9 +240,9 @@ func (p tlsPolicy) checkPlaintext(host string) error {
 
 // check returns a ConfigError if a connection is less safe than the policy requires,
 // because a hook or name resolution has changed the result of apply. config contains
-// all hosts, because pgx does not tell which of them it has dialed. encrypted reports
-// whether pgx uses TLS for conn, and applied are the verifications after apply.
-func (p tlsPolicy) check(config *pgconn.Config, conn net.Conn, encrypted bool, applied verifications) error {
+// all hosts, because pgx does not tell which one it has dialed. applied are the
+// verifications after apply.
+func (p tlsPolicy) check(ctx context.Context, config *pgconn.Config, conn net.Conn, applied verifications) error {
 	if config.Password != "" {
 		return &ConfigError{Setting: "Password", Problem: "must not be set by a BeforeConnect hook"}
 	}
@@ -250,7 +251,7 @@ func (p tlsPolicy) check(config *pgconn.Config, conn net.Conn, encrypted bool, a
 			return err
 		}
 	}
-	plaintext := false // for any host; otherwise conn is encrypted even if a hook has hidden that
+	plaintext := false // of any host
 	for host, c := range endpoints(config) {
 		if err := checkHost(host); err != nil {
 			return err
@@ -273,11 +274,36 @@ func (p tlsPolicy) check(config *pgconn.Config, conn net.Conn, encrypted bool, a
 			}
 		}
 	}
-	if plaintext && !encrypted && !p.password && !isLocalPeer(conn.RemoteAddr()) {
-		return &ConfigError{Setting: "host", Problem: fmt.Sprintf("the host resolved to %s, which is not on this machine, "+
-			"and the token is not sent in plaintext; use sslmode=verify-full or omit sslmode", conn.RemoteAddr())}
+	if plaintext && !p.password && !isLocalPeer(conn.RemoteAddr()) {
+		return checkPeer(ctx, config, conn)
 	}
 	return nil
+}
+
+// checkPeer returns an error unless the server has a certificate for one of the hosts
+// with TLS. TLS alone does not show that: a program's DialFunc may use it for a host
+// without TLS, and not verify the server.
+func checkPeer(ctx context.Context, config *pgconn.Config, conn net.Conn) error {
+	for _, c := range endpoints(config) {
+		t, ok := conn.(*tls.Conn)
+		if c == nil || !ok {
+			continue
+		}
+		if err := t.HandshakeContext(ctx); err != nil { // pgx has not done it yet
+			return err
+		}
+		state, verify := t.ConnectionState(), c.VerifyConnection
+		if !c.InsecureSkipVerify {
+			verify = func(state tls.ConnectionState) error {
+				return verifyChain(state.PeerCertificates, c.RootCAs, c.ServerName, func(*x509.Certificate) bool { return false })
+			}
+		}
+		if verify(state) == nil {
+			return nil
+		}
+	}
+	return &ConfigError{Setting: "host", Problem: fmt.Sprintf("the host resolved to %s, which is not on this machine, "+
+		"and the token is not sent in plaintext; use sslmode=verify-full or omit sslmode", conn.RemoteAddr())}
 }
 
 // A verification describes how the policy verifies a host whose TLS configuration

@@ -610,36 +610,46 @@ type addrText string
 func (addrText) Network() string  { return "tcp" }
 func (a addrText) String() string { return string(a) }
 
-// plaintextThenTLS sets localhost, without TLS, and then db.example.com, with TLS. All
+// plaintextThenTLS sets localhost, without TLS, and then a fallback with TLS. All
 // connections are to s, which is not on this machine, and made by dial.
-func plaintextThenTLS(s *tlsServer, dial pgconn.DialFunc) *entrapg.Connector {
+func plaintextThenTLS(s *tlsServer, dial pgconn.DialFunc, opts ...entrapg.Option) *entrapg.Connector {
 	ca := newAuthority()
 	s.identity, s.peer = ca.issue(contosoName), &net.TCPAddr{IP: net.ParseIP("192.0.2.1"), Port: 5432}
-	return entrapg.NewConnector("host=localhost user=app sslmode=disable",
-		entrapg.WithCredential(&numbered{life: time.Hour}), entrapg.WithConnConfig(func(config *pgx.ConnConfig) {
-			config.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
-			config.DialFunc = dial
-			config.Fallbacks = []*pgconn.FallbackConfig{
-				{Host: contosoName, Port: 5432, TLSConfig: &tls.Config{RootCAs: ca.pool()}},
-			}
-		}))
+	adjust := entrapg.WithConnConfig(func(config *pgx.ConnConfig) {
+		config.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
+		config.DialFunc = dial
+		config.Fallbacks = []*pgconn.FallbackConfig{
+			{Host: contosoName, Port: 5432, TLSConfig: &tls.Config{RootCAs: ca.pool(), ServerName: contosoName}},
+		}
+	})
+	opts = append([]entrapg.Option{adjust, entrapg.WithCredential(&numbered{life: time.Hour})}, opts...)
+	return entrapg.NewConnector("host=localhost user=app sslmode=disable", opts...)
 }
 
 func TestTLS_VerifiedFallbackOfPlaintextHostIsAccepted(t *testing.T) {
-	s := &tlsServer{}
-	c := plaintextThenTLS(s, func(ctx context.Context, network, address string) (net.Conn, error) {
-		if strings.HasPrefix(address, "localhost") {
-			return nil, errors.New("localhost is down")
-		}
-		return s.dial(ctx, network, address)
-	})
-	mustConnect(t, c)
+	for name, option := range map[string]entrapg.Option{
+		"by name": nil,
+		"by the policy's function": entrapg.WithConnConfig(func(config *pgx.ConnConfig) {
+			config.Fallbacks[0].TLSConfig.ServerName = "" // then other names are accepted too
+		}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &tlsServer{}
+			c := plaintextThenTLS(s, func(ctx context.Context, network, address string) (net.Conn, error) {
+				if strings.HasPrefix(address, "localhost") {
+					return nil, errors.New("localhost is down")
+				}
+				return s.dial(ctx, network, address)
+			}, option)
+			mustConnect(t, c)
+		})
+	}
 }
 
-func TestTLS_UnverifiedTLSOfDialFuncIsPlaintext(t *testing.T) {
-	s := &tlsServer{}
-	c := plaintextThenTLS(s, func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := s.dial(ctx, network, address)
+// overTLS returns a DialFunc that requests TLS and does not verify the server.
+func overTLS(dial pgconn.DialFunc) pgconn.DialFunc {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
 		if err != nil || !strings.HasPrefix(address, "localhost") {
 			return nil, errors.New("the fallback is down")
 		}
@@ -650,12 +660,31 @@ func TestTLS_UnverifiedTLSOfDialFuncIsPlaintext(t *testing.T) {
 			return nil, err
 		}
 		return tls.Client(conn, &tls.Config{InsecureSkipVerify: true}), nil
-	})
-	var invalid *entrapg.ConfigError
-	if err := connect(t, c); !errors.As(err, &invalid) || !strings.Contains(err.Error(), "; use sslmode=verify-full") {
-		t.Errorf("got %v, want a ConfigError with a fix", err)
 	}
-	s.sawNothing(t)
+}
+
+func TestTLS_UnverifiedTLSOfDialFuncIsPlaintext(t *testing.T) {
+	for name, connector := range map[string]func(*tlsServer) *entrapg.Connector{
+		"of the program": func(s *tlsServer) *entrapg.Connector { return plaintextThenTLS(s, overTLS(s.dial)) },
+		"of a hook": func(s *tlsServer) *entrapg.Connector {
+			hook := func(_ context.Context, config *pgx.ConnConfig) error {
+				config.DialFunc = overTLS(config.DialFunc)
+				return nil
+			}
+			return plaintextThenTLS(s, s.dial, entrapg.WithStdlib(stdlib.OptionBeforeConnect(hook)))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &tlsServer{}
+			c := connector(s)
+			s.identity = newAuthority().issue(contosoName)
+			var invalid *entrapg.ConfigError
+			if err := connect(t, c); !errors.As(err, &invalid) || !strings.Contains(err.Error(), "; use sslmode=verify-full") {
+				t.Errorf("got %v, want a ConfigError with a fix", err)
+			}
+			s.sawNothing(t)
+		})
+	}
 }
 
 func TestTLS_HostOrderCanBeRandomizedByHook(t *testing.T) {
