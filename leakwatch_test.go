@@ -275,3 +275,10 @@ func (t leakTracer) TraceConnectStart(ctx context.Context, data pgx.TraceConnect
 }
 
 func (t leakTracer) TraceConnectEnd(_ context.Context, data pgx.TraceConnectEndData) { t.end(data) }
+
+// logIn logs in to a server once.
+func (w *leakWatch) logIn(s *scriptedServer, way leakWay, methods string) error {
+	ctx, cancel := context.WithTimeout(context.WithValue(w.t.Context(), loginOfTest{}, true), 25*time.Second)
+	defer cancel()
+	return way.login(ctx, w, s.dsn(1)+methods, w.options()...)
+}

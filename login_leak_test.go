@@ -337,7 +337,7 @@ func TestLogin_NoHashOfTokenIsSent(t *testing.T) {
 					l.receive()
 					l.reject("28P01")
 				})
-				if err := s.logIn(newLeakWatch(t), way, methods); err == nil {
+				if err := newLeakWatch(t).logIn(s, way, methods); err == nil {
 					t.Error("no error")
 				}
 				s.mu.Lock()
@@ -364,7 +364,7 @@ func TestLogin_NoHashOfTokenIsSent(t *testing.T) {
 					l.server.mu.Unlock()
 					l.reject("28P01")
 				})
-				if err := s.logIn(newLeakWatch(t), way, methods); err == nil {
+				if err := newLeakWatch(t).logIn(s, way, methods); err == nil {
 					t.Error("no error")
 				}
 				s.mu.Lock()
@@ -380,13 +380,6 @@ func TestLogin_NoHashOfTokenIsSent(t *testing.T) {
 			})
 		}
 	}
-}
-
-// logIn logs in once.
-func (s *scriptedServer) logIn(w *leakWatch, way leakWay, methods string) error {
-	ctx, cancel := context.WithTimeout(context.WithValue(w.t.Context(), loginOfTest{}, true), 25*time.Second)
-	defer cancel()
-	return way.login(ctx, w, s.dsn(1)+methods, w.options()...)
 }
 
 // A repetition is a way in which a server can repeat the token.
@@ -538,7 +531,7 @@ func TestLogin_ServerThatRepeatsTokenIsRedacted(t *testing.T) {
 					w := newLeakWatch(t)
 					w.onlyTexts = true
 					s := newScriptedServer(t, func(l *scriptedLogin) { repeat.send(l, before+repeated+after) })
-					err := s.logIn(w, way, repeat.methods)
+					err := w.logIn(s, way, repeat.methods)
 					w.check()
 					if err != nil {
 						w.addServerText(err.Error())

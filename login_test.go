@@ -235,12 +235,6 @@ func TestLogin_CallerDeadlineEndsWaitForServer(t *testing.T) {
 	}
 }
 
-func (tracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
-	return ctx
-}
-
-func (tracer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
-
 func TestLogin_TokenIsInNoRenderedValue(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	p := app(t, s)

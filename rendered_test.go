@@ -104,3 +104,9 @@ func (t tracer) TraceConnectEnd(_ context.Context, data pgx.TraceConnectEndData)
 		t.add(data.Conn.Config(), *data.Conn.Config(), *data.Conn)
 	}
 }
+
+func (tracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	return ctx
+}
+
+func (tracer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}

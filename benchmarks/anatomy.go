@@ -40,7 +40,7 @@ func anatomy(ctx context.Context, b *bench) ([]Part, error) {
 			return nil
 		}
 	}
-	connector, err := b.open(ctx, ways[0], b.clientSecret(0), adjust)
+	connector, err := b.open(ctx, ways[0], clientSecret(b.principal, 0), adjust)
 	if err != nil {
 		return nil, err
 	}

@@ -35,20 +35,20 @@ type kept struct {
 
 // commandLine imitates azidentity.AzureCLICredential: it caches nothing, and runs
 // one command at a time.
-func (b *bench) commandLine(latency time.Duration) *credential {
-	return &credential{principal: b.principal, latency: latency, serial: true}
+func commandLine(principal azcore.TokenCredential, latency time.Duration) *credential {
+	return &credential{principal: principal, latency: latency, serial: true}
 }
 
 // managedIdentity imitates azidentity.ManagedIdentityCredential before it has a
 // token: each caller makes a request.
-func (b *bench) managedIdentity(latency time.Duration) *credential {
-	return &credential{principal: b.principal, latency: latency}
+func managedIdentity(principal azcore.TokenCredential, latency time.Duration) *credential {
+	return &credential{principal: principal, latency: latency}
 }
 
 // clientSecret imitates azidentity.ClientSecretCredential: it caches, and makes one
 // request at a time.
-func (b *bench) clientSecret(latency time.Duration) *credential {
-	return &credential{principal: b.principal, latency: latency, serial: true, caches: true}
+func clientSecret(principal azcore.TokenCredential, latency time.Duration) *credential {
+	return &credential{principal: principal, latency: latency, serial: true, caches: true}
 }
 
 var errEntraDown = errors.New("no answer from Entra")

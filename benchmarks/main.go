@@ -60,11 +60,11 @@ func run(ctx context.Context, onlyPicture, short bool) error {
 		if err != nil {
 			return err
 		}
-		return r.draw()
+		return drawPicture(&r)
 	}
 	r, err := measure(ctx, short)
 	if r != nil {
-		fmt.Print(r.text())
+		fmt.Print(report{r}.text())
 	}
 	if err != nil || short {
 		return err
@@ -76,14 +76,14 @@ func run(ctx context.Context, onlyPicture, short bool) error {
 	if err := os.WriteFile("results.json", data, 0o644); err != nil {
 		return err
 	}
-	if err := os.WriteFile("results.md", []byte(r.markdown()), 0o644); err != nil {
+	if err := os.WriteFile("results.md", []byte(report{r}.markdown()), 0o644); err != nil {
 		return err
 	}
-	return errors.Join(r.explain(), r.draw())
+	return errors.Join(explain(report{r}.parts()), drawPicture(r))
 }
 
 // explain writes the parts of a Connect into docs/performance.md.
-func (r *Results) explain() error {
+func explain(parts string) error {
 	const from, to = "<!-- make bench writes from here -->\n", "<!-- to here -->"
 	text, err := os.ReadFile(document)
 	if err != nil {
@@ -94,11 +94,11 @@ func (r *Results) explain() error {
 	if !ok || !ok2 {
 		return fmt.Errorf("%s has no %q and %q", document, from, to)
 	}
-	return os.WriteFile(document, slices.Concat(before, []byte(from+"\n"+r.parts()+"\n"+to), after), 0o644)
+	return os.WriteFile(document, slices.Concat(before, []byte(from+"\n"+parts+"\n"+to), after), 0o644)
 }
 
-func (r *Results) draw() error {
-	svg, err := r.picture()
+func drawPicture(r *Results) error {
+	svg, err := picture{r}.svg()
 	if err != nil {
 		return err
 	}

@@ -33,10 +33,13 @@ const (
 // In points.
 const width, strip, above, below = 860, 112, 50, 36
 
-// picture draws the timeline as SVG.
-func (r *Results) picture() ([]byte, error) {
+// A picture shows the timeline of results.
+type picture struct{ *Results }
+
+// svg draws the picture.
+func (p picture) svg() ([]byte, error) {
 	canvas := vgsvg.New(width, vg.Length(above+strip*len(ways)+below))
-	if err := r.paint(canvas); err != nil {
+	if err := p.paint(canvas); err != nil {
 		return nil, err
 	}
 	var out bytes.Buffer
@@ -47,7 +50,7 @@ func (r *Results) picture() ([]byte, error) {
 }
 
 // paint draws a strip for each way, time from left to right.
-func (r *Results) paint(canvas vg.CanvasSizer) error {
+func (p picture) paint(canvas vg.CanvasSizer) error {
 	whole := draw.New(canvas)
 	height := whole.Max.Y
 
@@ -56,21 +59,21 @@ func (r *Results) paint(canvas vg.CanvasSizer) error {
 	}
 	write(14, height-20, 14, ink, "Time to connect, through three token lifetimes and an outage of Entra")
 	write(14, height-36, 10, ink, "milliseconds, logarithmic; a mark at the top of a strip is a connect that failed")
-	t := r.Timeline
+	t := p.Timeline
 	write(14, 24, 9, ink,
 		fmt.Sprintf("A connect every %.0f ms for each way. Tokens are valid for %.0f s, a request for one "+
 			"takes %.0f ms, and for %.1f s (shaded) Entra is down.",
 			1000*t.Every, t.Life, 1000*t.Latency, t.Down[1]-t.Down[0]))
-	write(14, 11, 9, ink, r.String())
+	write(14, 11, 9, ink, p.String())
 
 	for i, w := range ways {
-		p, err := t.strip(w)
+		drawn, err := panel{t, w.name}.plot()
 		if err != nil {
 			return err
 		}
 		top := height - above - vg.Length(i*strip)
 		write(14, top-8, 10, ink, w.name+": "+w.what)
-		p.Draw(draw.Canvas{Canvas: whole, Rectangle: vg.Rectangle{
+		drawn.Draw(draw.Canvas{Canvas: whole, Rectangle: vg.Rectangle{
 			Min: vg.Point{X: 14, Y: top - strip + 6}, Max: vg.Point{X: width - 14, Y: top - 17},
 		}})
 	}
@@ -83,11 +86,16 @@ func style(size vg.Length, c color.Color) text.Style {
 	return text.Style{Color: c, Font: font.From(sans, size), Handler: plot.DefaultTextHandler, YAlign: draw.YCenter}
 }
 
-// strip is one way's plot.
-func (t *Timeline) strip(w way) (*plot.Plot, error) {
+// A panel is the strip of the picture for one way.
+type panel struct {
+	*Timeline
+	way string
+}
+
+func (n panel) plot() (*plot.Plot, error) {
 	p := plot.New()
 	p.BackgroundColor = nil // transparent
-	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 0, t.Until, lowest, highest
+	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 0, n.Until, lowest, highest
 	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.ConstantTicks{
 		{Value: 1, Label: "1"},
 		{Value: 10, Label: "10"},
@@ -99,10 +107,10 @@ func (t *Timeline) strip(w way) (*plot.Plot, error) {
 		axis.Color, axis.Tick.Color, axis.Tick.Label.Color = ink, ink, ink
 		axis.Tick.Label.Font, axis.Padding = font.From(sans, 9), 0
 	}
-	p.X.Tick.Marker = t.seconds()
+	p.X.Tick.Marker = n.seconds()
 
 	down, err := plotter.NewPolygon(plotter.XYs{
-		{X: t.Down[0], Y: lowest}, {X: t.Down[1], Y: lowest}, {X: t.Down[1], Y: highest}, {X: t.Down[0], Y: highest},
+		{X: n.Down[0], Y: lowest}, {X: n.Down[1], Y: lowest}, {X: n.Down[1], Y: highest}, {X: n.Down[0], Y: highest},
 	})
 	if err != nil {
 		return nil, err
@@ -112,14 +120,14 @@ func (t *Timeline) strip(w way) (*plot.Plot, error) {
 	grid.Vertical.Color, grid.Horizontal.Color = faint, faint
 	p.Add(down, grid)
 
-	served, errored := t.points(w.name)
+	served, errored := n.points()
 	for _, line := range served {
 		l, err := plotter.NewLine(line)
 		if err != nil {
 			return nil, err
 		}
 		l.Color, l.Width = other, 1.2
-		if w.name == ours {
+		if n.way == ours {
 			l.Color = good
 		}
 		p.Add(l)
@@ -137,7 +145,7 @@ func (t *Timeline) strip(w way) (*plot.Plot, error) {
 
 // points returns the successful connects, in runs that a failure ends, and the
 // failed ones.
-func (t *Timeline) points(name string) (served []plotter.XYs, errored plotter.XYs) {
+func (n panel) points() (served []plotter.XYs, errored plotter.XYs) {
 	var stretch plotter.XYs
 	end := func() {
 		if len(stretch) > 0 {
@@ -145,7 +153,7 @@ func (t *Timeline) points(name string) (served []plotter.XYs, errored plotter.XY
 		}
 		stretch = nil
 	}
-	for _, s := range t.Ways[name] {
+	for _, s := range n.Ways[n.way] {
 		if s[2] != 0 {
 			end()
 			errored = append(errored, plotter.XY{X: s[0], Y: failures})
@@ -158,10 +166,10 @@ func (t *Timeline) points(name string) (served []plotter.XYs, errored plotter.XY
 }
 
 // seconds returns the ticks of the time axis.
-func (t *Timeline) seconds() plot.ConstantTicks {
+func (n panel) seconds() plot.ConstantTicks {
 	var ticks plot.ConstantTicks
 	for i := range 7 {
-		at := t.Until * float64(i) / 6
+		at := n.Until * float64(i) / 6
 		ticks = append(ticks, plot.Tick{Value: at, Label: fmt.Sprintf("%.4g s", at)})
 	}
 	return ticks

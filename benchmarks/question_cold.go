@@ -30,7 +30,7 @@ func askColdPool(ctx context.Context, b *bench) ([]*Row, error) {
 	whole := &Row{Name: "cold pool of 20", Unit: "ms", Figures: map[string]Figure{}}
 
 	once := func(w way) (time.Duration, error) {
-		c := b.commandLine(latency)
+		c := commandLine(b.principal, latency)
 		begin := time.Now()
 		connector, err := b.open(ctx, w, c, nil)
 		if err != nil {
@@ -116,7 +116,7 @@ func askColdCrowd(ctx context.Context, b *bench) ([]*Row, error) {
 	slow := &Row{Name: "1,000 connects at once: p99", Unit: "ms", Figures: map[string]Figure{}}
 
 	once := func(w way) (float64, error) {
-		c := b.managedIdentity(latency)
+		c := managedIdentity(b.principal, latency)
 		base := goroutines()
 		var count sync.Once
 		open := false

@@ -18,7 +18,7 @@ var warmConnect = question{
 
 func askWarmConnect(ctx context.Context, b *bench) ([]*Row, error) {
 	const limit, allowed = 1.02, 10
-	connectors, _, err := b.connectors(ctx, func() *credential { return b.clientSecret(0) })
+	connectors, _, err := b.connectors(ctx, func() *credential { return clientSecret(b.principal, 0) })
 	if err != nil {
 		return nil, err
 	}

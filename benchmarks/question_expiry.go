@@ -28,7 +28,7 @@ func askTurnover(ctx context.Context, b *bench) ([]*Row, error) {
 	defer b.tokensLive(0)
 	row := &Row{Name: "slowest connect at a turnover", Unit: "ms", Figures: map[string]Figure{}}
 
-	entra, err := b.open(ctx, ways[0], b.clientSecret(latency), nil)
+	entra, err := b.open(ctx, ways[0], clientSecret(b.principal, latency), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +60,7 @@ func askTurnover(ctx context.Context, b *bench) ([]*Row, error) {
 	row.Figures[ours], row.Figures[floor] = Figure{Value: median(own)}, Figure{Value: median(least)}
 	row.atMost(limit, floor, ratios)
 
-	connectors, _, err := b.connectors(ctx, func() *credential { return b.clientSecret(latency) })
+	connectors, _, err := b.connectors(ctx, func() *credential { return clientSecret(b.principal, latency) })
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func askOutage(ctx context.Context, b *bench) ([]*Row, error) {
 	life := pick(b.short, 800*time.Millisecond, shortLife)
 	b.tokensLive(life)
 	defer b.tokensLive(0)
-	connectors, credentials, err := b.connectors(ctx, func() *credential { return b.commandLine(20 * time.Millisecond) })
+	connectors, credentials, err := b.connectors(ctx, func() *credential { return commandLine(b.principal, 20*time.Millisecond) })
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,9 @@ import (
 	"unicode/utf8"
 )
 
+// A report presents results in tables.
+type report struct{ *Results }
+
 // wayColumns are the columns of the table of ways.
 func wayColumns() []string {
 	var names []string
@@ -48,7 +51,7 @@ func orDash(s string) string {
 }
 
 // text returns the tables for a terminal.
-func (r *Results) text() string {
+func (r report) text() string {
 	var out strings.Builder
 	out.WriteString(aligned(cells(wayColumns(), r.Rows)))
 	if len(r.Proxy) > 0 {
@@ -87,7 +90,7 @@ func aligned(table [][]string) string {
 }
 
 // markdown returns the table with explanations.
-func (r *Results) markdown() string {
+func (r report) markdown() string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "# Results\n\nWritten by `make bench`: %s. The run took %.0f s. What it means: "+
 		"[docs/performance.md](../docs/performance.md).\n\n", r.Settings, r.Took)
@@ -132,7 +135,7 @@ const proxyHow = "PostgreSQL has TLS and requests a cleartext password. PgBounce
 	"direct, it is the heap of one of Go's TLS connections."
 
 // parts returns the table of the parts of a Connect.
-func (r *Results) parts() string {
+func (r report) parts() string {
 	var out strings.Builder
 	out.WriteString("| | ms | share |\n|---|---:|---:|\n")
 	for _, p := range r.Anatomy {

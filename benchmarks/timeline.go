@@ -40,7 +40,7 @@ func watch(ctx context.Context, b *bench) (*Timeline, *Row, error) {
 		Life: life.Seconds(), Latency: latency.Seconds(), Every: every.Seconds(),
 		Down: [2]float64{down.Seconds(), up.Seconds()}, Until: until.Seconds(), Ways: map[string][]Seen{},
 	}
-	connectors, credentials, err := b.connectors(ctx, func() *credential { return b.clientSecret(latency) })
+	connectors, credentials, err := b.connectors(ctx, func() *credential { return clientSecret(b.principal, latency) })
 	if err != nil {
 		return nil, nil, err
 	}

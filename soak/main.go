@@ -75,7 +75,7 @@ func soak(ctx context.Context, length time.Duration, seed uint64, to, progress i
 
 	var watching sync.WaitGroup
 	watching.Go(func() { p.follow(running, progress, r) })
-	p.inject(running, r, rand.New(rand.NewPCG(seed, seed)))
+	injector{rig: r, report: p, random: rand.New(rand.NewPCG(seed, seed))}.run(running)
 	watching.Wait()
 
 	p.end = measure()
@@ -96,29 +96,6 @@ func soak(ctx context.Context, length time.Duration, seed uint64, to, progress i
 	p.after = goroutinesLeft(p.before)
 	p.print(to)
 	return len(p.problems()) == 0, nil
-}
-
-// inject injects one fault after the other until ctx ends: all of them in random
-// order, and then again in another order.
-func (p *report) inject(ctx context.Context, r *rig, random *rand.Rand) {
-	var deck []int
-	for ctx.Err() == nil {
-		if len(deck) == 0 {
-			deck = random.Perm(len(faults))
-		}
-		f := faults[deck[0]]
-		deck = deck[1:]
-		p.enter(f.name)
-		if _, err := r.expose(ctx, &f); err != nil && ctx.Err() == nil {
-			r.checker.addViolation("%s cannot be injected: %v", f.name, err)
-		}
-		p.enter("")
-		// Queries must not fail before the next fault.
-		calm := f.within + r.checker.slack + r.checker.longestStall() + time.Duration(random.Int64N(int64(2*time.Second)))
-		_ = sleep(ctx, calm)
-	}
-	// Wait for the queries that the last fault affects.
-	_ = sleep(context.WithoutCancel(ctx), soon)
 }
 
 // goroutinesLeft waits until at most want goroutines are left, or ten seconds. It
