@@ -2,7 +2,6 @@ package entrapgtest
 
 import (
 	"crypto/rsa"
-	"sync"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -13,8 +12,6 @@ import (
 type federation struct {
 	key func() (*rsa.PrivateKey, error) // generated on first use
 }
-
-func newFederation() *federation { return &federation{key: sync.OnceValues(newKey)} }
 
 // issue returns a token for the service account that an application trusts.
 func (f *federation) issue(app *Principal) (string, error) {

@@ -46,7 +46,7 @@ func newFront(tb testing.TB) (*Tenant, *front, *authority) {
 	mapped := newRoles(st.Seed.derive("roles"))
 	postgres := &backend{config: config, roles: mapped}
 	return tenant, &front{
-		tls: c.tls, method: passwordMethod{}, judge: judge{tokens: tenant.tokens, audience: azureAudience},
+		tls: c.tls, method: passwordMethod{}, judge: judge{tokens: &tenant.tokens, audience: azureAudience},
 		administration: &administration{tenant: tenant, backend: postgres, roles: mapped}, backend: postgres, ctx: tb.Context(),
 	}, st.authority
 }

@@ -116,7 +116,7 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	}
 	s.front = &front{
 		listener: listener, tls: cert.tls, method: s.loginMethod(),
-		judge:          judge{tokens: s.Tenant.tokens, audience: config.Audience},
+		judge:          judge{tokens: &s.Tenant.tokens, audience: config.Audience},
 		administration: s.administration, backend: s.backend, log: loginLog{onLogin: config.OnLogin}, ctx: s.ctx,
 	}
 

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -21,11 +22,13 @@ const (
 type Tenant struct {
 	ID string // a GUID
 
+	// All are values, because entrapg emulator creates principals of a zero Tenant, to name
+	// them.
 	site       site
-	directory  directory // a value, so that entrapg emulator can name principals of a zero Tenant
-	tokens     *tokenService
-	federation *federation
-	arcKeys    *arcKeys
+	directory  directory
+	tokens     tokenService
+	federation federation
+	arcKeys    arcKeys
 }
 
 // A site is where a tenant is reachable over HTTP.
@@ -41,9 +44,8 @@ func newTenant(st *state, life time.Duration, where site) *Tenant {
 	return &Tenant{
 		ID: id, site: where,
 		directory:  directory{seed: st.Seed},
-		tokens:     newTokenService(st, id, life),
-		federation: newFederation(),
-		arcKeys:    &arcKeys{},
+		tokens:     tokenService{tenantID: id, life: life, key: st.signingKey, keyID: st.Seed.id("key")},
+		federation: federation{key: sync.OnceValues(newKey)},
 	}
 }
 

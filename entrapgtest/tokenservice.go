@@ -29,12 +29,6 @@ type tokenService struct {
 	requests map[string]int // by resource
 }
 
-func newTokenService(st *state, tenantID string, life time.Duration) *tokenService {
-	return &tokenService{
-		tenantID: tenantID, key: st.signingKey, keyID: st.Seed.id("key"), life: life, requests: map[string]int{},
-	}
-}
-
 func newKey() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) }
 
 // sharedKey is the signing key of this process. Its tenants share the key, as all tenants
@@ -45,6 +39,9 @@ var sharedKey = sync.OnceValues(newKey)
 // begin counts a token request, delays it, and returns the error of an injected fault.
 func (s *tokenService) begin(ctx context.Context, resource string) error {
 	s.mu.Lock()
+	if s.requests == nil {
+		s.requests = map[string]int{}
+	}
 	s.requests[resource]++
 	s.mu.Unlock()
 	faults := s.faults.get()
