@@ -15,8 +15,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -366,6 +368,36 @@ func TestDoctor_FindsFaultInNetworkAndTLS(t *testing.T) {
 				t.Errorf("fix %q, want %q", last.Fix, test.fix)
 			}
 		})
+	}
+}
+
+func TestDoctor_EndsAtOnceOnSignalWhileServerIsSilent(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has no such signals")
+	}
+	for name, answer := range map[string]string{"before TLS": "", "in the TLS handshake": "S"} {
+		for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+			waits := make(chan struct{})
+			port := fake(t, func(conn net.Conn) {
+				io.ReadFull(conn, make([]byte, 8))
+				io.WriteString(conn, answer)
+				close(waits)
+				io.Copy(io.Discard, conn)
+			})
+			cmd, out, _ := program(t, "doctor", "host=127.0.0.1 connect_timeout=3600 port="+port)
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			<-waits
+			cmd.Process.Signal(signal)
+			stuck := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
+			cmd.Wait()
+			stuck.Stop()
+			if code := cmd.ProcessState.ExitCode(); code != command.Failed || !strings.Contains(out.String(), "interrupted") {
+				t.Errorf("%s, %v: exit code %d\n%s", name, signal, code, out)
+			}
+		}
 	}
 }
 

@@ -30,6 +30,8 @@ func (s tlsStep) encrypt(ctx context.Context, f *finding) *trouble {
 		defer cancel()
 		deadline, _ := ctx.Deadline()
 		e.conn.SetDeadline(deadline)
+		stop := context.AfterFunc(ctx, func() { e.conn.Close() }) // Ctrl-C ends the wait
+		defer stop()
 		if s.login.Config.SSLNegotiation != "direct" {
 			if t := s.requestTLS(e); t != nil {
 				return t
