@@ -64,7 +64,7 @@ func run(ctx context.Context, args []string, stdout, stderr *os.File) int {
 		}
 		fmt.Fprintln(messages, text)
 		if noToken := new(entrapg.TokenError); errors.As(err, &noToken) {
-			fmt.Fprintf(messages, "run '%s' for an explanation and the fix\n", dsn.Doctor(os.Getenv("DATABASE_URL")))
+			fmt.Fprintf(messages, "run '%s' for an explanation and the fix\n", dsn.CommandLine("doctor", dsn.Current()))
 		}
 		return command.Failed
 	}

@@ -48,17 +48,28 @@ func TestToken_FailureNamesTheDoctorWithItsDSN(t *testing.T) {
 	if err := os.WriteFile(file, []byte("DATABASE_URL=host=h\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for want, test := range map[string]struct {
-		variable string
-		args     []string
+	const other = "DATABASE_URL=host=h"
+	for _, test := range []struct {
+		variable, want string
+		args           []string
 	}{
-		"'entrapg doctor DSN'":                     {"PGHOST=", []string{"token"}},
-		"'entrapg doctor'":                         {"DATABASE_URL=host=h", []string{"token"}},
-		"'entrapg doctor --env-file " + file + "'": {"PGHOST=", []string{"token", "--env-file", file}},
+		{"PGHOST=", "entrapg doctor DSN", []string{"token"}},
+		{other, "entrapg doctor", []string{"token"}},
+		{"PGHOST=h", "entrapg doctor", []string{"exec", "--", os.Args[0]}},
+		{"PGHOST=", "entrapg doctor --env-file " + file, []string{"token", "--env-file", file}},
+		{"PGHOST=", "entrapg doctor --env-file " + file + " DSN", []string{"token", "--env-file", file, "host=i"}},
+		{other, "entrapg doctor DSN", []string{"token", "host=i"}},
+		{other, "entrapg doctor DSN", []string{"token", "--dsn", "host=i"}},
+		{other, "entrapg doctor DSN", []string{"whoami", "host=i"}},
+		{other, "entrapg doctor DSN", []string{"whoami", "--dsn", "host=i"}},
+		{other, "entrapg doctor DSN", []string{"exec", "host=i", "--", os.Args[0]}},
+		{other, "entrapg doctor DSN", []string{"exec", "--dsn", "host=i", "--", os.Args[0]}},
+		{other, "entrapg doctor DSN", []string{"exec", "--proxy", "host=i", "--", os.Args[0]}},
+		{"PGHOST=h", "entrapg doctor DSN", []string{"exec", "host=i", "--", os.Args[0]}},
 	} {
 		r := runAs(t, []string{"AZURE_TOKEN_CREDENTIALS=EnvironmentCredential", test.variable}, test.args...)
-		if r.code != command.Failed || !strings.Contains(r.stderr, "\nrun "+want+" for") {
-			t.Errorf("got %+v, want %s", r, want)
+		if r.code != command.Failed || !strings.Contains(r.stderr, "\nrun '"+test.want+"' for") {
+			t.Errorf("%s, %q: got %+v, want %s", test.variable, test.args, r, test.want)
 		}
 	}
 }

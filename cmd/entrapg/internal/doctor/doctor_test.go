@@ -71,8 +71,8 @@ func TestDoctor_ScopeComesFromHostAndNotFromServer(t *testing.T) {
 		{"host=shop.postgres.database.azure.com entra_scope=" + government, "https://vault.azure.net", "entra_scope=" + public},
 		{"host=shop.postgres.database.usgovcloudapi.net entra_scope=" + public, "https://ossrdbms-aad.database.windows.net", "entra_scope=" + government},
 		{"host=127.0.0.1,c.shop.postgres.cosmos.azure.com entra_scope=" + public, "https://token.postgres.cosmos.azure.com", "entra_scope=" + cosmos},
-		{"host=shop.postgres.database.azure.com", "https://token.postgres.cosmos.azure.com", "entrapg whoami"},
-		{"host=db.corner.example", "https://vault.azure.net", "entrapg whoami"},
+		{"host=shop.postgres.database.azure.com", "https://token.postgres.cosmos.azure.com", "entrapg whoami DSN"},
+		{"host=db.corner.example", "https://vault.azure.net", "entrapg whoami DSN"},
 	} {
 		login, err := inspect.Open(test.dsn + " user=shop-api")
 		if err != nil {

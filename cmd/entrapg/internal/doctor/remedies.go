@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/dsn"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/quote"
 	"github.com/entrapg/entrapg/internal/claims"
 	"github.com/entrapg/entrapg/internal/connstring"
@@ -98,8 +99,8 @@ func (r remedies) tableScope() string {
 	for _, e := range r.endpoints {
 		hosts = append(hosts, e.host)
 	}
-	dsn := connstring.WithDefault("sslmode=verify-full entra_credential=default", "host", strings.Join(hosts, ","))
-	cloud, err := inspect.Open(dsn)
+	cloud, err := inspect.Open(
+		connstring.WithDefault("sslmode=verify-full entra_credential=default", "host", strings.Join(hosts, ",")))
 	if err != nil {
 		return ""
 	}
@@ -190,6 +191,9 @@ func (r remedies) logIn() []string {
 	}
 }
 
+// commandLine returns the line that runs a subcommand with the same DSN.
+func (r remedies) commandLine(subcommand string) string { return dsn.CommandLine(subcommand, r.dsn) }
+
 // source returns the credential that returned the token.
 func (r remedies) source() string {
 	name, _, _ := strings.Cut(r.tried.Name(r.login.Credential), ",")
@@ -205,7 +209,7 @@ func (r remedies) logInAgain() []string {
 	case "AzurePowerShellCredential":
 		return []string{"Disconnect-AzAccount; Connect-AzAccount"}
 	case "EnvironmentCredential": // each process requests a token
-		return []string{"entrapg doctor"}
+		return []string{r.commandLine("doctor")}
 	default:
 		return []string{"az logout && az login"}
 	}

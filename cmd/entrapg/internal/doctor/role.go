@@ -188,7 +188,7 @@ func (a roleAdvice) membership(ctx context.Context, message string) (explanation
 	case a.claims.Kind() != claims.Person:
 		explanation += ". The token was issued" + issued + ": a membership newer than that shows in the next token, " +
 			"which each new process requests; Entra can take some minutes"
-		fix = append(fix, "# if that says true, in a few minutes", "entrapg doctor")
+		fix = append(fix, "# if that says true, in a few minutes", remedies{a.examination}.commandLine("doctor"))
 	default:
 		explanation += ". The token was issued" + issued + ": a membership newer than that shows after a new login"
 		fix = append(append(fix, "# if that says true"), remedies{a.examination}.logInAgain()...)

@@ -125,7 +125,7 @@ func words(e *pgconn.PgError) string {
 // fix returns the lines that fix a failed login, for causes other than the role.
 func (s serverSteps) fix(kind pgfail.Kind, err error) []string {
 	r, server := remedies(s), serverName(s.login.Config.Host)
-	whoami := []string{"# shows the audience and the tenant of the token", "entrapg whoami"}
+	whoami := []string{"# shows the audience and the tenant of the token", r.commandLine("whoami")}
 	switch kind {
 	case pgfail.TokenExpired:
 		return []string{"date -u", setClock()}

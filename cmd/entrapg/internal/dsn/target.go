@@ -69,9 +69,11 @@ func (t *Target) Find(args []string) (string, error) {
 			"the argument is not a DSN; a DSN is a postgres:// URL or a list of key=value settings, " +
 				"such as host=SERVER.postgres.database.azure.com")
 	case len(args) == 1:
-		return args[0], nil
+		passed = args[0]
+		return passed, nil
 	case t.DSN != "":
-		return t.DSN, nil
+		passed = t.DSN
+		return passed, nil
 	}
 	if dsn, ok := InEnvironment(); ok {
 		return dsn, nil
@@ -89,10 +91,22 @@ func InEnvironment() (dsn string, ok bool) {
 	return dsn, dsn != "" || os.Getenv("PGHOST") != "" || os.Getenv("PGSERVICE") != ""
 }
 
-// Doctor returns the command line of the doctor for a DSN, which can contain a
-// password and is therefore not shown.
-func Doctor(dsn string) string {
-	line := "entrapg doctor"
+// passed is the DSN of this process's argument or --dsn.
+var passed string
+
+// Current returns the DSN of this process, like Find, for messages about its errors.
+func Current() string {
+	if passed != "" {
+		return passed
+	}
+	return os.Getenv("DATABASE_URL")
+}
+
+// CommandLine returns the line that runs a subcommand with a DSN and with this process's
+// .env files. It contains the word DSN instead of the DSN, which can contain a password,
+// and no DSN if the environment sets the same one.
+func CommandLine(subcommand, dsn string) string {
+	line := "entrapg " + subcommand
 	for _, path := range loaded {
 		line += " --env-file " + quote.Shell(path)
 	}

@@ -58,7 +58,7 @@ func (p *plan) check(ctx context.Context, out *terminal.Output) error {
 		if err := u.Check(ctx); err != nil {
 			failure = command.ErrReported
 			out.Hang(out.Bad("✗ "), terminal.Sprintf("%s: %s", u.name, strings.TrimPrefix(err.Error(), "entrapg: ")))
-			out.Printf("  run '%s' for an explanation and the fix\n", dsn.Doctor(u.dsn))
+			out.Printf("  run '%s' for an explanation and the fix\n", dsn.CommandLine("doctor", u.dsn))
 			continue
 		}
 		out.Hang(out.Good("✓ "),
