@@ -23,7 +23,73 @@ import (
 // A client that requests new keys with every byte, and does not read the answers, is not
 // read any longer. Once it has read them, everything arrives.
 func TestPair_BoundsAnswersToKeyUpdates(t *testing.T) {
-	w, r, done := way{network: "tcp"}, new(Relay), make(chan struct{})
+	r, sender, far, done := startKeyed(t)
+	const n = 10_000 // requests, whose answers take 270 kB
+	flood := make([]byte, 0, n*64)
+	for range n {
+		flood = sender.record(flood, 22, []byte{24, 0, 0, 1, 1})
+		sender.update()
+		flood = sender.record(flood, 23, []byte("x"))
+	}
+	go far.Write(flood)
+	answered := func() bool {
+		received, _ := r.Bytes()
+		return received == n
+	}
+	paused := func() bool {
+		paused := make(chan bool)
+		p := r.mover.(*pair)
+		p.loop.post(func() { paused <- p.client.watched&unix.EPOLLIN == 0 && !p.server.socket.pending() })
+		return <-paused
+	}
+	await(t, func() bool { return paused() || answered() })
+	if answered() {
+		t.Error("all requests were answered, although the client does not read")
+	}
+	go io.Copy(io.Discard, far)
+	await(t, answered)
+	r.Close()
+	<-done
+}
+
+// Invalid records end their session, and no other one.
+func TestPair_EndsAtInvalidTLS(t *testing.T) {
+	client, server, _ := way{network: "tcp"}.start(t, new(Relay))
+	for name, flood := range map[string]func(k *keyUpdater) []byte{
+		"no TLS":                 func(*keyUpdater) []byte { return []byte("no TLS") },
+		"no TLS, much":           func(*keyUpdater) []byte { return make([]byte, 1<<20) },
+		"plaintext alert":        func(*keyUpdater) []byte { return []byte{21, 3, 3, 0, 2, 2, 40} },
+		"too long a record":      func(*keyUpdater) []byte { return []byte{23, 3, 3, 255, 255} },
+		"another key":            func(k *keyUpdater) []byte { k.update(); return k.record(nil, 23, []byte("x")) },
+		"an unknown type":        func(k *keyUpdater) []byte { return k.record(nil, 99, []byte("x")) },
+		"a handshake message":    func(k *keyUpdater) []byte { return k.record(nil, 22, []byte{1, 0, 0, 0}) },
+		"a long message":         func(k *keyUpdater) []byte { return k.record(nil, 22, []byte{24, 255, 255, 255}) },
+		"half a message, data":   func(k *keyUpdater) []byte { return k.record(k.record(nil, 22, []byte{24, 0}), 23, []byte("x")) },
+		"an alert":               func(k *keyUpdater) []byte { return k.record(nil, 21, []byte{2, 40}) },
+		"empty records":          func(k *keyUpdater) []byte { return k.repeat(23, nil) },
+		"warnings":               func(k *keyUpdater) []byte { return k.repeat(21, []byte{1, 90}) },
+		"requests for new keys":  func(k *keyUpdater) []byte { return k.repeat(22, []byte{24, 0, 0, 1, 1}) },
+		"changes of cipher spec": func(*keyUpdater) []byte { return bytes.Repeat([]byte{20, 3, 3, 0, 1, 1}, 100) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, sender, far, done := startKeyed(t)
+			go far.Write(flood(sender))
+			go io.Copy(io.Discard, far)
+			select {
+			case <-done:
+			case <-time.After(time.Minute):
+				t.Error("the session goes on")
+			}
+			exchange(t, client, server, 1)
+		})
+	}
+}
+
+// startKeyed runs a Relay on a loop. sender encrypts what the client sends, and far is the
+// client's connection.
+func startKeyed(t *testing.T) (r *Relay, sender *keyUpdater, far net.Conn, done chan struct{}) {
+	t.Helper()
+	r, done = new(Relay), make(chan struct{})
 	near, far := connPair(t, "unix") // for which the system holds little
 	near.SetDeadline(time.Time{})
 	serving := tls.Server(NewConn(near), tlsConfig(t))
@@ -41,41 +107,23 @@ func TestPair_BoundsAnswersToKeyUpdates(t *testing.T) {
 	}
 	r.Client = serving
 	var server net.Conn
-	r.Server, server = w.connect(t)
-	r.mover = newPair(r)
+	r.Server, server = way{network: "tcp"}.connect(t)
+	go func() {
+		_, _ = io.Copy(io.Discard, server)
+		server.Close()
+	}()
+	if r.mover = newPair(r); r.mover == nil {
+		t.Fatal("the Relay is not on a loop")
+	}
 	go func() {
 		defer close(done)
 		r.mover.run()
 	}()
-	go io.Copy(io.Discard, server)
-
-	const n = 10_000 // requests, whose answers take 270 kB
-	sender := newKeyUpdater(t, secrets.String())
-	flood := make([]byte, 0, n*64)
-	for range n {
-		flood = sender.record(flood, 22, []byte{24, 0, 0, 1, 1})
-		sender.update()
-		flood = sender.record(flood, 23, []byte("x"))
-	}
-	go far.Write(flood)
-	answered := func() bool {
-		received, _ := r.Bytes()
-		return received == n
-	}
-	paused := func() bool {
-		paused := make(chan bool)
-		p := r.mover.(*pair)
-		p.loop.post(func() { paused <- p.client.watched&unix.EPOLLIN == 0 })
-		return <-paused
-	}
-	await(t, func() bool { return paused() || answered() })
-	if answered() {
-		t.Error("all requests were answered, although the client does not read")
-	}
-	go io.Copy(io.Discard, far)
-	await(t, answered)
-	r.Close()
-	<-done
+	t.Cleanup(func() {
+		r.Close()
+		<-done
+	})
+	return r, newKeyUpdater(t, secrets.String()), far, done
 }
 
 // A keyUpdater encrypts records of TLS 1.3 with TLS_AES_128_GCM_SHA256.
@@ -132,6 +180,17 @@ func (k *keyUpdater) record(b []byte, kind byte, content []byte) []byte {
 	k.n++
 	head := binary.BigEndian.AppendUint16([]byte{23, 3, 3}, uint16(len(content)+1+k.aead.Overhead()))
 	return k.aead.Seal(append(b, head...), nonce, append(bytes.Clone(content), kind), head)
+}
+
+// repeat returns many equal records.
+func (k *keyUpdater) repeat(kind byte, content []byte) (b []byte) {
+	for range 100 {
+		b = k.record(b, kind, content)
+		if kind == 22 {
+			k.update()
+		}
+	}
+	return b
 }
 
 func TestPair_EndsIfEpollFails(t *testing.T) {

@@ -209,6 +209,7 @@ func TestRelay_StopTellsClientsBetweenMessages(t *testing.T) {
 
 func TestRelay_StopEndsClientThatDoesNotRead(t *testing.T) {
 	inEachWay(t, func(t *testing.T, w way) {
+		t.Parallel()
 		r := new(Relay)
 		_, server, done := w.start(t, r)
 		go flood(server)
@@ -226,6 +227,7 @@ func TestRelay_StopEndsClientThatDoesNotRead(t *testing.T) {
 func TestRelay_StopEndsSessionThatIsStuck(t *testing.T) {
 	for name, w := range map[string]way{"loop": {"tcp", false, true}, "goroutines": {"tcp", true, true}} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			r := new(Relay)
 			client, server, done := w.start(t, r)
 			for _, c := range []net.Conn{client, server} {
@@ -339,24 +341,24 @@ func exchange(t *testing.T, client, server net.Conn, n int) {
 	}
 }
 
+// The client reads nothing until it has sent everything.
 func TestRelay_PassesOnMuchBothWays(t *testing.T) {
 	inEachWay(t, func(t *testing.T, w way) {
 		client, server, _ := w.start(t, new(Relay))
-		text := bytes.Repeat([]byte("0123456789abcdefg"), 1<<20)
-		var copies sync.WaitGroup
-		for _, pair := range [][2]net.Conn{{client, server}, {server, client}} {
-			copies.Go(func() {
-				if _, err := pair[0].Write(text); err != nil {
-					t.Error(err)
-				}
-			})
-			copies.Go(func() {
-				got := make([]byte, len(text))
-				if n, err := io.ReadFull(pair[1], got); err != nil || !bytes.Equal(got, text) {
-					t.Errorf("%d of %d bytes, error %v", n, len(text), err)
-				}
-			})
+		text := bytes.Repeat([]byte("0123456789ab"), 1<<20)
+		receive := func(name string, from net.Conn) {
+			got := make([]byte, len(text))
+			if n, err := io.ReadFull(from, got); err != nil || !bytes.Equal(got, text) {
+				t.Errorf("the %s got %d of %d bytes, error %v", name, n, len(text), err)
+			}
 		}
+		var copies sync.WaitGroup
+		copies.Go(func() { _, _ = server.Write(text) })
+		copies.Go(func() { receive("server", server) })
+		if _, err := client.Write(text); err != nil {
+			t.Fatal(err)
+		}
+		receive("client", client)
 		copies.Wait()
 	})
 }
@@ -465,7 +467,7 @@ func TestRelay_LeavesNothing(t *testing.T) {
 		before, open := runtime.NumGoroutine(), openFiles()
 		n := 1000
 		if w != (way{network: "tcp"}) {
-			n = 100
+			n = 50
 		}
 		var sessions sync.WaitGroup
 		slots := make(chan struct{}, 50)
