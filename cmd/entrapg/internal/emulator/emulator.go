@@ -208,7 +208,7 @@ func (o *options) run(ctx context.Context, std command.Streams) (err error) {
 	}
 	var files []*settingsFile
 	for _, path := range o.envFiles {
-		file, failure := createSettingsFile(path, mode)
+		file, failure := reserveSettingsFile(path, mode)
 		if failure != nil {
 			return failure
 		}

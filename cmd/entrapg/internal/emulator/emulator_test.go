@@ -23,7 +23,7 @@ func TestEmulator_WritesNothingIntoFileOfEarlierEmulator(t *testing.T) {
 	if err := os.Link(path, path+".other"); err != nil {
 		t.Skip(err)
 	}
-	file, err := createSettingsFile(path, 0o600)
+	file, err := reserveSettingsFile(path, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,76 @@ func TestEmulator_WritesNothingIntoFileOfEarlierEmulator(t *testing.T) {
 	}
 }
 
-func TestEmulator_SettingsForPowerShell(t *testing.T) {
+func TestEmulator_EnvFileAppearsWhenItIsComplete(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), ".env")
+	file, err := reserveSettingsFile(path, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("before its settings are known: %v", err)
+	}
+	if _, err := reserveSettingsFile(path, 0o600); err == nil || !strings.Contains(err.Error(), path+" is in use by another emulator") {
+		t.Errorf("beside an emulator that starts: %v", err)
+	}
+	if err := file.write([]variable{{"PGUSER", "shop-api"}}); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(path); err != nil || !strings.Contains(string(b), "PGUSER='shop-api'\n") {
+		t.Errorf("%q, %v", b, err)
+	}
+	if _, err := reserveSettingsFile(path, 0o600); err == nil || !strings.Contains(err.Error(), path+" is in use by another emulator") {
+		t.Errorf("beside an emulator that runs: %v", err)
+	}
+	if err := file.remove(); err != nil {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(filepath.Dir(path)); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+func TestEmulator_EnvFileReplacesNoFileThatAppearsDuringStart(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), ".env")
+	file, err := reserveSettingsFile(path, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := file.write([]variable{{"PGUSER", "shop-api"}}); err == nil || !strings.Contains(err.Error(), path+" already exists") {
+		t.Errorf("got %v", err)
+	}
+	if err := file.remove(); err != nil {
+		t.Error(err)
+	}
+	left, err := os.ReadDir(filepath.Dir(path))
+	if b, unread := os.ReadFile(path); err != nil || unread != nil || string(b) != "mine" || len(left) != 1 {
+		t.Errorf("%q, %v, %v, %v", b, unread, left, err)
+	}
+}
+
+func TestEmulator_EnvFileOfEmulatorKilledDuringStartIsReplaced(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), ".env")
+	killed, err := reserveSettingsFile(path, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	killed.file.Close()
+	file, err := reserveSettingsFile(path, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := file.remove(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestEmulator_PastedLinesFitTheUsualShell(t *testing.T) {
 	t.Parallel()
 	lines := powershell.lines(
 		[]variable{
