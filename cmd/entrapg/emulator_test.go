@@ -318,9 +318,10 @@ func TestEmulator_SettingsLogEachKindOfPrincipalIn(t *testing.T) {
 			if err := cmd.Run(); err != nil || out.String() != want {
 				t.Errorf("%v: got %s\nwant %s\n%s", err, out, want, e.printed())
 			}
-			r := runAs(t, []string{"PGUSER=stale"}, "exec", "--env-file", e.envFile, "--", "sh",
-				"-c", `echo "$PGUSER"; psql -XAtc "select session_user"`)
-			if r.code != command.Done || r.stdout != strings.Repeat(test.roles[0]+"\n", 2) {
+			stale := []string{"PGUSER=stale", "AZURE_CLIENT_SECRET=stale", "AZURE_CLIENT_ID=stale", "AZURE_USERNAME=stale"}
+			r := runAs(t, stale, "exec", "--env-file", e.envFile, "--", "sh",
+				"-c", `echo "$PGUSER"; psql -XAtc "select session_user"; ENTRAPG_TEST_AS_COMMAND= ENTRAPG_TEST_AS_AZIDENTITY=1 "$0"`, os.Args[0])
+			if r.code != command.Done || r.stdout != strings.Repeat(test.roles[0]+"\n", 3) {
 				t.Errorf("--env-file: %+v", r)
 			}
 		})

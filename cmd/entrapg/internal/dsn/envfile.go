@@ -13,7 +13,12 @@ import (
 // loaded are the .env files whose variables this process has.
 var loaded []string
 
-// loadEnv sets the environment variables of a .env file.
+// UnsetDirective begins a line of a .env file, followed by variables to unset. Other
+// programs read it as a comment: the format of .env files cannot unset a variable, and some
+// programs reject an empty one.
+const UnsetDirective = "# entrapg: unset "
+
+// loadEnv sets and unsets the environment variables of a .env file.
 func loadEnv(path string) error {
 	content, err := os.ReadFile(path)
 	if err != nil {
@@ -28,6 +33,13 @@ func loadEnv(path string) error {
 	if err != nil {
 		// The parser's errors quote the file, which contains secrets.
 		return fmt.Errorf("--env-file: %s: line %d is not NAME=VALUE", path, badLine(content))
+	}
+	for line := range strings.Lines(string(content)) {
+		if names, ok := strings.CutPrefix(line, UnsetDirective); ok {
+			for name := range strings.FieldsSeq(names) {
+				os.Unsetenv(name)
+			}
+		}
 	}
 	for name, value := range variables {
 		if err := os.Setenv(name, value); err != nil {

@@ -39,6 +39,21 @@ func TestEnvFile_SetsVariables(t *testing.T) {
 	}
 }
 
+func TestEnvFile_UnsetsVariablesOfDirective(t *testing.T) {
+	const content = "# entrapg: unset A B\r\n# entrapg: unset\nC=1\n"
+	if err := loadEnv(envFile(t, content, "A", "B", "C")); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"A", "B"} {
+		if value, set := os.LookupEnv(name); set {
+			t.Errorf("%s=%q", name, value)
+		}
+	}
+	if os.Getenv("C") != "1" {
+		t.Errorf("C=%q", os.Getenv("C"))
+	}
+}
+
 func TestEnvFile_SingleQuotesKeepValues(t *testing.T) {
 	const value = `C:\new $HOME "x"`
 	if err := loadEnv(envFile(t, "A='"+value+"'\n", "A")); err != nil || os.Getenv("A") != value {

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/dsn"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/quote"
 	"github.com/entrapg/entrapg/internal/lockfile"
 )
@@ -155,11 +156,16 @@ func (f *settingsFile) publish() error {
 // fill replaces the content.
 func (f *settingsFile) fill(all []variable) error {
 	var b strings.Builder
+	var unset []string
 	for _, v := range all {
-		if v.value == "" { // azidentity reports an empty AZURE_CLIENT_ID as invalid
+		if v.value == "" { // which azidentity for Go and for Python report as invalid
+			unset = append(unset, v.name)
 			continue
 		}
 		fmt.Fprintf(&b, "%s=%s\n", v.name, quote.DotEnv(v.value))
+	}
+	if len(unset) > 0 {
+		fmt.Fprintf(&b, "%s%s\n", dsn.UnsetDirective, strings.Join(unset, " "))
 	}
 	f.content = []byte(fmt.Sprintf(settingsHeader, sha256.Sum256([]byte(b.String()))) + b.String())
 	_, err := f.file.WriteAt(f.content, 0)
