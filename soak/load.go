@@ -26,7 +26,7 @@ const (
 	lifetime = 300 * time.Millisecond // of a connection: about fifty logins a second
 	patience = 20 * time.Second       // for a query
 
-	connectTimeout = 4 * time.Second // longer than a login on a busy machine
+	connectTimeout = 6 * time.Second // longer than a login on a busy machine
 )
 
 // pause is the time between two queries of a worker. Tests set a longer one.
