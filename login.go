@@ -35,6 +35,7 @@ type login struct {
 	nextDial            pgconn.DialFunc
 	nextAfterNetConnect afterNetConnect
 	nextBuildFrontend   pgconn.BuildFrontendFunc
+	nextValidate        pgconn.ValidateConnectFunc // pgx's own, or nil
 
 	// The current connection.
 	config  *pgconn.Config
@@ -51,6 +52,7 @@ type login struct {
 	// the program reuses an open connection's configuration.
 	started  atomic.Bool // a connection exists
 	accepted atomic.Bool // by the current server
+	checking atomic.Bool // nextValidate follows or runs, on the current connection
 	ended    atomic.Bool // the login; from then on, the hooks do nothing
 	failed   atomic.Bool // the login has ended without a connection
 }
@@ -63,6 +65,9 @@ func (l *login) install(config *pgx.ConnConfig, user string) {
 	l.nextDial, config.DialFunc = config.DialFunc, l.dial
 	l.nextAfterNetConnect, config.AfterNetConnect = config.AfterNetConnect, l.afterNetConnect
 	l.nextBuildFrontend, config.BuildFrontend = config.BuildFrontend, l.buildFrontend
+	if checksSession(config.ValidateConnect) {
+		l.nextValidate, config.ValidateConnect = config.ValidateConnect, l.validate
+	}
 	if l.token != nil && config.OAuthTokenProvider == nil {
 		config.OAuthTokenProvider = l.bearer
 	}
@@ -137,7 +142,7 @@ func (l *login) buildFrontend(r io.Reader, w io.Writer) *pgproto3.Frontend {
 	if l.ended.Load() {
 		return l.nextBuildFrontend(r, w)
 	}
-	x := &pgwire.Exchange{Reader: r, Writer: w, Observer: l}
+	x := &pgwire.Exchange{Reader: r, Writer: w, Observer: l, Hold: l.checking.Load}
 	if !l.checked {
 		x.Err = &ConfigError{
 			Setting: "AfterNetConnect",
@@ -150,7 +155,38 @@ func (l *login) buildFrontend(r io.Reader, w io.Writer) *pgproto3.Frontend {
 	l.checked, l.built = false, true
 	l.started.Store(true)
 	l.accepted.Store(false)
+	l.checking.Store(l.config != nil && codeOf(l.config.ValidateConnect) == codeOf(l.validate)) // a hook can replace it
 	return l.nextBuildFrontend(x, x)
+}
+
+// validate makes pgx query the state of the server for target_session_attrs. The limits
+// and the redaction of the login apply to the answer.
+func (l *login) validate(ctx context.Context, conn *pgconn.PgConn) (err error) {
+	defer l.checking.Store(false)
+	// pgx panics if the answer has no value. A server can send any answer, and a role's
+	// search_path can select a function other than PostgreSQL's own.
+	defer func() {
+		if recover() != nil {
+			err = errors.New("the server's answer to the query for target_session_attrs is invalid")
+		}
+	}()
+	return l.nextValidate(ctx, conn)
+}
+
+// checksSession reports whether a hook is one of pgx's for target_session_attrs.
+func checksSession(hook pgconn.ValidateConnectFunc) bool {
+	for _, own := range []pgconn.ValidateConnectFunc{
+		pgconn.ValidateConnectTargetSessionAttrsReadWrite,
+		pgconn.ValidateConnectTargetSessionAttrsReadOnly,
+		pgconn.ValidateConnectTargetSessionAttrsPrimary,
+		pgconn.ValidateConnectTargetSessionAttrsStandby,
+		pgconn.ValidateConnectTargetSessionAttrsPreferStandby,
+	} {
+		if codeOf(hook) == codeOf(own) {
+			return true
+		}
+	}
+	return false
 }
 
 // ExchangeEnded records the outcome of one connection's exchange.

@@ -38,7 +38,7 @@ var (
 // An Exchange is the authentication exchange of one connection, between pgx and the
 // network. As the reader, it limits what the server sends and removes the token from it.
 // As the writer, it replaces an empty password with the token. pgx never sees the token.
-// After the server has accepted the login, bytes pass unchanged.
+// After the server has accepted the login, bytes pass unchanged, once Hold permits.
 //
 // An Exchange is not safe for concurrent use, and need not be: pgx logs in on
 // one goroutine.
@@ -51,6 +51,10 @@ type Exchange struct {
 	Token func() string
 	// Observer is called once, when the outcome is known. It may be nil.
 	Observer Observer
+	// Hold, if not nil, reports whether limits and redaction apply after the server has
+	// accepted the login, to pgx's own queries. Once it returns false, it is not called
+	// again.
+	Hold func() bool
 	// Err, if not nil, fails all reads and writes.
 	Err error
 
@@ -73,7 +77,7 @@ func (x *Exchange) Read(b []byte) (int, error) {
 		return 0, x.Err
 	}
 	if len(x.unread) == 0 {
-		if x.Outcome == Accepted {
+		if x.Outcome == Accepted && !x.held() {
 			return x.Reader.Read(b)
 		}
 		if started, err := x.next(); err != nil {
@@ -91,6 +95,15 @@ func (x *Exchange) Read(b []byte) (int, error) {
 	return n, nil
 }
 
+// held reports whether pgx's own queries follow the login.
+func (x *Exchange) held() bool {
+	if x.Hold == nil || !x.Hold() {
+		x.Hold, x.Token = nil, nil
+		return false
+	}
+	return true
+}
+
 // next reads one message. If it fails, started reports that it has read a part of the
 // message.
 func (x *Exchange) next() (started bool, err error) {
@@ -101,7 +114,7 @@ func (x *Exchange) next() (started bool, err error) {
 	}
 	kind, length := x.message[0], int64(binary.BigEndian.Uint32(x.message[1:]))
 	if x.received += int(min(1+length, maxLoginBytes+1)); x.received > maxLoginBytes {
-		return true, fmt.Errorf("the server sent more than %d bytes before it accepted the login", maxLoginBytes)
+		return true, fmt.Errorf("the server sent more than %d bytes before the login was complete", maxLoginBytes)
 	}
 	if kind == typeAuthentication {
 		if x.authRequests++; x.authRequests > maxAuthRequests {
@@ -156,7 +169,10 @@ func (x *Exchange) end(o Outcome) {
 	if x.Outcome != Pending {
 		return
 	}
-	x.Outcome, x.Token = o, nil
+	x.Outcome, x.received = o, 0
+	if o != Accepted || !x.held() {
+		x.Token = nil
+	}
 	if x.Observer != nil {
 		x.Observer.ExchangeEnded(x)
 	}
