@@ -357,3 +357,24 @@ func TestSession_StartsAfterQueriesOfPgx(t *testing.T) {
 		await(t, "the cancel request", func() bool { return p.Stats().Cancels == 1 })
 	}
 }
+
+// TestSession_HostileFunctionEndsOnlyItsOwnLogin has a client select, by its search_path, a
+// function that is called in place of the one that pgx's query for target_session_attrs names.
+func TestSession_HostileFunctionEndsOnlyItsOwnLogin(t *testing.T) {
+	s := server(t)
+	p := start(t, &engine.Server{Upstream: upstream(t, s.DSN()+"&target_session_attrs=primary", withApp(newIdentity(t, s))...)})
+	other := p.connect(t, "")
+	for name, body := range map[string]string{
+		"none": "returns setof boolean language sql as 'select true where false'",
+		"many": "returns setof text language sql as $$select repeat('x', 60000) from generate_series(1, 1000)$$",
+	} {
+		admin(t, s,
+			"create schema "+name, "grant usage on schema "+name+" to public",
+			"create function "+name+".pg_is_in_recovery() "+body)
+		if err := p.rejection(t, "options='-c search_path="+name+",pg_catalog'"); !strings.Contains(err.Message, "during the login") {
+			t.Errorf("%s: %v", name, err)
+		}
+		admin(t, s, "drop schema "+name+" cascade")
+	}
+	query(t, other, "select 'served'")
+}
