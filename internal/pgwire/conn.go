@@ -8,21 +8,21 @@ import (
 	"sync"
 )
 
-// bufferSize is how much is read at once: a few of PostgreSQL's messages of 8 kB,
-// or of TLS's records of at most 16 kB.
+// bufferSize is the size of a read: several of PostgreSQL's messages of 8 kB, or of
+// TLS's records of at most 16 kB.
 const bufferSize = 64 << 10
 
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
-// A Conn is a network connection that reads much at once and holds no memory
+// A Conn is a network connection that reads with a large buffer, but holds no memory
 // while it waits. TLS can be used over it. It is not safe for concurrent reads.
 type Conn struct {
 	net.Conn
 	waiter waiter
 
-	buffer  *[bufferSize]byte // from the pool, or nil
-	unread  []byte            // of buffer
-	inHaste bool              // Read does not wait
+	buffer      *[bufferSize]byte // from the pool, or nil
+	unread      []byte            // of buffer
+	nonblocking bool              // Read returns errWouldBlock instead of waiting
 }
 
 // NewConn returns a Conn over a network connection.
@@ -32,7 +32,7 @@ func NewConn(network net.Conn) *Conn {
 	return c
 }
 
-// Fill waits until something can be read.
+// Fill waits until bytes can be read.
 func (c *Conn) Fill() error {
 	if len(c.unread) > 0 {
 		return nil
@@ -50,13 +50,13 @@ func (c *Conn) Fill() error {
 	return err
 }
 
-// Read reads what is buffered, or waits.
+// Read returns buffered bytes, or waits.
 func (c *Conn) Read(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
 	if len(c.unread) == 0 {
-		if c.inHaste {
+		if c.nonblocking {
 			return 0, errWouldBlock
 		}
 		if err := c.Fill(); err != nil {
@@ -70,7 +70,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// discard gives the buffer back.
+// discard returns the buffer to the pool.
 func (c *Conn) discard() {
 	c.unread = nil
 	if c.buffer != nil {
@@ -85,7 +85,7 @@ func (c *Conn) replace(network net.Conn) {
 	c.Conn, c.waiter = network, waiter{}
 }
 
-// CloseWrite ends what is sent.
+// CloseWrite closes the sending side.
 func (c *Conn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
@@ -93,26 +93,27 @@ func (c *Conn) CloseWrite() error {
 	return nil
 }
 
-// buffered returns what has been read from the network and not from the Conn.
+// buffered returns the bytes that have been read from the network, but not from the
+// Conn.
 func (c *Conn) buffered() []byte { return c.unread }
 
-// drain reads from secured, which is TLS over the Conn, as much as there is
-// without waiting.
+// drain reads from secured, which is TLS over the Conn, all bytes that have arrived.
 func (c *Conn) drain(secured *tls.Conn, b []byte) (n int, err error) {
-	c.inHaste = true
+	c.nonblocking = true
 	for err == nil && n < len(b) {
 		var more int
 		more, err = secured.Read(b[n:])
 		n += more
 	}
-	c.inHaste = false
+	c.nonblocking = false
 	if errors.Is(err, errWouldBlock) {
 		err = nil
 	}
 	return n, err
 }
 
-// errWouldBlock is a net.Error that TLS does not keep, as one of a deadline.
+// errWouldBlock is a temporary net.Error, like one of a deadline, so that TLS does not
+// store it.
 var errWouldBlock net.Error = wouldBlock{}
 
 type wouldBlock struct{}

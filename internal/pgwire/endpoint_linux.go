@@ -15,17 +15,17 @@ type endpoint struct {
 	peer   *endpoint
 	conn   net.Conn  // as in Relay
 	secure *tls.Conn // conn, or nil for plaintext
-	base   *Conn     // conn, or what it is over
-	socket *socket   // of base
+	base   *Conn     // conn, or the Conn below TLS
+	socket *socket   // network connection of base
 	count  func([]byte)
 
-	watched uint32 // the events that the loop waits for
-	ended   bool   // nothing more is read
-	discard bool   // what is read is not passed on
+	watched uint32 // events that the loop waits for
+	ended   bool   // no longer read
+	discard bool   // bytes that are read are discarded
 }
 
-// newEndpoint returns nil if a connection is not a socket, or if there are no file
-// descriptors left. It has not changed the connection.
+// newEndpoint returns nil, and leaves the connection unchanged, if the connection is
+// not a socket or no file descriptor is free.
 func newEndpoint(p *pair, conn net.Conn, count func([]byte)) *endpoint {
 	e := &endpoint{pair: p, conn: conn, count: count}
 	if e.secure, _ = conn.(*tls.Conn); e.secure != nil {
@@ -42,7 +42,7 @@ func newEndpoint(p *pair, conn net.Conn, count func([]byte)) *endpoint {
 	return e
 }
 
-// begin passes on what was read before.
+// begin forwards the bytes that were read before the relay.
 func (e *endpoint) begin(early []byte) {
 	e.pass(early)
 	if e.secure != nil {
@@ -53,8 +53,8 @@ func (e *endpoint) begin(early []byte) {
 	e.base.discard()
 }
 
-// wanted returns the events to wait for. Nothing is read while the peer has not
-// accepted what was read before, so memory is bounded.
+// wanted returns the events to wait for. The endpoint does not read while its peer has
+// unsent bytes, which bounds memory.
 func (e *endpoint) wanted() (events uint32) {
 	if !e.ended && (e.discard || !e.peer.socket.pending()) && !e.socket.full() {
 		events = unix.EPOLLIN
@@ -79,7 +79,7 @@ func (e *endpoint) ready(events uint32) {
 	e.pair.update()
 }
 
-// read passes on what has arrived.
+// read forwards the bytes that have arrived.
 func (e *endpoint) read() {
 	buffer := e.pair.loop.arrived
 	n, err := unix.Read(e.socket.fd, buffer[:])
@@ -98,7 +98,7 @@ func (e *endpoint) read() {
 	}
 }
 
-// decrypt passes on what has arrived under TLS.
+// decrypt decrypts and forwards the bytes that have arrived.
 func (e *endpoint) decrypt() {
 	plain := e.pair.loop.decrypted
 	for !e.ended {
@@ -113,7 +113,7 @@ func (e *endpoint) decrypt() {
 	}
 }
 
-// pass passes bytes on to the peer.
+// pass forwards bytes to the peer.
 func (e *endpoint) pass(b []byte) {
 	if len(b) == 0 || e.ended || e.discard {
 		return
@@ -124,18 +124,18 @@ func (e *endpoint) pass(b []byte) {
 	}
 }
 
-// undeliverable is called when nothing more can be sent to the peer.
+// undeliverable is called when the peer can no longer be written to.
 func (e *endpoint) undeliverable() {
 	if e == e.pair.server {
 		e.pair.finish()
 		return
 	}
-	// The server's reason may be on its way to the client, which must be able to
+	// The server's last message may be on its way to the client, which must be able to
 	// send in the meantime.
 	e.discard = true
 }
 
-// end is called at the end of what the endpoint sends.
+// end is called when the endpoint has sent its last byte.
 func (e *endpoint) end(err error) {
 	if e.ended {
 		return
@@ -151,8 +151,8 @@ func (e *endpoint) end(err error) {
 	}
 }
 
-// close closes the connection. The loop must forget the file descriptor before, or
-// it would report events of it as long as a child process has it, before its exec.
+// close closes the connection. The loop must stop watching the file descriptor first.
+// Otherwise, it reports events while a child process holds a copy, before exec.
 func (e *endpoint) close() {
 	e.ended = true
 	_ = e.pair.loop.watch(e, 0)

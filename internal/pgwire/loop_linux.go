@@ -10,19 +10,19 @@ import (
 )
 
 // A loop relays the bytes of many sessions in one goroutine, with epoll. With a goroutine for
-// each direction, as in [pumps], short queries take longer: before it sleeps, a goroutine makes a
-// read that finds nothing, and more system calls wake it. docs/performance.md has figures.
+// each direction, as in [pumps], short queries take longer: a goroutine makes an unsuccessful
+// read before it sleeps, and waking it takes more system calls. docs/performance.md has figures.
 //
 // A loop starts with its first session and ends with its last. There are at most half as many
 // loops as processors, so that one call of epoll_wait returns the events of several sessions.
 type loop struct {
 	epoll     int
 	wakeup    int                 // an eventfd, readable while something is posted
-	endpoints map[int32]*endpoint // that are watched, by file descriptor
+	endpoints map[int32]*endpoint // watched endpoints, by file descriptor
 
 	arrived, decrypted *[bufferSize]byte // for the endpoint whose turn it is
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the following
 	posted []func()
 	ended  bool
 
@@ -34,7 +34,7 @@ var loops struct {
 	all []*loop
 }
 
-// acquireLoop returns the loop with the fewest sessions, for one more.
+// acquireLoop adds a session to the loop with the fewest sessions, and returns the loop.
 func acquireLoop() (*loop, error) {
 	loops.mu.Lock()
 	defer loops.mu.Unlock()
@@ -79,14 +79,14 @@ func newLoop() (*loop, error) {
 	}, nil
 }
 
-// release gives back what acquireLoop returned.
+// release removes a session from the loop.
 func (l *loop) release() {
 	loops.mu.Lock()
 	defer loops.mu.Unlock()
 	l.sessions--
 }
 
-// run handles events until there are no more sessions.
+// run handles events until the loop has no sessions.
 func (l *loop) run() {
 	var events [128]unix.EpollEvent
 	for !l.end() {
@@ -94,9 +94,9 @@ func (l *loop) run() {
 		if err != nil { // EINTR
 			continue
 		}
-		// A session can end before its other event's turn. Then the endpoint is not
-		// watched, and the file descriptor belongs to no other one yet: those of new
-		// sessions are watched from runPosted.
+		// An earlier event can have ended the session. Then the endpoint is no longer
+		// watched. No other endpoint has its file descriptor yet, because runPosted
+		// watches those of new sessions.
 		for _, e := range events[:n] {
 			if endpoint := l.endpoints[e.Fd]; endpoint != nil {
 				endpoint.ready(e.Events)
@@ -124,7 +124,7 @@ func (l *loop) end() bool {
 	return true
 }
 
-// post calls f in the loop's goroutine. If the loop has ended, nothing is called.
+// post calls f in the loop's goroutine, unless the loop has ended.
 func (l *loop) post(f func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -160,7 +160,7 @@ func (l *loop) watch(e *endpoint, events uint32) error {
 	case e.watched == 0:
 		op = unix.EPOLL_CTL_ADD
 		l.endpoints[int32(fd)] = e
-	case events == 0: // with MOD, EPOLLHUP would be reported again and again
+	case events == 0: // with MOD, EPOLLHUP would be reported repeatedly
 		op = unix.EPOLL_CTL_DEL
 		delete(l.endpoints, int32(fd))
 	}

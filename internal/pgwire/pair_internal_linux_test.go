@@ -20,11 +20,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A client that requests new keys with every byte, and does not read the answers, is not
-// read any longer. Once it has read them, everything arrives.
+// The Relay stops reading a client that requests key updates and does not read the
+// answers. Once the client has read them, all of its bytes arrive.
 func TestPair_BoundsAnswersToKeyUpdates(t *testing.T) {
 	r, sender, far, done := startKeyed(t)
-	const n = 10_000 // requests, whose answers take 270 kB
+	const n = 10_000 // requests; their answers have 270 kB
 	flood := make([]byte, 0, n*64)
 	for range n {
 		flood = sender.record(flood, 22, []byte{24, 0, 0, 1, 1})
@@ -52,7 +52,7 @@ func TestPair_BoundsAnswersToKeyUpdates(t *testing.T) {
 	<-done
 }
 
-// Invalid records end their session, and no other one.
+// An invalid record ends only its own session.
 func TestPair_EndsAtInvalidTLS(t *testing.T) {
 	client, server, _ := way{network: "tcp"}.start(t, new(Relay))
 	for name, flood := range map[string]func(k *keyUpdater) []byte{
@@ -78,19 +78,19 @@ func TestPair_EndsAtInvalidTLS(t *testing.T) {
 			select {
 			case <-done:
 			case <-time.After(time.Minute):
-				t.Error("the session goes on")
+				t.Error("the session continues")
 			}
 			exchange(t, client, server, 1)
 		})
 	}
 }
 
-// startKeyed runs a Relay on a loop. sender encrypts what the client sends, and far is the
+// startKeyed runs a Relay on a loop. sender encrypts for the client, and far is the
 // client's connection.
 func startKeyed(t *testing.T) (r *Relay, sender *keyUpdater, far net.Conn, done chan struct{}) {
 	t.Helper()
 	r, done = new(Relay), make(chan struct{})
-	near, far := connPair(t, "unix") // for which the system holds little
+	near, far := connPair(t, "unix") // small buffers in the system
 	near.SetDeadline(time.Time{})
 	serving := tls.Server(NewConn(near), tlsConfig(t))
 	var secrets bytes.Buffer
@@ -135,7 +135,7 @@ type keyUpdater struct {
 	n      uint64
 }
 
-// newKeyUpdater uses a client's secret in a key log.
+// newKeyUpdater uses a client's secret from a key log.
 func newKeyUpdater(t *testing.T, keyLog string) *keyUpdater {
 	t.Helper()
 	_, line, _ := strings.Cut(keyLog, "CLIENT_TRAFFIC_SECRET_0 ")
@@ -170,7 +170,7 @@ func (k *keyUpdater) use(secret []byte) {
 	k.iv = k.expand("iv", 12)
 }
 
-// update uses the next keys.
+// update switches to the next keys.
 func (k *keyUpdater) update() { k.use(k.expand("traffic upd", sha256.Size)) }
 
 // record appends a record.
@@ -182,7 +182,7 @@ func (k *keyUpdater) record(b []byte, kind byte, content []byte) []byte {
 	return k.aead.Seal(append(b, head...), nonce, append(bytes.Clone(content), kind), head)
 }
 
-// repeat returns many equal records.
+// repeat returns many records with the same content.
 func (k *keyUpdater) repeat(kind byte, content []byte) (b []byte) {
 	for range 100 {
 		b = k.record(b, kind, content)
@@ -212,11 +212,11 @@ func TestPair_EndsIfEpollFails(t *testing.T) {
 	select {
 	case <-p.done:
 	default:
-		t.Error("the session goes on, but its connections are not watched")
+		t.Error("the session continues, but its connections are not watched")
 	}
 }
 
-// With any number of free file descriptors, a session begins, and none is lost.
+// With any number of free file descriptors, a session starts, and no descriptor leaks.
 func TestRelay_WithoutFreeFileDescriptors(t *testing.T) {
 	open := openFiles()
 	w := way{network: "tcp"}

@@ -9,14 +9,14 @@ type pair struct {
 	loop           *loop
 	client, server *endpoint
 	over           bool        // the server has ended
-	lingering      *time.Timer // nil before the client's time to end begins
+	lingering      *time.Timer // nil until the client's time to close begins
 	finished       bool
-	done           chan struct{} // closed with the connections
+	done           chan struct{} // closed when the connections are closed
 }
 
-// newPair takes the connections of a Relay over. It returns nil, and has changed
-// nothing, if that is not possible: if a connection is not a socket, if there are no
-// file descriptors left, or if there is a ToServer, whose writes can block.
+// newPair returns a pair for the connections of a Relay. It returns nil, and leaves
+// them unchanged, if a connection is not a socket, if no file descriptor is free, or
+// if ToServer is set, because its writes can block.
 func newPair(r *Relay) mover {
 	if r.ToServer != nil {
 		return nil
@@ -54,7 +54,7 @@ func (p *pair) stop() {
 	})
 }
 
-// begin passes on what was read before.
+// begin forwards the bytes that were read before the relay.
 func (p *pair) begin() {
 	fromServer, fromClient := p.relay.FromServer, p.relay.FromClient
 	p.relay.FromServer, p.relay.FromClient = nil, nil
@@ -77,13 +77,13 @@ func (p *pair) update() {
 	}
 	for _, e := range []*endpoint{p.client, p.server} {
 		if err := p.loop.watch(e, e.wanted()); err != nil {
-			p.finish() // it would never end
+			p.finish() // otherwise it would never end
 			return
 		}
 	}
 }
 
-// serverEnded ends what is sent to the client.
+// serverEnded closes the direction to the client.
 func (p *pair) serverEnded() {
 	if p.over || p.finished {
 		return
@@ -94,7 +94,7 @@ func (p *pair) serverEnded() {
 	closeWrite(p.client.conn)
 }
 
-// linger gives the client a moment to end.
+// linger gives the client time to close its connection.
 func (p *pair) linger() {
 	if p.lingering == nil && !p.finished {
 		p.lingering = time.AfterFunc(linger, p.close)

@@ -44,7 +44,7 @@ func (p pumps) up() {
 	case errors.Is(err, io.EOF):
 		closeWrite(r.Server)
 	case errors.Is(err, errWrite):
-		// The server's reason may be on its way to the client, which must be able
+		// The server's last message may be on its way to the client, which must be able
 		// to send in the meantime.
 		_, _ = io.Copy(io.Discard, r.Client)
 	default:
@@ -108,7 +108,8 @@ func pump(dst io.Writer, src net.Conn, early []byte, count func([]byte)) error {
 	}
 }
 
-// decrypt passes on what arrives under TLS, as much at once as has arrived.
+// decrypt forwards bytes that arrive under TLS, with one write for all that have
+// arrived.
 func decrypt(conn *Conn, secured *tls.Conn, pass func([]byte) error) error {
 	for {
 		buffer := buffers.Get().(*[bufferSize]byte)

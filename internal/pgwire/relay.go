@@ -9,14 +9,13 @@ import (
 	"time"
 )
 
-// linger is how long a client may take to close its connection after the server
-// has. Closing at once could discard the server's last words on the way to the
-// client.
+// linger is the time that a client has to close its connection after the server
+// has closed its own. Closing at once could discard the server's last message on the
+// way to the client.
 const linger = 2 * time.Second
 
-// A Relay passes bytes on between a client and a server until either ends. The
-// end of one side's bytes is passed on like bytes, so nothing that was sent
-// before is lost.
+// A Relay forwards bytes between a client and a server until either ends. It forwards
+// the end of a direction after the bytes before it, so that none are lost.
 //
 // Run owns the connections: once it is called, nothing else may use them. The other
 // methods are safe for concurrent use, also before and after Run.
@@ -27,7 +26,7 @@ type Relay struct {
 	// ToServer, if not nil, is written to instead of Server.
 	ToServer io.Writer
 
-	// FromClient and FromServer are what has been read from them already.
+	// FromClient and FromServer are bytes that were read from them before the relay.
 	FromClient, FromServer []byte
 
 	received, sent atomic.Int64
@@ -43,8 +42,8 @@ type Relay struct {
 type mover interface {
 	// run returns when the session has ended and both connections are closed.
 	run()
-	// stop ends the session within a few seconds. The client is sent what Stop was
-	// given.
+	// stop ends the session within a few seconds. It sends the client the failure of
+	// Stop.
 	stop()
 	// close ends the session at once.
 	close()
@@ -63,8 +62,8 @@ func (r *Relay) Run() {
 	r.mover.run()
 }
 
-// Stop ends the session. If the client is not in the middle of a message, it is
-// sent failure first.
+// Stop ends the session. It first sends failure to the client, unless the client is in
+// the middle of a message.
 func (r *Relay) Stop(failure *Error) {
 	if !r.stop.CompareAndSwap(nil, failure) {
 		return
@@ -99,7 +98,7 @@ func (r *Relay) closeNetwork() {
 	}
 }
 
-// Bytes returns how many bytes have come from the client and gone to it.
+// Bytes returns the numbers of bytes received from and sent to the client.
 func (r *Relay) Bytes() (received, sent int64) { return r.received.Load(), r.sent.Load() }
 
 func (r *Relay) countReceived(b []byte) { r.received.Add(int64(len(b))) }
@@ -109,7 +108,7 @@ func (r *Relay) countSent(b []byte) {
 	r.tail = lastOf(r.tail, b)
 }
 
-// sendLast sends the client what Stop was given.
+// sendLast sends the client the failure of Stop.
 func (r *Relay) sendLast() {
 	if failure := r.stop.Load(); failure != nil && readyForQuery(r.tail) {
 		_, _ = r.Client.Write(failure.Encode())
@@ -132,15 +131,15 @@ func readyForQuery(tail [6]byte) bool {
 	return [5]byte(tail[:5]) == [5]byte{typeReadyForQuery, 0, 0, 0, 5} && (status == 'I' || status == 'T' || status == 'E')
 }
 
-// Linger ends what is sent to a client, and waits a moment for the client to
-// close its connection. Closing at once could discard the last message on its way.
+// Linger closes the direction to a client, and waits briefly for the client to close
+// its connection. Closing at once could discard the last message on its way.
 func Linger(client net.Conn) {
 	closeWrite(client)
 	client.SetReadDeadline(time.Now().Add(linger))
 	_, _ = io.Copy(io.Discard, client)
 }
 
-// closeWrite ends what is sent on a connection, on all of its layers.
+// closeWrite closes the sending side of a connection, on all of its layers.
 func closeWrite(conn net.Conn) {
 	switch c := conn.(type) {
 	case *tls.Conn:

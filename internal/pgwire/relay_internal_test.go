@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// connPair returns the two ends of a connection, which do not wait forever.
+// connPair returns the two ends of a connection. They have deadlines.
 func connPair(t *testing.T, network string) (near, far net.Conn) {
 	t.Helper()
 	address := "127.0.0.1:0"
@@ -44,10 +44,10 @@ func connPair(t *testing.T, network string) (near, far net.Conn) {
 	return near, far
 }
 
-// A way is how a Relay gets and moves bytes.
+// A way is a kind of connections and a mover of a Relay.
 type way struct {
 	network    string
-	goroutines bool // even where there are loops
+	goroutines bool // even on systems with loops
 	secure     bool
 }
 
@@ -67,7 +67,7 @@ func inEachWay(t *testing.T, test func(t *testing.T, w way)) {
 // noSocket hides that a connection is a socket.
 type noSocket struct{ halfConn }
 
-// A halfConn can end one direction.
+// A halfConn can close one direction.
 type halfConn interface {
 	net.Conn
 	CloseWrite() error
@@ -153,20 +153,20 @@ func TestRelay_PassesOnEnds(t *testing.T) {
 	})
 }
 
-// TestRelay_DeliversLastWords has the server end while the client sends.
-func TestRelay_DeliversLastWords(t *testing.T) {
+// TestRelay_DeliversFinalMessage ends the server while the client sends.
+func TestRelay_DeliversFinalMessage(t *testing.T) {
 	inEachWay(t, func(t *testing.T, w way) {
 		client, server, done := w.start(t, new(Relay))
 		go flood(client)
 		if _, err := io.ReadFull(server, make([]byte, 1<<20)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := server.Write([]byte("last words")); err != nil {
+		if _, err := server.Write([]byte("final message")); err != nil {
 			t.Fatal(err)
 		}
 		_ = server.CloseWrite()
-		got := make([]byte, len("last words"))
-		if _, err := io.ReadFull(client, got); err != nil || string(got) != "last words" {
+		got := make([]byte, len("final message"))
+		if _, err := io.ReadFull(client, got); err != nil || string(got) != "final message" {
 			t.Errorf("the client got %q, error %v", got, err)
 		}
 		server.Close()
@@ -199,7 +199,7 @@ func TestRelay_StopTellsClientsBetweenMessages(t *testing.T) {
 			r.Stop(failure)
 			rest, err := io.ReadAll(client)
 			if err != nil || bytes.Equal(rest, failure.Encode()) != test.told || !test.told && len(rest) > 0 {
-				t.Errorf("%s: the client is told %q, error %v", name, rest, err)
+				t.Errorf("%s: the client got %q, error %v", name, rest, err)
 			}
 			client.Close()
 			<-done
@@ -218,12 +218,12 @@ func TestRelay_StopEndsClientThatDoesNotRead(t *testing.T) {
 		select {
 		case <-done:
 		case <-time.After(time.Minute):
-			t.Error("the session goes on")
+			t.Error("the session continues")
 		}
 	})
 }
 
-// Neither the client nor the server reads, and both have TLS, whose end must be sent too.
+// Neither the client nor the server reads. Both use TLS, which must send its end too.
 func TestRelay_StopEndsSessionThatIsStuck(t *testing.T) {
 	for name, w := range map[string]way{"loop": {"tcp", false, true}, "goroutines": {"tcp", true, true}} {
 		t.Run(name, func(t *testing.T) {
@@ -253,7 +253,7 @@ func flood(w io.Writer) {
 	}
 }
 
-// awaitStandstill waits until a Relay that is flooded moves no more bytes.
+// awaitStandstill waits until a flooded Relay forwards no more bytes.
 func awaitStandstill(r *Relay) {
 	for previous := [2]int64{}; ; time.Sleep(100 * time.Millisecond) {
 		received, sent := r.Bytes()
@@ -289,7 +289,7 @@ func TestConn_DrainDoesNotWait(t *testing.T) {
 	if err := c.Fill(); err != nil || string(c.buffered()) != "some" {
 		t.Fatalf("%q, error %v", c.buffered(), err)
 	}
-	c.inHaste = true
+	c.nonblocking = true
 	got := make([]byte, 10)
 	if n, err := c.Read(got); err != nil || string(got[:n]) != "some" {
 		t.Errorf("%q, error %v", got[:n], err)
@@ -297,18 +297,18 @@ func TestConn_DrainDoesNotWait(t *testing.T) {
 	if _, err := c.Read(got); !errors.Is(err, errWouldBlock) {
 		t.Errorf("error %v", err)
 	}
-	c.inHaste = false
+	c.nonblocking = false
 	far.Close()
 	if _, err := c.Read(got); !errors.Is(err, io.EOF) {
 		t.Errorf("error %v at the end", err)
 	}
 	if c.buffer != nil {
-		t.Error("the buffer is kept")
+		t.Error("the Conn keeps its buffer")
 	}
 }
 
-// TestRelay_SlowReaderDoesNotStopOthers has one client that does not read on the
-// same loop as another.
+// TestRelay_SlowReaderDoesNotStopOthers uses one loop for two clients, one of which does
+// not read.
 func TestRelay_SlowReaderDoesNotStopOthers(t *testing.T) {
 	w := way{network: "tcp"}
 	slow, source, _ := w.start(t, new(Relay))
@@ -342,7 +342,7 @@ func exchange(t *testing.T, client, server net.Conn, n int) {
 }
 
 // The client reads nothing until it has sent everything.
-func TestRelay_PassesOnMuchBothWays(t *testing.T) {
+func TestRelay_ForwardsLargeTextBothWays(t *testing.T) {
 	inEachWay(t, func(t *testing.T, w way) {
 		client, server, _ := w.start(t, new(Relay))
 		text := bytes.Repeat([]byte("0123456789ab"), 1<<20)
@@ -363,9 +363,9 @@ func TestRelay_PassesOnMuchBothWays(t *testing.T) {
 	})
 }
 
-// The server does not accept what the client sends, but has a reason to tell. Only over
-// Unix sockets is this certain.
-func TestRelay_DeliversReasonOfServerThatReadsNothing(t *testing.T) {
+// The server does not read, but sends a message before it ends. Only Unix sockets
+// guarantee its delivery.
+func TestRelay_DeliversMessageOfServerThatDoesNotRead(t *testing.T) {
 	for name, w := range map[string]way{"loop": {"unix", false, false}, "goroutines": {"unix", true, false}} {
 		t.Run(name, func(t *testing.T) {
 			client, server, done := w.start(t, new(Relay))
@@ -388,8 +388,8 @@ func TestRelay_DeliversReasonOfServerThatReadsNothing(t *testing.T) {
 	}
 }
 
-// The client's time to end begins once it has got everything. The amounts are such that
-// the last bytes of some sessions wait in the Relay.
+// The client's time to close begins once it has received everything. The amounts are such that
+// the last bytes of some sessions are held by the Relay.
 func TestRelay_DeliversEverythingToSlowClient(t *testing.T) {
 	for name, w := range map[string]way{"loop": {"unix", false, true}, "goroutines": {"unix", true, true}} {
 		t.Run(name, func(t *testing.T) {
@@ -414,7 +414,7 @@ func TestRelay_DeliversEverythingToSlowClient(t *testing.T) {
 	}
 }
 
-func TestRelay_HoldsLittleForClientThatDoesNotRead(t *testing.T) {
+func TestRelay_BoundsMemoryForClientThatDoesNotRead(t *testing.T) {
 	inEachWay(t, func(t *testing.T, w way) {
 		r := new(Relay)
 		_, server, _ := w.start(t, r)
@@ -460,9 +460,9 @@ func TestRelay_CanBeStoppedBeforeRun(t *testing.T) {
 	})
 }
 
-// TestRelay_LeavesNothing has clients that vanish in every way, and servers that end,
-// at any time, and counts goroutines and file descriptors before and after.
-func TestRelay_LeavesNothing(t *testing.T) {
+// TestRelay_FreesResources disconnects clients and servers in every way and at any
+// time. It counts goroutines and file descriptors before and after.
+func TestRelay_FreesResources(t *testing.T) {
 	inEachWay(t, func(t *testing.T, w way) {
 		before, open := runtime.NumGoroutine(), openFiles()
 		n := 1000
@@ -525,8 +525,7 @@ func await(t *testing.T, met func() bool) {
 	}
 }
 
-// openFiles returns the number of open file descriptors, or 0 on systems that do not
-// tell.
+// openFiles returns the number of open file descriptors, or 0 if it is unknown.
 func openFiles() int {
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {

@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxUnsent is how much a socket may hold before nothing more is read from it. An
-// endpoint's peer is not read while anything is unsent, so the socket holds at most
-// one buffer of the peer's bytes, and TLS's overhead. The rest is what TLS answers to
-// a client or server that does not read, such as one that only requests new keys.
+// maxUnsent is the number of unsent bytes at which a socket is no longer read. The peer
+// is not read while any byte is unsent, so a socket holds at most one buffer of the
+// peer's bytes with the overhead of TLS. The rest is room for messages of TLS itself
+// to a client or server that does not read, such as answers to key updates.
 const maxUnsent = 2 * bufferSize
 
 // A socket is the network connection of an [endpoint]. Its writes do not block: it
-// holds what the system does not accept at once, until flush.
+// holds bytes that the system does not accept at once, until flush.
 type socket struct {
 	fd            int
 	local, remote net.Addr
@@ -42,7 +42,7 @@ func newSocket(network net.Conn) (*socket, error) {
 	return s, errors.Join(err, failed)
 }
 
-// Write sends b or holds it. It reports the error of an earlier write too.
+// Write sends b or holds it. It also reports the error of an earlier write.
 func (s *socket) Write(b []byte) (int, error) {
 	n := 0
 	if len(s.unsent) == 0 {
@@ -55,7 +55,7 @@ func (s *socket) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// flush sends what the socket holds, as far as the system accepts it.
+// flush sends the held bytes that the system accepts.
 func (s *socket) flush() error {
 	s.unsent = s.unsent[s.send(s.unsent):]
 	if s.pending() || s.err != nil {
@@ -68,7 +68,7 @@ func (s *socket) flush() error {
 	return nil
 }
 
-// send returns how much the system has accepted.
+// send returns the number of bytes that the system has accepted.
 func (s *socket) send(b []byte) (n int) {
 	for n < len(b) && s.err == nil {
 		sent, err := unix.Write(s.fd, b[n:])
@@ -84,13 +84,13 @@ func (s *socket) send(b []byte) (n int) {
 	return n
 }
 
-// pending reports whether flush has something to send.
+// pending reports whether the socket has bytes for flush.
 func (s *socket) pending() bool { return len(s.unsent) > 0 && s.err == nil }
 
-// full reports whether so much is unsent that nothing more should be read.
+// full reports whether the socket has too many unsent bytes to be read.
 func (s *socket) full() bool { return len(s.unsent) > maxUnsent && s.err == nil }
 
-// CloseWrite ends what is sent, once everything is.
+// CloseWrite closes the sending side, once all bytes are sent.
 func (s *socket) CloseWrite() error {
 	s.ending = true
 	return s.flush()
@@ -105,14 +105,14 @@ func (s *socket) Close() error {
 	return unix.Close(s.fd)
 }
 
-// Read is never called without inHaste: the endpoint reads, and passes the bytes to
+// Read is never called without nonblocking: the endpoint reads, and passes the bytes to
 // the Conn.
 func (s *socket) Read([]byte) (int, error) { return 0, errWouldBlock }
 
 func (s *socket) LocalAddr() net.Addr  { return s.local }
 func (s *socket) RemoteAddr() net.Addr { return s.remote }
 
-// TLS sets deadlines for its last message. The pair has its own.
+// TLS sets deadlines for its last message. They are ignored: the pair has its own.
 func (s *socket) SetDeadline(time.Time) error      { return nil }
 func (s *socket) SetReadDeadline(time.Time) error  { return nil }
 func (s *socket) SetWriteDeadline(time.Time) error { return nil }

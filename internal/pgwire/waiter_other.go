@@ -4,11 +4,11 @@ package pgwire
 
 import "net"
 
-// smallBuffer is how much memory a connection holds while it waits.
+// smallBuffer is the memory that a connection holds while it waits.
 const smallBuffer = 2 << 10
 
-// A waiter reads from a network connection. It waits with a small buffer, except
-// while much arrives.
+// A waiter reads from a network connection. It waits with a small buffer, unless the
+// last read filled its buffer.
 type waiter struct {
 	small []byte
 	much  bool // the last read filled its buffer

@@ -8,10 +8,10 @@ import (
 	"syscall"
 )
 
-// A waiter reads from a network connection and takes a buffer only when there
-// is something to read.
+// A waiter reads from a network connection, and takes a buffer only when bytes have
+// arrived.
 type waiter struct {
-	raw    syscall.RawConn // nil for connections that are not of the system
+	raw    syscall.RawConn // nil if the connection is not a socket
 	ready  func(fd uintptr) bool
 	buffer *[bufferSize]byte
 	n      int
