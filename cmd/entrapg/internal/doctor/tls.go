@@ -26,12 +26,13 @@ func (s tlsStep) encrypt(ctx context.Context, f *finding) *trouble {
 			f.note("none, because of sslmode=disable")
 			return nil
 		}
+		// Ctrl-C ends the wait. The connection reports its deadline itself.
+		stop := context.AfterFunc(ctx, func() { e.conn.Close() })
+		defer stop()
 		ctx, cancel := s.limited(ctx)
 		defer cancel()
 		deadline, _ := ctx.Deadline()
 		e.conn.SetDeadline(deadline)
-		stop := context.AfterFunc(ctx, func() { e.conn.Close() }) // Ctrl-C ends the wait
-		defer stop()
 		if s.login.Config.SSLNegotiation != "direct" {
 			if t := s.requestTLS(e); t != nil {
 				return t
