@@ -700,14 +700,14 @@ func TestEmulator_ReportsInvalidArguments(t *testing.T) {
 		args []string
 		says string
 	}{
-		{[]string{"--principals", file("identity a\nrobot b\n")}, `principals, line 2: unknown kind "robot"`},
-		{[]string{"--principals", file("identity a\n\nidentity\n")}, "principals, line 3: missing name after identity"},
-		{[]string{"--principals", file("identity my app\n")}, `principals, line 1: unexpected "app"; quote a name that contains spaces`},
-		{[]string{"--principals", file("identity \"my app\n")}, `principals, line 1: missing " at the end of a name`},
-		{[]string{"--principals", file("identity \"my app\"x\n")}, `principals, line 1: unexpected "x" after a quoted name`},
+		{[]string{"--principals", file("identity a\nrobot b\n")}, `--principals: FILE, line 2: unknown kind "robot"`},
+		{[]string{"--principals", file("identity a\n\nidentity\n")}, "--principals: FILE, line 3: missing name after identity"},
+		{[]string{"--principals", file("identity my app\n")}, `--principals: FILE, line 1: unexpected "app"; quote a name that contains spaces`},
+		{[]string{"--principals", file("identity \"my app\n")}, `--principals: FILE, line 1: missing " at the end of a name`},
+		{[]string{"--principals", file("identity \"my app\"x\n")}, `--principals: FILE, line 1: unexpected "x" after a quoted name`},
 		{[]string{"--principals", file("i\x00d\x00")}, "save it as UTF-8"},
-		{[]string{"--principals", file("group g\ngroup all g nobody\nuser u@x.example\n")}, `principals, line 2: member "g" of group "all" is a group`},
-		{[]string{"--principals", file("identity twice\n"), "--service", "twice"}, `principals, line 1: "twice" has the same role name as "twice" of --service`},
+		{[]string{"--principals", file("group g\ngroup all g nobody\nuser u@x.example\n")}, `--principals: FILE, line 2: member "g" of group "all" is a group`},
+		{[]string{"--principals", file("identity twice\n"), "--service", "twice"}, `--principals: FILE, line 1: "twice" has the same role name as "twice" of --service`},
 		{[]string{"--identity", "a", "--identity", "a"}, `--identity: "a" has the same role name as "a" of --identity; rename one of them`},
 		{[]string{"--user", "Ann@x.example", "--user", "ann@x.example"}, `"ann@x.example" has the same role name`},
 		{[]string{"--identity", "shop", "--system", "Microsoft.Web/sites/shop"}, `"Microsoft.Web/sites/shop" has the same role name as "shop"`},
@@ -728,7 +728,8 @@ func TestEmulator_ReportsInvalidArguments(t *testing.T) {
 		{[]string{"extra"}, "extra"},
 	} {
 		r := runAs(t, nil, append([]string{"emulator"}, test.args...)...)
-		if r.code != command.Misuse || !strings.Contains(r.stderr, test.says) {
+		says := strings.ReplaceAll(test.says, "FILE", test.args[min(1, len(test.args)-1)])
+		if r.code != command.Misuse || !strings.Contains(r.stderr, says) {
 			t.Errorf("%q: %+v", test.args, r)
 		}
 	}

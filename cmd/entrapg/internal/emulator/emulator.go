@@ -49,7 +49,8 @@ func Command(std command.Streams) *cli.Command {
 			"A principals file has a line for each principal: its kind (admin, user, guest, group, identity, system or " +
 			"service), its name, and the members of a group. Quote names that contain spaces. An administrator whose name " +
 			"contains @ is a user. The name of a system identity is the part of its resource ID after /providers/, such as " +
-			"Microsoft.Web/sites/shop. Without any principal, the emulator creates the identity shop-api.\n" +
+			"Microsoft.Web/sites/shop. Without a principal that is not an administrator or a group, the emulator " +
+			"creates the identity shop-api, which is also the member of groups that have none.\n" +
 			"The settings are for one principal: the first identity or, without one, the first other principal. With --as, " +
 			"the emulator prints settings for each principal that you name. The settings for a group log one of its members " +
 			"in as the group. Settings do not log in as an administrator, unless you name it with --as.\n" +

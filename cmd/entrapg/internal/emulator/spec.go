@@ -63,7 +63,7 @@ func readPrincipals(path string) ([]spec, error) {
 	n := 0
 	for line := range bytes.Lines(bytes.TrimPrefix(content, []byte("\xef\xbb\xbf"))) {
 		n++
-		origin := fmt.Sprintf("%s, line %d", path, n)
+		origin := fmt.Sprintf("--principals: %s, line %d", path, n)
 		words, err := splitWords(string(line))
 		if err != nil {
 			return nil, command.UsageError(fmt.Sprintf("%s: %v", origin, err))
