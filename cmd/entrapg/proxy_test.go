@@ -53,10 +53,18 @@ func TestProxy_RejectsUnsafeAndContradictorySettings(t *testing.T) {
 		{"", []string{"--grace", "10", upstream}, "--grace: invalid value"},
 		{"", []string{"--log-format", "xml", upstream}, "must be text or json"},
 		{"", []string{"--log-level", "loud", upstream}, "must be debug, info, warn or error"},
+		{"", []string{"--listen", "5433=" + upstream, upstream}, "the DSN of the argument is not used, because each address has its own DSN"},
+		{"", []string{"--listen", "5433=" + upstream, "--dsn", upstream}, "the DSN of --dsn is not used"},
+		{"ENTRAPG_PROXY_DSN=" + upstream, []string{"--listen", "5433=" + upstream}, "the DSN of ENTRAPG_PROXY_DSN is not used"},
+		{"", []string{"--listen", "localhost:5433", "--listen", "5433", upstream}, "the address is set twice"},
+		{"", []string{"--listen", "5433", "--status", "5433", upstream}, "--status 127.0.0.1:5433: clients of PostgreSQL connect there (--listen 127.0.0.1:5433)"},
+		{"", []string{"--status", ":5432", upstream}, "--status :5432: clients of PostgreSQL connect there (127.0.0.1:5432)"},
+		{"", []string{"--listen", "internal", upstream}, `--listen: "internal" is a directory; write "./internal" for a socket in it, or "internal:5432" for a host`},
 		{"", []string{upstream, upstream}, "unexpected argument"},
 		{"", []string{upstream, "--dsn", upstream}, "the DSN is set twice"},
 	} {
-		if runtime.GOOS == "windows" && strings.Contains(strings.Join(test.args, " "), "/run") {
+		if args := strings.Join(test.args, " "); runtime.GOOS == "windows" &&
+			(strings.Contains(args, "/run") || strings.Contains(args, "internal ")) {
 			continue
 		}
 		var env []string
@@ -76,6 +84,7 @@ func TestProxy_ErrorsNameFileAndLineWithoutSecrets(t *testing.T) {
 		"no DSN":          {"# fronts\n\n5433\n", "proxy.conf, line 3: missing DSN; a line is ADDRESS = DSN"},
 		"invalid address": {"5433:x = host=db.example password=hidden\n", `proxy.conf, line 1: invalid port "x"`},
 		"invalid DSN":     {"5433 = host=a\n5434 = host=a sslmode=prefer application_name=hidden # hidden\n", "proxy.conf, line 2: sslmode"},
+		"only DSN":        {"\n5433 = host=a sslmode=prefer\n", "--config: FILE, line 2: sslmode"},
 		"no URL":          {"5433 = hidden\n", `proxy.conf, line 1: what follows "5433="`},
 		"no address":      {"postgres://a:hidden@host/a?b=c\n", "proxy.conf, line 1: missing address before the DSN"},
 		"DSN as port":     {"5433 postgres://a:hidden@host/a?b=c\n", "proxy.conf, line 1: missing address before the DSN"},
@@ -88,7 +97,8 @@ func TestProxy_ErrorsNameFileAndLineWithoutSecrets(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := runAs(t, nil, "proxy", "--config", path)
-		if r.code == command.Done || !strings.Contains(r.stderr, test.says) || strings.Contains(r.stderr, "hidden") || r.stdout != "" {
+		says := strings.ReplaceAll(test.says, "FILE", path)
+		if r.code == command.Done || !strings.Contains(r.stderr, says) || strings.Contains(r.stderr, "hidden") || r.stdout != "" {
 			t.Errorf("%s: exit code %d, want %q:\n%s%s", name, r.code, test.says, r.stderr, r.stdout)
 		}
 	}

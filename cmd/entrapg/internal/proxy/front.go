@@ -15,13 +15,16 @@ import (
 // defaultPort is PostgreSQL's default port.
 const defaultPort = 5432
 
-const listenVariable = "ENTRAPG_PROXY_LISTEN"
+const (
+	listenVariable = "ENTRAPG_PROXY_LISTEN"
+	dsnVariable    = "ENTRAPG_PROXY_DSN"
+)
 
 // A front is an address where the proxy listens for the clients of an upstream.
 type front struct {
 	address  listener.Address
 	dsn      string
-	hasDSN   bool   // otherwise, the command's DSN is used
+	hasDSN   bool   // of its own; otherwise, dsn is the command's
 	from     string // the setting, for errors
 	upstream *upstream
 }

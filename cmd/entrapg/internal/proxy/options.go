@@ -80,6 +80,12 @@ func (o *options) plan(args []string, logger *slog.Logger) (_ *plan, err error) 
 		if err != nil {
 			return nil, command.UsageError("--status: " + err.Error())
 		}
+		for _, f := range plan.fronts {
+			if f.address.Conflicts(address) {
+				return nil, command.UsageError(fmt.Sprintf("--status %s: clients of PostgreSQL connect there (%s); choose another port",
+					address, f.from))
+			}
+		}
 		plan.status = &address
 	}
 	if err := o.addUpstreams(plan, logger); err != nil {
@@ -101,13 +107,17 @@ func (o *options) allFronts(args []string) ([]*front, error) {
 		}
 		fronts = append(fronts, more...)
 	}
-	if len(args) > 0 && o.DSN == os.Getenv("ENTRAPG_PROXY_DSN") {
+	if len(args) > 0 && o.DSN == os.Getenv(dsnVariable) {
 		o.DSN = "" // the argument overrides the variable
 	}
-	lacksDSN := func(f *front) bool { return !f.hasDSN }
-	if given := len(args) > 0 || o.DSN != ""; len(fronts) == 0 || given && !slices.ContainsFunc(fronts, lacksDSN) {
+	if len(fronts) == 0 {
 		address := listener.Address{Host: "127.0.0.1", Port: defaultPort}
 		fronts = append(fronts, &front{address: address, from: address.String()})
+	}
+	lacksDSN := func(f *front) bool { return !f.hasDSN }
+	if source := o.givenDSN(args); source != "" && !slices.ContainsFunc(fronts, lacksDSN) {
+		return nil, command.UsageError(source + " is not used, because each address has its own DSN; remove it, or add " +
+			"--listen ADDRESS for it")
 	}
 	if slices.ContainsFunc(fronts, lacksDSN) {
 		dsn, err := o.Find(args)
@@ -116,18 +126,32 @@ func (o *options) allFronts(args []string) ([]*front, error) {
 		}
 		for _, f := range fronts {
 			if !f.hasDSN {
-				f.dsn, f.hasDSN = dsn, true
+				f.dsn = dsn
 			}
 		}
 	}
 	for i, f := range fronts {
 		for _, other := range fronts[:i] {
-			if f.address == other.address && (f.address.Path != "" || f.address.Port != 0) {
+			if f.address.Conflicts(other.address) {
 				return nil, command.UsageError(fmt.Sprintf("%s: the address is set twice; remove one", f.from))
 			}
 		}
 	}
 	return fronts, nil
+}
+
+// givenDSN returns the setting of this command that sets a DSN, or "".
+func (o *options) givenDSN(args []string) string {
+	switch {
+	case len(args) > 0:
+		return "the DSN of the argument"
+	case o.DSN == "":
+		return ""
+	case o.DSN == os.Getenv(dsnVariable):
+		return "the DSN of " + dsnVariable
+	default:
+		return "the DSN of --dsn"
+	}
 }
 
 // admit determines which clients can log in. It returns an error for settings that
@@ -212,9 +236,9 @@ func (o *options) addUpstreams(plan *plan, logger *slog.Logger) error {
 	return nil
 }
 
-// inFront adds the front to an error if there are several.
+// inFront adds the front to an error if its setting contains the DSN, or there are several.
 func inFront(fronts []*front, f *front, err error) error {
-	if len(fronts) == 1 {
+	if len(fronts) == 1 && !f.hasDSN {
 		return err
 	}
 	return errors.New(f.from + ": " + strings.TrimPrefix(err.Error(), "entrapg: "))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -29,7 +30,8 @@ type Address struct {
 //	@entrapg                     an abstract Unix socket (Linux)
 //
 // A number alone is a port of 127.0.0.1, and port is the default. The directory
-// of a Unix socket is made absolute; Parse does not check whether it exists.
+// of a Unix socket is made absolute; Parse does not check whether it exists. A name alone
+// that could be a host or an existing directory is an error.
 func Parse(text string, port uint16) (Address, error) {
 	switch {
 	case text == "":
@@ -49,6 +51,10 @@ func Parse(text string, port uint16) (Address, error) {
 	}
 	if ip, ok := parseIP(bare); ok {
 		return Address{Host: ip, Port: port}, nil
+	}
+	if info, err := os.Stat(text); err == nil && info.IsDir() && text != "localhost" && runtime.GOOS != "windows" {
+		return Address{}, fmt.Errorf("%q is a directory; write %q for a socket in it, or %q for a host",
+			text, "./"+text, net.JoinHostPort(text, strconv.Itoa(int(port))))
 	}
 	host, number := text, ""
 	if strings.Contains(text, ":") {
@@ -145,6 +151,33 @@ func (a Address) Local() bool {
 func isLoopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return err == nil && ip.Unmap().IsLoopback()
+}
+
+// Conflicts reports whether the addresses, or some of them, are the same. Port 0 conflicts
+// with no other.
+func (a Address) Conflicts(b Address) bool {
+	if a.Path != "" || b.Path != "" {
+		return a.Path == b.Path
+	}
+	if a.Port != b.Port || a.Port == 0 {
+		return false
+	}
+	return a.Host == b.Host || a.includes(b) || b.includes(a)
+}
+
+// includes reports whether the host of a stands for several addresses, and the host of b
+// for one of them.
+func (a Address) includes(b Address) bool {
+	ip, err := netip.ParseAddr(b.Host)
+	switch a.Host {
+	case "", "::":
+		return true
+	case "0.0.0.0":
+		return err != nil || ip.Unmap().Is4()
+	case "localhost":
+		return b.Host == "127.0.0.1" || b.Host == "::1"
+	}
+	return false
 }
 
 // Private reports whether file permissions restrict who can connect. They do not

@@ -125,3 +125,31 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestAddress_ConflictsWithAddressesItIncludes(t *testing.T) {
+	for _, test := range []struct {
+		a, b      string
+		conflicts bool
+	}{
+		{"5432", "127.0.0.1:5432", true},
+		{"5432", "localhost:5432", true},
+		{"[::1]:5432", "localhost:5432", true},
+		{":5432", "192.0.2.1:5432", true},
+		{":5432", "[::1]:5432", true},
+		{"[::]:5432", "5432", true},
+		{"0.0.0.0:5432", "localhost:5432", true},
+		{"0.0.0.0:5432", "5432", true},
+		{"0.0.0.0:5432", "[::1]:5432", false},
+		{"5432", "5433", false},
+		{"5432", "127.0.0.2:5432", false},
+		{"5432", "[::1]:5432", false},
+		{"0", "0", false},
+		{":0", "0", false},
+	} {
+		a, err := Parse(test.a, 5432)
+		b, err2 := Parse(test.b, 5432)
+		if err != nil || err2 != nil || a.Conflicts(b) != test.conflicts || b.Conflicts(a) != test.conflicts {
+			t.Errorf("%s and %s: %t, want %t, %v, %v", a, b, a.Conflicts(b), test.conflicts, err, err2)
+		}
+	}
+}

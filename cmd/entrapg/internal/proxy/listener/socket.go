@@ -20,6 +20,9 @@ import (
 // terminating NUL.
 const maxPath = len(syscall.RawSockaddrUnix{}.Path) - 1
 
+// socketNames ends the errors about a path that may have been meant as that of a socket.
+const socketNames = "the path of a socket itself must end in " + socketPrefix + "PORT or .sock"
+
 // A socket is a Unix socket in the file system. Close removes its file.
 type socket struct {
 	*net.UnixListener
@@ -87,13 +90,14 @@ func lock(dir string) (unlock func(), err error) {
 	d, err := os.Open(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("the directory %q does not exist; create it with access for the users who may connect", dir)
+		return nil, fmt.Errorf("the directory %q does not exist; create it with access for the users who may connect; "+
+			socketNames, dir)
 	case err != nil:
 		return nil, err
 	}
 	if info, err := d.Stat(); err != nil || !info.IsDir() {
 		d.Close()
-		return nil, fmt.Errorf("%q is not a directory", dir)
+		return nil, fmt.Errorf("%q is not a directory; "+socketNames, dir)
 	}
 	// Other users can hold the lock of a shared directory forever, and some file
 	// systems do not support locks, so the wait is short and the lock not required.
