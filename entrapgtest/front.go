@@ -30,7 +30,7 @@ type front struct {
 	log            loginLog
 
 	ctx         context.Context // of all sessions; it must end before close
-	sessions    sync.WaitGroup
+	sessions    sync.WaitGroup  // serve is one of them, so that close waits for all
 	connections connections
 }
 

@@ -131,7 +131,7 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 			s.background.Go(func() { s.administration.keepGroupsInSync(s.ctx) })
 		}
 	}
-	s.background.Go(s.front.serve)
+	s.front.sessions.Go(s.front.serve)
 	return s, nil
 }
 
