@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/listener"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/monitor"
@@ -53,13 +52,12 @@ func serve(ctx context.Context, p *plan, out *terminal.Output, logger *slog.Logg
 	}
 	printBanner(&terminal.Output{Writer: unfailing{out.Writer}, Color: out.Color, Width: out.Width}, p)
 	notify(sdnotify.Ready)
-	var watchdog <-chan time.Time
 	if interval := systemd.Watchdog(); interval > 0 {
-		ticker := time.NewTicker(interval)
-		defer ticker.Stop()
-		watchdog = ticker.C
+		watched, stop := context.WithCancel(ctx)
+		defer stop()
+		go s.watch(watched, interval, func() { notify(sdnotify.Alive) })
 	}
-	failure := s.wait(ends, hangups, out.Live, watchdog, func() { notify(sdnotify.Alive) })
+	failure := s.wait(ends, hangups, out.Live)
 	notify(sdnotify.Stopping)
 	return s.shutdown(failure, ends)
 }

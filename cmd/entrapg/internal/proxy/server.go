@@ -80,9 +80,8 @@ func (s *server) start(ctx context.Context) error {
 
 // wait waits for a signal that ends the proxy, or returns the error of a listener
 // that fails. SIGHUP ends the proxy on a terminal, which has then been closed;
-// otherwise the certificate is read again. At each tick of watchdog, it calls alive
-// if the engines are not stuck.
-func (s *server) wait(ends, hangups <-chan os.Signal, onTerminal bool, watchdog <-chan time.Time, alive func()) error {
+// otherwise the certificate is read again.
+func (s *server) wait(ends, hangups <-chan os.Signal, onTerminal bool) error {
 	for {
 		select {
 		case <-ends:
@@ -96,7 +95,20 @@ func (s *server) wait(ends, hangups <-chan os.Signal, onTerminal bool, watchdog 
 			if s.plan.certificate != nil {
 				s.plan.certificate.Reload()
 			}
-		case <-watchdog:
+		}
+	}
+}
+
+// watch calls alive in each interval, unless an engine is stuck, until ctx ends. It
+// runs beside wait, because a slow call must not delay signals.
+func (s *server) watch(ctx context.Context, interval time.Duration, alive func()) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
 			for _, e := range s.engines {
 				e.Stats()
 			}

@@ -45,7 +45,11 @@ func FromEnvironment() Notifier {
 // recommends.
 func (n Notifier) Watchdog() time.Duration { return n.watchdog / 2 }
 
-// Send sends a state.
+// sendTimeout bounds the time to send a state. A state cannot be sent while the
+// socket's queue is full, which every local process can cause.
+const sendTimeout = time.Second
+
+// Send sends a state. It waits for at most a second.
 func (n Notifier) Send(state string) error {
 	if n.socket == "" {
 		return nil
@@ -58,6 +62,7 @@ func (n Notifier) Send(state string) error {
 		return fmt.Errorf("NOTIFY_SOCKET: %w", err)
 	}
 	defer conn.Close()
+	conn.SetWriteDeadline(time.Now().Add(sendTimeout))
 	if _, err := conn.Write([]byte(state)); err != nil {
 		return fmt.Errorf("NOTIFY_SOCKET: %w", err)
 	}

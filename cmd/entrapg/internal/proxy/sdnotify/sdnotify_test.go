@@ -1,6 +1,7 @@
 package sdnotify
 
 import (
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -92,5 +93,39 @@ func TestNotifier_ReportsUnusableSocket(t *testing.T) {
 		if err := (Notifier{socket: socket}).Send(Ready); err == nil {
 			t.Errorf("%s: no error", socket)
 		}
+	}
+}
+
+func TestNotifier_DoesNotWaitForSocketThatIsNotRead(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("elsewhere, a full queue is an error at once")
+	}
+	dir, err := os.MkdirTemp("", "n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	socket := filepath.Join(dir, "notify")
+	systemd, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer systemd.Close()
+	full := make(chan error, 1)
+	go func() {
+		for {
+			if err := (Notifier{socket: socket}).Send(Alive); err != nil {
+				full <- err
+				return
+			}
+		}
+	}()
+	select {
+	case err := <-full:
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error(err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("Send waits for the reader")
 	}
 }
