@@ -1,6 +1,7 @@
 package entrapg
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"reflect"
@@ -133,6 +134,9 @@ func loginError(config *pgconn.Config, err error, d loginDetails) error {
 	wrongMethod := pgfail.WrongMethod(err) || pgfail.IsBearerRejection(err)
 	hint := loginHint(config, err, d)
 	if len(responses) == 0 && !wrongMethod && hint == "" {
+		if hint := pgfail.Network(err); hint != "" {
+			return fmt.Errorf("entrapg: %w: %s", err, hint)
+		}
 		return fmt.Errorf("entrapg: %w", err)
 	}
 	e := &LoginError{User: config.User, Hint: hint, Err: err}
@@ -163,8 +167,9 @@ func loginHint(config *pgconn.Config, err error, details loginDetails) string {
 
 // Explain returns what an error of a login means on Azure and what to do, or ""
 // if nothing is known. It accepts errors of database/sql, pgxpool, pgx and this
-// package, wrapped or joined. It also explains errors of statements that depend on
-// how the program connects, such as prepared statements behind PgBouncer.
+// package, wrapped or joined. It also explains errors of connections, such as an
+// untrusted certificate, and errors of statements that depend on how the program
+// connects, such as prepared statements behind PgBouncer.
 //
 // A [LoginError] and a [TokenError] contain the same text as their Hint. Errors of
 // pgxpool do not. The text contains nothing that a server sent, so it can be shown
@@ -182,7 +187,7 @@ func Explain(err error) string {
 		if e.Config == nil {
 			return Explain(e.Unwrap())
 		}
-		return loginHint(e.Config, e, detailsOf(e.Config))
+		return cmp.Or(loginHint(e.Config, e, detailsOf(e.Config)), pgfail.Network(e))
 	case *pgconn.PgError:
 		return pgfail.Classify(e, pgfail.Login{}).Hint
 	case interface{ SQLState() string }: // of another driver

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -116,11 +118,47 @@ func TestExplain_ReturnsNothingForOtherErrors(t *testing.T) {
 			t.Errorf("%v: %q", err, got)
 		}
 	}
-	unreachable := failedLogins(t, "host=127.0.0.1 port=1 user=app sslmode=disable",
-		entrapg.WithCredential(&numbered{life: time.Hour}))
-	for name, err := range unreachable {
-		if got := entrapg.Explain(err); got != "" {
-			t.Errorf("%s: %v: %q", name, err, got)
+}
+
+func TestExplain_ExplainsConnectionsThatFail(t *testing.T) {
+	dsn, err := url.Parse(server().DSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := func(settings map[string]string) string {
+		u, query := *dsn, dsn.Query()
+		for name, value := range settings {
+			query.Set(name, value)
+		}
+		u.RawQuery = query.Encode()
+		return u.String()
+	}
+	lookup := func(err error) func(*pgx.ConnConfig) {
+		return func(config *pgx.ConnConfig) {
+			config.LookupFunc = func(context.Context, string) ([]string, error) { return nil, err }
+		}
+	}
+	none := func(*pgx.ConnConfig) {}
+	for name, test := range map[string]struct {
+		dsn    string
+		change func(*pgx.ConnConfig)
+		want   string
+	}{
+		"no server":     {"host=127.0.0.1 port=1 user=app sslmode=disable", none, "no server listens"},
+		"unknown root":  {with(map[string]string{"user": "app", "sslrootcert": "system"}), none, "does not trust"},
+		"another name":  {strings.Replace(with(map[string]string{"user": "app", "hostaddr": "127.0.0.1"}), dsn.Hostname(), "db.example.com", 1), none, "another name"},
+		"unknown name":  {"host=db.example.com user=app", lookup(&net.DNSError{IsNotFound: true}), "does not exist"},
+		"no DNS server": {"host=db.example.com user=app", lookup(&net.DNSError{IsTimeout: true}), "cannot be resolved"},
+		"silence":       {"host=db.example.com user=app", lookup(os.ErrDeadlineExceeded), "does not answer"},
+	} {
+		errs := failedLogins(t, test.dsn,
+			entrapg.WithConnConfig(test.change), entrapg.WithCredential(&numbered{life: time.Hour}), entrapg.WithLogger(nil))
+		for library, err := range errs {
+			var login *entrapg.LoginError
+			if got := entrapg.Explain(err); !strings.Contains(got, test.want) || errors.As(err, &login) ||
+				library == "database/sql" && !strings.HasSuffix(err.Error(), got) {
+				t.Errorf("%s, %s: %v: explained as %q", name, library, err, got)
+			}
 		}
 	}
 }
