@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -35,8 +34,8 @@ type config struct {
 	settings      connstring.Settings
 	keys          map[string]string // the DSN's keys that entrapg handles itself
 	tls           tlsPolicy
-	verifications verifications // that the policy has set
-	hosts         addresses     // of hostaddr, by host
+	verifications verifications // InsecureSkipVerify configurations that the policy has created
+	hostaddr      addresses
 	password      func() string // with entra_credential=none, otherwise nil; a function so that no dump shows the password
 	stdlib        []stdlib.OptionOpenDB
 
@@ -89,12 +88,15 @@ func newConfig(o *options, shared bool, read func() (*config, error)) (*config, 
 			c.tls.derived = append(c.tls.derived, host)
 		}
 	}
-	if err := c.applyTLS(); err != nil {
+	if err := c.checkHostIsSet(); err != nil {
+		return nil, err
+	}
+	if err := c.tls.apply(&c.pgx.Config); err != nil {
 		return nil, withOrigin(err, c.settings)
 	}
 	c.verifications = verificationsOf(&c.pgx.Config)
-	c.pgx.LookupFunc = boundedLookup(c.hosts.lookup(c.pgx.LookupFunc), c.pgx.ConnectTimeout)
-	if c.tls.password {
+	c.pgx.LookupFunc = boundedLookup(c.hostaddr.lookup(c.pgx.LookupFunc), c.pgx.ConnectTimeout)
+	if c.tls.noEntra {
 		c.password = func() string { return password }
 		_, err := chooseCredential(c.keys, o, publicService)
 		return c, withOrigin(err, c.settings)
@@ -142,7 +144,7 @@ func (c *config) checkSpace() error {
 // set and there is no token to derive one from.
 func (c *config) checkUser() error {
 	if c.pgx.User == "" {
-		if c.tls.password {
+		if c.tls.noEntra {
 			return &UsernameError{Problem: "with entra_credential=none there is no token to derive it from"}
 		}
 		return nil
@@ -158,25 +160,24 @@ func (c *config) checkUser() error {
 	return &UsernameError{Problem: subject + " cannot be the name of a role", Err: err}
 }
 
-// applyTLS applies the rules for TLS. It returns an error if no host is set.
-func (c *config) applyTLS() error {
-	err := c.tls.apply(&c.pgx.Config)
-	var invalid *ConfigError
+// checkHostIsSet returns an error if no host is set, unless pgx's default may be used.
+func (c *config) checkHostIsSet() error {
 	switch {
 	case !c.noHost:
+		return nil
 	case c.emptyDSN:
 		return &ConfigError{
 			Setting: "dsn",
 			Problem: "no host is set, because the DSN and PGHOST are empty; set the variable that holds the DSN",
 		}
-	case errors.As(err, &invalid) && invalid.Setting == "host":
+	case isSocket(c.pgx.Host) && c.tls.sslmode != "disable" && !c.tls.noEntra:
 		return &ConfigError{
 			Setting: "host",
 			Problem: "no host is set; set host or PGHOST to the server's name, " +
 				"or sslmode=disable to use the local Unix socket",
 		}
 	}
-	return err
+	return nil
 }
 
 // chooseIdentity sets the credential that provides the tokens, and the key by which
@@ -233,7 +234,7 @@ func parseSettings(
 			dsn = connstring.WithDefault(dsn, "sslrootcert", "")
 		}
 	}
-	if c.hosts, dsn, err = parseAddresses(dsn, settings); err != nil {
+	if c.hostaddr, dsn, err = parseAddresses(dsn, settings); err != nil {
 		return nil, err
 	}
 	c.noHost = settings.Value("host") == ""
@@ -250,7 +251,7 @@ func parseSettings(
 		c.pgx.DialFunc = dialer.DialContext
 	}
 	c.tls.authority = rootsOf(&c.pgx.Config)
-	if !c.tls.password {
+	if !c.tls.noEntra {
 		c.tls.reset(&c.pgx.Config)
 	}
 	return c, nil
@@ -331,10 +332,10 @@ func (c *config) readSettings(dsn, sslmode string) (dialer *net.Dialer, err erro
 		}
 	}
 	c.tls = tlsPolicy{
-		sslmode: sslmode, addresses: c.hosts, sni: c.settings.Value("sslsni") != "0",
-		password: kind == noneKind,
+		sslmode: sslmode, hostaddr: c.hostaddr, sni: c.settings.Value("sslsni") != "0",
+		noEntra: kind == noneKind,
 	}
-	if c.tls.password {
+	if c.tls.noEntra {
 		return dialer, nil
 	}
 	if connstring.InDSN(dsn).Value("password") != "" {

@@ -16,8 +16,8 @@ import (
 // withOrigin adds the origin of the setting to a ConfigError, unless that is the
 // DSN. It returns other errors unchanged.
 func withOrigin(err error, settings connstring.Settings) error {
-	var invalid *ConfigError
-	if !errors.As(err, &invalid) {
+	invalid, ok := errors.AsType[*ConfigError](err)
+	if !ok {
 		return err
 	}
 	origin := foreignOrigin(settings, invalid.Setting)
@@ -52,8 +52,7 @@ var quotation = regexp.MustCompile(`(?s)".*"`)
 // piece of a password. It quotes the value of the setting if that is a plain word.
 func parseError(err error, settings connstring.Settings) error {
 	text, detail := err.Error(), ""
-	var parse *pgconn.ParseConfigError
-	if errors.As(err, &parse) {
+	if parse, ok := errors.AsType[*pgconn.ParseConfigError](err); ok {
 		// pgx writes: cannot parse `DSN`: problem (detail).
 		if cause := parse.Unwrap(); cause != nil {
 			detail = " (" + cause.Error() + ")"

@@ -53,7 +53,7 @@ func adoptSettings(existing *pgx.ConnConfig, dsn string, settings connstring.Set
 	if c.noHost && settings.Value("hostaddr") != "" {
 		return nil, hostaddrError("not used without host in an existing configuration; set host too")
 	}
-	if c.hosts, _, err = parseAddresses(dsn, settings); err != nil {
+	if c.hostaddr, _, err = parseAddresses(dsn, settings); err != nil {
 		return nil, err
 	}
 	if isDefaultUser(existing.User, settings["user"]) {

@@ -240,7 +240,7 @@ func (c *Connector) attempt(
 ) (conn driver.Conn, rejected bool, err error) {
 	config := *c.config.pgx
 	l := c.login(t, c.key, config.User == "", c.config.password)
-	l.applied = c.config.verifications
+	l.verifications = c.config.verifications
 	l.install(&config, user)
 	conn, err = stdlib.GetConnector(config, c.config.stdlib...).Connect(ctx)
 	if err == nil {
@@ -292,7 +292,7 @@ func (c *Connector) beforeConnect(ctx context.Context, config *pgx.ConnConfig, p
 		}
 	}
 	l := c.login(t, key, derived, password)
-	l.applied = verificationsOf(&config.Config)
+	l.verifications = verificationsOf(&config.Config)
 	l.install(config, user)
 	afterConnect := config.AfterConnect
 	config.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {

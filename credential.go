@@ -331,12 +331,9 @@ func (s *credentialSource) extension() time.Duration {
 // retryAfter returns the delay that the response behind an error requests, or zero.
 func retryAfter(err error) time.Duration {
 	var response *http.Response
-	var failed *azidentity.AuthenticationFailedError
-	var rejected *azcore.ResponseError
-	switch {
-	case errors.As(err, &failed):
+	if failed, ok := errors.AsType[*azidentity.AuthenticationFailedError](err); ok {
 		response = failed.RawResponse
-	case errors.As(err, &rejected):
+	} else if rejected, ok := errors.AsType[*azcore.ResponseError](err); ok {
 		response = rejected.RawResponse
 	}
 	if response == nil {

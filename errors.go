@@ -150,7 +150,7 @@ func loginError(config *pgconn.Config, err error, d loginDetails) error {
 func loginHint(config *pgconn.Config, err error, details loginDetails) string {
 	login := pgfail.Login{
 		User: config.User, Hosts: hosts(config), Guest: details.guest, Unnamed: details.lookup != nil,
-		Password: details.password, TokenCut: details.tokenCut,
+		Password: details.noEntra, TokenCut: details.tokenCut,
 	}
 	for _, host := range login.Hosts {
 		if azure := serviceOf(host); azure != nil {

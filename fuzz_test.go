@@ -69,7 +69,7 @@ func FuzzDSN(f *testing.F) {
 			t.Errorf("entra_ keys %v, want %v", got.keys, own)
 		}
 		password := ""
-		if got.tls.password {
+		if got.tls.noEntra {
 			password = want.Password
 		}
 		if got.pgx.Password != password {
@@ -87,7 +87,7 @@ func FuzzDSN(f *testing.F) {
 
 		// Every endpoint that apply accepts is safe, whatever the DSN.
 		policy := got.tls
-		policy.password = false
+		policy.noEntra = false
 		if policy.apply(&got.pgx.Config) != nil {
 			return
 		}

@@ -17,7 +17,7 @@ func init() {
 
 // fixOf implements [inspect.FixOf].
 func fixOf(err error) inspect.Fix {
-	if invalid := new(ConfigError); errors.As(err, &invalid) {
+	if invalid, ok := errors.AsType[*ConfigError](err); ok {
 		return invalid.fix
 	}
 	return inspect.Fix{}

@@ -29,7 +29,8 @@ type login struct {
 	user     string        // that the connector logs in as, unless a hook sets another one
 	users    *userCache    // that derived the user; nil if it was set
 	password func() string // instead of token, with entra_credential=none
-	applied  verifications // that the policy has set
+
+	verifications verifications // InsecureSkipVerify configurations that the policy has created
 
 	// The hooks of the original configuration.
 	nextDial            pgconn.DialFunc
@@ -112,7 +113,7 @@ func (l *login) afterNetConnect(ctx context.Context, config *pgconn.Config, conn
 	}
 	if !ended {
 		l.clearPassword() // of the previous connection
-		if err := l.policy.check(ctx, config, conn, l.applied); err != nil {
+		if err := l.policy.check(ctx, config, conn, l.verifications); err != nil {
 			return conn, err // pgx closes it
 		}
 		if err := claims.UsableName(config.User); err != nil {
@@ -241,7 +242,7 @@ func (l *login) bearer(context.Context) (string, error) {
 // details returns the details of the login for an error.
 func (l *login) details() loginDetails {
 	if l.token == nil {
-		return loginDetails{password: true} // of entra_credential=none
+		return loginDetails{noEntra: true}
 	}
 	details := loginDetails{tokenCut: l.tokenCut}
 	if c, err := claims.Parse(l.token.Secret()); err == nil {
@@ -279,7 +280,7 @@ func (l *login) clearPassword() {
 // loginDetails are the details of a login that pgx's error does not contain.
 type loginDetails struct {
 	guest    bool        // the token is a guest's
-	password bool        // there is no token
+	noEntra  bool        // entra_credential=none, so there is no token
 	tokenCut bool        // a connection broke after a token was sent that may be too long for PgBouncer
 	lookup   *TokenError // if not nil, the reason that the user is the application's and not the identity's
 }

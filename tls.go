@@ -30,9 +30,8 @@ const tokenMethods = "password,oauth"
 type tlsPolicy struct {
 	sslmode  string // in effect
 	sni      bool   // sslsni
-	password bool   // entra_credential=none: pgx's rules, except for Azure hosts
-
-	addresses addresses // of hostaddr, which are dialed instead of the hosts
+	noEntra  bool   // entra_credential=none: pgx's rules, except for Azure hosts
+	hostaddr addresses
 
 	// authority has the roots of sslrootcert, or is nil if it is not set. Under
 	// require and verify-ca, the names of servers outside Azure whose certificates
@@ -67,7 +66,7 @@ func (p tlsPolicy) reset(config *pgconn.Config) {
 // ConfigError for a configuration that could expose the token. It replaces the TLS
 // configurations and fallbacks that config points to, and does not change them.
 func (p tlsPolicy) apply(config *pgconn.Config) error {
-	if !p.password {
+	if !p.noEntra {
 		if err := requireTokenMethods(config); err != nil {
 			return err
 		}
@@ -104,7 +103,7 @@ func (p tlsPolicy) secure(host string, c *tls.Config) (*tls.Config, error) {
 	switch {
 	case c == nil:
 		return nil, p.checkPlaintext(host)
-	case p.password:
+	case p.noEntra:
 		return p.pgxConfig(host, c), nil
 	}
 	return p.verifyingConfig(host, c), nil
@@ -204,9 +203,9 @@ func (p tlsPolicy) pgxConfig(host string, c *tls.Config) *tls.Config {
 // checkPlaintext returns an error unless a connection to host may be in plaintext.
 func (p tlsPolicy) checkPlaintext(host string) error {
 	switch {
-	case p.password && serviceOf(host) == nil:
+	case p.noEntra && serviceOf(host) == nil:
 		return nil
-	case p.password:
+	case p.noEntra:
 		return &ConfigError{
 			Setting: "sslmode",
 			Problem: fmt.Sprintf("the password would be sent to Azure host %q in plaintext; "+
@@ -221,9 +220,9 @@ func (p tlsPolicy) checkPlaintext(host string) error {
 	case !isLocal(host):
 		return &ConfigError{Setting: "sslmode", Problem: fmt.Sprintf("the token would be sent to host %q in plaintext; "+
 			"disable is for loopback and Unix sockets, use verify-full or omit sslmode", host)}
-	case p.addresses[host] != "" && !isLocal(p.addresses[host]):
+	case p.hostaddr[host] != "" && !isLocal(p.hostaddr[host]):
 		return &ConfigError{Setting: "hostaddr", Problem: fmt.Sprintf("the token would be sent to %s in plaintext; "+
-			"sslmode=disable is for loopback and Unix sockets, use verify-full or omit sslmode", p.addresses[host])}
+			"sslmode=disable is for loopback and Unix sockets, use verify-full or omit sslmode", p.hostaddr[host])}
 	case p.sslmode == "disable":
 		return nil
 	case isSocket(host):
@@ -240,13 +239,13 @@ func (p tlsPolicy) checkPlaintext(host string) error {
 
 // check returns a ConfigError if a connection is less safe than the policy requires,
 // because a hook or name resolution has changed the result of apply. config contains
-// all hosts, because pgx does not tell which one it has dialed. applied are the
-// verifications after apply.
-func (p tlsPolicy) check(ctx context.Context, config *pgconn.Config, conn net.Conn, applied verifications) error {
+// all hosts, because pgx does not tell which one it has dialed. own are the
+// verifications that the policy has created in config.
+func (p tlsPolicy) check(ctx context.Context, config *pgconn.Config, conn net.Conn, own verifications) error {
 	if config.Password != "" {
 		return &ConfigError{Setting: "Password", Problem: "must not be set by a BeforeConnect hook"}
 	}
-	if !p.password {
+	if !p.noEntra {
 		if err := requireTokenMethods(config); err != nil {
 			return err
 		}
@@ -265,8 +264,8 @@ func (p tlsPolicy) check(ctx context.Context, config *pgconn.Config, conn net.Co
 			if err := p.checkPlaintext(host); err != nil {
 				return err
 			}
-		case p.password && serviceOf(host) == nil: // as in pgx
-		case c.InsecureSkipVerify && !applied.contains(host, c), !c.InsecureSkipVerify && !mayVerifyAs(host, c.ServerName):
+		case p.noEntra && serviceOf(host) == nil: // as in pgx
+		case c.InsecureSkipVerify && !own.contains(host, c), !c.InsecureSkipVerify && !mayVerifyAs(host, c.ServerName):
 			return &ConfigError{
 				Setting: "TLSConfig",
 				Problem: fmt.Sprintf("a BeforeConnect hook must not change how host %q is verified; "+
@@ -274,7 +273,7 @@ func (p tlsPolicy) check(ctx context.Context, config *pgconn.Config, conn net.Co
 			}
 		}
 	}
-	if plaintext && !p.password && !isLocalPeer(conn.RemoteAddr()) {
+	if plaintext && !p.noEntra && !isLocalPeer(conn.RemoteAddr()) {
 		return checkPeer(ctx, config, conn)
 	}
 	return nil
@@ -306,9 +305,9 @@ func checkPeer(ctx context.Context, config *pgconn.Config, conn net.Conn) error 
 		"and the token is not sent in plaintext; use sslmode=verify-full or omit sslmode", conn.RemoteAddr())}
 }
 
-// A verification describes how the policy verifies a host whose TLS configuration
-// sets InsecureSkipVerify. It does not point to that TLS configuration, which a hook
-// could change.
+// A verification identifies a TLS configuration with InsecureSkipVerify that the
+// policy has created, and which verifies the host by VerifyConnection. It does not point
+// to that TLS configuration, which a hook could change.
 type verification struct {
 	host, serverName string
 	roots            *x509.CertPool
@@ -327,7 +326,7 @@ func verificationsOf(config *pgconn.Config) verifications {
 	return all
 }
 
-// contains reports whether c verifies host in one of these ways. Functions cannot be
+// contains reports whether the policy has created c for host. Functions cannot be
 // compared, but their code can.
 func (v verifications) contains(host string, c *tls.Config) bool {
 	return codeOf(c.VerifyConnection) == policyCode && slices.Contains(v, verification{host, c.ServerName, c.RootCAs})

@@ -64,10 +64,11 @@ func (u *userCache) cached(t *token.Token) claims.Name {
 // failure returns the error of the lookup for t if it failed and user is therefore the
 // application's name. Otherwise, or if another token was resolved since, it returns nil.
 func (u *userCache) failure(t *token.Token, user string) *TokenError {
-	var failed *TokenError
-	if last := u.last.Load(); last != nil && last.token == t && last.name.Role == user {
-		errors.As(last.lookup, &failed)
+	last := u.last.Load()
+	if last == nil || last.token != t || last.name.Role != user {
+		return nil
 	}
+	failed, _ := errors.AsType[*TokenError](last.lookup)
 	return failed
 }
 
