@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // An azureService is a PostgreSQL service in one of Azure's clouds. The table follows
@@ -120,13 +119,4 @@ func commonService(hosts []string) (*azureService, error) {
 		found = publicService
 	}
 	return found, nil
-}
-
-// hosts returns all hosts of a configuration.
-func hosts(config *pgconn.Config) []string {
-	var all []string
-	for host := range endpoints(config) {
-		all = append(all, host)
-	}
-	return all
 }

@@ -47,14 +47,9 @@ type config struct {
 	identity   identityKey
 }
 
-// newConfig applies the options and the TLS rules to the configuration that read
-// returns: that of parseDSN or adoptConfig. If shared is true, connectors whose DSNs
-// select the same credential share it.
-func newConfig(o *options, shared bool, read func() (*config, error)) (*config, error) {
-	c, err := read()
-	if err != nil {
-		return nil, err
-	}
+// apply applies the options and the rules for TLS. If shared is true, connectors whose
+// DSNs select the same credential share it.
+func (c *config) apply(o *options, shared bool) error {
 	c.stdlib = o.stdlib
 	parsed, password := c.pgx.Config, c.pgx.Password
 	for _, adjust := range o.adjust {
@@ -66,22 +61,22 @@ func newConfig(o *options, shared bool, read func() (*config, error)) (*config, 
 		if len(o.adjust) > 0 {
 			setting = "WithConnConfig"
 		}
-		return nil, &ConfigError{
+		return &ConfigError{
 			Setting: setting,
 			Problem: "DialFunc, LookupFunc, BuildFrontend and fallbacks must not be nil",
 		}
 	}
 	if c.pgx.Password != password {
-		return nil, &ConfigError{Setting: "WithConnConfig", Problem: "must not set Password, which is the token; " +
+		return &ConfigError{Setting: "WithConnConfig", Problem: "must not set Password, which is the token; " +
 			"a PostgreSQL password belongs in the DSN, with entra_credential=none"}
 	}
 	c.pgx.Password = ""
 	c.dropReplacedSettings(&parsed)
 	if err := c.checkSpace(); err != nil {
-		return nil, withOrigin(err, c.settings)
+		return withOrigin(err, c.settings)
 	}
 	if err := c.checkUser(); err != nil {
-		return nil, err
+		return err
 	}
 	for host, t := range endpoints(&c.pgx.Config) {
 		if t != nil && t.ServerName == "" {
@@ -89,19 +84,19 @@ func newConfig(o *options, shared bool, read func() (*config, error)) (*config, 
 		}
 	}
 	if err := c.checkHostIsSet(); err != nil {
-		return nil, err
+		return err
 	}
 	if err := c.tls.apply(&c.pgx.Config); err != nil {
-		return nil, withOrigin(err, c.settings)
+		return withOrigin(err, c.settings)
 	}
 	c.verifications = verificationsOf(&c.pgx.Config)
 	c.pgx.LookupFunc = boundedLookup(c.hostaddr.lookup(c.pgx.LookupFunc), c.pgx.ConnectTimeout)
 	if c.tls.noEntra {
 		c.password = func() string { return password }
 		_, err := chooseCredential(c.keys, o, publicService)
-		return c, withOrigin(err, c.settings)
+		return withOrigin(err, c.settings)
 	}
-	return c, withOrigin(c.chooseIdentity(o, shared), c.settings)
+	return withOrigin(c.chooseIdentity(o, shared), c.settings)
 }
 
 // dropReplacedSettings removes the settings that the program has replaced in the

@@ -1,9 +1,6 @@
 package entrapg
 
 import (
-	"context"
-	"errors"
-	"net"
 	"os/user"
 	"slices"
 	"strings"
@@ -98,23 +95,6 @@ func isDefaultUser(name string, set connstring.Setting) bool {
 	withoutDomain := strings.LastIndexByte(current.Username, '\\') + 1 // on Windows
 	return name == current.Username[withoutDomain:]
 }
-
-// isParsed reports whether a configuration was created by ParseConfig. If it was not,
-// pgx panics when it connects, so isParsed connects with hooks that do not dial.
-func isParsed(config *pgx.ConnConfig) (ok bool) {
-	if config == nil || slices.Contains(config.Fallbacks, nil) {
-		return false
-	}
-	defer func() { ok = recover() == nil }()
-	probe := config.Copy()
-	probe.Tracer = nil
-	probe.LookupFunc = func(context.Context, string) ([]string, error) { return nil, errProbe }
-	probe.DialFunc = func(context.Context, string, string) (net.Conn, error) { return nil, errProbe }
-	_, _ = pgx.ConnectConfig(context.Background(), probe)
-	return true
-}
-
-var errProbe = errors.New("not dialed")
 
 // withoutDefaults removes pgx's defaults for a missing sslmode from config:
 // fallbacks to plaintext, and the roots in the user's home directory. parsed is

@@ -55,9 +55,8 @@ type loginKey struct{ servers, user string }
 // Connectors that are given the same credential by [WithCredential] share its
 // tokens. Without that option, each connector creates its own credential.
 func NewConnector(dsn string, opts ...Option) *Connector {
-	return newConnector(&defaultDriver.identities, opts, false, func() (*config, error) {
-		return parseDSN(dsn, pgx.ParseConfig)
-	})
+	c, err := parseDSN(dsn, pgx.ParseConfig)
+	return newConnector(&defaultDriver.identities, opts, false, c, err)
 }
 
 // NewConnectorWithConfig is like [NewConnector] for a configuration that the
@@ -75,18 +74,22 @@ func NewConnector(dsn string, opts ...Option) *Connector {
 //
 // With entra_credential=none, Password is used.
 func NewConnectorWithConfig(existing *pgx.ConnConfig, opts ...Option) *Connector {
-	return newConnector(&defaultDriver.identities, opts, false, func() (*config, error) { return adoptConfig(existing) })
+	c, err := adoptConfig(existing)
+	return newConnector(&defaultDriver.identities, opts, false, c, err)
 }
 
-// newConnector returns a connector that uses the identities of a registry. If
-// shared is true, DSNs that choose the same credential share it. The identity is
-// also released if the connector is garbage-collected without Close.
-func newConnector(identities *registry, opts []Option, shared bool, read func() (*config, error)) *Connector {
-	o, err := collect(opts)
-	if err != nil {
-		return &Connector{err: err}
+// newConnector returns a connector that uses the identities of a registry. config and
+// err are the results of parseDSN or adoptConfig; an error of an option is reported
+// first. If shared is true, DSNs that choose the same credential share it. The identity
+// is also released if the connector is garbage-collected without Close.
+func newConnector(identities *registry, opts []Option, shared bool, config *config, err error) *Connector {
+	o, invalid := collect(opts)
+	if invalid != nil {
+		return &Connector{err: invalid}
 	}
-	config, err := newConfig(o, shared, read)
+	if err == nil {
+		err = config.apply(o, shared)
+	}
 	if err != nil {
 		return &Connector{err: err}
 	}

@@ -1,25 +1,14 @@
 package entrapg
 
 import (
-	"cmp"
-	"context"
-	"errors"
 	"fmt"
-	"maps"
-	"net"
-	"net/http"
-	"os"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 
-	"github.com/entrapg/entrapg/internal/credfail"
 	"github.com/entrapg/entrapg/internal/imds"
 	"github.com/entrapg/entrapg/internal/inspect"
 )
@@ -36,14 +25,6 @@ var ownKeys = []string{keyCredential, keyClientID, keyTenantID, keyScope}
 
 // credentialVariables are azidentity's counterparts of the keys.
 var credentialVariables = map[string]string{keyClientID: "AZURE_CLIENT_ID", keyTenantID: "AZURE_TENANT_ID"}
-
-// A credentialChoice is the credential that a DSN selects. Credentials of equal choices
-// are interchangeable.
-type credentialChoice struct {
-	kind               *credentialKind
-	clientID, tenantID string
-	service            *azureService
-}
 
 // A credentialKind is a value of entra_credential.
 type credentialKind struct {
@@ -182,173 +163,4 @@ func (k *credentialKind) check(key, value string) error {
 		return nil
 	}
 	return &ConfigError{Setting: key, Problem: problem, fix: fix}
-}
-
-// chooseCredential returns the credential that the DSN's keys choose for a service.
-// It returns an error if the keys are invalid or contradict the options.
-func chooseCredential(keys map[string]string, o *options, azure *azureService) (credentialChoice, error) {
-	choice := credentialChoice{kind: defaultKind, clientID: keys[keyClientID], tenantID: keys[keyTenantID], service: azure}
-	if name, ok := keys[keyCredential]; ok {
-		kind, err := parseCredentialKind(name)
-		if err != nil {
-			return choice, err
-		}
-		choice.kind = kind
-	}
-	for _, key := range slices.Sorted(maps.Keys(keys)) {
-		switch {
-		case key == keyScope && o.scope != "" && keys[key] != o.scope:
-			return choice, &ConfigError{Setting: key, Problem: "the DSN and WithScope set different scopes; remove one"}
-		case key != keyScope && o.credential != nil:
-			return choice, &ConfigError{
-				Setting: key,
-				Problem: "not used with WithCredential, which sets the credential; remove one",
-			}
-		}
-		if err := choice.kind.check(key, keys[key]); err != nil {
-			return choice, err
-		}
-	}
-	return choice, nil
-}
-
-// A credentialSource holds a credential, which it creates when the first token is
-// requested, so that creating a connector is cheap and needs no identity.
-type credentialSource struct {
-	name    string        // in errors and logs
-	timeout time.Duration // of one request
-	create  func() (azcore.TokenCredential, error)
-	monitor *imds.Monitor // nil if it uses no managed-identity endpoint
-
-	settings credfail.Settings // that choose the identity
-
-	mu      sync.Mutex // guards created
-	created azcore.TokenCredential
-}
-
-// sourceOf returns the source of a credential that the program has created.
-func sourceOf(credential azcore.TokenCredential) *credentialSource {
-	s := &credentialSource{
-		name:    strings.TrimPrefix(strings.TrimPrefix(fmt.Sprintf("%T", credential), "*"), "azidentity."),
-		timeout: requestTimeout,
-		created: credential,
-	}
-	switch credential.(type) {
-	case *azidentity.DeviceCodeCredential, *azidentity.InteractiveBrowserCredential:
-		s.timeout = interactiveTimeout
-	}
-	return s
-}
-
-// settings returns the names of the settings that choose the identity: the DSN's
-// keys, or the variables that azidentity reads if the keys are not set.
-func (c credentialChoice) settings() credfail.Settings {
-	name := func(key, value string) string {
-		if c.kind.environ && value == "" {
-			return credentialVariables[key]
-		}
-		return key
-	}
-	return credfail.Settings{ClientID: name(keyClientID, c.clientID), TenantID: name(keyTenantID, c.tenantID)}
-}
-
-// source returns a source of the chosen credential, which dials with dial.
-func (c credentialChoice) source(dial dialFunc) *credentialSource {
-	client := sync.OnceValue(func() *http.Client { return imds.NewClient(dial) })
-	s := &credentialSource{name: c.kind.typ, timeout: requestTimeout, settings: c.settings()}
-	if c.kind.hosted {
-		s.timeout, s.monitor = imds.MaxWait, &imds.Monitor{}
-	}
-	s.create = func() (azcore.TokenCredential, error) {
-		o := clientOptions{ClientOptions: azcore.ClientOptions{Transport: client()}}
-		if s.monitor != nil {
-			s.monitor.Install(&o.ClientOptions)
-		}
-		// azidentity reads AZURE_AUTHORITY_HOST only if its options set no authority.
-		authority := os.Getenv(authorityVariable)
-		if authority == "" {
-			o.Cloud = c.service.authority
-			return c.kind.create(c, o)
-		}
-		o.disableInstanceDiscovery = serviceOfAuthority(authority) == nil
-		credential, err := c.kind.create(c, o)
-		if err != nil {
-			return nil, fmt.Errorf("%w (%s is %q)", err, authorityVariable, authority)
-		}
-		return credential, nil
-	}
-	return s
-}
-
-type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
-
-// defaultDial dials for the credentials that DSNs choose.
-var defaultDial = new(net.Dialer).DialContext
-
-// get returns the credential. If it cannot be created, the next call tries again.
-func (s *credentialSource) get() (azcore.TokenCredential, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.created == nil {
-		created, err := s.create()
-		if err != nil {
-			return nil, err
-		}
-		if s.monitor != nil {
-			created = &hostedCredential{credential: created, monitor: s.monitor}
-		}
-		s.created = created
-	}
-	return s.created, nil
-}
-
-// progress describes the last answer of a managed-identity endpoint to a request
-// that timed out. It returns "" if there is none.
-func (s *credentialSource) progress() string {
-	if s.monitor == nil || s.name != managedIdentityType && !s.monitor.Unavailable() {
-		return "" // DefaultAzureCredential may have timed out elsewhere
-	}
-	return s.monitor.Progress()
-}
-
-// wait returns how long one Connect waits for tokens in total.
-func (s *credentialSource) wait() time.Duration {
-	if s.monitor != nil {
-		return requestTimeout
-	}
-	return s.timeout
-}
-
-// extension returns how much longer Connect waits while a managed-identity endpoint
-// is temporarily unavailable.
-func (s *credentialSource) extension() time.Duration {
-	if s.monitor == nil || !s.monitor.Unavailable() {
-		return 0
-	}
-	return s.timeout - requestTimeout
-}
-
-// retryAfter returns the delay that the response behind an error requests, or zero.
-func retryAfter(err error) time.Duration {
-	var response *http.Response
-	if failed, ok := errors.AsType[*azidentity.AuthenticationFailedError](err); ok {
-		response = failed.RawResponse
-	} else if rejected, ok := errors.AsType[*azcore.ResponseError](err); ok {
-		response = rejected.RawResponse
-	}
-	if response == nil {
-		return 0
-	}
-	header := response.Header
-	if ms, err := strconv.Atoi(cmp.Or(header.Get("Retry-After-Ms"), header.Get("X-Ms-Retry-After-Ms"))); err == nil {
-		return time.Duration(ms) * time.Millisecond
-	}
-	after := header.Get("Retry-After")
-	if s, err := strconv.Atoi(after); err == nil {
-		return time.Duration(min(s, 1<<30)) * time.Second
-	}
-	if at, err := http.ParseTime(after); err == nil {
-		return time.Until(at)
-	}
-	return 0
 }

@@ -26,7 +26,8 @@ type entraDriver struct{ identities registry }
 // DSN is not an error here: libraries that wrap drivers call
 // sql.Open("entrapg", "") to get the driver from [sql.DB.Driver].
 func (d *entraDriver) OpenConnector(dsn string) (driver.Connector, error) {
-	c := newConnector(&d.identities, nil, true, func() (*config, error) { return parseDSN(dsn, pgx.ParseConfig) })
+	config, err := parseDSN(dsn, pgx.ParseConfig)
+	c := newConnector(&d.identities, nil, true, config, err)
 	if c.err != nil && dsn != "" {
 		return nil, c.err
 	}

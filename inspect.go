@@ -25,13 +25,11 @@ func fixOf(err error) inspect.Fix {
 
 // openInspection implements [inspect.Open].
 func openInspection(dsn string) (*inspect.Login, error) {
-	c := newConnector(&defaultDriver.identities, []Option{WithLogger(nil)}, false, func() (*config, error) {
-		return parseDSN(dsn, parsePool(new(pgxpool.Config)))
-	})
+	config, err := parseDSN(dsn, parsePool(new(pgxpool.Config)))
+	c := newConnector(&defaultDriver.identities, []Option{WithLogger(nil)}, false, config, err)
 	if c.err != nil {
 		return nil, c.err
 	}
-	config := c.config
 	l := &inspect.Login{
 		Config:   config.pgx,
 		Settings: config.settings,

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"runtime"
-	"strings"
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
@@ -86,23 +84,6 @@ func (l *login) dial(ctx context.Context, network, address string) (net.Conn, er
 		return nil, errors.New("login failed; no query to cancel")
 	}
 	return l.nextDial(ctx, network, address)
-}
-
-// isCancelRequest reports whether pgx is dialing for a cancel request. Only the call
-// stack distinguishes it: pgx dials the next host with the same function, and possibly
-// the same address, on another goroutine.
-func isCancelRequest() bool {
-	var callers [16]uintptr
-	frames := runtime.CallersFrames(callers[:runtime.Callers(1, callers[:])])
-	for {
-		frame, more := frames.Next()
-		if strings.HasSuffix(frame.Function, "pgconn.(*PgConn).CancelRequest") {
-			return true
-		}
-		if !more {
-			return false
-		}
-	}
 }
 
 func (l *login) afterNetConnect(ctx context.Context, config *pgconn.Config, conn net.Conn) (net.Conn, error) {
@@ -283,21 +264,4 @@ type loginDetails struct {
 	noEntra  bool        // entra_credential=none, so there is no token
 	tokenCut bool        // a connection broke after a token was sent that may be too long for PgBouncer
 	lookup   *TokenError // if not nil, the reason that the user is the application's and not the identity's
-}
-
-// A loginDetailsKey is the key of the context value through which detailsOf gets the
-// details from a login.
-type loginDetailsKey struct{}
-
-// detailsOf returns the details of the login whose configuration is in pgx's error. This
-// package does not see an error that pgxpool returns to the program, and only the hooks
-// in the configuration refer to the login. Functions cannot be compared, but their code
-// can.
-func detailsOf(config *pgconn.Config) loginDetails {
-	var details loginDetails
-	if config == nil || codeOf(config.DialFunc) != codeOf((*login)(nil).dial) {
-		return details
-	}
-	_, _ = config.DialFunc(context.WithValue(context.Background(), loginDetailsKey{}, &details), "", "")
-	return details
 }

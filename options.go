@@ -94,22 +94,6 @@ func WithLogger(logger *slog.Logger) Option {
 	}
 }
 
-// logging bounds the number of goroutines that logLater starts.
-var logging = make(chan struct{}, 64)
-
-// logLater logs a warning on another goroutine, because a slog.Handler may itself need a
-// connection. It drops records while the handler blocks.
-func logLater(log *slog.Logger, message string, args ...any) {
-	select {
-	case logging <- struct{}{}:
-		go func() {
-			defer func() { <-logging }()
-			log.Warn(message, args...)
-		}()
-	default:
-	}
-}
-
 // WithConnConfig calls adjust with the parsed configuration once, when the
 // connector or the pool configuration is created, for example to set a tracer,
 // an exec mode, a dialer, TLS roots or a hook. Several functions run in the order

@@ -28,9 +28,8 @@ import (
 // another token.
 func PoolConfig(dsn string, opts ...Option) (*pgxpool.Config, error) {
 	pool := new(pgxpool.Config)
-	c := newConnector(&defaultDriver.identities, opts, false, func() (*config, error) {
-		return parseDSN(dsn, parsePool(pool))
-	})
+	config, err := parseDSN(dsn, parsePool(pool))
+	c := newConnector(&defaultDriver.identities, opts, false, config, err)
 	if err := poolError(c); err != nil {
 		return nil, err
 	}
@@ -63,8 +62,8 @@ func ConfigurePool(existing *pgxpool.Config, opts ...Option) error {
 			Problem: "is already configured by PoolConfig or ConfigurePool; parse the DSN again for other options",
 		}
 	}
-	c := newConnector(&defaultDriver.identities, opts, false,
-		func() (*config, error) { return adoptConfig(existing.ConnConfig) })
+	config, err := adoptConfig(existing.ConnConfig)
+	c := newConnector(&defaultDriver.identities, opts, false, config, err)
 	if err := poolError(c); err != nil {
 		return err
 	}
@@ -98,22 +97,6 @@ func poolError(c *Connector) error {
 	return nil
 }
 
-// isParsedPool reports whether a configuration was created by ParseConfig. If it was
-// not, pgxpool panics when it creates a pool, which is the only way to find out.
-func isParsedPool(config *pgxpool.Config) (ok bool) {
-	if config == nil || !isParsed(config.ConnConfig) {
-		return false
-	}
-	defer func() { ok = recover() == nil }()
-	probe := config.Copy()
-	probe.MinConns, probe.MinIdleConns = 0, 0
-	probe.ConnConfig.Tracer = nil
-	if pool, err := pgxpool.NewWithConfig(context.Background(), probe); err == nil {
-		pool.Close()
-	}
-	return true
-}
-
 // A loginContextKey is the key of the context value that tells requireLogin that
 // a login is installed.
 type loginContextKey struct{}
@@ -143,10 +126,4 @@ func requireLogin(next afterNetConnect) afterNetConnect {
 		}
 		return next(ctx, attempt, conn)
 	}
-}
-
-// isRequireLogin reports whether requireLogin created a hook. Functions cannot be
-// compared, but their code can, because requireLogin is not inlined.
-func isRequireLogin(hook afterNetConnect) bool {
-	return codeOf(hook) == codeOf(requireLogin(nil))
 }

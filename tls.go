@@ -6,24 +6,13 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"iter"
 	"net"
-	"net/netip"
-	"reflect"
-	"regexp"
 	"slices"
-	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/entrapg/entrapg/internal/inspect"
 )
-
-// tokenMethods are the authentication methods that send a token inside TLS: a
-// cleartext password, which Azure requests, and OAUTHBEARER, which PostgreSQL 18
-// supports. A server that requests another one is not Azure's, or the role is not
-// mapped to Entra.
-const tokenMethods = "password,oauth"
 
 // A tlsPolicy decides on which connections a token may be sent. The package
 // documentation describes the rules under Security.
@@ -303,126 +292,4 @@ func checkPeer(ctx context.Context, config *pgconn.Config, conn net.Conn) error 
 	}
 	return &ConfigError{Setting: "host", Problem: fmt.Sprintf("the host resolved to %s, which is not on this machine, "+
 		"and the token is not sent in plaintext; use sslmode=verify-full or omit sslmode", conn.RemoteAddr())}
-}
-
-// A verification identifies a TLS configuration with InsecureSkipVerify that the
-// policy has created, and which verifies the host by VerifyConnection. It does not point
-// to that TLS configuration, which a hook could change.
-type verification struct {
-	host, serverName string
-	roots            *x509.CertPool
-}
-
-type verifications []verification
-
-// verificationsOf returns the verifications of a configuration after apply.
-func verificationsOf(config *pgconn.Config) verifications {
-	var all verifications
-	for host, c := range endpoints(config) {
-		if c != nil && c.InsecureSkipVerify {
-			all = append(all, verification{host, c.ServerName, c.RootCAs})
-		}
-	}
-	return all
-}
-
-// contains reports whether the policy has created c for host. Functions cannot be
-// compared, but their code can.
-func (v verifications) contains(host string, c *tls.Config) bool {
-	return codeOf(c.VerifyConnection) == policyCode && slices.Contains(v, verification{host, c.ServerName, c.RootCAs})
-}
-
-// policyCode is the code of the VerifyConnection that verifyingConfig sets. It is
-// not inlined, so there is only one.
-var policyCode = codeOf(tlsPolicy{sslmode: "require"}.verifyingConfig("localhost", new(tls.Config)).VerifyConnection)
-
-func codeOf(f any) uintptr { return reflect.ValueOf(f).Pointer() }
-
-// requireTokenMethods limits pgx to the methods that send tokens, and returns an
-// error for settings that forbid them.
-func requireTokenMethods(config *pgconn.Config) error {
-	if config.ChannelBinding == "require" {
-		return &ConfigError{
-			Setting: "channel_binding",
-			Problem: "require is for SCRAM, and tokens are sent as cleartext passwords inside TLS; omit it",
-		}
-	}
-	if config.RequireAuth == "" {
-		config.RequireAuth = tokenMethods
-		return nil
-	}
-	methods := strings.Split(config.RequireAuth, ",")
-	for i := range methods {
-		methods[i] = strings.TrimSpace(methods[i])
-	}
-	negated := strings.HasPrefix(methods[0], "!")
-	for _, method := range strings.Split(tokenMethods, ",") {
-		if negated && !slices.Contains(methods, "!"+method) || !negated && slices.Contains(methods, method) {
-			return nil
-		}
-	}
-	return &ConfigError{
-		Setting: "require_auth",
-		Problem: "must allow password or oauth, which send tokens; use require_auth=" + tokenMethods + " or omit it",
-	}
-}
-
-// endpoints yields each host with its TLS configuration, which is nil for
-// plaintext: the primary one, then the fallbacks.
-func endpoints(config *pgconn.Config) iter.Seq2[string, *tls.Config] {
-	return func(yield func(string, *tls.Config) bool) {
-		if !yield(config.Host, config.TLSConfig) {
-			return
-		}
-		for _, f := range config.Fallbacks {
-			if !yield(f.Host, f.TLSConfig) {
-				return
-			}
-		}
-	}
-}
-
-// checkHost returns an error unless host is a DNS name, an IP address or the
-// path of a Unix socket. Other strings can look like an Azure host to a resolver
-// and not to this package, or vice versa.
-func checkHost(host string) error {
-	if _, err := netip.ParseAddr(host); err == nil || isSocket(host) || len(host) <= 254 && dnsName.MatchString(host) {
-		return nil
-	}
-	return &ConfigError{
-		Setting: "host",
-		Problem: fmt.Sprintf("%q is not a host name, an IP address or the path of a Unix socket", host),
-	}
-}
-
-// dnsName matches names whose labels consist of ASCII letters, digits, hyphens,
-// and underscores, which container networks allow.
-var dnsName = regexp.MustCompile(`^([0-9A-Za-z_-]{1,63}\.)*[0-9A-Za-z_-]{1,63}\.?$`)
-
-// isLocal reports whether a host is this machine, judged by its name only.
-func isLocal(host string) bool {
-	if isSocket(host) || strings.EqualFold(strings.TrimSuffix(host, "."), "localhost") {
-		return true
-	}
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.Unmap().IsLoopback()
-}
-
-func isSocket(host string) bool {
-	network, _ := pgconn.NetworkAddress(host, 0)
-	return network == "unix"
-}
-
-// isLocalPeer reports whether a peer's address is on this machine. An address without
-// an IP address belongs to a Unix socket, or to a connection of the program's own
-// dialer, such as a pipe.
-func isLocalPeer(addr net.Addr) bool {
-	if addr == nil {
-		return false
-	}
-	peer, err := netip.ParseAddrPort(addr.String())
-	if err != nil {
-		return !strings.HasPrefix(addr.Network(), "tcp")
-	}
-	return peer.Addr().Unmap().IsLoopback()
 }

@@ -1,0 +1,32 @@
+package entrapg
+
+import (
+	"crypto/tls"
+	"iter"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// endpoints yields each host with its TLS configuration, which is nil for
+// plaintext: the primary one, then the fallbacks.
+func endpoints(config *pgconn.Config) iter.Seq2[string, *tls.Config] {
+	return func(yield func(string, *tls.Config) bool) {
+		if !yield(config.Host, config.TLSConfig) {
+			return
+		}
+		for _, f := range config.Fallbacks {
+			if !yield(f.Host, f.TLSConfig) {
+				return
+			}
+		}
+	}
+}
+
+// hosts returns all hosts of a configuration.
+func hosts(config *pgconn.Config) []string {
+	var all []string
+	for host := range endpoints(config) {
+		all = append(all, host)
+	}
+	return all
+}
