@@ -4,13 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"database/sql"
 	"errors"
 	"net"
 	"os"
 	"os/user"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -189,7 +188,7 @@ func TestConfig_ExistingSettingThatIsUnsafeIsReported(t *testing.T) {
 	if err := connect(t, entrapg.NewConnectorWithConfig(nil)); !errors.As(err, &invalid) {
 		t.Errorf("nil: got %v, want a ConfigError", err)
 	}
-	for _, pool := range []*pgxpool.Config{nil, {}, {ConnConfig: parse(t, "")}, {ConnConfig: parse(t, ""), MaxConns: 1}} {
+	for _, pool := range []*pgxpool.Config{nil, {}, {ConnConfig: parse(t, "host=db.example.com")}, {ConnConfig: parse(t, "host=db.example.com"), MaxConns: 1}} {
 		if err := entrapg.ConfigurePool(pool); !errors.As(err, &invalid) {
 			t.Errorf("ConfigurePool(%v): got %v, want a ConfigError", pool, err)
 		}
@@ -268,36 +267,6 @@ func TestConfig_ExistingDefaultOfPreferIsVerified(t *testing.T) {
 	}
 }
 
-func TestPool_ExistingBeforeConnectKeepsRunning(t *testing.T) {
-	s := start(t, entrapgtest.Config{Hostnames: []string{azureName}})
-	p := app(t, s)
-	port, _ := strconv.Atoi(s.Addr()[strings.LastIndex(s.Addr(), ":")+1:])
-	for _, test := range []struct{ host, problem string }{
-		{azureName, ""},
-		{"127.0.0.1", ""},
-		{"elsewhere.example", "certificate is valid for"},
-		{"elsewhere.example..", "not a host name"},
-	} {
-		config := parsePool(t, "host=db.example.com dbname=postgres")
-		trust(t, s, config.ConnConfig)
-		config.ConnConfig.LookupFunc = func(context.Context, string) ([]string, error) { return []string{"127.0.0.1"}, nil }
-		calls := 0
-		config.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
-			calls++
-			c.Host, c.Port, c.Password = test.host, uint16(port), "of the hook"
-			return nil
-		}
-		if err := entrapg.ConfigurePool(config, entrapg.WithCredential(p)); err != nil {
-			t.Fatal(err)
-		}
-		err := newPool(t, config.Copy()).Ping(t.Context())
-		if calls != 1 || test.problem == "" && err != nil ||
-			test.problem != "" && (err == nil || !strings.Contains(err.Error(), test.problem)) {
-			t.Errorf("%s: %d calls, error %v, want %q", test.host, calls, err, test.problem)
-		}
-	}
-}
-
 func TestConfig_ExistingIsCopied(t *testing.T) {
 	s := &pipeServer{}
 	config := parse(t, bubbleDSN+" entra_scope=api://x/.default application_name=shop")
@@ -320,118 +289,6 @@ func TestConfig_ExistingIsCopied(t *testing.T) {
 	}
 }
 
-func TestNone_ExistingPasswordIsUsed(t *testing.T) {
-	localRole(t, "existing", "correct horse")
-	dsn := server().DSN() + "&user=existing&entra_credential=none"
-	for name, set := range map[string]func(*pgxpool.Config){
-		"set": func(c *pgxpool.Config) { c.ConnConfig.Password = "correct horse" },
-		"set by a hook": func(c *pgxpool.Config) {
-			c.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error { c.Password = "correct horse"; return nil }
-		},
-	} {
-		config := parsePool(t, dsn)
-		set(config)
-		if config.ConnConfig.Password != "" {
-			connector := entrapg.NewConnectorWithConfig(config.ConnConfig)
-			defer connector.Close()
-			mustConnect(t, connector)
-			if user, password, err := connector.Credentials(t.Context()); user != "existing" ||
-				password != "correct horse" || err != nil {
-				t.Errorf("Credentials: %q, %q, %v", user, password, err)
-			}
-		}
-		if err := entrapg.ConfigurePool(config); err != nil {
-			t.Fatal(err)
-		}
-		if err := newPool(t, config).Ping(t.Context()); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-}
-
-func TestPool_ConfigurationUsedWithoutPoolIsConfigError(t *testing.T) {
-	p := app(t, server())
-	existing := parsePool(t, server().DSN())
-	if err := entrapg.ConfigurePool(existing, entrapg.WithCredential(p)); err != nil {
-		t.Fatal(err)
-	}
-	for name, config := range map[string]*pgxpool.Config{
-		"PoolConfig":    poolConfig(t, server().DSN(), entrapg.WithCredential(p)),
-		"with a user":   poolConfig(t, server().DSN()+"&user="+p.Name, entrapg.WithCredential(p)),
-		"ConfigurePool": existing,
-	} {
-		pool := newPool(t, config)
-		var invalid *entrapg.ConfigError
-		if _, err := pgx.ConnectConfig(t.Context(), pool.Config().ConnConfig); !errors.As(err, &invalid) ||
-			!strings.Contains(err.Error(), "OpenDBFromPool") {
-			t.Errorf("%s: pgx: got %v", name, err)
-		}
-		for what, db := range map[string]*sql.DB{
-			"stdlib.OpenDB":  stdlib.OpenDB(*pool.Config().ConnConfig),
-			"OpenDBFromPool": stdlib.OpenDBFromPool(pool),
-		} {
-			err := db.PingContext(t.Context())
-			if works := what == "OpenDBFromPool"; works && err != nil ||
-				!works && (!errors.As(err, &invalid) || !strings.Contains(err.Error(), "OpenDBFromPool")) {
-				t.Errorf("%s: %s: got %v", name, what, err)
-			}
-			db.Close()
-		}
-	}
-}
-
-func TestConnector_CredentialsAreThoseOfLogin(t *testing.T) {
-	s := start(t, entrapgtest.Config{TokenLife: 2 * time.Second})
-	p := app(t, s)
-	connector := entrapg.NewConnector(s.DSN(), entrapg.WithCredential(p))
-	last := ""
-	for tokens := 0; tokens < 3; { // until two have expired
-		user, token, err := connector.Credentials(t.Context())
-		if err != nil || user != p.Name {
-			t.Fatalf("user %q, error %v, want %q", user, err, p.Name)
-		}
-		if token != last {
-			tokens++
-			last = token
-		}
-		config := parse(t, s.DSN())
-		config.User, config.Password = user, token
-		conn, err := pgx.ConnectConfig(t.Context(), config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		conn.Close(t.Context())
-		time.Sleep(100 * time.Millisecond)
-	}
-	connector.Close()
-	if _, _, err := connector.Credentials(t.Context()); !errors.Is(err, entrapg.ErrClosed) {
-		t.Errorf("after Close: got %v, want ErrClosed", err)
-	}
-	var invalid *entrapg.ConfigError
-	for _, dsn := range []string{
-		"host=db.example.com sslmode=disable", "host=db.example.com sslmode=prefer",
-		"host=db.example.com password=p",
-	} {
-		if user, token, err := entrapg.NewConnector(dsn,
-			entrapg.WithCredential(p)).Credentials(t.Context()); !errors.As(err, &invalid) ||
-			user != "" ||
-			token != "" {
-			t.Errorf("%s: got %q, a token of %d bytes, %v", dsn, user, len(token), err)
-		}
-	}
-	failed := errors.New("failed")
-	var tokenErr *entrapg.TokenError
-	broken := entrapg.NewConnector(
-		bubbleDSN,
-		entrapg.WithCredential(credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
-			return azcore.AccessToken{}, failed
-		})),
-	)
-	if _, _, err := broken.Credentials(t.Context()); !errors.As(err, &tokenErr) || !errors.Is(err, failed) {
-		t.Errorf("got %v, want a TokenError", err)
-	}
-}
-
 func TestConfig_ExistingDefaultUserIsDroppedThoughPGUSERChanges(t *testing.T) {
 	for _, test := range []struct{ before, after, want string }{
 		{"", "later", "alice@contoso.example"},
@@ -451,105 +308,50 @@ func TestConfig_ExistingDefaultUserIsDroppedThoughPGUSERChanges(t *testing.T) {
 	}
 }
 
-// bubbleHost is bubbleDSN without a user.
-const bubbleHost = "host=127.0.0.1 sslmode=disable"
-
-func TestPool_HookCannotMoveTokenToAnotherCloud(t *testing.T) {
-	const china = "shop.postgres.database.chinacloudapi.cn"
-	s := start(t, entrapgtest.Config{Hostnames: []string{azureName, china}})
-	p := app(t, s)
-	_, port, _ := net.SplitHostPort(s.Addr())
-	n, _ := strconv.Atoi(port)
-	for _, test := range []struct {
-		more string
-		ok   bool
-	}{{"", false}, {" entra_scope=" + databaseScope, true}} {
-		config := parsePool(t, "host="+azureName+" dbname=postgres sslrootcert="+quote(s.CAFile())+test.more)
-		config.ConnConfig.LookupFunc = func(context.Context, string) ([]string, error) { return []string{"127.0.0.1"}, nil }
-		config.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
-			c.Host, c.Port = china, uint16(n)
-			return nil
+// The rules for a DSN apply to a configuration that the program has parsed, too.
+func TestConfig_ExistingConfigurationFollowsSameRules(t *testing.T) {
+	clearSettings(t)
+	adopted := func(dsn string) (*pgx.ConnConfig, error) {
+		pool, err := pgxpool.ParseConfig(dsn)
+		if err != nil {
+			return nil, err
 		}
-		if err := entrapg.ConfigurePool(config, entrapg.WithCredential(p)); err != nil {
-			t.Fatal(err)
-		}
-		attempts := len(s.Logins())
-		err := newPool(t, config).Ping(t.Context())
-		var invalid *entrapg.ConfigError
-		if test.ok && err != nil ||
-			!test.ok && (!errors.As(err, &invalid) || invalid.Setting != "host" || len(s.Logins()) != attempts) {
-			t.Errorf("%q: got %v", test.more, err)
+		pool.ConnConfig.TLSConfig.MinVersion = tls.VersionTLS13
+		err = entrapg.ConfigurePool(pool, entrapg.WithCredential(&numbered{}))
+		return pool.ConnConfig, err
+	}
+	for _, test := range []struct{ dsn, setting, want string }{
+		{"host=db.example.com gssencmode=require", "gssencmode", "omit it"},
+		{"host=db.example.com keepalives=0", "keepalives", "DialFunc"},
+		{"host=db.example.com hostaddr=192.0.2.1,192.0.2.2", "hostaddr", "an address for each"},
+		{"host=db.example.com username=u", "username", "use user"},
+		{"postgres://db.example.com/shop\n", "dsn", "white space"},
+		{"postgres://alice@contoso.com@db.example.com/shop", "dsn", "%40"},
+	} {
+		_, err := adopted(test.dsn)
+		var config *entrapg.ConfigError
+		if !errors.As(err, &config) || config.Setting != test.setting || !strings.Contains(config.Problem, test.want) {
+			t.Errorf("%q: got %v, want %s: %s", test.dsn, err, test.setting, test.want)
 		}
 	}
-}
-
-func TestPool_SecondConfigurePoolIsConfigError(t *testing.T) {
-	s := &pipeServer{}
-	configured := parsePool(t, bubbleDSN)
-	if err := entrapg.ConfigurePool(configured, s.options(), entrapg.WithCredential(alice)); err != nil {
+	config, err := adopted(
+		"host=db.example.com hostaddr=192.0.2.1 keepalives=1 ssl_max_protocol_version=TLSv1.3 fallback_application_name=shop",
+	)
+	if err != nil {
 		t.Fatal(err)
 	}
-	var invalid *entrapg.ConfigError
-	for _, config := range []*pgxpool.Config{configured, configured.Copy(), poolConfig(t, bubbleDSN)} {
-		if err := entrapg.ConfigurePool(config, entrapg.WithCredential(alice)); !errors.As(err, &invalid) {
-			t.Errorf("got %v, want a ConfigError", err)
-		}
+	if addrs, err := config.LookupFunc(t.Context(), "db.example.com"); err != nil ||
+		!slices.Equal(addrs, []string{"192.0.2.1"}) {
+		t.Errorf("looked up %v, %v", addrs, err)
 	}
-	configured.BeforeConnect = nil
-	if _, err := newPool(t, configured).Acquire(t.Context()); err == nil ||
-		!strings.Contains(err.Error(), "BeforeConnect") {
-		t.Errorf("without the hook: got %v, want an error that names it", err)
+	if len(config.RuntimeParams) != 1 || config.RuntimeParams["application_name"] != "shop" {
+		t.Errorf("sends %v", config.RuntimeParams)
 	}
-}
-
-func TestPool_UnknownPoolSettingIsReported(t *testing.T) {
-	var invalid *entrapg.ConfigError
-	if _, err := entrapg.PoolConfig(bubbleDSN + " pool_max_con=3"); !errors.As(err, &invalid) ||
-		invalid.Setting != "pool_max_con" {
-		t.Errorf("PoolConfig: got %v", err)
+	if config.TLSConfig.MinVersion != tls.VersionTLS13 {
+		t.Error("the program's MinVersion is lost")
 	}
-	if err := entrapg.ConfigurePool(parsePool(t, bubbleDSN+" pool_max_con=3")); !errors.As(err, &invalid) ||
-		invalid.Setting != "pool_max_con" {
-		t.Errorf("ConfigurePool: got %v", err)
-	}
-}
-
-func TestTLS_ExistingStrictConfigurationStaysStrict(t *testing.T) {
-	authority, foreign := newAuthority(), newAuthority()
-	file := authority.file(t)
-	for _, sslmode := range []string{"require", "verify-ca"} {
-		for _, test := range []struct {
-			name     string
-			config   func(*tls.Config) *tls.Config
-			identity tls.Certificate
-			want     bool
-		}{
-			{"sslrootcert alone", nil, authority.issue(foreignName), true},
-			{"a strict configuration", func(*tls.Config) *tls.Config {
-				return &tls.Config{ServerName: contosoName, RootCAs: authority.pool()}
-			}, authority.issue(foreignName), false},
-			{"a strict configuration, its name", func(*tls.Config) *tls.Config {
-				return &tls.Config{ServerName: contosoName, RootCAs: authority.pool()}
-			}, authority.issue(contosoName), true},
-			{"other roots", func(c *tls.Config) *tls.Config {
-				c.RootCAs = foreign.pool()
-				return c
-			}, foreign.issue(foreignName), false},
-			{"other roots, its name", func(c *tls.Config) *tls.Config {
-				c.RootCAs = foreign.pool()
-				return c
-			}, foreign.issue(contosoName), true},
-		} {
-			config := parse(t, "host="+contosoName+" user=app sslmode="+sslmode+" sslrootcert="+quote(file))
-			if test.config != nil {
-				config.TLSConfig = test.config(config.TLSConfig)
-			}
-			s := &tlsServer{identity: test.identity}
-			c := entrapg.NewConnectorWithConfig(config, s.options(), entrapg.WithCredential(&numbered{life: time.Hour}))
-			if err := connect(t, c); (err == nil) != test.want {
-				t.Errorf("%s, %s: got %v, want accepted %t", sslmode, test.name, err, test.want)
-			}
-			c.Close()
-		}
+	t.Setenv("PGSSLMODE", "prefer")
+	if _, err := adopted("host=db.example.com"); err == nil || !strings.Contains(err.Error(), "sslmode (PGSSLMODE): ") {
+		t.Errorf("got %v", err)
 	}
 }

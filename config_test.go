@@ -2,6 +2,7 @@ package entrapg_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io/fs"
 	"net"
@@ -332,5 +333,38 @@ func TestConfig_ScopeFollowsCloudOfHostUnlessSet(t *testing.T) {
 		if !errors.Is(err, stop) || requested != test.want {
 			t.Errorf("%s: requested %q, error %v; want %q", test.dsn, requested, err, test.want)
 		}
+	}
+}
+
+func TestConfig_UnsetHostIsAllowedWhereAHostIsKnown(t *testing.T) {
+	clearSettings(t)
+	name := entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.Host, c.TLSConfig = "db.example.com", &tls.Config{} })
+	if _, err := entrapg.PoolConfig("", name); err != nil {
+		t.Errorf("a host that the program sets: %v", err)
+	}
+	if _, err := configOf(t, "sslmode=disable"); err != nil {
+		t.Errorf("the local socket: %v", err)
+	}
+	t.Setenv("PGHOST", "db.example.com")
+	if config, err := configOf(t, ""); err != nil || config.Host != "db.example.com" {
+		t.Errorf("PGHOST: %v", err)
+	}
+}
+
+func TestConfig_WhiteSpaceAroundANameIsReported(t *testing.T) {
+	for _, test := range []struct{ dsn, variable, value, setting, origin string }{
+		{"host=db.example.com", "PGUSER", "shop-api\n", "user", "PGUSER"},
+		{"host=db.example.com", "PGDATABASE", " shop", "dbname", "PGDATABASE"},
+		{"host=db.example.com user='shop-api\n'", "PGUSER", "", "user", ""},
+		{"postgres://db.example.com/shop%0A", "PGUSER", "", "dbname", ""},
+	} {
+		t.Run(test.setting+test.origin, func(t *testing.T) {
+			t.Setenv(test.variable, test.value)
+			var invalid *entrapg.ConfigError
+			err := connect(t, entrapg.NewConnector(test.dsn, entrapg.WithCredential(&numbered{life: time.Hour})))
+			if !errors.As(err, &invalid) || invalid.Setting != test.setting || invalid.Origin != test.origin {
+				t.Errorf("got %v, want a ConfigError for %s from %q", err, test.setting, test.origin)
+			}
+		})
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -227,4 +228,56 @@ func TestConnector_IsSafeForConcurrentUse(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+func TestConnector_CredentialsAreThoseOfLogin(t *testing.T) {
+	s := start(t, entrapgtest.Config{TokenLife: 2 * time.Second})
+	p := app(t, s)
+	connector := entrapg.NewConnector(s.DSN(), entrapg.WithCredential(p))
+	last := ""
+	for tokens := 0; tokens < 3; { // until two have expired
+		user, token, err := connector.Credentials(t.Context())
+		if err != nil || user != p.Name {
+			t.Fatalf("user %q, error %v, want %q", user, err, p.Name)
+		}
+		if token != last {
+			tokens++
+			last = token
+		}
+		config := parse(t, s.DSN())
+		config.User, config.Password = user, token
+		conn, err := pgx.ConnectConfig(t.Context(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Close(t.Context())
+		time.Sleep(100 * time.Millisecond)
+	}
+	connector.Close()
+	if _, _, err := connector.Credentials(t.Context()); !errors.Is(err, entrapg.ErrClosed) {
+		t.Errorf("after Close: got %v, want ErrClosed", err)
+	}
+	var invalid *entrapg.ConfigError
+	for _, dsn := range []string{
+		"host=db.example.com sslmode=disable", "host=db.example.com sslmode=prefer",
+		"host=db.example.com password=p",
+	} {
+		if user, token, err := entrapg.NewConnector(dsn,
+			entrapg.WithCredential(p)).Credentials(t.Context()); !errors.As(err, &invalid) ||
+			user != "" ||
+			token != "" {
+			t.Errorf("%s: got %q, a token of %d bytes, %v", dsn, user, len(token), err)
+		}
+	}
+	failed := errors.New("failed")
+	var tokenErr *entrapg.TokenError
+	broken := entrapg.NewConnector(
+		bubbleDSN,
+		entrapg.WithCredential(credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {
+			return azcore.AccessToken{}, failed
+		})),
+	)
+	if _, _, err := broken.Credentials(t.Context()); !errors.As(err, &tokenErr) || !errors.Is(err, failed) {
+		t.Errorf("got %v, want a TokenError", err)
+	}
 }

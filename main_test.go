@@ -8,9 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -123,10 +121,6 @@ func exampleServer(name string) (dsn string, credential *entrapgtest.Principal) 
 
 // developerDSN returns the DSN, with a password, of a server without Entra.
 func developerDSN() string { return server().AdminDSN() + " entra_credential=none" }
-
-func (opaque) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
-	return azcore.AccessToken{Token: "opaque", ExpiresOn: time.Now().Add(time.Hour)}, nil
-}
 
 // quote quotes a value for a keyword/value DSN.
 func quote(s string) string {

@@ -864,3 +864,43 @@ func TestTLS_SSLModesWithoutEntraAreThoseOfPgx(t *testing.T) {
 		}
 	}
 }
+
+func TestTLS_ExistingStrictConfigurationStaysStrict(t *testing.T) {
+	authority, foreign := newAuthority(), newAuthority()
+	file := authority.file(t)
+	for _, sslmode := range []string{"require", "verify-ca"} {
+		for _, test := range []struct {
+			name     string
+			config   func(*tls.Config) *tls.Config
+			identity tls.Certificate
+			want     bool
+		}{
+			{"sslrootcert alone", nil, authority.issue(foreignName), true},
+			{"a strict configuration", func(*tls.Config) *tls.Config {
+				return &tls.Config{ServerName: contosoName, RootCAs: authority.pool()}
+			}, authority.issue(foreignName), false},
+			{"a strict configuration, its name", func(*tls.Config) *tls.Config {
+				return &tls.Config{ServerName: contosoName, RootCAs: authority.pool()}
+			}, authority.issue(contosoName), true},
+			{"other roots", func(c *tls.Config) *tls.Config {
+				c.RootCAs = foreign.pool()
+				return c
+			}, foreign.issue(foreignName), false},
+			{"other roots, its name", func(c *tls.Config) *tls.Config {
+				c.RootCAs = foreign.pool()
+				return c
+			}, foreign.issue(contosoName), true},
+		} {
+			config := parse(t, "host="+contosoName+" user=app sslmode="+sslmode+" sslrootcert="+quote(file))
+			if test.config != nil {
+				config.TLSConfig = test.config(config.TLSConfig)
+			}
+			s := &tlsServer{identity: test.identity}
+			c := entrapg.NewConnectorWithConfig(config, s.options(), entrapg.WithCredential(&numbered{life: time.Hour}))
+			if err := connect(t, c); (err == nil) != test.want {
+				t.Errorf("%s, %s: got %v, want accepted %t", sslmode, test.name, err, test.want)
+			}
+			c.Close()
+		}
+	}
+}

@@ -10,6 +10,13 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 )
 
+// A credentialFunc is a credential that calls a function.
+type credentialFunc func(ctx context.Context, scope string) (azcore.AccessToken, error)
+
+func (f credentialFunc) GetToken(ctx context.Context, options policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	return f(ctx, options.Scopes[0])
+}
+
 // numbered is a credential whose tokens are token-1, token-2 and so on.
 type numbered struct {
 	life   time.Duration
@@ -47,4 +54,19 @@ func (n *numbered) count() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.calls
+}
+
+// opaque is a credential whose tokens are not JSON Web Tokens.
+type opaque struct{}
+
+func (opaque) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	return azcore.AccessToken{Token: "opaque", ExpiresOn: time.Now().Add(time.Hour)}, nil
+}
+
+// countingOpaque is an opaque credential that counts its calls.
+type countingOpaque struct{ calls int }
+
+func (c *countingOpaque) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	c.calls++
+	return azcore.AccessToken{Token: "opaque", ExpiresOn: time.Now().Add(time.Hour)}, nil
 }
