@@ -69,7 +69,9 @@ func (a *administration) createRole(ctx context.Context, role string, p *Princip
 		return fmt.Errorf("role %q is the superuser that this server itself uses; choose another role", role)
 	}
 	name := pgx.Identifier{role}.Sanitize()
-	if err := a.backend.exec(ctx, "create role "+name); err != nil && !hasCode(err, duplicateObject) {
+	// Servers that share a PostgreSQL take turns: without the lock, roles that are created
+	// and grants that are made at the same time fail.
+	if err := a.backend.exec(ctx, advisoryLock+"create role "+name); err != nil && !hasCode(err, duplicateObject) {
 		return err
 	}
 	rights := ""
@@ -80,7 +82,6 @@ func (a *administration) createRole(ctx context.Context, role string, p *Princip
 	if err != nil {
 		return err
 	}
-	// Concurrent grants by servers that share a PostgreSQL fail without the lock.
 	if err := a.backend.exec(ctx,
 		advisoryLock+"alter role "+name+" login password '"+secret+"'"+rights); err != nil {
 		return err
