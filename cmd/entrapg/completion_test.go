@@ -29,7 +29,7 @@ var completions = []struct{ line, want, not string }{
 	{"entrapg whoami $(touch evaluated) --j", "--json", "--dsn"},
 }
 
-func TestCompletion_Bash(t *testing.T) {
+func TestCompletion_BashOffersMatchingWords(t *testing.T) {
 	completeIn(t, "bash", `
 source ./script
 set -f
@@ -45,7 +45,7 @@ done
 `, "--norc")
 }
 
-func TestCompletion_Fish(t *testing.T) {
+func TestCompletion_FishOffersMatchingWords(t *testing.T) {
 	completeIn(t, "fish", `
 source script
 for line in $argv
@@ -57,7 +57,7 @@ true # no match is no failure
 
 // Zsh completes only in a terminal. The test uses one of its module zpty, in which a
 // function records the matches.
-func TestCompletion_Zsh(t *testing.T) {
+func TestCompletion_ZshOffersMatchingWords(t *testing.T) {
 	completeIn(t, "zsh", `
 zmodload zsh/zpty
 zpty shell "TERM=dumb zsh -f -i"

@@ -112,7 +112,7 @@ func TestEmulator_EnvFileOfEmulatorKilledDuringStartIsReplaced(t *testing.T) {
 	}
 }
 
-func TestEmulator_PastedLinesFitTheUsualShell(t *testing.T) {
+func TestEmulator_PrintsLinesForPowerShell(t *testing.T) {
 	t.Parallel()
 	lines := powershell.lines(
 		[]variable{

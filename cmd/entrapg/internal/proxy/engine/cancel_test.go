@@ -21,7 +21,7 @@ import (
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/engine"
 )
 
-func TestCancel_OfPsql(t *testing.T) {
+func TestCancel_CancelsQueryOfPsql(t *testing.T) {
 	s := server(t)
 	app := newIdentity(t, s)
 	p := start(t, &engine.Server{Upstream: to(t, s, app), Password: password})
@@ -47,7 +47,7 @@ func TestCancel_OfPsql(t *testing.T) {
 	}
 }
 
-func TestCancel_OfLongKey(t *testing.T) {
+func TestCancel_AcceptsLongKey(t *testing.T) {
 	s := server(t)
 	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s))})
 	conn := p.connect(t, "max_protocol_version=latest")
@@ -74,7 +74,7 @@ func TestCancel_OfLongKey(t *testing.T) {
 	})
 }
 
-func TestCancel_BeyondLimit(t *testing.T) {
+func TestCancel_NeedsNoSlotOfLimit(t *testing.T) {
 	s := server(t)
 	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s)), Limit: engine.NewLimit(1)})
 	conn := p.connect(t, "")
@@ -138,9 +138,9 @@ func TestCancel_DistinguishesServersWithEqualKeys(t *testing.T) {
 	}
 }
 
-// TestCancel_OfManySessionsAtOnce sends more cancel requests than the proxy forwards
+// TestCancel_ReachesManySessionsAtOnce sends more cancel requests than the proxy forwards
 // at once, to a slow server.
-func TestCancel_OfManySessionsAtOnce(t *testing.T) {
+func TestCancel_ReachesManySessionsAtOnce(t *testing.T) {
 	s := newSlowServer(t)
 	p := start(t, &engine.Server{Upstream: upstream(t, s.dsn(), entrapg.WithLogger(nil))})
 	const sessions = 100

@@ -15,10 +15,10 @@ import (
 
 // A conn is a client's connection.
 type conn struct {
-	server  *Server
-	network net.Conn
-	begun   time.Time
-	about   []any // for the log
+	server   *Server
+	network  net.Conn
+	begun    time.Time
+	logAttrs []any // of its records
 
 	place    int         // in the lobby, or outside
 	dropped  atomic.Bool // from the lobby
@@ -42,10 +42,10 @@ func (c *conn) serve() {
 // open handles a client's startup and login. It returns nil if there is no session.
 func (c *conn) open() *pgwire.Relay {
 	s := c.server
-	c.about = []any{"client", clientOf(c.network)}
+	c.logAttrs = []any{"client", clientOf(c.network)}
 	request, err := s.terms.Accept(s.ctx, pgwire.NewConn(c.network))
 	switch {
-	case errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, io.EOF):
 		return nil // a health check, or a client that wanted encryption
 	case err != nil:
 		c.failed(c.unanswered(RejectedStartup, err))
@@ -61,7 +61,7 @@ func (c *conn) open() *pgwire.Relay {
 	startup := request.Startup
 	for _, name := range []string{"user", "database", "application_name"} {
 		if value := startup.Get(name); value != "" {
-			c.about = append(c.about, name, clip(value))
+			c.logAttrs = append(c.logAttrs, name, clip(value))
 		}
 	}
 	if f := c.admit(request); f != nil {
@@ -140,7 +140,7 @@ func (c *conn) logIn(request *pgwire.Request) (*pgwire.Session, []byte, *failure
 	ctx, cancel := context.WithCancel(c.server.ctx)
 	defer cancel()
 	watch := pgwire.NewWatch(request.Conn, cancel)
-	l := &login{startup: request.Startup, clientUser: c.server.ClientUser}
+	l := &clientLogin{startup: request.Startup, clientUser: c.server.ClientUser}
 	session, err := c.server.Upstream.logIn(ctx, l)
 	early, gone := watch.Stop()
 	switch {
@@ -157,7 +157,7 @@ func (c *conn) logIn(request *pgwire.Request) (*pgwire.Session, []byte, *failure
 	case err != nil:
 		return nil, nil, explain(err, l)
 	}
-	c.about = append(c.about, "role", l.user)
+	c.logAttrs = append(c.logAttrs, "role", l.user)
 	return session, early, nil
 }
 
@@ -186,7 +186,7 @@ func (c *conn) failed(f *failure) {
 	s := c.server
 	s.rejected.add(f.kind)
 	record := func() {
-		s.log.Warn("proxy: connection rejected", append(c.about, "reason", string(f.kind), "error", f.err)...)
+		s.log.Warn("proxy: connection rejected", append(c.logAttrs, "reason", string(f.kind), "error", f.err)...)
 	}
 	if c.admitted {
 		record()
@@ -208,7 +208,7 @@ func (c *conn) run(relay *pgwire.Relay) {
 	relay.Run()
 	s.keys.remove(c.key)
 	received, sent := relay.Bytes()
-	s.log.Info("proxy: session ended", append(c.about,
+	s.log.Info("proxy: session ended", append(c.logAttrs,
 		"duration", time.Since(c.begun).Round(time.Millisecond), "received", received, "sent", sent)...)
 	s.done(c)
 }

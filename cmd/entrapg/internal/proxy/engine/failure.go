@@ -26,9 +26,13 @@ const (
 	adminShutdown      = "57P01"
 	cannotConnectNow   = "57P03"
 	configError        = "F0000"
-	maxMessage         = 1000 // bytes of the proxy's own messages
-	runDoctorHint      = "Run entrapg doctor with the proxy's DSN on the proxy's machine to see which step fails."
 )
+
+// maxMessage is the length of the proxy's own messages in bytes.
+const maxMessage = 1000
+
+// runDoctorHint is the hint of messages that have no better one.
+const runDoctorHint = "Run entrapg doctor with the proxy's DSN on the proxy's machine to see which step fails."
 
 // A failure is the reason why a client got no session.
 type failure struct {
@@ -72,20 +76,20 @@ func wrongPassword(user string) *pgwire.Error {
 
 // explain returns the failure of a login upstream. A server's error is forwarded
 // unchanged, except that a hint is added if it has none.
-func explain(err error, l *login) *failure {
+func explain(err error, l *clientLogin) *failure {
 	var (
-		login     *entrapg.LoginError
-		token     *entrapg.TokenError
-		username  *entrapg.UsernameError
-		config    *entrapg.ConfigError
-		server    *pgconn.PgError
-		unknown   *net.DNSError
-		untrusted *tls.CertificateVerificationError
+		loginErr    *entrapg.LoginError
+		tokenErr    *entrapg.TokenError
+		usernameErr *entrapg.UsernameError
+		configErr   *entrapg.ConfigError
+		serverErr   *pgconn.PgError
+		dnsErr      *net.DNSError
+		certErr     *tls.CertificateVerificationError
 	)
 	response := l.takeover.ErrorResponse()
-	if response != nil && errors.As(err, &server) {
+	if response != nil && errors.As(err, &serverErr) {
 		hint := entrapg.Explain(err)
-		if server.Code == "3D000" && l.startup.Get("database") == l.startup.Get("user") {
+		if serverErr.Code == "3D000" && l.startup.Get("database") == l.startup.Get("user") {
 			hint = "Set the name of the database: without one, psql and libpq use the name of the user."
 		}
 		return &failure{kind: RejectedServer, response: pgwire.WithHint(response, sentence(hint)), err: err}
@@ -93,25 +97,25 @@ func explain(err error, l *login) *failure {
 	e := &pgwire.Error{Code: cannotConnect, Hint: sentence(entrapg.Explain(err))}
 	kind := RejectedNetwork
 	switch {
-	case errors.As(err, &token):
+	case errors.As(err, &tokenErr):
 		kind, e.Code = RejectedToken, invalidLogin
-		e.Message = fmt.Sprintf("no token from %s for %s: %v", token.Credential, token.Scope, token.Err)
-	case errors.As(err, &username):
+		e.Message = fmt.Sprintf("no token from %s for %s: %v", tokenErr.Credential, tokenErr.Scope, tokenErr.Err)
+	case errors.As(err, &usernameErr):
 		e.Code, e.Message, kind = invalidLogin, err.Error(), RejectedToken
-	case errors.As(err, &login):
+	case errors.As(err, &loginErr):
 		e.Code, e.Message, kind = invalidLogin, fmt.Sprintf("login as %q failed: %s",
-			login.User, cause(login.Err)), RejectedServer
-	case errors.As(err, &config):
+			loginErr.User, cause(loginErr.Err)), RejectedServer
+	case errors.As(err, &configErr):
 		e.Code, e.Message = configError, err.Error()
 	case errors.Is(err, entrapg.ErrClosed):
 		return fatal(RejectedShutdown, errShuttingDown)
 	case l.takeover.Begun():
 		e.Code, e.Message = connectionFailure, fmt.Sprintf("the connection to %s broke during the login: %s",
 			l.servers, cause(err))
-	case errors.As(err, &unknown):
-		e.Message = fmt.Sprintf("cannot resolve host %q: %v", unknown.Name, unknown)
-	case errors.As(err, &untrusted):
-		e.Message = fmt.Sprintf("cannot verify the certificate of %s: %v", l.servers, untrusted.Err)
+	case errors.As(err, &dnsErr):
+		e.Message = fmt.Sprintf("cannot resolve host %q: %v", dnsErr.Name, dnsErr)
+	case errors.As(err, &certErr):
+		e.Message = fmt.Sprintf("cannot verify the certificate of %s: %v", l.servers, certErr.Err)
 	case errors.Is(err, context.DeadlineExceeded):
 		e.Message = fmt.Sprintf("no answer from %s in time", l.servers)
 	default:

@@ -58,7 +58,7 @@ func TestFailure_OfServerIsForwarded(t *testing.T) {
 	}
 }
 
-func TestFailure_OfProxy(t *testing.T) {
+func TestFailure_HasCodeAndCauseForClient(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -150,7 +150,7 @@ func TestFailure_OfRevokedTokenIsRetried(t *testing.T) {
 	}
 }
 
-func TestFailure_OfServerThatRestarts(t *testing.T) {
+func TestFailure_EndsWhenServerHasRestarted(t *testing.T) {
 	s := ownServer(t, entrapgtest.Config{})
 	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s))})
 	conn := p.connect(t, "")
@@ -164,9 +164,9 @@ func TestFailure_OfServerThatRestarts(t *testing.T) {
 	query(t, p.connect(t, ""), "select 1::text")
 }
 
-// TestFailure_OfClientUser logs in alternately with a user that is rejected and one that
+// TestFailure_OfClientUserRefreshesNoToken logs in alternately with a user that is rejected and one that
 // is accepted. The rejections must not make every login fetch another token.
-func TestFailure_OfClientUser(t *testing.T) {
+func TestFailure_OfClientUserRefreshesNoToken(t *testing.T) {
 	s := ownServer(t, entrapgtest.Config{})
 	app, other := newIdentity(t, s), s.Tenant.NewUserAssignedIdentity("other")
 	if err := s.CreateRole(t.Context(), "", other); err != nil {
@@ -188,7 +188,7 @@ func TestFailure_OfClientUser(t *testing.T) {
 	}
 }
 
-func TestUpstream_Check(t *testing.T) {
+func TestUpstream_ChecksLoginAndDSN(t *testing.T) {
 	s := ownServer(t, entrapgtest.Config{})
 	u := to(t, s, newIdentity(t, s))
 	if err := u.Check(t.Context()); err != nil {

@@ -29,7 +29,7 @@ func FuzzServer_Client(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, sent []byte, piece int) {
 		s := &Server{Upstream: u, Password: "secret", StartupTimeout: time.Second}
-		s.init()
+		s.setUp()
 		client, network := net.Pipe()
 		s.accept(network)
 		answers := make(chan []byte, 1)

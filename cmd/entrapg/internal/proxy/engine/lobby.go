@@ -32,7 +32,6 @@ type lobby struct {
 	left    sync.Cond // signaled when a dropped client leaves
 }
 
-// newLobby returns a lobby with the given capacity.
 func newLobby(size int) *lobby {
 	l := &lobby{size: size}
 	l.left.L = &l.mu

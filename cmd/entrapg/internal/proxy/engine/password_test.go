@@ -39,7 +39,7 @@ func TestPassword_IsRequired(t *testing.T) {
 	query(t, p.connect(t, ""), "select 1::text")
 }
 
-func TestPassword_OfPsql(t *testing.T) {
+func TestPassword_LogsPsqlIn(t *testing.T) {
 	s := server(t)
 	for _, secret := range []string{"simple", "p\u00e4ssw\u00f6rd", "\ufb01ne\u00a0print", "\u212bngstr\u00f6m", "\xff\xfe not UTF-8"} {
 		p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s)), Password: secret})
@@ -77,8 +77,8 @@ func TestPassword_IsNotRequiredIfClientsAreTrusted(t *testing.T) {
 	}
 }
 
-// TestPassword_MessagesOfAttackers sends invalid messages instead of the exchange.
-func TestPassword_MessagesOfAttackers(t *testing.T) {
+// TestPassword_RejectsInvalidMessages sends invalid messages instead of the exchange.
+func TestPassword_RejectsInvalidMessages(t *testing.T) {
 	s := server(t)
 	u := to(t, s, newIdentity(t, s))
 	p := start(t, &engine.Server{Upstream: u, Password: password, StartupTimeout: 2 * time.Second})

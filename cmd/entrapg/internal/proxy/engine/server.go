@@ -70,10 +70,10 @@ type Server struct {
 	ctx      context.Context // of all logins; ends when sessions are closed
 	cancel   context.CancelFunc
 
-	lobby   *lobby
-	keys    keys
-	cancels chan struct{} // slots
-	running sync.WaitGroup
+	lobby       *lobby
+	keys        keys
+	cancelSlots chan struct{} // of requests that are forwarded
+	running     sync.WaitGroup
 
 	mu        sync.Mutex // guards the following
 	closing   bool       // no longer listening
@@ -87,8 +87,8 @@ type Server struct {
 	rejected                      rejections
 }
 
-// init initializes the fields that depend on the exported ones.
-func (s *Server) init() {
+// setUp initializes the fields that depend on the exported ones.
+func (s *Server) setUp() {
 	s.prepare.Do(func() {
 		s.terms = pgwire.Terms{TLS: pgwire.ServerTLS(s.TLS), Newest: pgwire.Version32}
 		if s.Password != "" {
@@ -100,7 +100,7 @@ func (s *Server) init() {
 		}
 		s.quiet.log, s.lobby = s.log, newLobby(lobbySize(s.Limit.size(), maxFiles()))
 		s.ctx, s.cancel = context.WithCancel(context.Background())
-		s.cancels = make(chan struct{}, maxCancels)
+		s.cancelSlots = make(chan struct{}, maxCancels)
 		s.listeners, s.conns = map[net.Listener]struct{}{}, map[*conn]struct{}{}
 	})
 }
@@ -108,7 +108,7 @@ func (s *Server) init() {
 // Serve accepts clients until Shutdown or Close, and then returns
 // ErrServerClosed. It closes the listener. It may be called for several listeners.
 func (s *Server) Serve(l net.Listener) error {
-	s.init()
+	s.setUp()
 	defer l.Close()
 	s.mu.Lock()
 	if s.closing {
@@ -192,8 +192,8 @@ func (s *Server) forward(k *key) {
 	defer cancel()
 	var err error
 	select {
-	case s.cancels <- struct{}{}:
-		defer func() { <-s.cancels }()
+	case s.cancelSlots <- struct{}{}:
+		defer func() { <-s.cancelSlots }()
 		k.waiting.Store(false) // the next one may be for another query
 		err = k.server.Cancel(ctx, k.real)
 	case <-ctx.Done():
@@ -239,7 +239,7 @@ func (s *Server) Close() error {
 }
 
 func (s *Server) stopListening() {
-	s.init()
+	s.setUp()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closing = true
@@ -261,7 +261,7 @@ func (s *Server) endSessions() {
 
 // Stats returns the current counters, which are not a consistent snapshot.
 func (s *Server) Stats() Stats {
-	s.init()
+	s.setUp()
 	s.mu.Lock()
 	received, sent := s.received.Load(), s.sent.Load()
 	open := int64(len(s.conns))

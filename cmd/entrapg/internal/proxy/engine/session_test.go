@@ -274,7 +274,7 @@ func TestSession_SupportsBaseBackup(t *testing.T) {
 	}
 }
 
-func TestSession_OfPsql(t *testing.T) {
+func TestSession_ServesPsql(t *testing.T) {
 	s := server(t)
 	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s)), Password: password})
 	cmd := p.psql(t, "", "-c", "select generate_series(1, 3)", "-c", `\conninfo`)

@@ -87,7 +87,7 @@ func TestShutdown_ClosesSessionsAtDeadline(t *testing.T) {
 	}
 }
 
-func TestShutdown_DuringLogin(t *testing.T) {
+func TestShutdown_EndsLoginInProgress(t *testing.T) {
 	s := ownServer(t, entrapgtest.Config{})
 	s.SetFaults(entrapgtest.Faults{LoginDelay: time.Hour})
 	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s))})

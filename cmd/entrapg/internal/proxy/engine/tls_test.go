@@ -44,7 +44,7 @@ func newTLS(t *testing.T) (config *tls.Config, caFile string) {
 	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS12}, caFile
 }
 
-func TestTLS_OfClients(t *testing.T) {
+func TestTLS_IsRequiredOfClients(t *testing.T) {
 	s := server(t)
 	config, caFile := newTLS(t)
 	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s)), Password: password, TLS: config})
@@ -73,7 +73,7 @@ func TestTLS_OfClients(t *testing.T) {
 	}
 }
 
-func TestTLS_OfPsql(t *testing.T) {
+func TestTLS_ServesPsql(t *testing.T) {
 	s := server(t)
 	config, caFile := newTLS(t)
 	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s)), Password: password, TLS: config})

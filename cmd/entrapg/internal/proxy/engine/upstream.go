@@ -23,18 +23,19 @@ import (
 type Upstream struct {
 	connector *entrapg.Connector
 	config    *pgx.ConnConfig
-	dial      pgconn.DialFunc
+	dial      pgconn.DialFunc // of the connector's configuration, without its wrapper
 }
 
 // NewUpstream returns the upstream of a DSN. It does not dial or request a token. If the
-// DSN is invalid, it returns an [*entrapg.ConfigError].
+// DSN is invalid, it returns an [*entrapg.ConfigError]. The first login reports invalid
+// options.
 func NewUpstream(dsn string, opts ...entrapg.Option) (*Upstream, error) {
-	login, err := inspect.Open(dsn)
+	parsed, err := inspect.Open(dsn)
 	if err != nil {
 		return nil, err
 	}
-	defer login.Close()
-	u := &Upstream{config: login.Config, dial: login.Config.DialFunc}
+	defer parsed.Close()
+	u := &Upstream{config: parsed.Config}
 	u.connector = entrapg.NewConnector(dsn, append(slices.Clip(opts),
 		entrapg.WithConnConfig(u.adjust), entrapg.WithStdlib(stdlib.OptionBeforeConnect(beforeConnect)))...)
 	return u, nil
@@ -62,8 +63,8 @@ func (u *Upstream) adjust(config *pgx.ConnConfig) {
 	}
 }
 
-// A login is a client's request to log in. The context of a Connect contains it.
-type login struct {
+// A clientLogin is a client's request to log in. The context of a Connect contains it.
+type clientLogin struct {
 	startup    *pgwire.Startup
 	clientUser bool // log in as the user of startup
 
@@ -72,10 +73,10 @@ type login struct {
 	servers  string // that were tried
 }
 
-type loginKey struct{}
+type clientLoginContextKey struct{}
 
 func beforeConnect(ctx context.Context, config *pgx.ConnConfig) error {
-	l, ok := ctx.Value(loginKey{}).(*login)
+	l, ok := ctx.Value(clientLoginContextKey{}).(*clientLogin)
 	if !ok {
 		return nil
 	}
@@ -102,7 +103,7 @@ func serversOf(config *pgconn.Config) string {
 
 // merge returns the client's startup message with another user, and with the settings of
 // the DSN that the client does not set.
-func (l *login) merge(user, database string, params map[string]string) *pgwire.Startup {
+func (l *clientLogin) merge(user, database string, params map[string]string) *pgwire.Startup {
 	s := l.startup.Without(func(p pgwire.Parameter) bool { return p.Name == "user" })
 	s.Set("user", user)
 	if s.Get("database") == "" && database != "" {
@@ -120,8 +121,8 @@ func (l *login) merge(user, database string, params map[string]string) *pgwire.S
 }
 
 // logIn logs a client in.
-func (u *Upstream) logIn(ctx context.Context, l *login) (*pgwire.Session, error) {
-	conn, err := u.connector.Connect(context.WithValue(ctx, loginKey{}, l))
+func (u *Upstream) logIn(ctx context.Context, l *clientLogin) (*pgwire.Session, error) {
+	conn, err := u.connector.Connect(context.WithValue(ctx, clientLoginContextKey{}, l))
 	if err != nil {
 		return nil, err
 	}
