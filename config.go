@@ -276,6 +276,7 @@ func parsePool(pool *pgxpool.Config) func(dsn string) (*pgx.ConnConfig, error) {
 }
 
 var (
+	// sslmodes are pgx's modes. A token is never sent under allow or prefer.
 	sslmodes = []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
 
 	// plainWord matches values that errors may quote. Any other value in a malformed
@@ -297,7 +298,7 @@ func effectiveSSLMode(dsn string, settings connstring.Settings) (mode string, ch
 		if plainWord.MatchString(mode) {
 			problem = fmt.Sprintf("unknown mode %q", mode)
 		}
-		problem += "; use verify-full, which is the default, or another of " + strings.Join(sslmodes, ", ")
+		problem += "; use verify-full, which is the default, verify-ca or require, or disable for loopback and Unix sockets"
 		return "", false, &ConfigError{Setting: "sslmode", Problem: problem}
 	case settings.Value("sslrootcert") == "system": // as in libpq
 		return "verify-full", true, nil

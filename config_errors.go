@@ -2,6 +2,7 @@ package entrapg
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"regexp"
 	"slices"
@@ -45,6 +46,30 @@ func passwordError(key string) error {
 	}
 }
 
+// serviceError returns the error for a service whose settings cannot be read.
+func serviceError(settings connstring.Settings) *ConfigError {
+	file, name := connstring.ServiceFile(settings), settings.Value("service")
+	err := connstring.CheckServiceFile(file)
+	e := &ConfigError{Setting: "service", Problem: "service file " + file, Err: err}
+	var path *fs.PathError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		e.Problem += " does not exist; create it, or set PGSERVICEFILE"
+		e.fix.Variable = "PGSERVICEFILE"
+	case errors.As(err, &path):
+		e.Problem += " cannot be read: " + path.Err.Error() + "; check its permissions, or set PGSERVICEFILE"
+		e.fix.Variable = "PGSERVICEFILE"
+	case err != nil:
+		e.Problem += " is malformed; write [NAME] before the settings of a service, and KEY=VALUE for each setting"
+		e.Err = nil // the parser's error can contain a line of the file
+	case plainWord.MatchString(name):
+		e.Problem += fmt.Sprintf(" has no service %q; add [%s] and its settings, or correct the name", name, name)
+	default:
+		e.Problem += " has no service of this name; add it, or correct the name"
+	}
+	return e
+}
+
 var quotation = regexp.MustCompile(`(?s)".*"`)
 
 // parseError returns a ConfigError with pgx's reason, without the DSN and
@@ -72,6 +97,8 @@ func parseError(err error, settings connstring.Settings) error {
 	value := settings.Value(e.Setting)
 	var path *fs.PathError
 	switch {
+	case e.Setting == "service":
+		return serviceError(settings)
 	case errors.As(err, &path):
 		e.Err = path
 	case slices.Contains([]string{"sslrootcert", "sslcert", "sslkey"}, e.Setting) && value != "":

@@ -1,6 +1,7 @@
 package entrapg
 
 import (
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -59,7 +60,7 @@ func checkSyntax(dsn string) error {
 		case at == 0 && authority != "" && strings.Contains(path, "@"):
 			return errUserSlash
 		}
-		return nil
+		return checkQuery(dsn)
 	}
 	if unknownScheme.MatchString(dsn) {
 		return errUnknownScheme
@@ -75,3 +76,42 @@ func checkSyntax(dsn string) error {
 	}
 	return nil
 }
+
+// checkQuery returns an error for a parameter of a URL that pgx cannot split or decode. The
+// error names the parameter if its key is known: any other can be a piece of a password.
+func checkQuery(dsn string) error {
+	_, query, found := connstring.CutQuery(dsn)
+	if !found {
+		return nil
+	}
+	for parameter := range strings.SplitSeq(strings.TrimSuffix(query, "&"), "&") {
+		key, value, separated := strings.Cut(parameter, "=")
+		invalid := &ConfigError{Setting: "dsn", Problem: "a parameter of the URL "}
+		if slices.Contains(urlKeys, key) {
+			invalid = &ConfigError{Setting: key}
+		}
+		_, malformed := url.PathUnescape(parameter)
+		switch {
+		case parameter == "": // pgx reports it, or accepts it at the end
+			continue
+		case !separated:
+			invalid.Problem += "has no value; write KEY=VALUE, and the & of a value as %26"
+		case strings.Contains(value, "="):
+			invalid.Problem += "has an unescaped = in its value; write it as %3D"
+			invalid.fix.Escape = true
+		case malformed != nil:
+			invalid.Problem += "has a % that begins no escape sequence; write the % of a value as %25"
+			invalid.fix.Escape = true
+		default:
+			continue
+		}
+		return invalid
+	}
+	return nil
+}
+
+// urlKeys are keys that errors about the syntax of a URL may name.
+var urlKeys = slices.Concat(connectionKeys, []string{
+	"application_name", "options", "password", "search_path", "sslpassword", "target_session_attrs",
+	keyCredential, keyClientID, keyTenantID, keyScope,
+})

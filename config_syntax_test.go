@@ -36,7 +36,7 @@ func TestConfig_DSNThatPgxMisreadsIsConfigError(t *testing.T) {
 		{`"postgres://app:hunter2@h/shop"`, "dsn", "quotation marks"},
 		{"'host=h'\n", "dsn", "quotation marks"},
 		{"host=h sslmode=verify_full", "sslmode", `"verify_full"; use verify-full`},
-		{"postgres://h/?sslmode=Require", "sslmode", "disable, allow, prefer, require, verify-ca, verify-full"},
+		{"postgres://h/?sslmode=Require", "sslmode", "use verify-full, which is the default, verify-ca or require"},
 		{"host=h entra_credential=managedidentity entra_client_id=shop-api", "entra_client_id", `"shop-api" is not a client ID, which is a GUID`},
 		{"host=h entra_tenant_id=contoso", "entra_tenant_id", "a GUID or a domain"},
 	} {

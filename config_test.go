@@ -68,6 +68,13 @@ func configOf(t *testing.T, dsn string) (*pgx.ConnConfig, error) {
 func TestConfig_InvalidSettingIsReportedBeforeDialing(t *testing.T) {
 	const host = "host=db.example.com "
 	var nilCredential *azidentity.AzureCLICredential
+	dir := t.TempDir()
+	services, malformed := filepath.Join(dir, "services"), filepath.Join(dir, "malformed")
+	for path, text := range map[string]string{services: "[other]\n", malformed: "password=hunter2\n"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for name, test := range map[string]struct {
 		dsn     string
 		opts    []entrapg.Option
@@ -79,8 +86,15 @@ func TestConfig_InvalidSettingIsReportedBeforeDialing(t *testing.T) {
 		"an invalid port":                {"postgres://db.example.com:x/", nil, "port", "port"},
 		"a missing CA file":              {host + "sslrootcert=/nowhere/ca.pem", nil, "sslrootcert", "/nowhere/ca.pem"},
 		"a CA file in a port":            {host + "sslrootcert=/port/service", nil, "sslrootcert", "/port/service"},
-		"an unknown service":             {host + "service=nowhere", nil, "service", "service"},
-		"an unknown sslmode":             {host + "sslmode=verify-ful", nil, "sslmode", "sslmode"},
+		"a missing service file":         {host + "service=shop servicefile=/nowhere", nil, "service", "service file /nowhere does not exist; create it, or set PGSERVICEFILE"},
+		"a directory of services":        {host + "service=shop servicefile=" + quote(dir), nil, "service", "service file " + dir + " cannot be read"},
+		"a malformed service file":       {host + "service=shop servicefile=" + quote(malformed), nil, "service", malformed + " is malformed"},
+		"an unknown service":             {host + "service=shop servicefile=" + quote(services), nil, "service", services + ` has no service "shop"; add [shop]`},
+		"an unknown sslmode":             {host + "sslmode=verify-ful", nil, "sslmode", `unknown mode "verify-ful"; use verify-full, which is the default, verify-ca or require, or disable for loopback and Unix sockets`},
+		"an unescaped = in a URL":        {"postgres://db.example.com/?options=-csearch_path=hunter2", nil, "options", "unescaped = in its value; write it as %3D"},
+		"an unescaped = in a password":   {"postgres://u:pa/?hunter2=a=b", nil, "dsn", "a parameter of the URL has an unescaped ="},
+		"an unescaped % in a URL":        {"postgres://db.example.com/?options=-c%20search_path%zz", nil, "options", "write the % of a value as %25"},
+		"a parameter without a value":    {"postgres://db.example.com/?options", nil, "options", "has no value; write KEY=VALUE"},
 		"an empty sslmode":               {host + "sslmode=", nil, "sslmode", "empty"},
 		"a password":                     {host + "password=hunter2", nil, "password", "remove it"},
 		"a password in a URL":            {"postgres://app:hunter2@db.example.com/", nil, "password", "remove it"},

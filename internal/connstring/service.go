@@ -17,10 +17,7 @@ func service(s Settings) Settings {
 	if !ok {
 		return nil
 	}
-	path := defaultServiceFile()
-	if file, ok := s["servicefile"]; ok {
-		path = file.Value
-	}
+	path := ServiceFile(s)
 	file, err := pgservicefile.ReadServicefile(path)
 	if err != nil {
 		return nil
@@ -35,6 +32,20 @@ func service(s Settings) Settings {
 		all[canonicalKey(key)] = Setting{Value: value, Origin: origin}
 	}
 	return all
+}
+
+// ServiceFile returns the path of the service file that pgx reads.
+func ServiceFile(s Settings) string {
+	if file, ok := s["servicefile"]; ok {
+		return file.Value
+	}
+	return defaultServiceFile()
+}
+
+// CheckServiceFile returns the error of reading or parsing a service file.
+func CheckServiceFile(path string) error {
+	_, err := pgservicefile.ReadServicefile(path)
+	return err
 }
 
 // defaultServiceFile returns the file that pgx reads if no setting names one.

@@ -35,6 +35,15 @@ func scanURL(dsn string) (s Settings, query int) {
 	return s, len(dsn) - len(parameters) - 1
 }
 
+// CutQuery separates a URL from its query, without the question mark between them.
+func CutQuery(dsn string) (before, query string, found bool) {
+	_, i := scanURL(dsn)
+	if i < 0 {
+		return dsn, "", false
+	}
+	return dsn[:i], dsn[i+1:], true
+}
+
 // set decodes and stores a part of a URL, unless it is empty, as in pgx.
 func set(s Settings, key, raw string) {
 	if raw != "" {

@@ -26,6 +26,7 @@ type Fix struct {
 	Variable  string // environment variable to set instead of the setting
 	Remove    bool   // remove the setting, which has no counterpart
 	Malformed bool   // the value is not a tenant, or not a client ID
+	Escape    bool   // the value contains a character that a URL escapes
 	Plaintext bool   // the server has no TLS, and sslmode=disable is safe because it is local
 }
 

@@ -6,6 +6,7 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -243,16 +244,21 @@ func withoutComments(fix []string) []string {
 func TestDoctor_FixesInvalidSettings(t *testing.T) {
 	const client = "7d5e5a1c-0f6e-4b0a-9c1d-2f3a4b5c6d7e"
 	for dsn, want := range map[string]string{
-		"host=/run/postgresql":           "sslmode=disable",
-		"host=h sslmode=prefer":          "sslmode=verify-full",
-		"host=h hostname=h":              "host=h",
-		"host=h USER=bob":                "user=bob",
-		"host=h ssl=true":                "sslmode=verify-full",
-		"host=h oauth_client_id=client":  "entra_client_id=client",
-		"host=h tcp_user_timeout=60000":  "", // which is in milliseconds, unlike keepalives_idle
-		"host=h binary_parameters=yes":   "",
-		"host=h sslcrl=crl":              "",
-		"host=h entra_tenant_id=contoso": "az account show --query tenantId --output tsv\nentra_tenant_id=TENANT_ID",
+		"host=/run/postgresql":                       "sslmode=disable",
+		"host=h sslmode=prefer":                      "sslmode=verify-full",
+		"host=h hostname=h":                          "host=h",
+		"host=h USER=bob":                            "user=bob",
+		"host=h service=x servicefile=/nowhere":      "export PGSERVICEFILE=SERVICE_FILE",
+		"host=h service=x servicefile=" + os.DevNull: `grep '^\[' ` + os.DevNull,
+		"postgres://h/?options=-csearch_path=a%20b":  "options=-csearch_path%3Da%20b",
+		"postgres://h/?options=a&options=-c%zz":      "options=-c%25zz",
+		"postgres://h/?password=hunter2=x":           "password=VALUE",
+		"host=h ssl=true":                            "sslmode=verify-full",
+		"host=h oauth_client_id=client":              "entra_client_id=client",
+		"host=h tcp_user_timeout=60000":              "", // which is in milliseconds, unlike keepalives_idle
+		"host=h binary_parameters=yes":               "",
+		"host=h sslcrl=crl":                          "",
+		"host=h entra_tenant_id=contoso":             "az account show --query tenantId --output tsv\nentra_tenant_id=TENANT_ID",
 		"host=h entra_credential=managedidentity entra_client_id=shop-api": "az identity list --query '[].{name:name,clientId:clientId}' --output table\n" +
 			"entra_client_id=CLIENT_ID",
 		"host=h entra_credential=environment entra_client_id=" + client: "export AZURE_CLIENT_ID=" + client + "\nentra_credential=managedidentity",

@@ -64,6 +64,8 @@ func (s settingsStep) fix(e *entrapg.ConfigError) []string {
 		return r.set("sslmode", "disable")
 	case fix.Remove:
 		return r.drop(e.Setting)
+	case fix.Escape && e.Setting != "dsn":
+		return r.set(e.Setting, cmp.Or(s.unescaped(e.Setting), "VALUE"))
 	}
 	switch e.Setting {
 	case "dsn":
@@ -71,6 +73,8 @@ func (s settingsStep) fix(e *entrapg.ConfigError) []string {
 	case "sslmode":
 		modes := []string{"require", "verify-ca", "verify-full"}
 		return r.set("sslmode", spelling.Closest(value, modes, "verify-full"))
+	case "service":
+		return s.fixService(fix)
 	case "host":
 		return r.set("host", "SERVER.postgres.database.azure.com")
 	case "port":
@@ -95,6 +99,35 @@ func (s settingsStep) fix(e *entrapg.ConfigError) []string {
 		}
 	}
 	return r.replace(e.Setting, cmp.Or(fix.Key, spelling.Closest(strings.ToLower(e.Setting), knownKeys, "")))
+}
+
+// unescaped returns the value of a parameter of a URL that is not escaped, or "" for a secret.
+func (s settingsStep) unescaped(key string) string {
+	if key == "password" || key == "sslpassword" {
+		return ""
+	}
+	_, query, _ := connstring.CutQuery(connstring.Clean(s.dsn))
+	for parameter := range strings.SplitSeq(query, "&") {
+		name, value, _ := strings.Cut(parameter, "=")
+		decoded, err := url.PathUnescape(value)
+		switch {
+		case name != key:
+		case err != nil:
+			return value
+		case strings.Contains(value, "="):
+			return decoded
+		}
+	}
+	return ""
+}
+
+// fixService returns the lines that fix a service whose settings cannot be read.
+func (s settingsStep) fixService(fix inspect.Fix) []string {
+	if fix.Variable != "" {
+		return []string{"# in the environment", quote.Export(fix.Variable, "SERVICE_FILE")}
+	}
+	file := quote.Shell(connstring.ServiceFile(s.settings()))
+	return []string{"# shows the services of the file", `grep '^\[' ` + file}
 }
 
 var leadingDigits = regexp.MustCompile(`^[1-9][0-9]*`)
