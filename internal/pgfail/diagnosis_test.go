@@ -94,6 +94,8 @@ var rejections = []struct {
 	{"42501", `permission denied for database "db"`, pgfail.NoConnectPrivilege, "CONNECT"},
 	{"57P03", "the database system is starting up", pgfail.NotReady, "try again"},
 	{"42704", `unrecognized configuration parameter "keepalives"`, pgfail.UnknownParameter, "remove it"},
+	{"42601", "-c foo requires a value", pgfail.InvalidParameter, "correct or remove"},
+	{"22023", `ungültiger Wert für Parameter »TimeZone«: »x«`, pgfail.InvalidParameter, "correct or remove"},
 	{"42704", `unbekannter Konfigurationsparameter »keepalives«`, pgfail.UnknownParameter, "remove it"},
 	{"08P01", "unsupported startup parameter: search_path", pgfail.UnknownParameter, "remove it"},
 	{"08P01", "unsupported startup parameter in options: search_path", pgfail.UnknownParameter, "remove it"},

@@ -32,6 +32,7 @@ const (
 	NotReady                 // the server is starting or stopping
 	NoSuitableHost           // no host satisfies target_session_attrs
 	UnknownParameter         // a parameter of the connection string is unknown
+	InvalidParameter         // the server rejects the value of a parameter of the connection string
 	TransactionPooling       // a prepared statement is lost between transactions
 )
 
@@ -40,7 +41,7 @@ const (
 func (k Kind) aboutTokens() bool {
 	switch k {
 	case NoTLS, HostNotAllowed, ServerFull, NoDatabase, NoConnectPrivilege, NotReady, NoSuitableHost,
-		UnknownParameter, TransactionPooling:
+		UnknownParameter, InvalidParameter, TransactionPooling:
 		return false
 	default:
 		return true

@@ -118,6 +118,10 @@ var codes = []message{
 	}},
 	{"57P03", nil, true, Diagnosis{NotReady, "the server is starting or stopping; try again in a minute"}},
 	{"42704", nil, true, unknownParameter},
+	{"42601", nil, true, invalidParameter},
+	{"22023", nil, true, invalidParameter},
+	{"55P02", nil, true, invalidParameter},
+	{"42501", []string{"permission denied to set parameter"}, true, invalidParameter},
 	{"42P05", nil, false, transactionPooling},
 	{"26000", nil, false, transactionPooling},
 }
@@ -155,6 +159,10 @@ var (
 		UnknownParameter,
 		"the server or PgBouncer does not know a parameter of the connection string; remove it: " +
 			"pgx sends every key that it does not know to the server",
+	}
+	invalidParameter = Diagnosis{
+		InvalidParameter,
+		"the server rejects the value of a parameter of the connection string; correct or remove the parameter",
 	}
 	transactionPooling = Diagnosis{
 		TransactionPooling,

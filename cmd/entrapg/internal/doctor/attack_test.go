@@ -114,7 +114,7 @@ func advise(x *examination, kind pgfail.Kind, message string) []string {
 		return serverSteps{x}.fix(kind, &pgconn.PgError{Message: message})
 	}
 	advice := &trouble{Error: message}
-	roleAdvice{x, kind}.complete(context.Background(), advice)
+	roleAdvice{x, kind}.explain(context.Background(), advice)
 	return advice.Fix
 }
 

@@ -217,8 +217,8 @@ func TestDoctor_WaitsFiveSecondsForEachAddress(t *testing.T) {
 		t.Fatal(failure)
 	}
 	defer x.close()
-	if x.patience() != 5*time.Second {
-		t.Errorf("waits %v", x.patience())
+	if x.answerTimeout() != 5*time.Second {
+		t.Errorf("waits %v", x.answerTimeout())
 	}
 	var waits []time.Duration
 	x.login.Config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -228,7 +228,7 @@ func TestDoctor_WaitsFiveSecondsForEachAddress(t *testing.T) {
 	}
 	x.endpoints[0].addresses = []string{"192.0.2.1", "192.0.2.2"}
 	got := networkSteps{x}.dial(ctx, f)
-	if !slices.Equal(waits, []time.Duration{patience, patience}) {
+	if !slices.Equal(waits, []time.Duration{defaultAnswerTimeout, defaultAnswerTimeout}) {
 		t.Errorf("waits %v", waits)
 	}
 	if want := "192.0.2.1:5432 does not answer within 5s\n192.0.2.2:5432 does not answer within 5s"; got == nil || got.Error != want {

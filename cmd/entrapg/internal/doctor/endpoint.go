@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/quote"
 )
 
 // An endpoint is a host of the DSN, with the results of the steps for it.
@@ -19,7 +21,7 @@ type endpoint struct {
 	network   string // as in package net
 	addresses []string
 	conn      net.Conn
-	gone      bool // a step has failed
+	failed    bool // in a step
 }
 
 func (e *endpoint) String() string {
@@ -27,6 +29,11 @@ func (e *endpoint) String() string {
 		return e.host
 	}
 	return net.JoinHostPort(e.host, fmt.Sprint(e.port))
+}
+
+// isReady returns the command that shows whether a server accepts connections.
+func (e *endpoint) isReady() string {
+	return fmt.Sprintf("pg_isready -h %s -p %d", quote.Shell(e.host), e.port)
 }
 
 func endpointsOf(config *pgx.ConnConfig) []*endpoint {

@@ -170,7 +170,7 @@ var nested = regexp.MustCompile(`(?m)^\t+`)
 var dump = regexp.MustCompile(
 	`(?s)\s*(?:GET|POST) https?://\S+\n-{10,}\nRESPONSE (\d+)[^\n]*\n-{10,}\n(.*?)\n-{10,}\n?`)
 
-// condense replaces each HTTP response by the message in it.
+// condense replaces each HTTP response with the message in it.
 func condense(text string) string {
 	text = nested.ReplaceAllString(text, "")
 	text = dump.ReplaceAllStringFunc(text, func(found string) string {

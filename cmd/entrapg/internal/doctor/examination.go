@@ -28,21 +28,21 @@ type examination struct {
 	conn      *pgx.Conn
 }
 
-// patience is how long the doctor waits for one answer of the network, unless
+// defaultAnswerTimeout bounds the wait for one answer of the network, unless
 // connect_timeout is set. Programs wait 30 s by default.
-const patience = 5 * time.Second
+const defaultAnswerTimeout = 5 * time.Second
 
-// patience returns how long to wait for one answer of the network.
-func (x *examination) patience() time.Duration {
+// answerTimeout returns how long to wait for one answer of the network.
+func (x *examination) answerTimeout() time.Duration {
 	if x.login.Settings.Value("connect_timeout") != "" {
-		return cmp.Or(x.login.Config.ConnectTimeout, patience)
+		return cmp.Or(x.login.Config.ConnectTimeout, defaultAnswerTimeout)
 	}
-	return patience
+	return defaultAnswerTimeout
 }
 
 // limited bounds the wait for one answer of the network.
 func (x *examination) limited(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, x.patience())
+	return context.WithTimeout(ctx, x.answerTimeout())
 }
 
 // each calls step for every host that has not failed yet. It returns the first
@@ -51,11 +51,11 @@ func (x *examination) each(f *finding, step func(*endpoint) *trouble) *trouble {
 	var first *trouble
 	alive := false
 	for _, e := range x.endpoints {
-		if e.gone {
+		if e.failed {
 			continue
 		}
 		t := step(e)
-		e.gone = t != nil
+		e.failed = t != nil
 		alive = alive || t == nil
 		first = cmp.Or(first, t)
 	}

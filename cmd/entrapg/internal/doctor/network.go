@@ -100,7 +100,7 @@ func (n networkSteps) dial(ctx context.Context, f *finding) *trouble {
 			}
 			text := err.Error()
 			if isTimeout(err) {
-				text = fmt.Sprintf("%s does not answer within %v", target, n.patience())
+				text = fmt.Sprintf("%s does not answer within %v", target, n.answerTimeout())
 			}
 			all, last = append(all, text), err
 		}
@@ -113,29 +113,32 @@ func (n networkSteps) dial(ctx context.Context, f *finding) *trouble {
 func (n networkSteps) unreachable(e *endpoint, err error) *trouble {
 	t := &trouble{Error: err.Error()}
 	server, azure := serverName(e.host), n.login.Azure
-	isReady := fmt.Sprintf("pg_isready -h %s -p %d", quote.Shell(e.host), e.port)
 	switch {
 	case e.network == "unix":
 		t.Explanation = fmt.Sprintf(
 			"no server listens on this socket; check host (from %s) and port, and that the server runs", n.origin("host"))
+		t.Fix = []string{
+			"# shows the sockets in this directory: the number is the port",
+			"ls -d " + quote.Shell(strings.TrimSuffix(e.host, "/")) + "/.s.PGSQL.*",
+		}
 	case errors.Is(err, errRefused) && azure:
-		t.Explanation = fmt.Sprintf("nothing listens on port %d. Servers of Azure have PostgreSQL on 5432, and PgBouncer "+
-			"on 6432 if it is enabled; or the server is stopped", e.port)
+		t.Explanation = fmt.Sprintf("nothing listens on port %d. Azure servers run PostgreSQL on port 5432, "+
+			"and PgBouncer on port 6432 if it is enabled; or the server is stopped", e.port)
 		t.Fix = []string{"az postgres flexible-server start --name " + server + " --resource-group " + resourceGroup(server)}
 	case errors.Is(err, errRefused):
 		t.Explanation = fmt.Sprintf("nothing listens on port %d of %s; check host and port, and that the server runs",
 			e.port, e.host)
-		t.Fix = []string{isReady}
+		t.Fix = []string{e.isReady()}
 	case isTimeout(err) && azure:
 		t.Explanation = "the server's firewall does not accept this machine's address, or the server has private access and " +
 			"this machine is outside its network, or the server is stopped"
 		t.Fix = remedies(n).firewall(server)
 	case isTimeout(err):
 		t.Explanation = "a firewall drops the packets, or no machine has this address"
-		t.Fix = []string{isReady}
+		t.Fix = []string{e.isReady()}
 	default:
 		t.Explanation = "this address cannot be reached; check the network, and a VPN if there is one"
-		t.Fix = []string{isReady}
+		t.Fix = []string{e.isReady()}
 	}
 	return t
 }

@@ -23,19 +23,19 @@ type roleAdvice struct {
 // groupID matches the group that a message of Azure's server names.
 var groupID = regexp.MustCompile(`(?i)group ID ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b`)
 
-// onlyIf is the comment before SQL that moves a role to another identity.
-const onlyIf = "-- only to move that role to this identity; the identity that has it now loses it"
+// losesRole is the comment before SQL that moves a role to another identity.
+const losesRole = "-- only to move that role to this identity; the identity that has it now loses it"
 
-// complete adds the explanation and the fix. If a user is set, it names the principal
+// explain adds the explanation and the fix to t. If a user is set, it names the principal
 // of the token, and tries to log in as the token's own user.
-func (a roleAdvice) complete(ctx context.Context, t *trouble) {
+func (a roleAdvice) explain(ctx context.Context, t *trouble) {
 	r := remedies{a.examination}
 	switch a.kind {
 	case pgfail.ServerSuffix:
 		t.Fix = r.set("user", a.user()[:strings.LastIndexByte(a.user(), '@')])
 		return
 	case pgfail.GuestName:
-		t.Explanation, t.Fix = a.whose("")+". "+claims.GuestRole, r.guest()
+		t.Explanation, t.Fix = a.describePrincipal("")+". "+claims.GuestRole, r.guest()
 		return
 	case pgfail.UnnamedIdentity:
 		t.Fix = r.set("user", "ROLE")
@@ -44,25 +44,25 @@ func (a roleAdvice) complete(ctx context.Context, t *trouble) {
 		t.Explanation, t.Fix = a.membership(ctx, t.Error)
 		return
 	}
-	own := a.own(ctx)
-	if own == "" || own == a.user() {
+	tokenUser := a.tokenUser(ctx)
+	if tokenUser == "" || tokenUser == a.user() {
 		t.Fix = a.provision()
 		return
 	}
-	t.Explanation = a.whose(own)
-	if strings.EqualFold(own, a.user()) {
+	t.Explanation = a.describePrincipal(tokenUser)
+	if strings.EqualFold(tokenUser, a.user()) {
 		t.Explanation += "; names are case-sensitive"
 	}
-	t.Fix = r.set("user", own)
+	t.Fix = r.set("user", tokenUser)
 	t.Fix[0] = "# to log in as this identity," + strings.TrimPrefix(t.Fix[0], "#") +
 		": remove user, or set it to the role of this identity"
-	works := a.probe(ctx, "user", own, nil) == nil
+	works := a.probe(ctx, "user", tokenUser, nil) == nil
 	if works {
-		t.Explanation += fmt.Sprintf(". The login as %q works", own)
+		t.Explanation += fmt.Sprintf(". The login as %q works", tokenUser)
 	} else {
-		t.Fix = append(t.Fix, asAdministrator+", if this identity has no role yet", r.create(own))
+		t.Fix = append(t.Fix, asAdministrator+", if this identity has no role yet", r.create(tokenUser))
 	}
-	if works && (strings.EqualFold(a.user(), own) || spelling.Closest(a.user(), []string{own}, "") == own) {
+	if works && (strings.EqualFold(a.user(), tokenUser) || spelling.Closest(a.user(), []string{tokenUser}, "") == tokenUser) {
 		return // misspelled
 	}
 	t.Fix = append(t.Fix, a.otherIdentity()...)
@@ -75,14 +75,14 @@ func (a roleAdvice) complete(ctx context.Context, t *trouble) {
 		t.Fix = append(t.Fix,
 			asAdministrator+"; only if this identity needs another role, with the name in user", r.create(a.user()))
 	case pgfail.UserTokenForService, pgfail.ServiceTokenForUser:
-		t.Fix = append(t.Fix, asAdministrator, onlyIf, r.label(a.user()))
+		t.Fix = append(t.Fix, asAdministrator, losesRole, r.label(a.user()))
 	default:
-		t.Fix = append(t.Fix, asAdministrator, onlyIf, r.rebind(a.user()))
+		t.Fix = append(t.Fix, asAdministrator, losesRole, r.rebind(a.user()))
 	}
 }
 
-// own returns the token's own user if another one is set, or "".
-func (a roleAdvice) own(ctx context.Context) string {
+// tokenUser returns the token's own user if another one is set, or "".
+func (a roleAdvice) tokenUser(ctx context.Context) string {
 	if a.token.Claim != "" || a.login.Derive == nil || a.claims.Guest() { // a guest's token does not identify its role
 		return ""
 	}
@@ -95,16 +95,16 @@ func (a roleAdvice) own(ctx context.Context) string {
 	return token.User
 }
 
-// whose describes the principal of the token, and the user that is set.
-func (a roleAdvice) whose(own string) string {
+// describePrincipal describes the principal of the token, and the user that is set.
+func (a roleAdvice) describePrincipal(tokenUser string) string {
 	text := "the token belongs to "
 	if a.claims == nil {
 		text += "an unknown identity"
 	} else {
 		text += "the " + a.principal()
 	}
-	if own != "" {
-		text += fmt.Sprintf(" %q", own)
+	if tokenUser != "" {
+		text += fmt.Sprintf(" %q", tokenUser)
 	}
 	if oid := a.claims.Text("oid"); oid != "" {
 		text += " (object ID " + oid + ")"
@@ -122,10 +122,10 @@ func (a roleAdvice) provision() []string {
 	case pgfail.OtherObjectID:
 		return []string{
 			asAdministrator,
-			onlyIf + ". The first false means that the role is not an administrator", r.rebind(a.user()),
+			losesRole + ". The first false means that the role is not an administrator", r.rebind(a.user()),
 		}
 	case pgfail.UserTokenForService, pgfail.ServiceTokenForUser, pgfail.OtherPrincipal:
-		return []string{asAdministrator, onlyIf, r.label(a.user())}
+		return []string{asAdministrator, losesRole, r.label(a.user())}
 	}
 	lines := []string{asAdministrator, r.create(a.user())}
 	if a.claims.Text("oid") == "" {
@@ -165,7 +165,7 @@ func (a roleAdvice) membership(ctx context.Context, message string) (explanation
 	if match := groupID.FindStringSubmatch(message); match != nil {
 		group = match[1]
 	}
-	explanation = a.whose("") + ", which is the role of a group that the token does not contain"
+	explanation = a.describePrincipal("") + ", which is the role of a group that the token does not contain"
 	fix = []string{
 		"# shows whether the identity is a member",
 		"az ad group member check --group " + group + " --member-id " + quote.Shell(a.claims.Text("oid")),
@@ -180,14 +180,14 @@ func (a roleAdvice) membership(ctx context.Context, message string) (explanation
 		explanation += ". A membership newer than the token shows in the next one. The token was issued" + issued +
 			", and Azure returns the same one until it expires at " + clock(a.token.Expires) +
 			"; nothing renews it before. Log in again then"
-		if own := a.own(ctx); own != "" {
+		if tokenUser := a.tokenUser(ctx); tokenUser != "" {
 			r := remedies{a.examination}
-			fix = append(fix, sql, r.create(own))
-			fix = append(fix, r.set("user", own)...)
+			fix = append(fix, sql, r.create(tokenUser))
+			fix = append(fix, r.set("user", tokenUser)...)
 		}
 	case a.claims.Kind() != claims.Person:
 		explanation += ". The token was issued" + issued + ": a membership newer than that shows in the next token, " +
-			"which each new process requests; Entra can take some minutes"
+			"which each new process requests; Entra can take a few minutes"
 		fix = append(fix, "# if that says true, in a few minutes", remedies{a.examination}.commandLine("doctor"))
 	default:
 		explanation += ". The token was issued" + issued + ": a membership newer than that shows after a new login"

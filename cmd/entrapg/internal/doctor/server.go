@@ -73,6 +73,7 @@ func (s serverSteps) failed(ctx context.Context, err error) *trouble {
 			t.Explanation = fmt.Sprintf(
 				"the server did not complete the login within %v: it is overloaded, or it cannot reach Entra", loginLimit)
 		}
+		t.Fix = s.isReady()
 		return t
 	}
 	t.Explanation = d.Hint
@@ -80,7 +81,7 @@ func (s serverSteps) failed(ctx context.Context, err error) *trouble {
 		t.Explanation = login.Hint
 	}
 	if d.Kind.AboutRole() && s.login.Entra() {
-		roleAdvice{s.examination, d.Kind}.complete(ctx, t)
+		roleAdvice{s.examination, d.Kind}.explain(ctx, t)
 		return t
 	}
 	t.Fix = s.fix(d.Kind, err)
@@ -172,22 +173,38 @@ func (s serverSteps) fix(kind pgfail.Kind, err error) []string {
 		return r.firewall(server)
 	case pgfail.NoSuitableHost:
 		return r.set("target_session_attrs", "any")
-	case pgfail.UnknownParameter:
-		return s.unknownParameter(err)
+	case pgfail.UnknownParameter, pgfail.InvalidParameter:
+		return s.fixParameter(kind, err)
+	case pgfail.NotReady:
+		return s.isReady()
 	default:
 		return nil
 	}
 }
 
-// unknownParameter returns the lines that remove the parameter that the server does
-// not know. The server's message only selects one of the DSN's keys, and is not shown.
-func (s serverSteps) unknownParameter(err error) []string {
+// isReady returns the lines that show the state of the servers.
+func (s serverSteps) isReady() []string {
+	lines := []string{"# shows whether the server accepts connections"}
+	for _, e := range s.endpoints {
+		lines = append(lines, e.isReady())
+	}
+	return lines
+}
+
+// fixParameter returns the lines that remove or rename the parameter that the server does
+// not know or whose value it rejects. The server's message only selects one of the DSN's keys, and is not shown.
+func (s serverSteps) fixParameter(kind pgfail.Kind, err error) []string {
 	for _, response := range pgfail.ServerErrors(err) {
+		message := strings.ToLower(response.Message) // servers write TimeZone
 		for _, key := range slices.Sorted(maps.Keys(s.settings())) {
-			if !strings.Contains(response.Message, `"`+key+`"`) && !strings.HasSuffix(response.Message, ": "+key) {
+			name := strings.ToLower(key)
+			if !strings.Contains(message, `"`+name+`"`) && !strings.HasSuffix(message, ": "+name) {
 				continue
 			}
-			return remedies(s).replace(key, spelling.Closest(strings.ToLower(key), knownKeys, ""))
+			if kind == pgfail.InvalidParameter {
+				return remedies(s).drop(key)
+			}
+			return remedies(s).replace(key, spelling.Closest(name, knownKeys, ""))
 		}
 	}
 	return remedies(s).drop("options")
@@ -200,15 +217,15 @@ var attempted = regexp.MustCompile(`(?m)(\S+ \(\S+\)): [^` + "`" + `]*$`)
 func (s serverSteps) unsuitable(err error) string {
 	var hosts []string
 	for _, attempt := range pgfail.Attempts(err) {
-		does := "cannot be reached"
-		switch is := pgfail.Session(attempt); {
-		case is != "":
-			does = "is " + is
+		outcome := "cannot be reached"
+		switch role := pgfail.Session(attempt); {
+		case role != "":
+			outcome = "is " + role
 		case len(pgfail.ServerErrors(attempt)) > 0:
-			does = "rejects the login"
+			outcome = "rejects the login"
 		}
 		if host := attempted.FindStringSubmatch(attempt.Error()); host != nil {
-			hosts = append(hosts, host[1]+" "+does)
+			hosts = append(hosts, host[1]+" "+outcome)
 		}
 	}
 	return fmt.Sprintf("%s; target_session_attrs is %s, from %s. Add the host that you need, or accept any", strings.Join(hosts, ", "),
@@ -273,7 +290,7 @@ func (s serverSteps) describe(ctx context.Context, f *finding) *trouble {
 	err := s.conn.QueryRow(ctx, "select current_setting('server_version'), session_user::text, pg_backend_pid()",
 		pgx.QueryExecModeSimpleProtocol).Scan(&version, &user, &pid)
 	if err != nil {
-		return &trouble{Error: err.Error(), Explanation: "the login works, and the first query fails"}
+		return &trouble{Error: err.Error(), Explanation: "the login works, but the first query fails"}
 	}
 	encrypted := "plaintext"
 	if conn, ok := s.conn.PgConn().Conn().(*tls.Conn); ok {

@@ -33,10 +33,10 @@ func (s settingsStep) read(_ context.Context, f *finding) *trouble {
 	f.Settings = settings.InEffect(login, s.source)
 	f.Found = settings.ByOrigin(f.Settings)
 	if login.Azure && (login.SSLMode == "require" || login.SSLMode == "verify-ca" && !login.Entra()) {
-		f.note("sslmode=%s is verify-full for servers of Azure", login.SSLMode)
+		f.note("sslmode=%s is treated as verify-full for Azure servers", login.SSLMode)
 	}
 	if !login.Entra() {
-		f.note("the login uses a password, and not Entra")
+		f.note("the login uses a password, not Entra ID")
 	}
 	if _, ok := login.Settings["dbname"]; !ok {
 		f.note("no database is set: the server uses the one that has the user's name")

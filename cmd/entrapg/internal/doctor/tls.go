@@ -77,6 +77,7 @@ func (s tlsStep) requestTLS(e *endpoint) *trouble {
 			Error: err.Error(),
 			Explanation: "the connection is closed at once: by a proxy or a firewall in between, or because it is not PostgreSQL; " +
 				"check host and port",
+			Fix: s.fixPort(e),
 		}
 	case answer[0] == 'S':
 		return nil
@@ -86,15 +87,25 @@ func (s tlsStep) requestTLS(e *endpoint) *trouble {
 		return &trouble{
 			Error:       fmt.Sprintf("the answer to a request for TLS begins with %q", answer),
 			Explanation: "this is not PostgreSQL; check host and port",
+			Fix:         s.fixPort(e),
 		}
 	}
 }
 
+// fixPort returns the lines that find and set the port of PostgreSQL.
+func (s tlsStep) fixPort(e *endpoint) []string {
+	lines := []string{"# shows whether PostgreSQL accepts connections", e.isReady()}
+	if e.port != 5432 {
+		lines = append(lines, remedies(s).set("port", "5432")...)
+	}
+	return lines
+}
+
 // silence reports an endpoint that does not answer in time.
-func (s tlsStep) silence(e *endpoint, does, explanation string) *trouble {
+func (s tlsStep) silence(e *endpoint, outcome, explanation string) *trouble {
 	return &trouble{
-		Error: fmt.Sprintf("%v %s within %v", e, does, s.patience()), Explanation: explanation,
-		Fix: []string{fmt.Sprintf("pg_isready -h %s -p %d", quote.Shell(e.host), e.port)},
+		Error: fmt.Sprintf("%v %s within %v", e, outcome, s.answerTimeout()), Explanation: explanation,
+		Fix: s.fixPort(e),
 	}
 }
 
@@ -206,7 +217,7 @@ func (s tlsStep) noTLS(e *endpoint, err error, chain []*x509.Certificate) *troub
 		t.Fix = []string{"date -u", "openssl s_client -starttls postgres -connect " + quote.Shell(e.String()) + " " +
 			"</dev/null | openssl x509 -noout -dates"}
 	case isTimeout(err):
-		return s.silence(e, "begins with TLS and does not finish",
+		return s.silence(e, "starts the TLS handshake but does not finish it",
 			"a firewall that inspects TLS is in between, or the server is overloaded")
 	default:
 		t.Explanation = "the server and this program do not agree on TLS: a proxy that inspects it is in between, or the server is very old"
