@@ -372,6 +372,46 @@ func TestProxy_RemoteClientsNeedTLSAndPassword(t *testing.T) {
 	}
 }
 
+func TestProxy_ReadsPasswordFileAgainAtHangup(t *testing.T) {
+	needsSignals(t)
+	t.Parallel()
+	_, env := identityWith(t, azureServer(t), "proxy-rotated", true)
+	file := write(t, "password", "first\n")
+	p := startProxy(t, env, "--listen", "127.0.0.1:0", "--password-file", file)
+	open := p.connect(t, "password=first")
+	if got := ask(t, open, "select session_user"); got != "proxy-rotated" {
+		t.Errorf("got %q", got)
+	}
+	accepts := func(password string) bool {
+		db := p.connect(t, "password="+password)
+		defer db.Close()
+		err := db.Ping()
+		if err != nil && !strings.Contains(err.Error(), "28P01") {
+			t.Error(err)
+		}
+		return err == nil
+	}
+	for _, step := range []struct{ content, log, accepted, rejected string }{
+		{"second\n", "read the password again", "second", "first"},
+		{"\n", "the password cannot be read again", "second", "first"},
+	} {
+		if err := os.WriteFile(file, []byte(step.content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p.cmd.Process.Signal(syscall.SIGHUP)
+		await(t, func() bool { return strings.Contains(p.log.String(), step.log) }, p.log.String)
+		if !accepts(step.accepted) || accepts(step.rejected) {
+			t.Errorf("after %q, the accepted password is not %q:\n%s", step.content, step.accepted, p.log)
+		}
+	}
+	if got := ask(t, open, "select session_user"); got != "proxy-rotated" {
+		t.Errorf("got %q", got)
+	}
+	if strings.Contains(p.log.String(), "second") {
+		t.Errorf("the password is shown:\n%s", p.log)
+	}
+}
+
 func TestProxy_SessionsEndInGracePeriod(t *testing.T) {
 	t.Parallel()
 	_, env := identityWith(t, azureServer(t), "proxy-grace", true)

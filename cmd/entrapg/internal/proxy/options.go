@@ -193,7 +193,7 @@ func (o *options) admit(plan *plan, logger *slog.Logger) error {
 	case asks && password.value == "":
 		plan.password = generatePassword()
 	case asks:
-		plan.password = password
+		plan.password, plan.passwordFile = password, o.passwordFile
 	case password.value != "":
 		logger.Warn("the password is for TCP; the permissions of Unix sockets decide who can connect",
 			"setting", password.from)

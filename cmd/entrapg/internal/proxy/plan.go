@@ -18,11 +18,12 @@ import (
 
 // A plan is the validated configuration of the proxy.
 type plan struct {
-	fronts      []*front
-	upstreams   []*upstream
-	password    password // the zero value if no front requires one
-	certificate *certfile.Pair
-	status      *listener.Address
+	fronts       []*front
+	upstreams    []*upstream
+	password     password // the zero value if no front requires one
+	passwordFile string   // of password, if it is from a file
+	certificate  *certfile.Pair
+	status       *listener.Address
 
 	clientUser        bool
 	maxConnections    int

@@ -80,7 +80,7 @@ func (s *server) start(ctx context.Context) error {
 
 // wait waits for a signal that ends the proxy, or returns the error of a listener
 // that fails. SIGHUP ends the proxy on a terminal, which has then been closed;
-// otherwise the certificate is read again.
+// otherwise the files are read again.
 func (s *server) wait(ends, hangups <-chan os.Signal, onTerminal bool) error {
 	for {
 		select {
@@ -92,9 +92,7 @@ func (s *server) wait(ends, hangups <-chan os.Signal, onTerminal bool) error {
 			if onTerminal {
 				return nil
 			}
-			if s.plan.certificate != nil {
-				s.plan.certificate.Reload()
-			}
+			s.reload()
 		}
 	}
 }
@@ -115,6 +113,29 @@ func (s *server) watch(ctx context.Context, interval time.Duration, alive func()
 			alive()
 		}
 	}
+}
+
+// reload reads the certificate and the password again. If a file is invalid, the last
+// value remains in use.
+func (s *server) reload() {
+	if s.plan.certificate != nil {
+		s.plan.certificate.Reload()
+	}
+	file := s.plan.passwordFile
+	if file == "" {
+		return
+	}
+	password, err := findPassword(file)
+	if err != nil {
+		s.logger.Warn("the password cannot be read again; the last one remains in use", "file", file, "error", err)
+		return
+	}
+	for i, f := range s.plan.fronts {
+		if !f.address.Private() {
+			s.engines[i].SetPassword(password.value)
+		}
+	}
+	s.logger.Info("read the password again", "file", file)
 }
 
 // shutdown stops listening, and closes the sessions after the grace period or at

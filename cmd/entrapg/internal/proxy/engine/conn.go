@@ -105,10 +105,11 @@ func (c *conn) admit(request *pgwire.Request) *failure {
 
 // authenticate requests the password, if there is one.
 func (c *conn) authenticate(request *pgwire.Request) *failure {
-	if c.server.verifier == nil {
+	verifier := c.server.verifier.Load()
+	if verifier == nil {
 		return nil
 	}
-	err := c.server.verifier.Authenticate(request.Conn)
+	err := verifier.Authenticate(request.Conn)
 	var invalid *pgwire.Error
 	switch {
 	case err == nil:

@@ -35,7 +35,7 @@ type Server struct {
 	Upstream *Upstream
 
 	// Password is the password of clients, which they prove by SCRAM-SHA-256. If it is
-	// empty, every client that can connect is logged in.
+	// empty, every client that can connect is logged in. SetPassword replaces it.
 	Password string
 
 	// TLS, if not nil, is required of clients over TCP. If it is nil, the server does not
@@ -64,7 +64,7 @@ type Server struct {
 
 	prepare  sync.Once
 	terms    pgwire.Terms
-	verifier *pgwire.Verifier // nil without a password
+	verifier atomic.Pointer[pgwire.Verifier] // nil without a password
 	log      *slog.Logger
 	quiet    quietLog
 	ctx      context.Context // of all logins; ends when sessions are closed
@@ -92,7 +92,7 @@ func (s *Server) setUp() {
 	s.prepare.Do(func() {
 		s.terms = pgwire.Terms{TLS: pgwire.ServerTLS(s.TLS), Newest: pgwire.Version32}
 		if s.Password != "" {
-			s.verifier = pgwire.NewVerifier(s.Password)
+			s.verifier.Store(pgwire.NewVerifier(s.Password))
 		}
 		s.log = s.Logger
 		if s.log == nil {
@@ -103,6 +103,13 @@ func (s *Server) setUp() {
 		s.cancelSlots = make(chan struct{}, maxCancels)
 		s.listeners, s.conns = map[net.Listener]struct{}{}, map[*conn]struct{}{}
 	})
+}
+
+// SetPassword replaces the password for clients that authenticate later. Sessions
+// continue. The password must not be empty.
+func (s *Server) SetPassword(password string) {
+	s.setUp()
+	s.verifier.Store(pgwire.NewVerifier(password))
 }
 
 // Serve accepts clients until Shutdown or Close, and then returns
