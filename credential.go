@@ -113,17 +113,24 @@ var (
 
 // parseCredentialKind returns the kind with the given name, in any case.
 func parseCredentialKind(name string) (*credentialKind, error) {
-	var known []string
 	for _, k := range credentialKinds {
 		if strings.EqualFold(name, k.name) || k.typ != "" && strings.EqualFold(name, k.typ) {
 			return k, nil
 		}
-		known = append(known, k.name)
 	}
 	return nil, &ConfigError{
 		Setting: keyCredential,
-		Problem: fmt.Sprintf("unknown credential %q; use one of %s", name, strings.Join(known, ", ")),
+		Problem: fmt.Sprintf("unknown credential %q; use one of %s", name, strings.Join(credentialNames(), ", ")),
 	}
+}
+
+// credentialNames implements [inspect.Credentials].
+func credentialNames() []string {
+	var names []string
+	for _, k := range credentialKinds {
+		names = append(names, k.name)
+	}
+	return names
 }
 
 const guidPattern = `[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}`

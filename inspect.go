@@ -13,6 +13,7 @@ import (
 
 func init() {
 	inspect.Open, inspect.FixOf = openInspection, fixOf
+	inspect.Credentials, inspect.IsLocal = credentialNames, isLocal
 }
 
 // fixOf implements [inspect.FixOf].

@@ -19,6 +19,14 @@ var Open func(dsn string) (*Login, error)
 // FixOf returns the fix for a ConfigError. Package entrapg sets it.
 var FixOf func(error) Fix
 
+// Credentials returns the names of credentials that entra_credential accepts, without those
+// of azidentity. Package entrapg sets it.
+var Credentials func() []string
+
+// IsLocal reports whether a host is a socket or this machine, judged by its name only.
+// Package entrapg sets it.
+var IsLocal func(host string) bool
+
 // A Fix is the machine-readable fix of a ConfigError. The zero value means that only the
 // error's message describes the fix.
 type Fix struct {

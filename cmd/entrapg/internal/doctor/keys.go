@@ -6,12 +6,6 @@ import (
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/settings"
 )
 
-// credentialNames are the values of entra_credential that name a credential.
-var credentialNames = []string{
-	"default", "environment", "workloadidentity", "managedidentity", "azurecli", "azuredevelopercli",
-	"azurepowershell", "none",
-}
-
 // knownKeys are keys of a DSN that package entrapg accepts.
 var knownKeys = slices.Concat(settings.Keys, []string{
 	"keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "options", "search_path",

@@ -87,7 +87,7 @@ func (s settingsStep) fix(e *entrapg.ConfigError) []string {
 	case "user", "dbname": // begins or ends with white space
 		return r.set(e.Setting, strings.TrimSpace(value))
 	case "entra_credential":
-		return r.set("entra_credential", spelling.Closest(value, credentialNames, "default"))
+		return r.set("entra_credential", spelling.Closest(value, inspect.Credentials(), "default"))
 	case "entra_tenant_id", "entra_client_id":
 		return s.fixIdentity(e.Setting, value, fix)
 	case "sslrootcert", "sslcert", "sslkey":

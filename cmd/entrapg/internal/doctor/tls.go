@@ -9,11 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"strings"
 	"time"
 
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/quote"
+	"github.com/entrapg/entrapg/internal/inspect"
 )
 
 // tlsStep encrypts the connections and shows the certificates.
@@ -122,10 +122,10 @@ func (s tlsStep) noServerTLS(e *endpoint) *trouble {
 	case s.login.Azure:
 		t.Explanation = "Azure's servers always support TLS: another machine answers under the server's name. Check the network; " +
 			"no token was sent"
-	case isLoopback(e.host) && !s.login.Entra():
+	case inspect.IsLocal(e.host) && !s.login.Entra():
 		t.Explanation = "a server on this machine needs no TLS for a login with a password"
 		t.Fix = disable
-	case isLoopback(e.host):
+	case inspect.IsLocal(e.host):
 		t.Explanation = "a token is sent over TLS only, unless the server is on this machine: turn on TLS in the server, or, if " +
 			"this is not a tunnel to another machine, set sslmode=disable"
 		t.Fix = append(append(turnOn, "# or, if the server itself is on this machine:"), disable...)
@@ -137,15 +137,6 @@ func (s tlsStep) noServerTLS(e *endpoint) *trouble {
 		t.Fix = turnOn
 	}
 	return t
-}
-
-// isLoopback reports whether a host is this machine, judged by its name only.
-func isLoopback(host string) bool {
-	if strings.EqualFold(strings.TrimSuffix(host, "."), "localhost") {
-		return true
-	}
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.Unmap().IsLoopback()
 }
 
 // remember returns a copy of a configuration that also stores the certificates that
