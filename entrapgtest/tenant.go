@@ -67,7 +67,7 @@ func (t *Tenant) ClientOptions() azcore.ClientOptions {
 func (t *Tenant) Requests() int { return t.tokens.count() }
 
 // RequestsFor returns the number of token requests for one resource, such as
-// "https://management.azure.com".
+// "https://management.azure.com". At most 256 resources are counted.
 func (t *Tenant) RequestsFor(resource string) int { return t.tokens.countFor(resource) }
 
 // NewUser adds a member of the tenant and of groups. upn is the user principal name,

@@ -26,7 +26,8 @@ type tokenService struct {
 	mu       sync.Mutex // guards the following
 	key      *rsa.PrivateKey
 	keyID    string
-	requests map[string]int // by resource
+	requests int
+	counts   map[string]int // of requests, by resource
 }
 
 func newKey() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) }
@@ -38,17 +39,36 @@ var sharedKey = sync.OnceValues(newKey)
 
 // begin counts a token request, delays it, and returns the error of an injected fault.
 func (s *tokenService) begin(ctx context.Context, resource string) error {
-	s.mu.Lock()
-	if s.requests == nil {
-		s.requests = map[string]int{}
-	}
-	s.requests[resource]++
-	s.mu.Unlock()
+	s.record(resource)
 	faults := s.faults.get()
 	if err := sleep(ctx, faults.EntraDelay); err != nil {
 		return err
 	}
 	return faults.failure()
+}
+
+// Bounds of the resources that are counted. Clients name them before they authenticate.
+const (
+	maxResources = 256
+	maxResource  = 256 // bytes of the name
+)
+
+// record counts a token request.
+func (s *tokenService) record(resource string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.requests++
+	_, known := s.counts[resource]
+	switch {
+	case !known && (len(s.counts) == maxResources || len(resource) > maxResource):
+		return
+	case !known:
+		resource = strings.Clone(resource) // which can be a part of a large request
+	}
+	if s.counts == nil {
+		s.counts = map[string]int{}
+	}
+	s.counts[resource]++
 }
 
 // issue returns a token of p for a resource. application is the ID of the client
@@ -128,18 +148,14 @@ func (s *tokenService) rotate() error {
 func (s *tokenService) count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := 0
-	for _, count := range s.requests {
-		n += count
-	}
-	return n
+	return s.requests
 }
 
 // countFor returns the number of token requests for one resource.
 func (s *tokenService) countFor(resource string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.requests[resource]
+	return s.counts[resource]
 }
 
 // resourceOf returns the resource of a scope that ends in /.default. It ignores the
