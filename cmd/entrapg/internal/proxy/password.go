@@ -18,9 +18,11 @@ type password struct {
 	from  string // the setting; empty if the password is generated
 }
 
-// findPassword returns the password that ENTRAPG_PROXY_PASSWORD or a file sets.
+// findPassword returns the password that ENTRAPG_PROXY_PASSWORD or a file sets. It
+// unsets the variable, so that child processes, such as az, do not inherit it.
 func findPassword(file string) (password, error) {
 	value, set := os.LookupEnv(passwordVariable)
+	os.Unsetenv(passwordVariable)
 	p := password{value, passwordVariable}
 	switch {
 	case set && file != "":
