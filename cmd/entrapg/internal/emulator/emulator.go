@@ -216,7 +216,8 @@ func (o *options) run(ctx context.Context, std command.Streams) (err error) {
 		defer func() { err = errors.Join(err, file.remove()) }()
 		files = append(files, file)
 	}
-	log := &loginLog{std: std}
+	log := newLoginLog(std)
+	defer log.stop()
 	o.config.OnLogin = log.write
 	server, err := entrapgtest.Start(ctx, o.config)
 	if err != nil {
@@ -236,7 +237,7 @@ func (o *options) run(ctx context.Context, std command.Streams) (err error) {
 	if ctx.Err() == nil {
 		return o.explain(ctx, ended)
 	}
-	std.Out.Printf("%s\n", std.Out.Dim("stopped"))
+	log.writeStopped()
 	if closed != nil {
 		fmt.Fprintln(std.Err, "entrapg:", closed)
 		return command.ExitCode(command.Failed)

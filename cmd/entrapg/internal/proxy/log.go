@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/logwriter"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/logwriter"
 )
 
 // A log is the log of the proxy. A full disk, or a pipe that is full or closed,

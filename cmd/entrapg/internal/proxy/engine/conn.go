@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/logwriter"
 	"github.com/entrapg/entrapg/internal/pgwire"
 )
 
@@ -61,7 +62,7 @@ func (c *conn) open() *pgwire.Relay {
 	startup := request.Startup
 	for _, name := range []string{"user", "database", "application_name"} {
 		if value := startup.Get(name); value != "" {
-			c.logAttrs = append(c.logAttrs, name, clip(value))
+			c.logAttrs = append(c.logAttrs, name, logwriter.Clip(value))
 		}
 	}
 	if f := c.admit(request); f != nil {
@@ -236,17 +237,6 @@ func (c *conn) bytes() (received, sent int64) {
 		return relay.Bytes()
 	}
 	return 0, 0
-}
-
-// maxLogged bounds the text that a client can write to the log before it logs in.
-const maxLogged = 128
-
-// clip cuts a text that a client sent to the length that is logged.
-func clip(s string) string {
-	if len(s) <= maxLogged {
-		return s
-	}
-	return s[:maxLogged] + "…"
 }
 
 // clientOf returns a client's address, or "unix".

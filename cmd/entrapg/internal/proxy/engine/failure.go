@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/entrapg/entrapg"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/logwriter"
 	"github.com/entrapg/entrapg/internal/pgwire"
 )
 
@@ -69,7 +70,7 @@ var (
 
 func wrongPassword(user string) *pgwire.Error {
 	return &pgwire.Error{
-		Code: invalidPassword, Message: fmt.Sprintf("password authentication failed for user %q", tidy(clip(user))),
+		Code: invalidPassword, Message: fmt.Sprintf("password authentication failed for user %q", tidy(logwriter.Clip(user))),
 		Hint: "Use the proxy's password. If none is set, the proxy prints a random one when it starts.",
 	}
 }
