@@ -61,13 +61,9 @@ var initdbArgs = []string{"--auth=reject", "--wal-segsize=1"}
 // setPassword sets the superuser's password. It sends it over standard input, not in a
 // file or an argument.
 func (c *cluster) setPassword(ctx context.Context, data string) error {
-	secret, err := verifier(c.password)
-	if err != nil {
-		return err
-	}
 	cmd := c.owner.command(ctx, c.dir, filepath.Join(c.bin, "postgres"), "--single", "-F", "-D", data,
-		"-c", "exit_on_error=true", "-c", "log_checkpoints=off", "postgres")
-	cmd.Stdin = strings.NewReader("alter role postgres password '" + secret + "'\n")
+		"-c", "exit_on_error=true", "-c", "log_checkpoints=off", "-c", "password_encryption=scram-sha-256", "postgres")
+	cmd.Stdin = strings.NewReader("alter role postgres password '" + c.password + "'\n")
 	return c.run(cmd)
 }
 

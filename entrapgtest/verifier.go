@@ -9,8 +9,9 @@ import (
 	"fmt"
 )
 
-// verifierIterations would slow down guessing a weak password, and each login with a
-// strong one. PostgreSQL's default is 4096.
+// verifierIterations is low because more would only slow down each login: the passwords
+// are random. The superuser's keeps PostgreSQL's 4096, because clients use it, and some
+// require that, such as lib/pq.
 const verifierIterations = 1
 
 // verifier returns what PostgreSQL stores to check a password by SCRAM-SHA-256 (RFC 5803).
