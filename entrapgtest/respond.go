@@ -1,7 +1,6 @@
 package entrapgtest
 
 import (
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"io"
@@ -48,12 +47,18 @@ func reset(w http.ResponseWriter) {
 	if err != nil {
 		panic(http.ErrAbortHandler)
 	}
-	if secured, ok := conn.(*tls.Conn); ok {
-		conn = secured.NetConn()
+	socket := conn
+	for {
+		outer, ok := socket.(interface{ NetConn() net.Conn })
+		if !ok {
+			break
+		}
+		socket = outer.NetConn()
 	}
-	if tcp, ok := conn.(*net.TCPConn); ok {
+	if tcp, ok := socket.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
 	}
+	socket.Close() // before TLS can send a message
 	conn.Close()
 }
 

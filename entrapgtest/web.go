@@ -1,6 +1,7 @@
 package entrapgtest
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha1"
@@ -13,10 +14,16 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"time"
+
+	"github.com/entrapg/entrapg/internal/connlimit"
 )
 
 // maxRequest bounds the bytes of a request. It is larger than any token.
 const maxRequest = 1 << 20
+
+// maxConnections bounds the connections of a webServer that are open at once.
+const maxConnections = 1024
 
 // A webServer serves a tenant: Entra over HTTPS, and managed identity endpoints over
 // plain HTTP.
@@ -51,6 +58,7 @@ func (w *webServer) serve(ctx context.Context, t *Tenant) {
 	entra, identity := entraRoutes(t), identityRoutes(t)
 	w.http = http.Server{
 		Handler: http.MaxBytesHandler(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			receive(rw, r)
 			if r.TLS != nil {
 				entra.ServeHTTP(rw, r)
 			} else {
@@ -59,6 +67,7 @@ func (w *webServer) serve(ctx context.Context, t *Tenant) {
 		}), maxRequest),
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ReadHeaderTimeout: loginTimeout,
+		IdleTimeout:       loginTimeout,
 		ErrorLog:          log.New(io.Discard, "", 0),
 		// http.Server.Close does not wait for handlers.
 		ConnState: func(conn net.Conn, state http.ConnState) {
@@ -73,11 +82,25 @@ func (w *webServer) serve(ctx context.Context, t *Tenant) {
 			}
 		},
 	}
+	limit := &connlimit.Limit{Most: maxConnections}
+	limit.Apply(&w.http)
 	config := w.certificate.tls.Clone()
 	config.NextProtos = []string{"http/1.1"} // an HTTP/2 stream has no TCP connection to reset
-	for _, l := range []net.Listener{tls.NewListener(w.entra, config), w.identity} {
+	for _, l := range []net.Listener{tls.NewListener(limit.Listener(w.entra), config), limit.Listener(w.identity)} {
 		w.connections.Go(func() { _ = w.http.Serve(l) })
 	}
+}
+
+// receive reads the body of a request, within a deadline. http.Server.ReadTimeout would
+// also end a request that an injected fault delays for longer.
+func receive(w http.ResponseWriter, r *http.Request) {
+	controller := http.NewResponseController(w)
+	_ = controller.SetReadDeadline(time.Now().Add(loginTimeout))
+	body, err := io.ReadAll(r.Body)
+	if err == nil {
+		_ = controller.SetReadDeadline(time.Time{})
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body)) // parameters that are missing are reported
 }
 
 // close closes all connections. ctx of serve must have ended.

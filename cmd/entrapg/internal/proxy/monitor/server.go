@@ -6,7 +6,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
 	"time"
+
+	"github.com/entrapg/entrapg/internal/connlimit"
 )
 
 // Pages are the functions that a [Server] calls to answer requests. They must be
@@ -21,9 +26,12 @@ type Pages struct {
 type Server struct{ http http.Server }
 
 // maxConnections bounds the connections that are open at once.
-const maxConnections = 64
+const maxConnections = 512
 
-// Serve answers on a listener, which it closes, until Close.
+// Serve answers on a listener, which it closes, until Close. On a loopback address, it
+// rejects requests whose Host is another name than localhost: the script of a web page
+// can send them from a browser on this machine, through a name that resolves to the
+// address.
 func Serve(l net.Listener, pages Pages) *Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /startup", func(w http.ResponseWriter, _ *http.Request) {
@@ -49,12 +57,30 @@ func Serve(l net.Listener, pages Pages) *Server {
 		w.Header().Set("Content-Type", ContentType)
 		w.Write(m.text)
 	})
+	var handler http.Handler = mux
+	if tcp, ok := l.Addr().(*net.TCPAddr); ok && tcp.IP.IsLoopback() {
+		handler = localOnly(mux)
+	}
 	s := &Server{http.Server{
-		Handler: mux, MaxHeaderBytes: 8 << 10,
+		Handler: handler, MaxHeaderBytes: 8 << 10,
 		ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute,
 	}}
-	go s.http.Serve(&limited{Listener: l, most: maxConnections})
+	limit := &connlimit.Limit{Most: maxConnections}
+	limit.Apply(&s.http)
+	go s.http.Serve(limit.Listener(l))
 	return s
+}
+
+// localOnly passes on requests whose Host is an IP address, localhost or missing.
+func localOnly(handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := (&url.URL{Host: r.Host}).Hostname()
+		if _, err := netip.ParseAddr(host); err != nil && host != "" && !strings.EqualFold(host, "localhost") {
+			answer(w, http.StatusMisdirectedRequest, "the Host header must be an IP address or localhost")
+			return
+		}
+		handler.ServeHTTP(w, r)
+	})
 }
 
 func answer(w http.ResponseWriter, status int, text string) {
