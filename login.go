@@ -124,7 +124,7 @@ func (l *login) buildFrontend(r io.Reader, w io.Writer) *pgproto3.Frontend {
 	if l.ended.Load() {
 		return l.nextBuildFrontend(r, w)
 	}
-	x := &pgwire.Exchange{Reader: r, Writer: w, Observer: l, Hold: l.checking.Load}
+	x := &pgwire.Exchange{Reader: r, Writer: w, Observer: l}
 	if !l.checked {
 		x.Err = &ConfigError{
 			Setting: "AfterNetConnect",
@@ -137,7 +137,11 @@ func (l *login) buildFrontend(r io.Reader, w io.Writer) *pgproto3.Frontend {
 	l.checked, l.built = false, true
 	l.started.Store(true)
 	l.accepted.Store(false)
-	l.checking.Store(l.config != nil && codeOf(l.config.ValidateConnect) == codeOf(l.validate)) // a hook can replace it
+	// A hook can replace validate.
+	if l.nextValidate != nil && l.config != nil && codeOf(l.config.ValidateConnect) == codeOf(l.validate) {
+		l.checking.Store(true)
+		x.Hold = l.checking.Load
+	}
 	return l.nextBuildFrontend(x, x)
 }
 
