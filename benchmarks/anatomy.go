@@ -79,7 +79,7 @@ func anatomy(ctx context.Context, b *bench) ([]Part, error) {
 		part("TCP connection", median(tcp)),
 		part("TLS handshake, client and server", median(handshake)),
 		part("login: token check, PostgreSQL's fork and authentication", median(login)),
-		part("of that, PostgreSQL alone, connected to directly", median(server)),
+		part("for comparison: PostgreSQL alone, with a SCRAM password of 4096 iterations", median(server)),
 		part("pgx after the login", median(after)),
 		part("whole", total),
 	}, nil

@@ -23,6 +23,7 @@ func FuzzParse(f *testing.F) {
 		"host=127.0.0.1 sslmode=disable", "host=h user=\t'x'y=z", "postgres://h/d?database=e&dbname=",
 		"postgres://u?v@h?user=",
 		"postgres://h%2c[::1]:1%2c2/d/e?port=", "host=h sslmode=allow sslnegotiation=direct sslsni=0",
+		"\vpostgres://=",
 	} {
 		f.Add(seed)
 	}
@@ -57,6 +58,9 @@ func FuzzParse(f *testing.F) {
 			again = "postgres://"
 		}
 		for key, setting := range settings {
+			if strings.HasPrefix(key, "postgres") && strings.Contains(key, "://") {
+				t.Skip("a key that makes another DSN look like a URL")
+			}
 			again = connstring.WithDefault(again, key, setting.Value)
 		}
 		got, err := pgx.ParseConfig(again)
