@@ -235,8 +235,8 @@ func TestRelay_WithoutFreeFileDescriptors(t *testing.T) {
 		r.mu.Lock()
 		_, onLoop := r.mover.(*pair)
 		r.mu.Unlock()
-		if onLoop && free < 2 || !onLoop && free > 4 {
-			t.Errorf("%d file descriptors are free: on a loop: %t", free, onLoop)
+		if !onLoop && free > 4 { // with fewer, others may have been closed since they were counted
+			t.Errorf("not on a loop, although %d file descriptors were free", free)
 		}
 		client.Close()
 		server.Close()
