@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"io"
 	"log/slog"
 	"math/big"
 	"os"
@@ -53,23 +54,29 @@ func write(t *testing.T, certFile, keyFile string, serial int64, expires time.Ti
 	}
 }
 
-func TestPair_ReadsFilesAgainWhenTheyChange(t *testing.T) {
-	dir := t.TempDir()
-	certFile, keyFile := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
-	tomorrow := time.Now().Add(24 * time.Hour)
-	write(t, certFile, keyFile, 1, tomorrow)
-	var log bytes.Buffer
-	p, err := Load(certFile, keyFile, slog.New(slog.NewTextHandler(&log, nil)))
+// loaded writes and loads certificate 1. It returns a function that checks which
+// certificate is served.
+func loaded(t *testing.T, certFile, keyFile string, notAfter time.Time, log io.Writer) (serves func(serial int64)) {
+	t.Helper()
+	write(t, certFile, keyFile, 1, notAfter)
+	p, err := Load(certFile, keyFile, slog.New(slog.NewTextHandler(log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	serves := func(serial int64) {
+	return func(serial int64) {
 		t.Helper()
 		cert, err := p.GetCertificate(nil)
 		if err != nil || cert.Leaf.SerialNumber.Int64() != serial {
 			t.Errorf("serves certificate %v, %v; want %d", cert.Leaf.SerialNumber, err, serial)
 		}
 	}
+}
+
+func TestPair_ReadsFilesAgainWhenTheyChange(t *testing.T) {
+	dir, tomorrow := t.TempDir(), time.Now().Add(24*time.Hour)
+	certFile, keyFile := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
+	var log bytes.Buffer
+	serves := loaded(t, certFile, keyFile, tomorrow, &log)
 	serves(1)
 	serves(1)
 	if log.Len() > 0 {
@@ -112,22 +119,10 @@ func TestLoad_RejectsUnusableFiles(t *testing.T) {
 }
 
 func TestPair_ReadsFilesThatBecomeReadable(t *testing.T) {
-	dir := t.TempDir()
+	dir, tomorrow := t.TempDir(), time.Now().Add(24*time.Hour)
 	certFile, keyFile := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
-	tomorrow := time.Now().Add(24 * time.Hour)
-	write(t, certFile, keyFile, 1, tomorrow)
 	var log bytes.Buffer
-	p, err := Load(certFile, keyFile, slog.New(slog.NewTextHandler(&log, nil)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	serves := func(serial int64) {
-		t.Helper()
-		cert, err := p.GetCertificate(nil)
-		if err != nil || cert.Leaf.SerialNumber.Int64() != serial {
-			t.Errorf("serves certificate %v, %v; want %d", cert.Leaf.SerialNumber, err, serial)
-		}
-	}
+	serves := loaded(t, certFile, keyFile, tomorrow, &log)
 	write(t, certFile, keyFile, 2, tomorrow)
 	// Not even root can read a directory as a file.
 	renewed := filepath.Join(dir, "renewed.key")
