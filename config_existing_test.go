@@ -150,8 +150,14 @@ func TestConfig_ExistingSettingThatIsUnsafeIsReported(t *testing.T) {
 		{name: "a plaintext fallback by code", dsn: "host=db.example.com", setting: "sslmode", change: func(c *pgx.ConnConfig) {
 			c.Fallbacks = append(c.Fallbacks, &pgconn.FallbackConfig{Host: "other.example.com", Port: 5432})
 		}},
-		{name: "a host that is no name", dsn: "host=db.example.com", setting: "host", change: func(c *pgx.ConnConfig) { c.Host = "db.example.com.." }},
-		{name: "an unusable field", dsn: "host=db.example.com", setting: "WithConnConfig", change: func(c *pgx.ConnConfig) { c.BuildFrontend = nil }},
+		{
+			name: "a host that is no name", dsn: "host=db.example.com", setting: "host",
+			change: func(c *pgx.ConnConfig) { c.Host = "db.example.com.." },
+		},
+		{
+			name: "an unusable field", dsn: "host=db.example.com", setting: "WithConnConfig",
+			change: func(c *pgx.ConnConfig) { c.BuildFrontend = nil },
+		},
 		{name: "no parser", setting: "config", change: func(c *pgx.ConnConfig) { *c = pgx.ConnConfig{} }},
 	} {
 		t.Run(test.name, func(t *testing.T) {

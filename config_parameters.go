@@ -39,10 +39,13 @@ const (
 )
 
 var unsupportedKeys = map[string]unsupportedKey{
-	"gssencmode":          {harmless: []string{"disable", "prefer"}, problem: "encryption by GSSAPI is not supported; omit it, TLS is used"},
-	"gssdelegation":       {harmless: []string{"0"}, problem: "authentication by GSSAPI is not used; omit it"},
-	"gsslib":              {problem: "authentication by GSSAPI is not used; omit it"},
-	"load_balance_hosts":  {harmless: []string{"disable"}, problem: "not supported; use stdlib.RandomizeHostOrderFunc as a BeforeConnect hook"},
+	"gssencmode":    {harmless: []string{"disable", "prefer"}, problem: "encryption by GSSAPI is not supported; omit it, TLS is used"},
+	"gssdelegation": {harmless: []string{"0"}, problem: "authentication by GSSAPI is not used; omit it"},
+	"gsslib":        {problem: "authentication by GSSAPI is not used; omit it"},
+	"load_balance_hosts": {
+		harmless: []string{"disable"},
+		problem:  "not supported; use stdlib.RandomizeHostOrderFunc as a BeforeConnect hook",
+	},
 	"oauth_ca_file":       {problem: noOAuth},
 	"oauth_client_id":     {problem: "not supported", use: "entra_client_id"},
 	"oauth_client_secret": {problem: "not supported; use entra_credential=environment"},

@@ -144,9 +144,12 @@ func TestExplain_ExplainsConnectionsThatFail(t *testing.T) {
 		change func(*pgx.ConnConfig)
 		want   string
 	}{
-		"no server":     {"host=127.0.0.1 port=1 user=app sslmode=disable", none, "no server listens"},
-		"unknown root":  {with(map[string]string{"user": "app", "sslrootcert": "system"}), none, "does not trust"},
-		"another name":  {strings.Replace(with(map[string]string{"user": "app", "hostaddr": "127.0.0.1"}), dsn.Hostname(), "db.example.com", 1), none, "another name"},
+		"no server":    {"host=127.0.0.1 port=1 user=app sslmode=disable", none, "no server listens"},
+		"unknown root": {with(map[string]string{"user": "app", "sslrootcert": "system"}), none, "does not trust"},
+		"another name": {
+			strings.Replace(with(map[string]string{"user": "app", "hostaddr": "127.0.0.1"}), dsn.Hostname(), "db.example.com", 1),
+			none, "another name",
+		},
 		"unknown name":  {"host=db.example.com user=app", lookup(&net.DNSError{IsNotFound: true}), "does not exist"},
 		"no DNS server": {"host=db.example.com user=app", lookup(&net.DNSError{IsTimeout: true}), "cannot be resolved"},
 		"silence":       {"host=db.example.com user=app", lookup(os.ErrDeadlineExceeded), "does not answer"},

@@ -113,7 +113,10 @@ func TestLogin_NextHostIsUsedIfFirstFailsTargetSessionAttrs(t *testing.T) {
 		{attributes: "read-only", first: &replica{}},
 		{attributes: "read-write", first: &replica{standby: true}, password: "correct horse"},
 		{attributes: "any", first: &replica{messages: []pgproto3.BackendMessage{&pgproto3.ReadyForQuery{TxStatus: 'I'}}}}, // before AuthenticationOk
-		{attributes: "any", first: &replica{messages: []pgproto3.BackendMessage{&pgproto3.ErrorResponse{Severity: "FATAL", Code: "57P03", Message: "starting up"}}}},
+		{
+			attributes: "any",
+			first:      &replica{messages: []pgproto3.BackendMessage{&pgproto3.ErrorResponse{Severity: "FATAL", Code: "57P03", Message: "starting up"}}},
+		},
 	} {
 		dsn := "host=127.0.0.1,127.0.0.2 user=app sslmode=disable target_session_attrs=" + test.attributes
 		opts, want := []entrapg.Option{entrapg.WithCredential(credential)}, "token-1"
@@ -170,15 +173,19 @@ func TestLogin_HookThatReplacesHooksIsConfigError(t *testing.T) {
 		"neither it nor TLS":  {azure, "AfterNetConnect", func(c *pgx.ConnConfig) { c.TLSConfig, c.AfterNetConnect = nil, own }},
 		"nor with a password": {azure + password, "AfterNetConnect", func(c *pgx.ConnConfig) { c.TLSConfig, c.AfterNetConnect = nil, nil }},
 		"password, no TLS":    {azure + password, "sslmode", func(c *pgx.ConnConfig) { c.TLSConfig = nil }},
-		"password, Azure":     {"host=db.example.com user=app sslmode=disable" + password, "sslmode", func(c *pgx.ConnConfig) { c.Host = azureName }},
-		"a password":          {"host=127.0.0.1 user=app sslmode=disable", "Password", func(c *pgx.ConnConfig) { c.Password = "hunter2" }},
-		"a longer user":       {"host=127.0.0.1 user=app sslmode=disable", "", func(c *pgx.ConnConfig) { c.User = strings.Repeat("x", 64) }},
-		"no user":             {"host=127.0.0.1 user=app sslmode=disable", "", func(c *pgx.ConnConfig) { c.User = "" }},
+		"password, Azure": {
+			"host=db.example.com user=app sslmode=disable" + password, "sslmode", func(c *pgx.ConnConfig) { c.Host = azureName },
+		},
+		"a password":    {"host=127.0.0.1 user=app sslmode=disable", "Password", func(c *pgx.ConnConfig) { c.Password = "hunter2" }},
+		"a longer user": {"host=127.0.0.1 user=app sslmode=disable", "", func(c *pgx.ConnConfig) { c.User = strings.Repeat("x", 64) }},
+		"no user":       {"host=127.0.0.1 user=app sslmode=disable", "", func(c *pgx.ConnConfig) { c.User = "" }},
 		"InsecureSkipVerify": {azure + " sslmode=require", "TLSConfig", func(c *pgx.ConnConfig) {
 			c.TLSConfig = c.TLSConfig.Clone()
 			c.TLSConfig.InsecureSkipVerify = true
 		}},
-		"InsecureSkipVerify in place": {azure + " sslmode=require", "TLSConfig", func(c *pgx.ConnConfig) { c.TLSConfig.InsecureSkipVerify = true }},
+		"InsecureSkipVerify in place": {
+			azure + " sslmode=require", "TLSConfig", func(c *pgx.ConnConfig) { c.TLSConfig.InsecureSkipVerify = true },
+		},
 		"InsecureSkipVerify in place, verify-ca": {azure + " sslmode=verify-ca", "TLSConfig", func(c *pgx.ConnConfig) {
 			c.TLSConfig.InsecureSkipVerify, c.TLSConfig.VerifyConnection = true, nil
 		}},

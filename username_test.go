@@ -66,18 +66,29 @@ func TestUsername_IsDerivedFromClaims(t *testing.T) {
 		want                 string         // empty: a UsernameError
 		requests             int64
 	}{
-		"user-assigned identity":               {c{"xms_mirid": identities + "shop-api", "upn": "x", "appid": "y"}, nil, "shop-api", 1},
-		"in upper case":                        {c{"xms_mirid": strings.ToUpper(identities) + "Shop-API"}, nil, "Shop-API", 1},
-		"in lower case":                        {c{"xms_mirid": strings.ToLower(identities) + "shop-api"}, nil, "shop-api", 1},
-		"upn":                                  {c{"upn": "alice@contoso.example", "unique_name": "x", "appid": "y"}, nil, "alice@contoso.example", 1},
-		"preferred_username":                   {c{"preferred_username": "alice@contoso.example", "unique_name": "x"}, nil, "alice@contoso.example", 1},
-		"unique_name":                          {c{"unique_name": "bob@fabrikam.example", "app_displayname": "x"}, nil, "bob@fabrikam.example", 1},
-		"a person before a resource":           {c{"upn": "alice@contoso.example", "xms_mirid": machines + "vm1"}, nil, "alice@contoso.example", 1},
-		"virtual machine":                      {c{"xms_mirid": machines + "vm1", "appid": "y"}, nil, "vm1", 1},
-		"app":                                  {c{"xms_mirid": sites + "shop"}, nil, "shop", 1},
-		"deployment slot":                      {c{"xms_mirid": sites + "shop/slots/blue"}, nil, "shop/slots/blue", 1},
-		"deployment slot in odd case":          {c{"xms_mirid": strings.ToLower(sites) + "Shop/SLOTS/Blue"}, nil, "Shop/slots/Blue", 1},
-		"a nested resource":                    {c{"xms_mirid": "/subscriptions/s/resourcegroups/g/providers/Microsoft.MachineLearningServices/workspaces/w/onlineEndpoints/e"}, nil, "e", 1},
+		"user-assigned identity": {c{"xms_mirid": identities + "shop-api", "upn": "x", "appid": "y"}, nil, "shop-api", 1},
+		"in upper case":          {c{"xms_mirid": strings.ToUpper(identities) + "Shop-API"}, nil, "Shop-API", 1},
+		"in lower case":          {c{"xms_mirid": strings.ToLower(identities) + "shop-api"}, nil, "shop-api", 1},
+		"upn": {
+			c{"upn": "alice@contoso.example", "unique_name": "x", "appid": "y"}, nil, "alice@contoso.example", 1,
+		},
+		"preferred_username": {
+			c{"preferred_username": "alice@contoso.example", "unique_name": "x"}, nil, "alice@contoso.example", 1,
+		},
+		"unique_name": {
+			c{"unique_name": "bob@fabrikam.example", "app_displayname": "x"}, nil, "bob@fabrikam.example", 1,
+		},
+		"a person before a resource": {
+			c{"upn": "alice@contoso.example", "xms_mirid": machines + "vm1"}, nil, "alice@contoso.example", 1,
+		},
+		"virtual machine":             {c{"xms_mirid": machines + "vm1", "appid": "y"}, nil, "vm1", 1},
+		"app":                         {c{"xms_mirid": sites + "shop"}, nil, "shop", 1},
+		"deployment slot":             {c{"xms_mirid": sites + "shop/slots/blue"}, nil, "shop/slots/blue", 1},
+		"deployment slot in odd case": {c{"xms_mirid": strings.ToLower(sites) + "Shop/SLOTS/Blue"}, nil, "Shop/slots/Blue", 1},
+		"a nested resource": {
+			c{"xms_mirid": "/subscriptions/s/resourcegroups/g/providers/Microsoft.MachineLearningServices/workspaces/w/onlineEndpoints/e"},
+			nil, "e", 1,
+		},
 		"identity by the management token":     {c{"appid": "y", "oid": oid}, c{"oid": oid, "xms_mirid": identities + "shop-api"}, "shop-api", 2},
 		"person by the management token":       {c{"oid": oid}, c{"oid": oid, "upn": "alice@contoso.example"}, "alice@contoso.example", 2},
 		"machine by the management token":      {c{"oid": oid}, c{"oid": oid, "xms_mirid": machines + "vm1"}, "vm1", 2},

@@ -242,29 +242,71 @@ func TestTenant_RejectsRequestsWithEntraMessages(t *testing.T) {
 		status     int
 		code, kind string
 	}{
-		"a wrong secret":                      {secretCredential(t, tenant, tenant.ID, app.ClientID, "guess"), 401, "AADSTS7000215", "invalid_client"},
-		"another's secret":                    {secretCredential(t, tenant, tenant.ID, app.ClientID, other.ClientSecret), 401, "AADSTS7000215", "invalid_client"},
-		"a secret for an identity":            {secretCredential(t, tenant, tenant.ID, pod.ClientID, "guess"), 401, "AADSTS7000215", "invalid_client"},
-		"an unknown application":              {secretCredential(t, tenant, tenant.ID, tenant.ID, app.ClientSecret), 400, "AADSTS700016", "unauthorized_client"},
-		"an unknown tenant":                   {secretCredential(t, tenant, app.ClientID, app.ClientID, app.ClientSecret), 400, "AADSTS90002", "invalid_tenant"},
-		"a certificate not registered":        {certificateCredential(t, app, tenant, foreign, foreignKey), 401, "AADSTS700027", "invalid_client"},
-		"a certificate of another":            {certificateCredential(t, other, tenant, registered, key), 401, "AADSTS700027", "invalid_client"},
-		"a signature of another key":          {assertionCredential(t, app, tenant, signed(jwt.SigningMethodRS256, foreignKey, set("jti", "1"))), 401, "AADSTS700027", "invalid_client"},
-		"no signature":                        {assertionCredential(t, app, tenant, signed(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, set("jti", "1"))), 401, "AADSTS700027", "invalid_client"},
-		"an assertion for another audience":   {assertionCredential(t, app, tenant, signed(jwt.SigningMethodRS256, key, set("aud", "https://login.example/token"))), 401, "AADSTS700027", "invalid_client"},
-		"an assertion with another subject":   {assertionCredential(t, app, tenant, signed(jwt.SigningMethodRS256, key, set("sub", other.ClientID))), 401, "AADSTS700027", "invalid_client"},
-		"an assertion without exp":            {assertionCredential(t, app, tenant, signed(jwt.SigningMethodRS256, key, func(c jwt.MapClaims) { delete(c, "exp") })), 401, "AADSTS700027", "invalid_client"},
-		"an assertion with exp out of range":  {assertionCredential(t, app, tenant, signed(jwt.SigningMethodRS256, key, set("exp", 1e300))), 401, "AADSTS700027", "invalid_client"},
-		"an expired assertion":                {assertionCredential(t, app, tenant, signed(jwt.SigningMethodRS256, key, set("exp", time.Now().Add(-time.Hour).Unix()))), 401, "AADSTS700024", "invalid_client"},
-		"a malformed assertion":               {assertionCredential(t, app, tenant, func() (string, error) { return "hunter2", nil }), 401, "AADSTS50027", "invalid_client"},
-		"another's federated token":           {assertionCredential(t, pod, tenant, app.FederatedToken), 400, "AADSTS70021", "invalid_request"},
-		"a forged federated token":            {assertionCredential(t, app, tenant, altered(nil)), 400, "AADSTS70021", "invalid_request"},
-		"a forged federated token of another": {assertionCredential(t, pod, tenant, altered(set("sub", "system:serviceaccount:default:"+pod.ObjectID))), 400, "AADSTS70021", "invalid_request"},
-		"a federated token for a VM":          {assertionCredential(t, vm, tenant, app.FederatedToken), 400, "AADSTS70021", "invalid_request"},
-		"an access token as an assertion":     {assertionCredential(t, app, tenant, func() (string, error) { return token(t, app, audience).Token, nil }), 400, "AADSTS70021", "invalid_request"},
-		"a wrong password":                    {user(alice.Name, "guess"), 400, "AADSTS50126", "invalid_grant"},
-		"an unknown user":                     {user("bob@contoso.example", alice.Password), 400, "AADSTS50034", "invalid_grant"},
-		"a guest with a name of the tenant":   {user(tenant.NewGuest("bob@fabrikam.example").Name, ""), 400, "AADSTS900144", "invalid_request"},
+		"a wrong secret": {
+			secretCredential(t, tenant, tenant.ID, app.ClientID, "guess"), 401, "AADSTS7000215", "invalid_client",
+		},
+		"another's secret": {
+			secretCredential(t, tenant, tenant.ID, app.ClientID, other.ClientSecret), 401, "AADSTS7000215", "invalid_client",
+		},
+		"a secret for an identity": {
+			secretCredential(t, tenant, tenant.ID, pod.ClientID, "guess"), 401, "AADSTS7000215", "invalid_client",
+		},
+		"an unknown application": {
+			secretCredential(t, tenant, tenant.ID, tenant.ID, app.ClientSecret), 400, "AADSTS700016", "unauthorized_client",
+		},
+		"an unknown tenant": {
+			secretCredential(t, tenant, app.ClientID, app.ClientID, app.ClientSecret), 400, "AADSTS90002", "invalid_tenant",
+		},
+		"a certificate not registered": {
+			certificateCredential(t, app, tenant, foreign, foreignKey), 401, "AADSTS700027", "invalid_client",
+		},
+		"a certificate of another": {certificateCredential(t, other, tenant, registered, key), 401, "AADSTS700027", "invalid_client"},
+		"a signature of another key": {
+			assertionCredential(t, app, tenant, signed(jwt.SigningMethodRS256, foreignKey, set("jti", "1"))), 401,
+			"AADSTS700027", "invalid_client",
+		},
+		"no signature": {
+			assertionCredential(t, app, tenant, signed(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, set("jti", "1"))),
+			401, "AADSTS700027", "invalid_client",
+		},
+		"an assertion for another audience": {
+			assertionCredential(t, app, tenant, signed(jwt.SigningMethodRS256, key, set("aud", "https://login.example/token"))),
+			401, "AADSTS700027", "invalid_client",
+		},
+		"an assertion with another subject": {
+			assertionCredential(t, app, tenant, signed(jwt.SigningMethodRS256, key, set("sub", other.ClientID))), 401,
+			"AADSTS700027", "invalid_client",
+		},
+		"an assertion without exp": {
+			assertionCredential(t, app, tenant, signed(jwt.SigningMethodRS256, key, func(c jwt.MapClaims) { delete(c, "exp") })),
+			401, "AADSTS700027", "invalid_client",
+		},
+		"an assertion with exp out of range": {
+			assertionCredential(t, app, tenant, signed(jwt.SigningMethodRS256, key, set("exp", 1e300))), 401, "AADSTS700027",
+			"invalid_client",
+		},
+		"an expired assertion": {
+			assertionCredential(t, app, tenant, signed(jwt.SigningMethodRS256, key, set("exp", time.Now().Add(-time.Hour).Unix()))),
+			401, "AADSTS700024", "invalid_client",
+		},
+		"a malformed assertion": {
+			assertionCredential(t, app, tenant, func() (string, error) { return "hunter2", nil }), 401, "AADSTS50027",
+			"invalid_client",
+		},
+		"another's federated token": {assertionCredential(t, pod, tenant, app.FederatedToken), 400, "AADSTS70021", "invalid_request"},
+		"a forged federated token":  {assertionCredential(t, app, tenant, altered(nil)), 400, "AADSTS70021", "invalid_request"},
+		"a forged federated token of another": {
+			assertionCredential(t, pod, tenant, altered(set("sub", "system:serviceaccount:default:"+pod.ObjectID))), 400,
+			"AADSTS70021", "invalid_request",
+		},
+		"a federated token for a VM": {assertionCredential(t, vm, tenant, app.FederatedToken), 400, "AADSTS70021", "invalid_request"},
+		"an access token as an assertion": {
+			assertionCredential(t, app, tenant, func() (string, error) { return token(t, app, audience).Token, nil }), 400,
+			"AADSTS70021", "invalid_request",
+		},
+		"a wrong password":                  {user(alice.Name, "guess"), 400, "AADSTS50126", "invalid_grant"},
+		"an unknown user":                   {user("bob@contoso.example", alice.Password), 400, "AADSTS50034", "invalid_grant"},
+		"a guest with a name of the tenant": {user(tenant.NewGuest("bob@fabrikam.example").Name, ""), 400, "AADSTS900144", "invalid_request"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := ask(t, test.credential, audience)
@@ -438,13 +480,25 @@ func TestTenant_FaultsReachEveryKindOfClient(t *testing.T) {
 		message      string // in every client's error
 		applications bool   // whether applications still get tokens
 	}{
-		"throttled":        {faults: entrapgtest.Faults{Entra: entrapgtest.EntraThrottles}, status: http.StatusTooManyRequests, message: "AADSTS90055"},
-		"failing":          {faults: entrapgtest.Faults{Entra: entrapgtest.EntraFails}, status: http.StatusInternalServerError, message: "AADSTS50000"},
-		"garbling":         {faults: entrapgtest.Faults{Entra: entrapgtest.EntraGarbles}, message: "json"},
-		"reset":            {faults: entrapgtest.Faults{Entra: entrapgtest.EntraResets}, message: reset},
-		"down":             {faults: entrapgtest.Faults{EntraDown: true}, status: http.StatusServiceUnavailable, message: "AADSTS90033"},
-		"MFA":              {faults: entrapgtest.Faults{Entra: entrapgtest.EntraWantsMFA}, status: http.StatusBadRequest, message: "AADSTS50076", applications: true},
-		"MFA, and a delay": {faults: entrapgtest.Faults{Entra: entrapgtest.EntraWantsMFA, EntraDelay: time.Millisecond}, status: http.StatusBadRequest, message: "AADSTS50076", applications: true},
+		"throttled": {
+			faults: entrapgtest.Faults{Entra: entrapgtest.EntraThrottles}, status: http.StatusTooManyRequests,
+			message: "AADSTS90055",
+		},
+		"failing": {
+			faults: entrapgtest.Faults{Entra: entrapgtest.EntraFails}, status: http.StatusInternalServerError,
+			message: "AADSTS50000",
+		},
+		"garbling": {faults: entrapgtest.Faults{Entra: entrapgtest.EntraGarbles}, message: "json"},
+		"reset":    {faults: entrapgtest.Faults{Entra: entrapgtest.EntraResets}, message: reset},
+		"down":     {faults: entrapgtest.Faults{EntraDown: true}, status: http.StatusServiceUnavailable, message: "AADSTS90033"},
+		"MFA": {
+			faults: entrapgtest.Faults{Entra: entrapgtest.EntraWantsMFA}, status: http.StatusBadRequest, message: "AADSTS50076",
+			applications: true,
+		},
+		"MFA, and a delay": {
+			faults: entrapgtest.Faults{Entra: entrapgtest.EntraWantsMFA, EntraDelay: time.Millisecond},
+			status: http.StatusBadRequest, message: "AADSTS50076", applications: true,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s.SetFaults(test.faults)

@@ -136,24 +136,81 @@ func TestHost_RequestWithoutItsSecretIsRejected(t *testing.T) {
 		message string
 		counts  int
 	}{
-		"App Service":                     {http.DefaultClient, appService + "?" + query, [2]string{"X-IDENTITY-HEADER", environ["IDENTITY_HEADER"]}, 200, `"expires_on":"`, 1},
-		"App Service, no header":          {http.DefaultClient, appService + "?" + query, [2]string{}, 401, `"statusCode":401`, 0},
-		"App Service, an empty header":    {http.DefaultClient, appService + "?" + query, [2]string{"X-IDENTITY-HEADER", ""}, 401, `"statusCode":401`, 0},
-		"App Service, a wrong secret":     {http.DefaultClient, appService + "?" + query, [2]string{"X-IDENTITY-HEADER", "guess"}, 401, `"statusCode":401`, 0},
-		"App Service, of another host":    {http.DefaultClient, appService + "?" + query, [2]string{"X-IDENTITY-HEADER", otherSecret}, 400, `"statusCode":400`, 1},
-		"App Service, no resource":        {http.DefaultClient, appService + "?" + version, [2]string{"X-IDENTITY-HEADER", environ["IDENTITY_HEADER"]}, 400, "resource", 0},
-		"App Service, no version":         {http.DefaultClient, appService + "?resource=x", [2]string{"X-IDENTITY-HEADER", environ["IDENTITY_HEADER"]}, 400, "api-version", 0},
-		"App Service, an old version":     {http.DefaultClient, appService + "?resource=x&api-version=2017-09-01", [2]string{"X-IDENTITY-HEADER", environ["IDENTITY_HEADER"]}, 400, "api-version", 0},
-		"IMDS, no version":                {host.Client(), imds + "?resource=x", [2]string{"Metadata", "true"}, 400, `{"error":"Bad request. api-version is invalid or was not specified in the request.`, 0},
-		"IMDS, an invalid version":        {host.Client(), imds + "?resource=x&api-version=latest", [2]string{"Metadata", "true"}, 400, `"newest-versions":[`, 0},
-		"IMDS, no resource":               {host.Client(), imds + "?" + version, [2]string{"Metadata", "true"}, 400, "Required query variable 'resource' is missing", 0},
-		"IMDS, metadata that is not true": {host.Client(), imds + "?" + query, [2]string{"Metadata", "1"}, 400, "Required metadata header not specified", 0},
-		"IMDS":                            {host.Client(), imds + "?" + query, [2]string{"Metadata", "true"}, 200, `"not_before":"`, 1},
-		"IMDS, no metadata header":        {host.Client(), imds + "?" + query, [2]string{}, 400, "bad_request_102", 0},
-		"IMDS of another host":            {other.Client(), imds + "?" + query, [2]string{"Metadata", "true"}, 400, `"error_description":"Identity not found"`, 1},
-		"IMDS, without the client":        {http.DefaultClient, direct + "?" + query, [2]string{"Metadata", "true"}, 401, "unauthorized", 0},
-		"IMDS, with App Service's header": {http.DefaultClient, direct + "?" + query, [2]string{"X-IDENTITY-HEADER", environ["IDENTITY_HEADER"]}, 400, "bad_request_102", 0},
-		"the tenant through the client":   {host.Client(), s.Tenant.URL() + "/contoso.example/v2.0/.well-known/openid-configuration", [2]string{}, 200, "token_endpoint", 0},
+		"App Service": {
+			http.DefaultClient, appService + "?" + query,
+			[2]string{"X-IDENTITY-HEADER", environ["IDENTITY_HEADER"]},
+			200,
+			`"expires_on":"`, 1,
+		},
+		"App Service, no header": {http.DefaultClient, appService + "?" + query, [2]string{}, 401, `"statusCode":401`, 0},
+		"App Service, an empty header": {
+			http.DefaultClient, appService + "?" + query, [2]string{"X-IDENTITY-HEADER", ""}, 401, `"statusCode":401`, 0,
+		},
+		"App Service, a wrong secret": {
+			http.DefaultClient, appService + "?" + query, [2]string{"X-IDENTITY-HEADER", "guess"}, 401, `"statusCode":401`, 0,
+		},
+		"App Service, of another host": {
+			http.DefaultClient, appService + "?" + query,
+			[2]string{"X-IDENTITY-HEADER", otherSecret},
+			400, `"statusCode":400`,
+			1,
+		},
+		"App Service, no resource": {
+			http.DefaultClient, appService + "?" + version,
+			[2]string{"X-IDENTITY-HEADER", environ["IDENTITY_HEADER"]},
+			400,
+			"resource", 0,
+		},
+		"App Service, no version": {
+			http.DefaultClient, appService + "?resource=x",
+			[2]string{"X-IDENTITY-HEADER", environ["IDENTITY_HEADER"]},
+			400,
+			"api-version", 0,
+		},
+		"App Service, an old version": {
+			http.DefaultClient, appService + "?resource=x&api-version=2017-09-01",
+			[2]string{"X-IDENTITY-HEADER", environ["IDENTITY_HEADER"]},
+			400, "api-version", 0,
+		},
+		"IMDS, no version": {
+			host.Client(), imds + "?resource=x",
+			[2]string{"Metadata", "true"},
+			400,
+			`{"error":"Bad request. api-version is invalid or was not specified in the request.`, 0,
+		},
+		"IMDS, an invalid version": {
+			host.Client(), imds + "?resource=x&api-version=latest", [2]string{"Metadata", "true"}, 400, `"newest-versions":[`, 0,
+		},
+		"IMDS, no resource": {
+			host.Client(), imds + "?" + version,
+			[2]string{"Metadata", "true"},
+			400,
+			"Required query variable 'resource' is missing", 0,
+		},
+		"IMDS, metadata that is not true": {
+			host.Client(), imds + "?" + query, [2]string{"Metadata", "1"}, 400, "Required metadata header not specified", 0,
+		},
+		"IMDS":                     {host.Client(), imds + "?" + query, [2]string{"Metadata", "true"}, 200, `"not_before":"`, 1},
+		"IMDS, no metadata header": {host.Client(), imds + "?" + query, [2]string{}, 400, "bad_request_102", 0},
+		"IMDS of another host": {
+			other.Client(), imds + "?" + query,
+			[2]string{"Metadata", "true"},
+			400, `"error_description":"Identity not found"`,
+			1,
+		},
+		"IMDS, without the client": {http.DefaultClient, direct + "?" + query, [2]string{"Metadata", "true"}, 401, "unauthorized", 0},
+		"IMDS, with App Service's header": {
+			http.DefaultClient, direct + "?" + query,
+			[2]string{"X-IDENTITY-HEADER", environ["IDENTITY_HEADER"]},
+			400,
+			"bad_request_102", 0,
+		},
+		"the tenant through the client": {
+			host.Client(), s.Tenant.URL() + "/contoso.example/v2.0/.well-known/openid-configuration",
+			[2]string{},
+			200,
+			"token_endpoint", 0,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := must[*http.Request](t)(http.NewRequestWithContext(t.Context(), http.MethodGet, test.url, nil))

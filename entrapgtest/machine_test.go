@@ -112,9 +112,15 @@ func TestServer_DSNTakesSettings(t *testing.T) {
 	}{
 		{nil, "postgres://" + address + "/postgres" + rest + s.CAFile()},
 		{[]string{"user=app", "dbname=shop"}, "postgres://app@" + address + "/shop" + rest + s.CAFile()},
-		{[]string{"user=bob_fabrikam.example#EXT#@contoso.example"}, "postgres://bob_fabrikam.example%23EXT%23%40contoso.example@" + address + "/postgres" + rest + s.CAFile()},
+		{
+			[]string{"user=bob_fabrikam.example#EXT#@contoso.example"},
+			"postgres://bob_fabrikam.example%23EXT%23%40contoso.example@" + address + "/postgres" + rest + s.CAFile(),
+		},
 		{[]string{"dbname=a b/c?d"}, "postgres://" + address + "/a%20b/c%3Fd" + rest + s.CAFile()},
-		{[]string{"sslmode=require", "sslrootcert", "application_name=a b&c"}, "postgres://" + address + "/postgres?sslmode=require&application_name=a%20b%26c"},
+		{
+			[]string{"sslmode=require", "sslrootcert", "application_name=a b&c"},
+			"postgres://" + address + "/postgres?sslmode=require&application_name=a%20b%26c",
+		},
 		{[]string{"user=x", "user=y", "user"}, "postgres://" + address + "/postgres" + rest + s.CAFile()},
 	} {
 		if got := s.DSN(test.settings...); got != test.want {

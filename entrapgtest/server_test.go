@@ -178,33 +178,62 @@ func TestServer_ValidatesTokensAsAzureDoes(t *testing.T) {
 		role, password string
 		code, message  string // empty: accepted
 	}{
-		"managed identity":             {"app", genuine, "", ""},
-		"user":                         {"alice@contoso.example", token(t, alice, audience).Token, "", ""},
-		"role of another name":         {"odd name; \"quoted\"", token(t, alice, audience).Token, "", ""},
-		"member of a group":            {"team", token(t, member, audience).Token, "", ""},
-		"expired":                      {"app", expired, "28000", "The access token has expired. Acquire a new token and try again."},
-		"expired, with exp changed":    {"app", forge(t, expired, jwt.SigningMethodRS256, foreignKey, later), "28000", validation},
-		"signed with another key":      {"app", forge(t, genuine, jwt.SigningMethodRS256, foreignKey, nil), "28000", validation},
-		"not signed":                   {"app", forge(t, genuine, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, nil), "28000", validation},
-		"signed with a shared secret":  {"app", forge(t, genuine, jwt.SigningMethodHS256, []byte("secret"), nil), "28000", validation},
-		"of another tenant":            {"alice@contoso.example", token(t, foreigner, audience).Token, "28000", validation},
-		"that names another tenant":    {"stranger@contoso.example", token(t, strangerTenant, audience).Token, "28000", validation},
-		"for another service":          {"app", token(t, app, "https://management.azure.com").Token, "28000", `The access token does not have a valid audience claim. Please acquire a new token for the resource "` + audience + `".`},
-		"with a slash in the audience": {"app", token(t, app, audience+"/").Token, "28000", `The access token does not have a valid audience claim. Please acquire a new token for the resource "` + audience + `".`},
-		"without oid":                  {"ghost@contoso.example", token(t, noOID, audience).Token, "28000", "The access token doesn't have a valid oid claim. Acquire a new token and try again"},
-		"an ordinary password":         {"app", "hunter2", "28000", validation},
-		"an empty password":            {"app", "", "28000", validation},
-		"a quoted token":               {"app", `"` + genuine + `"`, "28000", "The access token has invalid format. Please ensure the token is passed exactly as returned by the authentication endpoint and retry."},
-		"a truncated token":            {"app", genuine[:40], "28000", "The access token has invalid format. Please ensure the token is passed exactly as returned by the authentication endpoint and retry."},
-		"a user as a service":          {"app", token(t, alice, audience).Token, "28000", "Service Principals cannot generate AAD_AUTH_TOKENTYPE_APP_USER tokens for role[app]"},
-		"a service as a user":          {"alice@contoso.example", genuine, "28000", "Azure AD user token for role[alice@contoso.example] is neither an AAD_AUTH_TOKENTYPE_APP_USER or an AAD_AUTH_TOKENTYPE_APP_OBO token."},
+		"managed identity":          {"app", genuine, "", ""},
+		"user":                      {"alice@contoso.example", token(t, alice, audience).Token, "", ""},
+		"role of another name":      {"odd name; \"quoted\"", token(t, alice, audience).Token, "", ""},
+		"member of a group":         {"team", token(t, member, audience).Token, "", ""},
+		"expired":                   {"app", expired, "28000", "The access token has expired. Acquire a new token and try again."},
+		"expired, with exp changed": {"app", forge(t, expired, jwt.SigningMethodRS256, foreignKey, later), "28000", validation},
+		"signed with another key":   {"app", forge(t, genuine, jwt.SigningMethodRS256, foreignKey, nil), "28000", validation},
+		"not signed": {
+			"app", forge(t, genuine, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, nil), "28000", validation,
+		},
+		"signed with a shared secret": {"app", forge(t, genuine, jwt.SigningMethodHS256, []byte("secret"), nil), "28000", validation},
+		"of another tenant":           {"alice@contoso.example", token(t, foreigner, audience).Token, "28000", validation},
+		"that names another tenant":   {"stranger@contoso.example", token(t, strangerTenant, audience).Token, "28000", validation},
+		"for another service": {
+			"app", token(t, app, "https://management.azure.com").Token, "28000",
+			`The access token does not have a valid audience claim. Please acquire a new token for the resource "` + audience + `".`,
+		},
+		"with a slash in the audience": {
+			"app", token(t, app, audience+"/").Token, "28000",
+			`The access token does not have a valid audience claim. Please acquire a new token for the resource "` + audience + `".`,
+		},
+		"without oid": {
+			"ghost@contoso.example", token(t, noOID, audience).Token, "28000",
+			"The access token doesn't have a valid oid claim. Acquire a new token and try again",
+		},
+		"an ordinary password": {"app", "hunter2", "28000", validation},
+		"an empty password":    {"app", "", "28000", validation},
+		"a quoted token": {
+			"app", `"` + genuine + `"`, "28000",
+			"The access token has invalid format. Please ensure the token is passed exactly as returned by the authentication endpoint and retry.",
+		},
+		"a truncated token": {
+			"app", genuine[:40], "28000",
+			"The access token has invalid format. Please ensure the token is passed exactly as returned by the authentication endpoint and retry.",
+		},
+		"a user as a service": {
+			"app", token(t, alice, audience).Token, "28000",
+			"Service Principals cannot generate AAD_AUTH_TOKENTYPE_APP_USER tokens for role[app]",
+		},
+		"a service as a user": {
+			"alice@contoso.example", genuine, "28000",
+			"Azure AD user token for role[alice@contoso.example] is neither an AAD_AUTH_TOKENTYPE_APP_USER or an AAD_AUTH_TOKENTYPE_APP_OBO token.",
+		},
 		"a service as another": {
 			"app", token(t, deployer, audience).Token, "28000", `Service principal oid mismatch for role "app". The oid in the security label [` + app.ObjectID +
 				`] does not match the appid [` + deployer.ClientID + `] or oid [` + deployer.ObjectID + `] in the token.`,
 		},
-		"a user as another":        {"alice@contoso.example", token(t, member, audience).Token, "28P01", `password authentication failed for user "alice@contoso.example"`},
-		"a user outside the group": {"team", token(t, alice, audience).Token, "28000", "Azure AD access token not valid for role team (does not contain group ID " + team.ObjectID + ")"},
-		"a role in another case":   {"APP", genuine, "28P01", `password authentication failed for user "APP"`},
+		"a user as another": {
+			"alice@contoso.example", token(t, member, audience).Token, "28P01",
+			`password authentication failed for user "alice@contoso.example"`,
+		},
+		"a user outside the group": {
+			"team", token(t, alice, audience).Token, "28000",
+			"Azure AD access token not valid for role team (does not contain group ID " + team.ObjectID + ")",
+		},
+		"a role in another case": {"APP", genuine, "28P01", `password authentication failed for user "APP"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := logIn(t, s, test.role, test.password)
@@ -446,14 +475,17 @@ func TestFront_SurvivesHostileClients(t *testing.T) {
 	createRole(t, s, "", app)
 	sslRequest := []byte{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f}
 	for name, sent := range map[string][]byte{
-		"nothing":                              {},
-		"one byte":                             {0},
-		"an excessive length":                  {0xff, 0xff, 0xff, 0xff, 0, 3, 0, 0},
-		"a short length":                       {0, 0, 0, 4, 0, 3, 0, 0},
-		"no parameters":                        {0, 0, 0, 9, 0, 3, 0, 0, 0},
-		"unfinished startup":                   {0, 0, 0, 20, 0, 3, 0, 0, 'u', 's', 'e', 'r'},
-		"protocol 2":                           {0, 0, 0, 8, 0, 2, 0, 0},
-		"repeated GSS requests":                {0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30, 0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30, 0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30, 0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30},
+		"nothing":             {},
+		"one byte":            {0},
+		"an excessive length": {0xff, 0xff, 0xff, 0xff, 0, 3, 0, 0},
+		"a short length":      {0, 0, 0, 4, 0, 3, 0, 0},
+		"no parameters":       {0, 0, 0, 9, 0, 3, 0, 0, 0},
+		"unfinished startup":  {0, 0, 0, 20, 0, 3, 0, 0, 'u', 's', 'e', 'r'},
+		"protocol 2":          {0, 0, 0, 8, 0, 2, 0, 0},
+		"repeated GSS requests": {
+			0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30, 0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30, 0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30, 0, 0, 0,
+			8, 0x04, 0xd2, 0x16, 0x30,
+		},
 		"a cancel request with an unknown key": {0, 0, 0, 16, 0x04, 0xd2, 0x16, 0x2e, 0, 0, 0, 1, 0, 0, 0, 1},
 		"no handshake after a TLS request":     append(append([]byte{}, sslRequest...), "hello, world, this is no TLS"...),
 		"half a TLS handshake":                 {0x16, 3, 1, 0, 200, 1, 0, 0, 196},

@@ -230,9 +230,15 @@ func TestDoctor_LoginWorksOnceFixIsPasted(t *testing.T) {
 		"user of a service is misspelled": {
 			with(env, dsn, "PGSERVICE=shop", "PGSERVICEFILE="+services), "login", "from service shop in " + services, nil, "service shop in " + services,
 		},
-		"user is misspelled":        {with(env, withUser("fix-ap")), "login", `The login as "fix-app" works`, []string{"user=fix-app"}, "DATABASE_URL"},
-		"user is in the wrong case": {with(env, withUser("Fix-App")), "login", "names are case-sensitive", []string{"user=fix-app"}, "DATABASE_URL"},
-		"user, in settings":         {with(env, keywords+" user='Fix App'"), "login", `The login as "fix-app" works`, []string{"user=fix-app"}, ""},
+		"user is misspelled": {
+			with(env, withUser("fix-ap")), "login", `The login as "fix-app" works`, []string{"user=fix-app"}, "DATABASE_URL",
+		},
+		"user is in the wrong case": {
+			with(env, withUser("Fix-App")), "login", "names are case-sensitive", []string{"user=fix-app"}, "DATABASE_URL",
+		},
+		"user, in settings": {
+			with(env, keywords+" user='Fix App'"), "login", `The login as "fix-app" works`, []string{"user=fix-app"}, "",
+		},
 		"identity has no role": {
 			roleless, "login", "not mapped", []string{"select * from pgaadauth_create_principal_with_oid('fix roleless''s', "}, "",
 		},
@@ -265,20 +271,38 @@ func TestDoctor_LoginWorksOnceFixIsPasted(t *testing.T) {
 			[]string{"export PGTARGETSESSIONATTRS=any"},
 			"",
 		},
-		"misspelled sslmode":        {with(env, keywords+" sslmode=verifyfull"), "DSN", "", []string{"sslmode=verify-full"}, ""},
-		"misspelled PGSSLMODE":      {with(env, keywords, "PGSSLMODE=verify_ca"), "DSN", "", []string{"export PGSSLMODE=verify-ca"}, ""},
-		"sslmode=prefer":            {with(env, keywords+" sslmode=prefer"), "DSN", "", []string{"sslmode=verify-full"}, ""},
-		"misspelled credential":     {with(env, dsn+"&entra_credential=managed-identity"), "DSN", "", []string{"entra_credential=managedidentity", "entra_client_id=CLIENT_ID"}, ""},
-		"workload identity, no pod": {with(env, dsn+"&entra_credential=workloadidentity"), "credential", "AZURE_FEDERATED_TOKEN_FILE", []string{"entra_credential=default"}, "kubectl get pod POD"},
-		"key with a typo":           {with(env, dsn+"&keepalive=1"), "login", "remove it", []string{"# in DATABASE_URL: remove keepalive", "keepalives=1"}, ""},
+		"misspelled sslmode":   {with(env, keywords+" sslmode=verifyfull"), "DSN", "", []string{"sslmode=verify-full"}, ""},
+		"misspelled PGSSLMODE": {with(env, keywords, "PGSSLMODE=verify_ca"), "DSN", "", []string{"export PGSSLMODE=verify-ca"}, ""},
+		"sslmode=prefer":       {with(env, keywords+" sslmode=prefer"), "DSN", "", []string{"sslmode=verify-full"}, ""},
+		"misspelled credential": {
+			with(env, dsn+"&entra_credential=managed-identity"), "DSN", "",
+			[]string{"entra_credential=managedidentity", "entra_client_id=CLIENT_ID"},
+			"",
+		},
+		"workload identity, no pod": {
+			with(env, dsn+"&entra_credential=workloadidentity"), "credential", "AZURE_FEDERATED_TOKEN_FILE",
+			[]string{"entra_credential=default"},
+			"kubectl get pod POD",
+		},
+		"key with a typo": {
+			with(env, dsn+"&keepalive=1"), "login", "remove it",
+			[]string{"# in DATABASE_URL: remove keepalive", "keepalives=1"},
+			"",
+		},
 		"key of entrapg with a typo": {
 			with(managed, keywords+" entra_credential=managedidentity entra_clientid="+app.ClientID), "DSN", "",
 			[]string{"# in DATABASE_URL: remove entra_clientid", "entra_client_id=" + app.ClientID},
 			"",
 		},
-		"key of another driver": {with(env, dsn+"&username=fix-app"), "DSN", "", []string{"# in DATABASE_URL: remove username", "user=fix-app"}, ""},
+		"key of another driver": {
+			with(env, dsn+"&username=fix-app"), "DSN", "", []string{"# in DATABASE_URL: remove username", "user=fix-app"}, "",
+		},
 		"ssl of another driver": {with(env, keywords+" ssl=1"), "DSN", "", []string{"# in DATABASE_URL: remove ssl", "sslmode=verify-full"}, ""},
-		"key in upper case":     {with(env, keywords+" DBName=postgres"), "DSN", "", []string{"# in DATABASE_URL: remove DBName", "dbname=postgres"}, ""},
+		"key in upper case": {
+			with(env, keywords+" DBName=postgres"), "DSN", "",
+			[]string{"# in DATABASE_URL: remove DBName", "dbname=postgres"},
+			"",
+		},
 		"client ID for default": {
 			with(env, dsn+"&entra_client_id="+app.ClientID, "AZURE_CLIENT_ID="), "DSN", "",
 			[]string{"# in DATABASE_URL: remove entra_client_id", "export AZURE_CLIENT_ID=" + app.ClientID},
@@ -287,7 +311,9 @@ func TestDoctor_LoginWorksOnceFixIsPasted(t *testing.T) {
 		"user with a newline": {with(env, dsn, "PGUSER=fix-app\n"), "DSN", "", []string{"export PGUSER=fix-app"}, ""},
 		"port is a word":      {with(env, dsn, "PGPORT=x", "DATABASE_URL=host=127.0.0.1"), "DSN", "", nil, "export PGPORT=5432"},
 		"timeout with a unit": {with(env, dsn+"&connect_timeout=20s"), "DSN", "", []string{"connect_timeout=20"}, ""},
-		"session attributes":  {with(env, dsn, "PGTARGETSESSIONATTRS=readwrite"), "DSN", "", []string{"export PGTARGETSESSIONATTRS=read-write"}, ""},
+		"session attributes": {
+			with(env, dsn, "PGTARGETSESSIONATTRS=readwrite"), "DSN", "", []string{"export PGTARGETSESSIONATTRS=read-write"}, "",
+		},
 		"token is for another service": {
 			with(env, dsn+"&entra_scope=https://vault.azure.net/.default"), "login", "another service", []string{"entra_scope=https://ossrdbms-aad.database.windows.net/.default"}, "",
 		},
@@ -337,21 +363,45 @@ func TestDoctor_NamesMissingSettingsOfEachCredential(t *testing.T) {
 		explanation string
 		fix         string
 	}{
-		"stale IDENTITY_HEADER":        {with(env, dsn, "IDENTITY_HEADER=old"), "credential", "rejects IDENTITY_HEADER", "set -a; . FILE; set +a"},
-		"stale IDENTITY_HEADER, alone": {with(env, dsn+"&entra_credential=managedidentity&entra_client_id="+app.ClientID, "IDENTITY_HEADER=old"), "credential", "reload the environment", "set -a; . FILE; set +a"},
-		"stale IDENTITY_ENDPOINT":      {with(env, dsn, "IDENTITY_ENDPOINT=http://127.0.0.1:1/msi/token"), "credential", "nothing answers at the managed identity endpoint", "set -a; . FILE; set +a"},
-		"az is missing":                {with(env, dsn+"&entra_credential=azurecli"), "credential", "not installed", "az login"},
-		"azd is missing":               {with(env, dsn+"&entra_credential=azuredevelopercli"), "credential", "not installed", "azd auth login"},
-		"PowerShell is missing":        {with(env, dsn+"&entra_credential=azurepowershell"), "credential", "not installed", "Install-Module Az.Accounts; Connect-AzAccount"},
-		"no variables":                 {with(env, dsn+"&entra_credential=environment", "AZURE_CLIENT_ID="), "credential", "needs AZURE_TENANT_ID", "export AZURE_CLIENT_SECRET=SECRET"},
-		"unknown key like no other":    {with(env, dsn+"&flavor=red"), "login", "remove it", "# in DATABASE_URL: remove flavor"},
-		"password with a typo":         {with(env, dsn+"&pasword=hunter2"), "login", "remove it", "# in DATABASE_URL: remove pasword"},
-		"DSN of JDBC":                  {with(env, "jdbc:postgresql://127.0.0.1/shop?user=bob&password=hunter2"), "DSN", "", "postgres://SERVER.postgres.database.azure.com/DATABASE"},
-		"password":                     {with(env, "postgres://bob:hunter2@127.0.0.1/postgres"), "DSN", "", "# in DATABASE_URL: remove password"},
-		"user with an @ in a URL":      {with(env, "postgres://alice@contoso.example@127.0.0.1/postgres"), "DSN", "", "alice%40contoso.example"},
-		"missing file":                 {with(env, "host=127.0.0.1 sslrootcert=/nowhere/ca.pem"), "DSN", "", "# in DATABASE_URL: remove sslrootcert"},
-		"path of Windows":              {with(env, `host=127.0.0.1 sslrootcert=C:\Users\me\ca.pem`), "DSN", "", `sslrootcert='C:\\Users\\me\\ca.pem'`},
-		"path of Windows, quoted":      {with(env, `host=127.0.0.1 sslrootcert='C:\Program Files\ca.pem'`), "DSN", "", `sslrootcert='C:\\Program Files\\ca.pem'`},
+		"stale IDENTITY_HEADER": {
+			with(env, dsn, "IDENTITY_HEADER=old"), "credential", "rejects IDENTITY_HEADER", "set -a; . FILE; set +a",
+		},
+		"stale IDENTITY_HEADER, alone": {
+			with(env, dsn+"&entra_credential=managedidentity&entra_client_id="+app.ClientID, "IDENTITY_HEADER=old"),
+			"credential", "reload the environment", "set -a; . FILE; set +a",
+		},
+		"stale IDENTITY_ENDPOINT": {
+			with(env, dsn, "IDENTITY_ENDPOINT=http://127.0.0.1:1/msi/token"), "credential",
+			"nothing answers at the managed identity endpoint", "set -a; . FILE; set +a",
+		},
+		"az is missing":  {with(env, dsn+"&entra_credential=azurecli"), "credential", "not installed", "az login"},
+		"azd is missing": {with(env, dsn+"&entra_credential=azuredevelopercli"), "credential", "not installed", "azd auth login"},
+		"PowerShell is missing": {
+			with(env, dsn+"&entra_credential=azurepowershell"), "credential", "not installed",
+			"Install-Module Az.Accounts; Connect-AzAccount",
+		},
+		"no variables": {
+			with(env, dsn+"&entra_credential=environment", "AZURE_CLIENT_ID="), "credential", "needs AZURE_TENANT_ID",
+			"export AZURE_CLIENT_SECRET=SECRET",
+		},
+		"unknown key like no other": {with(env, dsn+"&flavor=red"), "login", "remove it", "# in DATABASE_URL: remove flavor"},
+		"password with a typo":      {with(env, dsn+"&pasword=hunter2"), "login", "remove it", "# in DATABASE_URL: remove pasword"},
+		"DSN of JDBC": {
+			with(env, "jdbc:postgresql://127.0.0.1/shop?user=bob&password=hunter2"), "DSN", "",
+			"postgres://SERVER.postgres.database.azure.com/DATABASE",
+		},
+		"password":                {with(env, "postgres://bob:hunter2@127.0.0.1/postgres"), "DSN", "", "# in DATABASE_URL: remove password"},
+		"user with an @ in a URL": {with(env, "postgres://alice@contoso.example@127.0.0.1/postgres"), "DSN", "", "alice%40contoso.example"},
+		"missing file": {
+			with(env, "host=127.0.0.1 sslrootcert=/nowhere/ca.pem"), "DSN", "", "# in DATABASE_URL: remove sslrootcert",
+		},
+		"path of Windows": {
+			with(env, `host=127.0.0.1 sslrootcert=C:\Users\me\ca.pem`), "DSN", "", `sslrootcert='C:\\Users\\me\\ca.pem'`,
+		},
+		"path of Windows, quoted": {
+			with(env, `host=127.0.0.1 sslrootcert='C:\Program Files\ca.pem'`), "DSN", "",
+			`sslrootcert='C:\\Program Files\\ca.pem'`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -490,7 +540,10 @@ func TestDoctor_ExplainsTokenOfUser(t *testing.T) {
 	identityWith(t, s, "role-of-service", true)
 	env := azureCLI(t, s, alice)
 	for user, test := range map[string]struct{ explanation, fix, other string }{
-		"role-of-service": {`The login as "alice-of-doctor@contoso.example" works`, "user=alice-of-doctor%40contoso.example", "az logout && az login"},
+		"role-of-service": {
+			`The login as "alice-of-doctor@contoso.example" works`, "user=alice-of-doctor%40contoso.example",
+			"az logout && az login",
+		},
 		"Alice-of-doctor%40contoso.example": {
 			`names are case-sensitive. The login as "alice-of-doctor@contoso.example" works`, "user=alice-of-doctor%40contoso.example", "",
 		},

@@ -156,27 +156,72 @@ func TestDoctor_ExplainsAzureErrorAndFix(t *testing.T) {
 
 	for _, test := range []struct{ code, message, hint, means, fix string }{
 		{"28000", "The access token has expired. Acquire a new token and try again.", "", "clock", "date -u"},
-		{"28000", `The access token does not have a valid audience claim. Please acquire a new token for the resource "https://ossrdbms-aad.database.usgovcloudapi.net".`, "", "another service or cloud", "entrapg whoami"},
-		{"28000", `The access token doesn't have a valid audience claim. Acquire a new token for the resource "https://token.postgres.cosmos.azure.com" and try again`, "", "another service or cloud", "entrapg whoami"},
-		{"28000", `The access token does not have a valid audience claim. Please acquire a new token for the resource "%s".`, "", "another service or cloud", "entrapg whoami"},
-		{"28000", "The access token has invalid format. Please ensure the token is passed exactly as returned by the authentication endpoint and retry.", "", "changed or truncated", "port=5432"},
+		{
+			"28000",
+			`The access token does not have a valid audience claim. Please acquire a new token for the resource "https://ossrdbms-aad.database.usgovcloudapi.net".`,
+			"", "another service or cloud", "entrapg whoami",
+		},
+		{
+			"28000",
+			`The access token doesn't have a valid audience claim. Acquire a new token for the resource "https://token.postgres.cosmos.azure.com" and try again`,
+			"", "another service or cloud", "entrapg whoami",
+		},
+		{
+			"28000", `The access token does not have a valid audience claim. Please acquire a new token for the resource "%s".`,
+			"", "another service or cloud", "entrapg whoami",
+		},
+		{
+			"28000",
+			"The access token has invalid format. Please ensure the token is passed exactly as returned by the authentication endpoint and retry.",
+			"", "changed or truncated", "port=5432",
+		},
 		{"28000", "An error occurred while validating the access token. Please acquire a new token and retry", "", "tenant", "entrapg whoami"},
 		{"28000", "The access token doesn't have a valid oid claim. Acquire a new token and try again", "", "no object ID", "entrapg whoami"},
 		{"28000", "Service Principals cannot generate AAD_AUTH_TOKENTYPE_APP_USER tokens for role[shop-api]", "", "user's token", label},
 		{"28000", `Service Principals cannot generate AAD_AUTH_TOKENTYPE_APP_USER tokens for role "shop-api"`, "", "user's token", label},
-		{"28000", "Azure AD user token for role[shop-api] is neither an AAD_AUTH_TOKENTYPE_APP_USER or an AAD_AUTH_TOKENTYPE_APP_OBO token.", "", "user's role", label},
-		{"28000", `Microsoft Entra user token for role "shop-api" is neither an AAD_AUTH_TOKENTYPE_APP_USER or an AAD_AUTH_TOKENTYPE_APP_OBO token.`, "", "user's role", label},
-		{"28000", "Azure AD access token not valid for role shop-api (does not contain group ID 7d2f0c8e-0000-4000-8000-000000000000)", "Did you specify the correct user name and access token?", "membership newer than the token", "az ad group member check --group 7d2f0c8e-0000-4000-8000-000000000000 --member-id " + app.ObjectID},
-		{"28P01", `password authentication failed for user "shop-api"`, "", "case-sensitive", "select * from pgaadauth_create_principal_with_oid('shop-api', '" + app.ObjectID + "', 'service', false, false);"},
-		{"28000", `no pg_hba.conf entry for host "203.0.113.7", user "shop-api", database "postgres", no encryption`, "", "requires TLS", "sslmode=verify-full"},
-		{"28000", `no pg_hba.conf entry for host "203.0.113.7", user "shop-api", database "postgres", SSL encryption`, "", "firewall", "show hba_file;"},
+		{
+			"28000",
+			"Azure AD user token for role[shop-api] is neither an AAD_AUTH_TOKENTYPE_APP_USER or an AAD_AUTH_TOKENTYPE_APP_OBO token.",
+			"", "user's role", label,
+		},
+		{
+			"28000",
+			`Microsoft Entra user token for role "shop-api" is neither an AAD_AUTH_TOKENTYPE_APP_USER or an AAD_AUTH_TOKENTYPE_APP_OBO token.`,
+			"", "user's role", label,
+		},
+		{
+			"28000",
+			"Azure AD access token not valid for role shop-api (does not contain group ID 7d2f0c8e-0000-4000-8000-000000000000)",
+			"Did you specify the correct user name and access token?", "membership newer than the token",
+			"az ad group member check --group 7d2f0c8e-0000-4000-8000-000000000000 --member-id " + app.ObjectID,
+		},
+		{
+			"28P01", `password authentication failed for user "shop-api"`, "", "case-sensitive",
+			"select * from pgaadauth_create_principal_with_oid('shop-api', '" + app.ObjectID + "', 'service', false, false);",
+		},
+		{
+			"28000", `no pg_hba.conf entry for host "203.0.113.7", user "shop-api", database "postgres", no encryption`, "",
+			"requires TLS", "sslmode=verify-full",
+		},
+		{
+			"28000", `no pg_hba.conf entry for host "203.0.113.7", user "shop-api", database "postgres", SSL encryption`, "",
+			"firewall", "show hba_file;",
+		},
 		{"08P01", "client sent partial pkt in startup phase", "", "PgBouncer", "port=5432"},
 		{"08P01", "password authentication failed", "", "PgBouncer", "port=5432"},
-		{"53300", "sorry, too many clients already", "", "no free connection", "select usename, count(*) from pg_stat_activity group by 1 order by 2 desc;"},
+		{
+			"53300", "sorry, too many clients already", "", "no free connection",
+			"select usename, count(*) from pg_stat_activity group by 1 order by 2 desc;",
+		},
 		{"57P03", "the database system is starting up", "", "again in a minute", "# shows whether the server accepts connections"},
 		{"42704", `unrecognized configuration parameter "keepalives"`, "", "remove it", ""},
 		{"42501", `permission denied for database "postgres"`, "", "CONNECT", `grant connect on database "postgres" to "shop-api";`},
-		{"28000", `Service principal oid mismatch for role "shop-api". The oid in the security label [7d] does not match the appid [8e] or oid [9f] in the token.`, "", "another object ID", "select * from pgaadauth_update_principal_with_oid('shop-api', '" + app.ObjectID + "', 'service', false, false);"},
+		{
+			"28000",
+			`Service principal oid mismatch for role "shop-api". The oid in the security label [7d] does not match the appid [8e] or oid [9f] in the token.`,
+			"", "another object ID",
+			"select * from pgaadauth_update_principal_with_oid('shop-api', '" + app.ObjectID + "', 'service', false, false);",
+		},
 	} {
 		s.SetFaults(entrapgtest.Faults{Reject: &entrapgtest.Rejection{Code: test.code, Message: test.message, Hint: test.hint}})
 		last, _ := visit(t, env, command.Failed)
@@ -220,30 +265,109 @@ func TestDoctor_FindsFaultInDSNCredentialAndRole(t *testing.T) {
 		printed, means string
 		fix            string
 	}{
-		"sslmode=prefer":              {env, []string{s.DSN() + "&sslmode=prefer"}, "DSN", "sslmode: prefer can fall back", "", ""},
-		"a password":                  {env, []string{"postgres://bob:hunter2@h/d"}, "DSN", "password", "", ""},
-		"missing CA file":             {env, []string{"host=h sslrootcert=/nowhere/ca.pem"}, "DSN", "/nowhere/ca.pem", "", ""},
-		"no identity":                 {[]string{"DATABASE_URL=" + s.DSN(), "AZURE_TOKEN_CREDENTIALS=EnvironmentCredential"}, nil, "credential", "missing environment variable AZURE_TENANT_ID", "found an identity", "az login"},
-		"an identity of another host": {with(env, "AZURE_CLIENT_ID=11111111-2222-3333-4444-555555555555"), nil, "credential", "No User Assigned", "AZURE_CLIENT_ID", "az identity list --query '[].{name:name,clientId:clientId}' --output table"},
-		"an empty client ID":          {with(env, "AZURE_CLIENT_ID="), nil, "credential", "UserAssignedClientID", "set to an empty value", "unset AZURE_CLIENT_ID"},
-		"an endpoint without secret":  {with(env, "IDENTITY_HEADER="), nil, "credential", "ManagedIdentityCredential", "IDENTITY_HEADER is not set", "export IDENTITY_HEADER=HEADER"},
-		"a wrong secret":              {linux(with(service.Environ(), "AZURE_CLIENT_SECRET=guess-4711")...), nil, "credential", "AADSTS7000215", "secret is wrong", "az ad app credential reset --append --id " + service.ClientID},
-		"the same, in no chain":       {linux(with(service.Environ(), "AZURE_CLIENT_SECRET=guess-4711")...), []string{s.DSN() + "&entra_credential=environment"}, "credential", "AADSTS7000215", "secret is wrong", "az ad app credential reset --append --id " + service.ClientID},
-		"another tenant":              {linux(with(service.Environ(), "AZURE_TENANT_ID=99999999-2222-3333-4444-555555555555")...), nil, "credential", "AADSTS90002", "no such tenant", "az account show --query tenantId --output tsv"},
-		"Entra's certificate":         {with(service.Environ(), "SSL_CERT_FILE=/nowhere", "DATABASE_URL="+s.DSN(), "AZURE_TOKEN_CREDENTIALS=EnvironmentCredential"), nil, "credential", "certificate", "proxy", "apt-get update && apt-get install -y ca-certificates"},
+		"sslmode=prefer":  {env, []string{s.DSN() + "&sslmode=prefer"}, "DSN", "sslmode: prefer can fall back", "", ""},
+		"a password":      {env, []string{"postgres://bob:hunter2@h/d"}, "DSN", "password", "", ""},
+		"missing CA file": {env, []string{"host=h sslrootcert=/nowhere/ca.pem"}, "DSN", "/nowhere/ca.pem", "", ""},
+		"no identity": {
+			[]string{"DATABASE_URL=" + s.DSN(), "AZURE_TOKEN_CREDENTIALS=EnvironmentCredential"},
+			nil, "credential",
+			"missing environment variable AZURE_TENANT_ID", "found an identity", "az login",
+		},
+		"an identity of another host": {
+			with(env, "AZURE_CLIENT_ID=11111111-2222-3333-4444-555555555555"), nil, "credential", "No User Assigned",
+			"AZURE_CLIENT_ID", "az identity list --query '[].{name:name,clientId:clientId}' --output table",
+		},
+		"an empty client ID": {
+			with(env, "AZURE_CLIENT_ID="), nil, "credential", "UserAssignedClientID", "set to an empty value",
+			"unset AZURE_CLIENT_ID",
+		},
+		"an endpoint without secret": {
+			with(env, "IDENTITY_HEADER="), nil, "credential", "ManagedIdentityCredential", "IDENTITY_HEADER is not set",
+			"export IDENTITY_HEADER=HEADER",
+		},
+		"a wrong secret": {
+			linux(with(service.Environ(), "AZURE_CLIENT_SECRET=guess-4711")...), nil, "credential", "AADSTS7000215",
+			"secret is wrong", "az ad app credential reset --append --id " + service.ClientID,
+		},
+		"the same, in no chain": {
+			linux(with(service.Environ(), "AZURE_CLIENT_SECRET=guess-4711")...),
+			[]string{s.DSN() + "&entra_credential=environment"},
+			"credential", "AADSTS7000215", "secret is wrong",
+			"az ad app credential reset --append --id " + service.ClientID,
+		},
+		"another tenant": {
+			linux(with(service.Environ(), "AZURE_TENANT_ID=99999999-2222-3333-4444-555555555555")...), nil, "credential",
+			"AADSTS90002", "no such tenant", "az account show --query tenantId --output tsv",
+		},
+		"Entra's certificate": {
+			with(service.Environ(), "SSL_CERT_FILE=/nowhere", "DATABASE_URL="+s.DSN(), "AZURE_TOKEN_CREDENTIALS=EnvironmentCredential"),
+			nil, "credential", "certificate", "proxy", "apt-get update && apt-get install -y ca-certificates",
+		},
 		"a token without a user name": {linux(nobody.Environ()...), nil, "user", "no PostgreSQL user", "set user in the DSN", "user=ROLE"},
-		"no role":                     {stranger, nil, "login", "requested scram-sha-256", "not mapped to Entra", "select * from pgaadauth_create_principal_with_oid('no-role', '" + unmapped.ObjectID + "', 'service', false, false);"},
-		"a user of Single Server":     {with(stranger, "PGUSER=no-role@shop"), nil, "login", "requested scram-sha-256", "Single Server", "export PGUSER=no-role"},
-		"a guest's mail address":      {linux(guest.Environ()...), nil, "login", "requested scram-sha-256", "#EXT#", "select * from pgaadauth_list_principals(false);"},
-		"no scope of Entra":           {linux(service.Environ()...), []string{s.DSN() + "&entra_scope=https://vault.azure.net"}, "credential", "AADSTS70011", "/.default", "entra_scope=https://ossrdbms-aad.database.windows.net/.default"},
-		"somebody else's role":        {with(stranger, "PGUSER=it's me"), nil, "login", "Service principal oid mismatch", "user is \"it's me\", from PGUSER", "export PGUSER=no-role"},
-		"no database":                 {env, []string{strings.Replace(s.DSN(), "/postgres?", "/shop?", 1)}, "login", `database "shop" does not exist`, "does not exist; create it", `create database "shop" owner "it's me";`},
-		"an option without a value":   {env, []string{s.DSN() + "&options=-c%20foo"}, "login", "-c foo requires a value", "rejects the value of a parameter", "# in the DSN: remove options"},
-		"an unknown option":           {env, []string{s.DSN() + "&options=-Q"}, "login", "invalid command-line argument", "rejects the value of a parameter", "# in the DSN: remove options"},
-		"an unknown time zone":        {env, []string{s.DSN() + "&timezone=Nowhere"}, "login", `"TimeZone"`, "rejects the value of a parameter", "# in the DSN: remove timezone"},
-		"a parameter of superusers":   {env, []string{s.DSN() + "&log_statement=all"}, "login", "permission denied to set parameter", "rejects the value of a parameter", "# in the DSN: remove log_statement"},
-		"a parameter of the start":    {env, []string{s.DSN() + "&max_connections=10"}, "login", "cannot be changed", "rejects the value of a parameter", "# in the DSN: remove max_connections"},
-		"a wrong password":            {nil, []string{s.DSN() + "&entra_credential=none&user=postgres&password=wrong"}, "login", "password authentication failed", "check the password", ""},
+		"no role": {
+			stranger, nil, "login", "requested scram-sha-256", "not mapped to Entra",
+			"select * from pgaadauth_create_principal_with_oid('no-role', '" + unmapped.ObjectID + "', 'service', false, false);",
+		},
+		"a user of Single Server": {
+			with(stranger, "PGUSER=no-role@shop"), nil, "login", "requested scram-sha-256", "Single Server",
+			"export PGUSER=no-role",
+		},
+		"a guest's mail address": {
+			linux(guest.Environ()...), nil, "login", "requested scram-sha-256", "#EXT#",
+			"select * from pgaadauth_list_principals(false);",
+		},
+		"no scope of Entra": {
+			linux(service.Environ()...),
+			[]string{s.DSN() + "&entra_scope=https://vault.azure.net"},
+			"credential", "AADSTS70011",
+			"/.default", "entra_scope=https://ossrdbms-aad.database.windows.net/.default",
+		},
+		"somebody else's role": {
+			with(stranger, "PGUSER=it's me"), nil, "login", "Service principal oid mismatch", "user is \"it's me\", from PGUSER",
+			"export PGUSER=no-role",
+		},
+		"no database": {
+			env,
+			[]string{strings.Replace(s.DSN(), "/postgres?", "/shop?", 1)},
+			"login", `database "shop" does not exist`,
+			"does not exist; create it", `create database "shop" owner "it's me";`,
+		},
+		"an option without a value": {
+			env,
+			[]string{s.DSN() + "&options=-c%20foo"},
+			"login", "-c foo requires a value", "rejects the value of a parameter",
+			"# in the DSN: remove options",
+		},
+		"an unknown option": {
+			env,
+			[]string{s.DSN() + "&options=-Q"},
+			"login", "invalid command-line argument", "rejects the value of a parameter",
+			"# in the DSN: remove options",
+		},
+		"an unknown time zone": {
+			env,
+			[]string{s.DSN() + "&timezone=Nowhere"},
+			"login", `"TimeZone"`, "rejects the value of a parameter",
+			"# in the DSN: remove timezone",
+		},
+		"a parameter of superusers": {
+			env,
+			[]string{s.DSN() + "&log_statement=all"},
+			"login", "permission denied to set parameter",
+			"rejects the value of a parameter", "# in the DSN: remove log_statement",
+		},
+		"a parameter of the start": {
+			env,
+			[]string{s.DSN() + "&max_connections=10"},
+			"login", "cannot be changed", "rejects the value of a parameter",
+			"# in the DSN: remove max_connections",
+		},
+		"a wrong password": {
+			nil,
+			[]string{s.DSN() + "&entra_credential=none&user=postgres&password=wrong"},
+			"login",
+			"password authentication failed", "check the password", "",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			needsCAVariable(t, test.env)
@@ -346,21 +470,47 @@ func TestDoctor_FindsFaultInNetworkAndTLS(t *testing.T) {
 		printed, means string
 		fix            string
 	}{
-		"no such host":        {"host=no-such-host.invalid connect_timeout=5", "DNS", "no-such-host.invalid", "name", "nslookup no-such-host.invalid"},
-		"refused":             {"host=localhost port=" + closed, "TCP", "refused", "nothing listens on port " + closed, "pg_isready -h localhost -p " + closed},
-		"a socket":            {"host=/nowhere sslmode=disable", "TCP", "/nowhere", "no server listens on this socket", "ls -d /nowhere/.s.PGSQL.*"},
-		"silence":             {"host=127.0.0.1 connect_timeout=1 port=" + silent, "TLS", "does not answer within 1s", "a proxy whose server is gone", "port=5432"},
+		"no such host": {
+			"host=no-such-host.invalid connect_timeout=5", "DNS", "no-such-host.invalid", "name",
+			"nslookup no-such-host.invalid",
+		},
+		"refused": {
+			"host=localhost port=" + closed, "TCP", "refused", "nothing listens on port " + closed,
+			"pg_isready -h localhost -p " + closed,
+		},
+		"a socket": {
+			"host=/nowhere sslmode=disable", "TCP", "/nowhere", "no server listens on this socket", "ls -d /nowhere/.s.PGSQL.*",
+		},
+		"silence": {
+			"host=127.0.0.1 connect_timeout=1 port=" + silent, "TLS", "does not answer within 1s",
+			"a proxy whose server is gone", "port=5432",
+		},
 		"silence, by default": {"host=127.0.0.1 port=" + silent, "TLS", "does not answer within 5s", "a proxy whose server is gone", ""},
 		"cut":                 {"host=127.0.0.1 port=" + cut, "TLS", "", "closed at once", "port=5432"},
 		"no TLS":              {"host=127.0.0.1 port=" + plain, "TLS", "does not support TLS", "turn on TLS", "alter system set ssl = on;"},
 		"no PostgreSQL":       {"host=127.0.0.1 port=" + web, "TLS", `"H"`, "not PostgreSQL", "pg_isready -h 127.0.0.1 -p " + web},
-		"TLS that hangs":      {"host=127.0.0.1 connect_timeout=3 port=" + stuck, "TLS", "does not finish it within 3s", "inspects TLS", "pg_isready -h 127.0.0.1 -p " + stuck},
-		"an unknown root":     {"host=localhost port=" + unknown, "TLS", "unknown authority", "Corner Shop Root", ""},
-		"another root file":   {"host=localhost port=" + other + " " + quote.DSNSetting(false, "sslrootcert", namedCA), "TLS", "", "not in " + namedCA, ""},
-		"under verify-ca":     {"host=localhost sslmode=verify-ca port=" + other + " " + quote.DSNSetting(false, "sslrootcert", namedCA), "TLS", "unknown authority", "not in " + namedCA, ""},
-		"a wrong name":        {"host=localhost port=" + named + " " + quote.DSNSetting(false, "sslrootcert", namedCA), "TLS", "db.corner.example", "the certificate is for db.corner.example, and not for localhost", "host=db.corner.example"},
-		"expired":             {"host=localhost port=" + expired + " " + quote.DSNSetting(false, "sslrootcert", expiredCA), "TLS", "expired", "needs a new certificate", "date -u"},
-		"two, both refused":   {"host=localhost,127.0.0.1 port=" + closed, "TCP", "refused", "nothing listens", ""},
+		"TLS that hangs": {
+			"host=127.0.0.1 connect_timeout=3 port=" + stuck, "TLS", "does not finish it within 3s", "inspects TLS",
+			"pg_isready -h 127.0.0.1 -p " + stuck,
+		},
+		"an unknown root": {"host=localhost port=" + unknown, "TLS", "unknown authority", "Corner Shop Root", ""},
+		"another root file": {
+			"host=localhost port=" + other + " " + quote.DSNSetting(false, "sslrootcert", namedCA), "TLS", "",
+			"not in " + namedCA, "",
+		},
+		"under verify-ca": {
+			"host=localhost sslmode=verify-ca port=" + other + " " + quote.DSNSetting(false, "sslrootcert", namedCA), "TLS",
+			"unknown authority", "not in " + namedCA, "",
+		},
+		"a wrong name": {
+			"host=localhost port=" + named + " " + quote.DSNSetting(false, "sslrootcert", namedCA), "TLS", "db.corner.example",
+			"the certificate is for db.corner.example, and not for localhost", "host=db.corner.example",
+		},
+		"expired": {
+			"host=localhost port=" + expired + " " + quote.DSNSetting(false, "sslrootcert", expiredCA), "TLS", "expired",
+			"needs a new certificate", "date -u",
+		},
+		"two, both refused": {"host=localhost,127.0.0.1 port=" + closed, "TCP", "refused", "nothing listens", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

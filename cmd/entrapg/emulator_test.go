@@ -558,8 +558,14 @@ func TestEmulator_SettingsForOtherContainers(t *testing.T) {
 		"--as", "shared-api", "--as", "shared-jobs", "--admin", "shared-admin", "--world-readable", "--env-file", first,
 		"--env-file", second)
 	for path, contains := range map[string][]string{
-		first:  {"DATABASE_URL='postgres://emulator:", "PGUSER='shared-api'", "IDENTITY_ENDPOINT='http://emulator:", "PGSSLROOTCERT='" + ca + "'"},
-		second: {"DATABASE_URL='postgres://emulator:", "PGUSER='shared-jobs'", "AZURE_AUTHORITY_HOST='https://emulator:", "SSL_CERT_FILE='" + ca + "'"},
+		first: {
+			"DATABASE_URL='postgres://emulator:", "PGUSER='shared-api'", "IDENTITY_ENDPOINT='http://emulator:",
+			"PGSSLROOTCERT='" + ca + "'",
+		},
+		second: {
+			"DATABASE_URL='postgres://emulator:", "PGUSER='shared-jobs'", "AZURE_AUTHORITY_HOST='https://emulator:",
+			"SSL_CERT_FILE='" + ca + "'",
+		},
 	} {
 		content, err := os.ReadFile(path)
 		if err != nil {
@@ -706,8 +712,14 @@ func TestEmulator_ReportsInvalidArguments(t *testing.T) {
 		{[]string{"--principals", file("identity \"my app\n")}, `--principals: FILE, line 1: missing " at the end of a name`},
 		{[]string{"--principals", file("identity \"my app\"x\n")}, `--principals: FILE, line 1: unexpected "x" after a quoted name`},
 		{[]string{"--principals", file("i\x00d\x00")}, "save it as UTF-8"},
-		{[]string{"--principals", file("group g\ngroup all g nobody\nuser u@x.example\n")}, `--principals: FILE, line 2: member "g" of group "all" is a group`},
-		{[]string{"--principals", file("identity twice\n"), "--service", "twice"}, `--principals: FILE, line 1: "twice" has the same role name as "twice" of --service`},
+		{
+			[]string{"--principals", file("group g\ngroup all g nobody\nuser u@x.example\n")},
+			`--principals: FILE, line 2: member "g" of group "all" is a group`,
+		},
+		{
+			[]string{"--principals", file("identity twice\n"), "--service", "twice"},
+			`--principals: FILE, line 1: "twice" has the same role name as "twice" of --service`,
+		},
 		{[]string{"--identity", "a", "--identity", "a"}, `--identity: "a" has the same role name as "a" of --identity; rename one of them`},
 		{[]string{"--user", "Ann@x.example", "--user", "ann@x.example"}, `"ann@x.example" has the same role name`},
 		{[]string{"--identity", "shop", "--system", "Microsoft.Web/sites/shop"}, `"Microsoft.Web/sites/shop" has the same role name as "shop"`},

@@ -50,7 +50,11 @@ func TestExec_ExitsWithCodeOfCommand(t *testing.T) {
 		args []string
 		want string
 	}{
-		"no token":         {append(env, "AZURE_CLIENT_ID=00000000-0000-0000-0000-000000000000"), []string{"exec", "--", "true"}, "no token from DefaultAzureCredential"},
+		"no token": {
+			append(env, "AZURE_CLIENT_ID=00000000-0000-0000-0000-000000000000"),
+			[]string{"exec", "--", "true"},
+			"no token from DefaultAzureCredential",
+		},
 		"no configuration": {env, []string{"exec", "host=h sslmode=prefer", "--", "true"}, "sslmode"},
 	} {
 		if r := runAs(t, test.env, test.args...); r.code != command.Failed || !strings.Contains(r.stderr, test.want) || r.stdout != "" {

@@ -34,7 +34,11 @@ func TestProxy_RejectsUnsafeAndContradictorySettings(t *testing.T) {
 		{"ENTRAPG_PROXY_PASSWORD=secret", []string{"--password-file", password, upstream}, "both set the password"},
 		{"ENTRAPG_PROXY_PASSWORD=", []string{upstream}, "the password is empty"},
 		{"", []string{"--password-file", empty, upstream}, "the password is empty"},
-		{"", []string{"--listen", "0.0.0.0:5432", upstream}, "--listen 0.0.0.0:5432: other machines could connect; listen on 127.0.0.1, or add --allow-remote"},
+		{
+			"",
+			[]string{"--listen", "0.0.0.0:5432", upstream},
+			"--listen 0.0.0.0:5432: other machines could connect; listen on 127.0.0.1, or add --allow-remote",
+		},
 		{"", []string{"--listen", ":5432", "--trust", upstream}, "other machines could connect"},
 		{"ENTRAPG_PROXY_LISTEN=192.0.2.1", []string{upstream}, "ENTRAPG_PROXY_LISTEN 192.0.2.1:5432: other machines could connect"},
 		{"", []string{"--listen", "[::]:5432", "--allow-remote", upstream}, "set ENTRAPG_PROXY_PASSWORD or --password-file"},
@@ -57,9 +61,17 @@ func TestProxy_RejectsUnsafeAndContradictorySettings(t *testing.T) {
 		{"", []string{"--listen", "5433=" + upstream, "--dsn", upstream}, "the DSN of --dsn is not used"},
 		{"ENTRAPG_PROXY_DSN=" + upstream, []string{"--listen", "5433=" + upstream}, "the DSN of ENTRAPG_PROXY_DSN is not used"},
 		{"", []string{"--listen", "localhost:5433", "--listen", "5433", upstream}, "the address is set twice"},
-		{"", []string{"--listen", "5433", "--status", "5433", upstream}, "--status 127.0.0.1:5433: clients of PostgreSQL connect there (--listen 127.0.0.1:5433)"},
+		{
+			"",
+			[]string{"--listen", "5433", "--status", "5433", upstream},
+			"--status 127.0.0.1:5433: clients of PostgreSQL connect there (--listen 127.0.0.1:5433)",
+		},
 		{"", []string{"--status", ":5432", upstream}, "--status :5432: clients of PostgreSQL connect there (127.0.0.1:5432)"},
-		{"", []string{"--listen", "internal", upstream}, `--listen: "internal" is a directory; write "./internal" for a socket in it, or "internal:5432" for a host`},
+		{
+			"",
+			[]string{"--listen", "internal", upstream},
+			`--listen: "internal" is a directory; write "./internal" for a socket in it, or "internal:5432" for a host`,
+		},
 		{"", []string{upstream, upstream}, "unexpected argument"},
 		{"", []string{upstream, "--dsn", upstream}, "the DSN is set twice"},
 	} {

@@ -89,11 +89,30 @@ func TestWhoami_ShowsUserAndRule(t *testing.T) {
 		args                         []string
 		kind, user, rule, credential string
 	}{
-		"a managed identity":  {identity, nil, claims.ManagedIdentity, "who-identity", "the claim xms_mirid of a token for Azure Resource Manager", "ManagedIdentityCredential, of DefaultAzureCredential"},
-		"a service principal": {service, nil, claims.ServicePrincipal, "deployer", "the claim app_displayname", "EnvironmentCredential, of DefaultAzureCredential"},
-		"a person":            {alice, nil, claims.Person, "alice@contoso.example", "the claim upn", "EnvironmentCredential, of DefaultAzureCredential"},
-		"a person as a group": {alice, []string{"host=h user=readers"}, claims.Person, "readers", "the DSN", "EnvironmentCredential, of DefaultAzureCredential"},
-		"one credential":      {alice, []string{"host=h entra_credential=environment"}, claims.Person, "alice@contoso.example", "the claim upn", "EnvironmentCredential"},
+		"a managed identity": {
+			identity, nil, claims.ManagedIdentity, "who-identity", "the claim xms_mirid of a token for Azure Resource Manager",
+			"ManagedIdentityCredential, of DefaultAzureCredential",
+		},
+		"a service principal": {
+			service, nil, claims.ServicePrincipal, "deployer", "the claim app_displayname",
+			"EnvironmentCredential, of DefaultAzureCredential",
+		},
+		"a person": {
+			alice, nil, claims.Person, "alice@contoso.example", "the claim upn",
+			"EnvironmentCredential, of DefaultAzureCredential",
+		},
+		"a person as a group": {
+			alice,
+			[]string{"host=h user=readers"},
+			claims.Person, "readers", "the DSN",
+			"EnvironmentCredential, of DefaultAzureCredential",
+		},
+		"one credential": {
+			alice,
+			[]string{"host=h entra_credential=environment"},
+			claims.Person, "alice@contoso.example", "the claim upn",
+			"EnvironmentCredential",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			needsCAVariable(t, test.env)

@@ -12,9 +12,15 @@ func TestGuest_IsUserOfAnotherTenant(t *testing.T) {
 		claims claims.Claims
 		want   bool
 	}{
-		"of a tenant":      {claims.Claims{"tid": tenant, "idp": "https://sts.windows.net/" + home + "/", "unique_name": "bob@fabrikam.com", "scp": "x"}, true},
-		"of Microsoft":     {claims.Claims{"tid": tenant, "idp": "live.com", "unique_name": "live.com#bob@outlook.com", "scp": "x"}, true},
-		"member":           {claims.Claims{"tid": tenant, "idp": "https://sts.windows.net/" + tenant + "/", "unique_name": "alice@contoso.com", "scp": "x"}, false},
+		"of a tenant": {
+			claims.Claims{"tid": tenant, "idp": "https://sts.windows.net/" + home + "/", "unique_name": "bob@fabrikam.com", "scp": "x"},
+			true,
+		},
+		"of Microsoft": {claims.Claims{"tid": tenant, "idp": "live.com", "unique_name": "live.com#bob@outlook.com", "scp": "x"}, true},
+		"member": {
+			claims.Claims{"tid": tenant, "idp": "https://sts.windows.net/" + tenant + "/", "unique_name": "alice@contoso.com", "scp": "x"},
+			false,
+		},
 		"member, no idp":   {claims.Claims{"tid": tenant, "unique_name": "alice@contoso.com", "scp": "x"}, false},
 		"has a name":       {claims.Claims{"tid": tenant, "idp": "live.com", "upn": "bob_outlook.com#EXT#@contoso.com", "scp": "x"}, false},
 		"managed identity": {claims.Claims{"tid": tenant, "idp": "live.com", "idtyp": "app", "xms_idrel": "7 32"}, false},

@@ -170,29 +170,78 @@ func TestClassify_RecognizesCodesOfEntra(t *testing.T) {
 		kind    credfail.Kind
 		hint    string
 	}{
-		{401, "AADSTS7000215: Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, not the client secret ID, for a secret added to app 'x'.", credfail.WrongSecret, "not its ID"},
+		{
+			401,
+			"AADSTS7000215: Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, not the client secret ID, for a secret added to app 'x'.",
+			credfail.WrongSecret, "not its ID",
+		},
 		{401, "AADSTS7000222: The provided client secret keys for app 'x' are expired.", credfail.ExpiredSecret, "expired"},
-		{401, "AADSTS700027: The certificate with identifier used to sign the client assertion is not registered on application.", credfail.UnregisteredCertificate, "not registered"},
-		{401, "AADSTS7000218: The request body must contain the following parameter: 'client_assertion' or 'client_secret'.", credfail.MissingClientCredential, "AZURE_CLIENT_SECRET"},
+		{
+			401,
+			"AADSTS700027: The certificate with identifier used to sign the client assertion is not registered on application.",
+			credfail.UnregisteredCertificate, "not registered",
+		},
+		{
+			401, "AADSTS7000218: The request body must contain the following parameter: 'client_assertion' or 'client_secret'.",
+			credfail.MissingClientCredential, "AZURE_CLIENT_SECRET",
+		},
 		{401, "AADSTS700024: Client assertion is not within its valid time range.", credfail.InvalidAssertion, "clock"},
 		{401, "AADSTS50027: JWT token is invalid or malformed.", credfail.InvalidAssertion, "AZURE_FEDERATED_TOKEN_FILE"},
 		{400, "AADSTS70021: No matching federated identity record found for presented assertion.", credfail.NotFederated, "federated credential"},
-		{400, "AADSTS700211: No matching federated identity record found for presented assertion issuer 'x'.", credfail.NotFederated, "federated credential"},
-		{400, "AADSTS700212: No matching federated identity record found for presented assertion audience 'x'.", credfail.NotFederated, "federated credential"},
-		{400, "AADSTS700213: No matching federated identity record found for presented assertion subject 'x'.", credfail.NotFederated, "federated credential"},
-		{400, "AADSTS700016: Application with identifier 'x' was not found in the directory 'y'.", credfail.UnknownApplication, "AZURE_CLIENT_ID"},
-		{400, "AADSTS90002: Tenant 'x' not found. Check to make sure you have the correct tenant ID and are signing into the correct cloud.", credfail.UnknownTenant, "AZURE_TENANT_ID"},
-		{400, "AADSTS500011: The resource principal named https://x was not found in the tenant named y.", credfail.UnknownResource, "entra_scope"},
-		{400, "AADSTS70011: The provided request must include a 'scope' input parameter. The provided value for the input parameter 'scope' is not valid. The scope x is not valid.", credfail.InvalidScope, "/.default"},
-		{400, "AADSTS1002012: The provided value for scope x is not valid. Client credential flows must have a scope value with /.default suffixed to the resource identifier (application ID URI).", credfail.InvalidScope, "/.default"},
+		{
+			400, "AADSTS700211: No matching federated identity record found for presented assertion issuer 'x'.",
+			credfail.NotFederated, "federated credential",
+		},
+		{
+			400, "AADSTS700212: No matching federated identity record found for presented assertion audience 'x'.",
+			credfail.NotFederated, "federated credential",
+		},
+		{
+			400, "AADSTS700213: No matching federated identity record found for presented assertion subject 'x'.",
+			credfail.NotFederated, "federated credential",
+		},
+		{
+			400, "AADSTS700016: Application with identifier 'x' was not found in the directory 'y'.",
+			credfail.UnknownApplication, "AZURE_CLIENT_ID",
+		},
+		{
+			400,
+			"AADSTS90002: Tenant 'x' not found. Check to make sure you have the correct tenant ID and are signing into the correct cloud.",
+			credfail.UnknownTenant, "AZURE_TENANT_ID",
+		},
+		{
+			400, "AADSTS500011: The resource principal named https://x was not found in the tenant named y.",
+			credfail.UnknownResource, "entra_scope",
+		},
+		{
+			400,
+			"AADSTS70011: The provided request must include a 'scope' input parameter. The provided value for the input parameter 'scope' is not valid. The scope x is not valid.",
+			credfail.InvalidScope, "/.default",
+		},
+		{
+			400,
+			"AADSTS1002012: The provided value for scope x is not valid. Client credential flows must have a scope value with /.default suffixed to the resource identifier (application ID URI).",
+			credfail.InvalidScope, "/.default",
+		},
 		{400, "AADSTS50074: Strong Authentication is required.", credfail.NeedsSecondFactor, "second factor"},
-		{400, "AADSTS50076: Due to a configuration change made by your administrator, or because you moved to a new location, you must use multi-factor authentication to access 'x'.", credfail.NeedsSecondFactor, "second factor"},
+		{
+			400,
+			"AADSTS50076: Due to a configuration change made by your administrator, or because you moved to a new location, you must use multi-factor authentication to access 'x'.",
+			credfail.NeedsSecondFactor, "second factor",
+		},
 		{400, "AADSTS50079: The user is required to use multi-factor authentication.", credfail.NeedsSecondFactor, "second factor"},
 		{400, "AADSTS53003: Access has been blocked by Conditional Access policies.", credfail.BlockedByPolicy, "policy"},
 		{400, "AADSTS70008: The refresh token has expired due to inactivity.", credfail.LoginExpired, "log in again"},
-		{400, "AADSTS70043: The refresh token has expired or is invalid due to sign-in frequency checks by conditional access.", credfail.LoginExpired, "log in again"},
+		{
+			400,
+			"AADSTS70043: The refresh token has expired or is invalid due to sign-in frequency checks by conditional access.",
+			credfail.LoginExpired, "log in again",
+		},
 		{400, "AADSTS700082: The refresh token has expired due to inactivity.", credfail.LoginExpired, "log in again"},
-		{400, "AADSTS50173: The provided grant has expired due to it being revoked, a fresh auth token is needed.", credfail.LoginExpired, "revoked"},
+		{
+			400, "AADSTS50173: The provided grant has expired due to it being revoked, a fresh auth token is needed.",
+			credfail.LoginExpired, "revoked",
+		},
 		{400, "AADSTS50126: Error validating credentials due to invalid username or password.", credfail.WrongPassword, "AZURE_PASSWORD"},
 		{400, "AADSTS50034: The user account x does not exist in the y directory.", credfail.UnknownUser, "AZURE_USERNAME"},
 		{429, "AADSTS90055: The server is terminating the request because there are too many requests.", credfail.Throttled, "wait"},
@@ -228,8 +277,10 @@ func TestClassify_RecognizesManagedIdentityEndpoints(t *testing.T) {
 		kind credfail.Kind
 		hint string
 	}{
-		"no endpoint":                {managedIdentity(nil, noMetadata(unreachable)), credfail.NoEndpoint, "no managed identity"},
-		"refused":                    {managedIdentity(nil, noMetadata(dialError(syscall.ECONNREFUSED))), credfail.NoEndpoint, "no managed identity"},
+		"no endpoint": {managedIdentity(nil, noMetadata(unreachable)), credfail.NoEndpoint, "no managed identity"},
+		"refused": {
+			managedIdentity(nil, noMetadata(dialError(syscall.ECONNREFUSED))), credfail.NoEndpoint, "no managed identity",
+		},
 		"no endpoint, user-assigned": {managedIdentity(other, noMetadata(unreachable)), credfail.NoEndpoint, "no managed identity"},
 		"no system-assigned":         {managedIdentity(nil, metadata("Identity not found")), credfail.NoSuchIdentity, "assign it"},
 		"not assigned":               {managedIdentity(other, metadata("Identity not found")), credfail.NoSuchIdentity, "entra_client_id"},
@@ -272,14 +323,23 @@ func TestClassify_RecognizesNetworkErrors(t *testing.T) {
 		kind  credfail.Kind
 		hint  string
 	}{
-		"unknown host":    {dialError(notFound), credfail.Unreachable, "network"},
-		"DNS fails":       {dialError(&net.DNSError{Err: "server misbehaving", Name: "login.microsoftonline.com"}), credfail.Unreachable, "network"},
-		"refused":         {dialError(os.NewSyscallError("connect", syscall.ECONNREFUSED)), credfail.Unreachable, "HTTPS_PROXY"},
-		"no network":      {dialError(os.NewSyscallError("connect", syscall.ENETUNREACH)), credfail.Unreachable, "network"},
-		"no route":        {dialError(os.NewSyscallError("connect", syscall.EHOSTUNREACH)), credfail.Unreachable, "network"},
-		"reset":           {os.NewSyscallError("read", syscall.ECONNRESET), credfail.Unreachable, "network"},
-		"refused, 2":      {errors.New("connectex: No connection could be made because the target machine actively refused it."), credfail.Unreachable, "network"},
-		"reset, 2":        {errors.New("wsarecv: An existing connection was forcibly closed by the remote host."), credfail.Unreachable, "network"},
+		"unknown host": {dialError(notFound), credfail.Unreachable, "network"},
+		"DNS fails": {
+			dialError(&net.DNSError{Err: "server misbehaving", Name: "login.microsoftonline.com"}), credfail.Unreachable,
+			"network",
+		},
+		"refused":    {dialError(os.NewSyscallError("connect", syscall.ECONNREFUSED)), credfail.Unreachable, "HTTPS_PROXY"},
+		"no network": {dialError(os.NewSyscallError("connect", syscall.ENETUNREACH)), credfail.Unreachable, "network"},
+		"no route":   {dialError(os.NewSyscallError("connect", syscall.EHOSTUNREACH)), credfail.Unreachable, "network"},
+		"reset":      {os.NewSyscallError("read", syscall.ECONNRESET), credfail.Unreachable, "network"},
+		"refused, 2": {
+			errors.New("connectex: No connection could be made because the target machine actively refused it."),
+			credfail.Unreachable, "network",
+		},
+		"reset, 2": {
+			errors.New("wsarecv: An existing connection was forcibly closed by the remote host."), credfail.Unreachable,
+			"network",
+		},
 		"inspected TLS":   {x509.UnknownAuthorityError{}, credfail.UntrustedCertificate, "proxy"},
 		"inspected TLS 2": {errors.New("x509: “login.microsoftonline.com” certificate is not trusted"), credfail.UntrustedCertificate, "proxy"},
 		"proxy":           {errors.New("proxyconnect tcp: dial tcp 127.0.0.1:9: connect: connection refused"), credfail.Proxy, "HTTPS_PROXY"},
@@ -317,12 +377,24 @@ func TestClassify_RecognizesDeveloperTools(t *testing.T) {
 	}{
 		{"az", "ERROR: Please run 'az login' to setup account.", cli, credfail.NotLoggedIn, "az login"},
 		{"az", "ERROR: Please run 'az login' to setup account.", chain, credfail.NotLoggedIn, "az login"},
-		{"az", "ERROR: AADSTS700082: The refresh token has expired due to inactivity.\nInteractive authentication is needed. Please run:\naz login", cli, credfail.LoginExpired, "log in again"},
-		{"az", "ERROR: AADSTS700082: The refresh token has expired due to inactivity.\nInteractive authentication is needed. Please run:\naz login", chain, credfail.LoginExpired, "log in again"},
+		{
+			"az",
+			"ERROR: AADSTS700082: The refresh token has expired due to inactivity.\nInteractive authentication is needed. Please run:\naz login",
+			cli, credfail.LoginExpired, "log in again",
+		},
+		{
+			"az",
+			"ERROR: AADSTS700082: The refresh token has expired due to inactivity.\nInteractive authentication is needed. Please run:\naz login",
+			chain, credfail.LoginExpired, "log in again",
+		},
 		{"az", "ERROR: AADSTS90055: There are too many requests.", cli, credfail.Throttled, "wait"},
 		{"az", "ERROR: AADSTS90033: A transient error has occurred. Please try again.", cli, credfail.ServiceFailed, "try again"},
 		{"az", "ERROR: AADSTS50000: There was an error issuing a token.", cli, credfail.ServiceFailed, "try again"},
-		{"azd", `{"type":"consoleMessage","timestamp":"2026-01-01T00:00:00Z","data":{"message":"\nERROR: fetching token: not logged in, run ` + "`azd auth login`" + ` to login\n"}}`, azd, credfail.NotLoggedIn, "azd auth login"},
+		{
+			"azd",
+			`{"type":"consoleMessage","timestamp":"2026-01-01T00:00:00Z","data":{"message":"\nERROR: fetching token: not logged in, run ` + "`azd auth login`" + ` to login\n"}}`,
+			azd, credfail.NotLoggedIn, "azd auth login",
+		},
 		{"azd", `{"error":"not logged in, run ` + "`azd auth login`" + ` to login"}`, chain, credfail.NotLoggedIn, "azd auth login"},
 		{"pwsh", "Get-AzAccessToken: Run Connect-AzAccount to login.", powerShell, credfail.NotLoggedIn, "Connect-AzAccount"},
 		{"pwsh", "Write-Error: Az.Accounts module not found", powerShell, credfail.ToolMissing, "Az.Accounts"},

@@ -240,14 +240,20 @@ func TestClassify_RefinesDiagnosisByLogin(t *testing.T) {
 		kind     pgfail.Kind
 		hint     string
 	}{
-		"role":                     {pgfail.Login{User: "app"}, noRole, pgfail.NoRole, "pgaadauth_create_principal"},
-		"user@server":              {pgfail.Login{User: "app@shop"}, noRole, pgfail.ServerSuffix, "remove the last @"},
-		"user@domain@server":       {pgfail.Login{User: "alice@contoso.com@shop"}, noRole, pgfail.ServerSuffix, "remove the last @"},
-		"user@host":                {pgfail.Login{User: "app@" + host, Hosts: []string{"h", strings.ToUpper(host)}}, noRole, pgfail.ServerSuffix, "remove the last @"},
-		"user@domain":              {pgfail.Login{User: "alice@contoso.com", Hosts: []string{host}}, noRole, pgfail.NoRole, "case-sensitive"},
-		"guest":                    {pgfail.Login{User: "bob@fabrikam.com", Guest: true}, noRole, pgfail.GuestName, "#EXT#"},
-		"guest of Microsoft":       {pgfail.Login{User: "live.com#bob@outlook.com", Guest: true}, noRole, pgfail.GuestName, "#EXT#"},
-		"guest by name":            {pgfail.Login{User: "bob_fabrikam.com#EXT#@contoso.com", Guest: true}, noRole, pgfail.NoRole, "case-sensitive"},
+		"role":               {pgfail.Login{User: "app"}, noRole, pgfail.NoRole, "pgaadauth_create_principal"},
+		"user@server":        {pgfail.Login{User: "app@shop"}, noRole, pgfail.ServerSuffix, "remove the last @"},
+		"user@domain@server": {pgfail.Login{User: "alice@contoso.com@shop"}, noRole, pgfail.ServerSuffix, "remove the last @"},
+		"user@host": {
+			pgfail.Login{User: "app@" + host, Hosts: []string{"h", strings.ToUpper(host)}},
+			noRole, pgfail.ServerSuffix,
+			"remove the last @",
+		},
+		"user@domain":        {pgfail.Login{User: "alice@contoso.com", Hosts: []string{host}}, noRole, pgfail.NoRole, "case-sensitive"},
+		"guest":              {pgfail.Login{User: "bob@fabrikam.com", Guest: true}, noRole, pgfail.GuestName, "#EXT#"},
+		"guest of Microsoft": {pgfail.Login{User: "live.com#bob@outlook.com", Guest: true}, noRole, pgfail.GuestName, "#EXT#"},
+		"guest by name": {
+			pgfail.Login{User: "bob_fabrikam.com#EXT#@contoso.com", Guest: true}, noRole, pgfail.NoRole, "case-sensitive",
+		},
 		"guest, as a group":        {pgfail.Login{User: "app", Guest: true}, notInGroup, pgfail.NotInGroup, "membership"},
 		"failed look-up":           {pgfail.Login{User: "7d", Unnamed: true}, noRole, pgfail.UnnamedIdentity, "Azure Resource Manager"},
 		"failed look-up, in group": {pgfail.Login{User: "7d", Unnamed: true}, notInGroup, pgfail.NotInGroup, "membership"},
@@ -255,10 +261,20 @@ func TestClassify_RefinesDiagnosisByLogin(t *testing.T) {
 		"no scope":                 {pgfail.Login{}, audience, pgfail.WrongAudience, "the scope of the server's cloud"},
 		"password":                 {pgfail.Login{User: "app@shop", Password: true}, noRole, pgfail.WrongPassword, "check the password"},
 		"password, audience":       {pgfail.Login{Password: true}, audience, pgfail.WrongPassword, "check the password"},
-		"password, PgBouncer":      {pgfail.Login{Password: true}, reject("08P01", "client sent partial pkt in startup phase"), pgfail.Unknown, ""},
-		"password, full":           {pgfail.Login{Password: true}, reject("53300", "x"), pgfail.ServerFull, "max_connections"},
-		"password, firewall":       {pgfail.Login{Password: true}, reject("28000", `no pg_hba.conf entry for host "h"`), pgfail.HostNotAllowed, "firewall"},
-		"password, no role":        {pgfail.Login{Password: true}, reject("28000", `role "app" does not exist`), pgfail.WrongPassword, "check the password"},
+		"password, PgBouncer": {
+			pgfail.Login{Password: true}, reject("08P01", "client sent partial pkt in startup phase"), pgfail.Unknown, "",
+		},
+		"password, full": {pgfail.Login{Password: true}, reject("53300", "x"), pgfail.ServerFull, "max_connections"},
+		"password, firewall": {
+			pgfail.Login{Password: true},
+			reject("28000", `no pg_hba.conf entry for host "h"`), pgfail.HostNotAllowed,
+			"firewall",
+		},
+		"password, no role": {
+			pgfail.Login{Password: true},
+			reject("28000", `role "app" does not exist`), pgfail.WrongPassword,
+			"check the password",
+		},
 	} {
 		got := pgfail.Classify(logIn(t, "", []pgproto3.BackendMessage{askPassword, test.response}), test.login)
 		if got.Kind != test.kind || !strings.Contains(got.Hint, test.hint) || (test.hint == "") != (got.Hint == "") {

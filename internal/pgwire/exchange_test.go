@@ -81,12 +81,24 @@ func TestExchange_ReportsOutcomeOnce(t *testing.T) {
 		bearer   bool
 		want     pgwire.Outcome
 	}{
-		"accepted":       {[]pgproto3.BackendMessage{&pgproto3.AuthenticationOk{}, &pgproto3.ReadyForQuery{TxStatus: 'I'}}, false, pgwire.Accepted},
-		"rejected":       {[]pgproto3.BackendMessage{&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28P01"}}, false, pgwire.Rejected},
-		"failed":         {[]pgproto3.BackendMessage{&pgproto3.ErrorResponse{Severity: "FATAL", Code: "53300"}}, false, pgwire.Failed},
-		"error, cut":     {[]pgproto3.BackendMessage{&pgproto3.ErrorResponse{Code: "53300"}, &pgproto3.ErrorResponse{Code: "28000"}}, false, pgwire.Failed},
-		"cut":            {[]pgproto3.BackendMessage{&pgproto3.AuthenticationOk{}}, false, pgwire.Broken},
-		"bearer":         {[]pgproto3.BackendMessage{&pgproto3.AuthenticationSASLContinue{Data: []byte(`{"status":"invalid_token"}`)}}, true, pgwire.Rejected},
+		"accepted": {
+			[]pgproto3.BackendMessage{&pgproto3.AuthenticationOk{}, &pgproto3.ReadyForQuery{TxStatus: 'I'}},
+			false,
+			pgwire.Accepted,
+		},
+		"rejected": {[]pgproto3.BackendMessage{&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28P01"}}, false, pgwire.Rejected},
+		"failed":   {[]pgproto3.BackendMessage{&pgproto3.ErrorResponse{Severity: "FATAL", Code: "53300"}}, false, pgwire.Failed},
+		"error, cut": {
+			[]pgproto3.BackendMessage{&pgproto3.ErrorResponse{Code: "53300"}, &pgproto3.ErrorResponse{Code: "28000"}},
+			false,
+			pgwire.Failed,
+		},
+		"cut": {[]pgproto3.BackendMessage{&pgproto3.AuthenticationOk{}}, false, pgwire.Broken},
+		"bearer": {
+			[]pgproto3.BackendMessage{&pgproto3.AuthenticationSASLContinue{Data: []byte(`{"status":"invalid_token"}`)}},
+			true,
+			pgwire.Rejected,
+		},
 		"SCRAM":          {[]pgproto3.BackendMessage{&pgproto3.AuthenticationSASLContinue{Data: []byte(`r=`)}}, false, pgwire.Broken},
 		"error to token": {[]pgproto3.BackendMessage{&pgproto3.ErrorResponse{Code: "28000"}}, true, pgwire.Rejected},
 	} {

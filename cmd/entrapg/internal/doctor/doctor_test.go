@@ -47,12 +47,28 @@ func TestDoctor_PutsServerNameInAzureCommands(t *testing.T) {
 		trouble    *trouble
 		means, fix string
 	}{
-		"no such host":      {networkSteps{x}.unknownHost(e, &net.DNSError{IsNotFound: true}), "private endpoint whose DNS zone is not linked", "az postgres flexible-server list --query '[].fullyQualifiedDomainName' --output tsv"},
-		"no answer":         {networkSteps{x}.unreachable(e, context.DeadlineExceeded), "firewall does not accept this machine's address", "az postgres flexible-server firewall-rule create " + group + ` --server-name shop --name doctor --start-ip-address "$address" --end-ip-address "$address"`},
-		"refused":           {networkSteps{x}.unreachable(e, errRefused), "5432", "az postgres flexible-server start --name shop " + group},
-		"a slim container":  {tlsStep{x}.noTLS(e, x509.UnknownAuthorityError{}, []*x509.Certificate{{Issuer: pkix.Name{CommonName: "DigiCert Global Root G2"}}}), "DigiCert Global Root G2 is missing on this machine", "apk add ca-certificates"},
-		"another tenant":    {serverSteps{x}.failed(t.Context(), rejected("An error occurred while validating the access token. Please acquire a new token and retry")), "tenant", "az postgres flexible-server show --name shop " + group + " --query authConfig.tenantId --output tsv"},
-		"not from here":     {serverSteps{x}.failed(t.Context(), rejected(`no pg_hba.conf entry for host "203.0.113.7", user "shop-api", database "shop", SSL encryption`)), "firewall", "az postgres flexible-server firewall-rule create " + group + ` --server-name shop --name doctor --start-ip-address "$address" --end-ip-address "$address"`},
+		"no such host": {
+			networkSteps{x}.unknownHost(e, &net.DNSError{IsNotFound: true}), "private endpoint whose DNS zone is not linked",
+			"az postgres flexible-server list --query '[].fullyQualifiedDomainName' --output tsv",
+		},
+		"no answer": {
+			networkSteps{x}.unreachable(e, context.DeadlineExceeded), "firewall does not accept this machine's address",
+			"az postgres flexible-server firewall-rule create " + group + ` --server-name shop --name doctor --start-ip-address "$address" --end-ip-address "$address"`,
+		},
+		"refused": {networkSteps{x}.unreachable(e, errRefused), "5432", "az postgres flexible-server start --name shop " + group},
+		"a slim container": {
+			tlsStep{x}.noTLS(e, x509.UnknownAuthorityError{}, []*x509.Certificate{{Issuer: pkix.Name{CommonName: "DigiCert Global Root G2"}}}),
+			"DigiCert Global Root G2 is missing on this machine", "apk add ca-certificates",
+		},
+		"another tenant": {
+			serverSteps{x}.failed(t.Context(), rejected("An error occurred while validating the access token. Please acquire a new token and retry")),
+			"tenant", "az postgres flexible-server show --name shop " + group + " --query authConfig.tenantId --output tsv",
+		},
+		"not from here": {
+			serverSteps{x}.failed(t.Context(), rejected(`no pg_hba.conf entry for host "203.0.113.7", user "shop-api", database "shop", SSL encryption`)),
+			"firewall",
+			"az postgres flexible-server firewall-rule create " + group + ` --server-name shop --name doctor --start-ip-address "$address" --end-ip-address "$address"`,
+		},
 		"a private address": {&trouble{Explanation: describe([]string{"10.1.0.4"}, true)}, "a private endpoint or a virtual network", ""},
 		"a public address":  {&trouble{Explanation: describe([]string{"20.61.0.9"}, true)}, "public", ""},
 	} {
@@ -70,8 +86,14 @@ func TestDoctor_ScopeComesFromHostAndNotFromServer(t *testing.T) {
 	)
 	for _, test := range []struct{ dsn, named, fix string }{
 		{"host=shop.postgres.database.azure.com entra_scope=" + government, "https://vault.azure.net", "entra_scope=" + public},
-		{"host=shop.postgres.database.usgovcloudapi.net entra_scope=" + public, "https://ossrdbms-aad.database.windows.net", "entra_scope=" + government},
-		{"host=127.0.0.1,c.shop.postgres.cosmos.azure.com entra_scope=" + public, "https://token.postgres.cosmos.azure.com", "entra_scope=" + cosmos},
+		{
+			"host=shop.postgres.database.usgovcloudapi.net entra_scope=" + public, "https://ossrdbms-aad.database.windows.net",
+			"entra_scope=" + government,
+		},
+		{
+			"host=127.0.0.1,c.shop.postgres.cosmos.azure.com entra_scope=" + public, "https://token.postgres.cosmos.azure.com",
+			"entra_scope=" + cosmos,
+		},
 		{"host=shop.postgres.database.azure.com", "https://token.postgres.cosmos.azure.com", "entrapg whoami DSN"},
 		{"host=db.corner.example", "https://vault.azure.net", "entrapg whoami DSN"},
 	} {
@@ -136,10 +158,16 @@ func TestDoctor_ReportsFailedLookupOfUser(t *testing.T) {
 
 func TestDoctor_ShowsCommandsForCredentials(t *testing.T) {
 	for _, test := range []struct{ dsn, text, fix string }{
-		{"entra_credential=azurecli", "AzureCLICredential: executable not found on path", "curl -sL https://aka.ms/InstallAzureCLIDeb | sudo bash"},
+		{
+			"entra_credential=azurecli", "AzureCLICredential: executable not found on path",
+			"curl -sL https://aka.ms/InstallAzureCLIDeb | sudo bash",
+		},
 		{"entra_credential=azurecli", "AzureCLICredential: ERROR: Please run 'az login' to setup account.", "az login"},
 		{"entra_credential=azuredevelopercli", "AzureDeveloperCLICredential: not logged in, run `azd auth login` to login", "azd auth login"},
-		{"entra_credential=azurepowershell", `AzurePowerShellCredential: Please run "Connect-AzAccount" to set up an account`, "Connect-AzAccount"},
+		{
+			"entra_credential=azurepowershell", `AzurePowerShellCredential: Please run "Connect-AzAccount" to set up an account`,
+			"Connect-AzAccount",
+		},
 		{"", "AADSTS700027: x", "az ad app credential list --id CLIENT_ID --cert"},
 		{"", "AADSTS700024: x", "date -u"},
 		{"", "AADSTS700213: x", "az ad app federated-credential list --id CLIENT_ID"},

@@ -53,7 +53,10 @@ func TestLibpq_SetsVariablesFromDSN(t *testing.T) {
 	}
 
 	for _, test := range []struct{ dsn, want string }{
-		{"postgres://shop.postgres.database.azure.com/shop", "PGHOST=shop.postgres.database.azure.com PGPORT=5432 PGDATABASE=shop PGUSER=derived PGSSLMODE=verify-full PGSSLROOTCERT=system"},
+		{
+			"postgres://shop.postgres.database.azure.com/shop",
+			"PGHOST=shop.postgres.database.azure.com PGPORT=5432 PGDATABASE=shop PGUSER=derived PGSSLMODE=verify-full PGSSLROOTCERT=system",
+		},
 		{"postgres://shop.postgres.database.azure.com/shop?sslmode=require", "PGSSLMODE=verify-full PGSSLROOTCERT=system"},
 		{"host=h user=bob port=6543 sslmode=require", "PGHOST=h PGPORT=6543 PGUSER=bob PGSSLMODE=verify-full PGSSLROOTCERT=system"},
 		{"host=h sslmode=verify-ca", "PGSSLMODE=verify-full PGSSLROOTCERT=system"},
@@ -65,13 +68,19 @@ func TestLibpq_SetsVariablesFromDSN(t *testing.T) {
 		{"postgres://a:1,b:2/d?target_session_attrs=any&connect_timeout=7", "PGHOST=a,b PGPORT=1,2 PGTARGETSESSIONATTRS=any PGCONNECT_TIMEOUT=7"},
 		{"host=a,a,b hostaddr=192.0.2.1,192.0.2.1,192.0.2.2", "PGHOST=a,a,b PGPORT=5432,5432,5432 PGHOSTADDR=192.0.2.1,192.0.2.1,192.0.2.2"},
 		{"host=a,b sslmode=prefer user=bob password=local entra_credential=none", "PGHOST=a,b PGPORT=5432,5432 PGSSLMODE=prefer"},
-		{"service=shop " + quote.DSNSetting(false, "servicefile", services), "PGHOST=db.example PGUSER=svc PGTARGETSESSIONATTRS=read-write PGSSLCRL=shop.crl PGSERVICE= PGSERVICEFILE="},
+		{
+			"service=shop " + quote.DSNSetting(false, "servicefile", services),
+			"PGHOST=db.example PGUSER=svc PGTARGETSESSIONATTRS=read-write PGSSLCRL=shop.crl PGSERVICE= PGSERVICEFILE=",
+		},
 		{"host=h hostaddr=192.0.2.2", "PGHOST=h PGHOSTADDR=192.0.2.2"},
 		{"host=h", "PGPASSFILE= PGHOSTADDR= PGGSSENCMODE=disable PGPASSWORD=secret PGREQUIREAUTH=password PGOPTIONS="},
 		{"host=h require_auth=oauth,password", "PGREQUIREAUTH=password"},
 		{"host=h require_auth=!scram-sha-256,!oauth", "PGREQUIREAUTH=password"},
 		{"host=h user=bob password=local entra_credential=none", "PGREQUIREAUTH= PGGSSENCMODE=disable"},
-		{"host=h user=bob password=local entra_credential=none require_auth=scram-sha-256 gssencmode=require", "PGREQUIREAUTH=scram-sha-256 PGGSSENCMODE=require"},
+		{
+			"host=h user=bob password=local entra_credential=none require_auth=scram-sha-256 gssencmode=require",
+			"PGREQUIREAUTH=scram-sha-256 PGGSSENCMODE=require",
+		},
 		{"host=h.postgres.database.azure.com user=bob password=local entra_credential=none gssencmode=prefer", "PGGSSENCMODE=disable"},
 		{"postgres://bob:local@127.0.0.1/d?sslmode=disable&entra_credential=none&pool_max_conns=3", "PGUSER=bob PGSSLMODE=disable PGOPTIONS="},
 	} {
@@ -159,7 +168,10 @@ func TestLibpq_EscapesOptions(t *testing.T) {
 func TestLibpq_RejectsUnsupportedSettings(t *testing.T) {
 	unsetLibpq(t)
 	for _, test := range []struct{ dsn, variable, want string }{
-		{"host=h require_auth=oauth", "", "entrapg: require_auth: must allow password, because libpq cannot send the token by OAUTHBEARER; use require_auth=password or omit it"},
+		{
+			"host=h require_auth=oauth", "",
+			"entrapg: require_auth: must allow password, because libpq cannot send the token by OAUTHBEARER; use require_auth=password or omit it",
+		},
 		{"host=h", "PGREQUIREAUTH=!password", "entrapg: require_auth (PGREQUIREAUTH): must allow password"},
 		{"postgres://h/host%3Devil.example%20sslmode%3Ddisable", "", "entrapg: dbname: looks like a connection string"},
 		{"host=h dbname=postgresql://evil.example/d", "", "entrapg: dbname: looks like a connection string"},

@@ -79,11 +79,31 @@ func TestFailure_HasCodeAndCauseForClient(t *testing.T) {
 		code, message string
 		kind          engine.Rejection
 	}{
-		"refused":       {"postgres://u@" + closed + "/?sslmode=require", entrapgtest.Faults{}, "08001", "connection refused", engine.RejectedNetwork},
-		"unknown host":  {"postgres://u@no-such-host.invalid/", entrapgtest.Faults{}, "08001", "no-such-host.invalid", engine.RejectedNetwork},
-		"silent":        {"postgres://u@" + silent.Addr().String() + "/?connect_timeout=1", entrapgtest.Faults{}, "08001", "no answer from 127.0.0.1:", engine.RejectedNetwork},
-		"not trusted":   {strings.Replace(s.DSN(), "sslrootcert=", "x_", 1), entrapgtest.Faults{}, "08001", "cannot verify the certificate of 127.0.0.1:", engine.RejectedNetwork},
-		"cut":           {s.DSN(), entrapgtest.Faults{CutLogin: entrapgtest.AfterPassword}, "08006", "broke during the login", engine.RejectedNetwork},
+		"refused": {
+			"postgres://u@" + closed + "/?sslmode=require",
+			entrapgtest.Faults{},
+			"08001", "connection refused",
+			engine.RejectedNetwork,
+		},
+		"unknown host": {"postgres://u@no-such-host.invalid/", entrapgtest.Faults{}, "08001", "no-such-host.invalid", engine.RejectedNetwork},
+		"silent": {
+			"postgres://u@" + silent.Addr().String() + "/?connect_timeout=1",
+			entrapgtest.Faults{},
+			"08001",
+			"no answer from 127.0.0.1:", engine.RejectedNetwork,
+		},
+		"not trusted": {
+			strings.Replace(s.DSN(), "sslrootcert=", "x_", 1),
+			entrapgtest.Faults{},
+			"08001",
+			"cannot verify the certificate of 127.0.0.1:", engine.RejectedNetwork,
+		},
+		"cut": {
+			s.DSN(),
+			entrapgtest.Faults{CutLogin: entrapgtest.AfterPassword},
+			"08006", "broke during the login",
+			engine.RejectedNetwork,
+		},
 		"no TLS":        {s.DSN(), entrapgtest.Faults{NoTLS: true}, "08001", "TLS", engine.RejectedNetwork},
 		"Entra is down": {s.DSN(), entrapgtest.Faults{EntraDown: true}, "28000", "no token from", engine.RejectedToken},
 		"MFA":           {s.DSN(), entrapgtest.Faults{Entra: entrapgtest.EntraFails}, "28000", "no token from", engine.RejectedToken},

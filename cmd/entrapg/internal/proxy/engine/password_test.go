@@ -83,16 +83,19 @@ func TestPassword_RejectsInvalidMessages(t *testing.T) {
 	u := to(t, s, newIdentity(t, s))
 	p := start(t, &engine.Server{Upstream: u, Password: password, StartupTimeout: 2 * time.Second})
 	for name, messages := range map[string][]string{
-		"a query":                 {"Qselect 1\x00"},
-		"cleartext":               {"p" + password + "\x00"},
-		"another mechanism":       {"pSCRAM-SHA-256-PLUS\x00\x00\x00\x00\x10n,,n=,r=abcdefgh"},
-		"channel binding":         {"pSCRAM-SHA-256\x00\x00\x00\x00\x22p=tls-server-end-point,,n=,r=abcdef"},
-		"authorization identity":  {"pSCRAM-SHA-256\x00\x00\x00\x00\x14n,a=root,n=,r=abcdef"},
-		"mandatory extension":     {"pSCRAM-SHA-256\x00\x00\x00\x00\x10n,,m=x,n=,r=abcd"},
-		"no nonce":                {"pSCRAM-SHA-256\x00\x00\x00\x00\x08n,,n=,r="},
-		"negative length":         {"pSCRAM-SHA-256\x00\xff\xff\xff\xff"},
-		"no proof":                {"pSCRAM-SHA-256\x00\x00\x00\x00\x0en,,n=,r=abcdef", "pc=biws,r=abcdef"},
-		"another nonce":           {"pSCRAM-SHA-256\x00\x00\x00\x00\x0en,,n=,r=abcdef", "pc=biws,r=abcdef,p=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="},
+		"a query":                {"Qselect 1\x00"},
+		"cleartext":              {"p" + password + "\x00"},
+		"another mechanism":      {"pSCRAM-SHA-256-PLUS\x00\x00\x00\x00\x10n,,n=,r=abcdefgh"},
+		"channel binding":        {"pSCRAM-SHA-256\x00\x00\x00\x00\x22p=tls-server-end-point,,n=,r=abcdef"},
+		"authorization identity": {"pSCRAM-SHA-256\x00\x00\x00\x00\x14n,a=root,n=,r=abcdef"},
+		"mandatory extension":    {"pSCRAM-SHA-256\x00\x00\x00\x00\x10n,,m=x,n=,r=abcd"},
+		"no nonce":               {"pSCRAM-SHA-256\x00\x00\x00\x00\x08n,,n=,r="},
+		"negative length":        {"pSCRAM-SHA-256\x00\xff\xff\xff\xff"},
+		"no proof":               {"pSCRAM-SHA-256\x00\x00\x00\x00\x0en,,n=,r=abcdef", "pc=biws,r=abcdef"},
+		"another nonce": {
+			"pSCRAM-SHA-256\x00\x00\x00\x00\x0en,,n=,r=abcdef",
+			"pc=biws,r=abcdef,p=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+		},
 		"a startup after failure": {"p" + strings.Repeat("x", 2000)},
 		"nothing":                 nil,
 	} {

@@ -84,7 +84,7 @@ func TestServer_AnswersProbesAndScrapes(t *testing.T) {
 }
 
 // TestServer_AnswersWhileClientsHoldConnections holds more connections than the limit,
-// like an attacker who wants probes to fail.
+// like an attacker that makes probes fail.
 func TestServer_AnswersWhileClientsHoldConnections(t *testing.T) {
 	addr := serve(t, Pages{})
 	for range maxConnections + 1 {
