@@ -15,25 +15,44 @@ import (
 
 const most = 8
 
-// serve answers all requests, those for /slow when resume is closed.
-func serve(t *testing.T) (addr string, slow, resume chan struct{}) {
+// A server answers all requests, those for /slow when resume is closed.
+type server struct {
+	addr   string
+	slow   chan struct{} // receives when the handler has a request for /slow
+	resume chan struct{}
+	idle   chan struct{} // receives when a connection waits for its next request
+}
+
+func serve(t *testing.T) *server {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	slow, resume = make(chan struct{}, 2*most), make(chan struct{})
-	s := &http.Server{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/slow" {
-			slow <- struct{}{}
-			<-resume
-		}
-	})}
+	s := &server{
+		addr:   l.Addr().String(),
+		slow:   make(chan struct{}, 2*most),
+		resume: make(chan struct{}),
+		idle:   make(chan struct{}, 2*most),
+	}
+	h := &http.Server{
+		Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/slow" {
+				s.slow <- struct{}{}
+				<-s.resume
+			}
+		}),
+		ConnState: func(_ net.Conn, state http.ConnState) {
+			if state == http.StateIdle {
+				s.idle <- struct{}{}
+			}
+		},
+	}
 	limit := &Limit{Most: most}
-	limit.Apply(s)
-	go s.Serve(limit.Listener(l))
-	t.Cleanup(func() { s.Close() })
-	return l.Addr().String(), slow, resume
+	limit.Apply(h)
+	go h.Serve(limit.Listener(l))
+	t.Cleanup(func() { h.Close() })
+	return s
 }
 
 func open(t *testing.T, addr, sent string) net.Conn {
@@ -65,18 +84,19 @@ func closed(conn net.Conn) bool {
 
 func TestLimit_ClosesOldestConnection(t *testing.T) {
 	for name, sent := range map[string]string{"silent": "", "slow to send": "GET", "idle": get("/")} {
-		addr, _, _ := serve(t)
+		s := serve(t)
 		var held []net.Conn
 		for range most {
-			conn := open(t, addr, sent)
+			conn := open(t, s.addr, sent)
 			if sent == get("/") {
 				if err := answered(conn); err != nil {
 					t.Errorf("%s: %v", name, err)
 				}
+				<-s.idle // a client has the answer before the server counts it as sent
 			}
 			held = append(held, conn)
 		}
-		if err := answered(open(t, addr, get("/"))); err != nil {
+		if err := answered(open(t, s.addr, get("/"))); err != nil {
 			t.Errorf("%s: the new connection: %v", name, err)
 		}
 		if !closed(held[0]) {
@@ -90,38 +110,39 @@ func TestLimit_ClosesOldestConnection(t *testing.T) {
 }
 
 func TestLimit_KeepsConnectionThatIsBeingAnswered(t *testing.T) {
-	addr, slow, resume := serve(t)
-	busy := open(t, addr, get("/slow"))
-	<-slow
+	s := serve(t)
+	busy := open(t, s.addr, get("/slow"))
+	<-s.slow
 	for range 3 * most {
-		open(t, addr, "")
+		open(t, s.addr, "")
 	}
-	if err := answered(open(t, addr, get("/"))); err != nil { // all others are accepted
+	if err := answered(open(t, s.addr, get("/"))); err != nil { // all others are accepted
 		t.Error(err)
 	}
-	close(resume)
+	close(s.resume)
 	if err := answered(busy); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestLimit_ClosesNewConnectionIfAllAreBeingAnswered(t *testing.T) {
-	addr, slow, resume := serve(t)
+	s := serve(t)
 	var busy []net.Conn
 	for range most {
-		busy = append(busy, open(t, addr, get("/slow")))
-		<-slow
+		busy = append(busy, open(t, s.addr, get("/slow")))
+		<-s.slow
 	}
-	if !closed(open(t, addr, "")) {
+	if !closed(open(t, s.addr, "")) {
 		t.Error("a connection beyond the limit stays open")
 	}
-	close(resume)
+	close(s.resume)
 	for _, conn := range busy {
 		if err := answered(conn); err != nil {
 			t.Error(err)
 		}
+		<-s.idle
 	}
-	if err := answered(open(t, addr, get("/"))); err != nil {
+	if err := answered(open(t, s.addr, get("/"))); err != nil {
 		t.Error(err)
 	}
 }
