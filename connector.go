@@ -251,7 +251,7 @@ func (c *Connector) attempt(
 		c.logins.Add(1)
 		return conn, false, nil
 	}
-	details := l.details()
+	details, phase := l.details(), l.phase.Load()
 	l.abort()
 	if l.rejected {
 		c.rejections.Add(1)
@@ -267,13 +267,13 @@ func (c *Connector) attempt(
 		return nil, false, invalid
 	case errors.As(err, &username):
 		return nil, false, username
-	case !l.built && len(pgfail.ServerErrors(err)) > 0:
+	case phase == connecting && len(pgfail.ServerErrors(err)) > 0:
 		return nil, false, &ConfigError{
 			Setting: "BuildFrontend", Problem: "a BeforeConnect hook must not replace it; set it by WithConnConfig", Err: err,
 		}
-	case l.accepted.Load() && pgfail.Classify(err, pgfail.Login{}).Kind == pgfail.NoSuitableHost:
+	case phase == accepted && pgfail.Classify(err, pgfail.Login{}).Kind == pgfail.NoSuitableHost:
 		return nil, false, fmt.Errorf("entrapg: %w: %s", err, Explain(err))
-	case l.accepted.Load(): // a hook failed
+	case phase == accepted: // a hook failed
 		return nil, false, fmt.Errorf("entrapg: %w", err)
 	}
 	return nil, l.tokenRejected, loginError(failed, err, details)

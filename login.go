@@ -42,19 +42,27 @@ type login struct {
 	checked bool // by afterNetConnect, which must not be skipped; reset by buildFrontend
 
 	// All connections of the attempt.
-	built         bool // an Exchange exists
 	rejected      bool // a server rejected the login
 	tokenRejected bool // a server that was sent the token rejected the login
 	tokenCut      bool // a connection broke after a token was sent that may be too long for PgBouncer
 
 	// pgx reads these on other goroutines: when it dials cancel requests, and when
 	// the program reuses an open connection's configuration.
-	started  atomic.Bool // a connection exists
-	accepted atomic.Bool // by the current server
-	checking atomic.Bool // nextValidate follows or runs, on the current connection
-	ended    atomic.Bool // the login; from then on, the hooks do nothing
-	failed   atomic.Bool // the login has ended without a connection
+	phase    atomic.Int32 // a loginPhase
+	checking atomic.Bool  // nextValidate follows or runs, on the current connection
 }
+
+// A loginPhase is how far a login is. A login with several hosts returns from accepted
+// to exchanging if pgx does not use the host that has accepted it.
+type loginPhase = int32
+
+const (
+	connecting loginPhase = iota // there is no connection yet
+	exchanging                   // the current connection has an Exchange
+	accepted                     // the current server has accepted the login
+	succeeded                    // from here on, the hooks do nothing
+	failed
+)
 
 // install makes config log in as user with the token. config may be a shallow
 // copy: its fields are replaced, and what they point to is not changed. Hooks
@@ -80,14 +88,14 @@ func (l *login) dial(ctx context.Context, network, address string) (net.Conn, er
 		*details = l.details()
 		return nil, context.Canceled
 	}
-	if (l.failed.Load() || l.started.Load() && !l.accepted.Load() && !l.ended.Load()) && isCancelRequest() {
+	if phase := l.phase.Load(); (phase == exchanging || phase == failed) && isCancelRequest() {
 		return nil, errors.New("login failed; no query to cancel")
 	}
 	return l.nextDial(ctx, network, address)
 }
 
 func (l *login) afterNetConnect(ctx context.Context, config *pgconn.Config, conn net.Conn) (net.Conn, error) {
-	ended := l.ended.Load() // the program reuses the configuration of a login that has ended
+	ended := l.ended() // the program reuses the configuration of a login that has ended
 	if ended && l.token != nil && config.Password == "" {
 		return conn, &ConfigError{Setting: "ConnConfig", Problem: "the configuration of a connection has no token; " +
 			"connect through the connector or the pool"}
@@ -121,7 +129,7 @@ func (l *login) afterNetConnect(ctx context.Context, config *pgconn.Config, conn
 }
 
 func (l *login) buildFrontend(r io.Reader, w io.Writer) *pgproto3.Frontend {
-	if l.ended.Load() {
+	if l.ended() {
 		return l.nextBuildFrontend(r, w)
 	}
 	x := &pgwire.Exchange{Reader: r, Writer: w, Observer: l}
@@ -134,9 +142,8 @@ func (l *login) buildFrontend(r io.Reader, w io.Writer) *pgproto3.Frontend {
 	if l.token != nil {
 		x.Token = l.token.Secret
 	}
-	l.checked, l.built = false, true
-	l.started.Store(true)
-	l.accepted.Store(false)
+	l.checked = false
+	l.phase.Store(exchanging)
 	// A hook can replace validate.
 	if l.nextValidate != nil && l.config != nil && codeOf(l.config.ValidateConnect) == codeOf(l.validate) {
 		l.checking.Store(true)
@@ -180,7 +187,7 @@ func (l *login) ExchangeEnded(x *pgwire.Exchange) {
 	l.clearPassword()
 	switch x.Outcome {
 	case pgwire.Accepted:
-		l.accepted.Store(true)
+		l.phase.Store(accepted)
 		if x.Sent {
 			l.tokens.Accept(l.verdictKey(), l.token)
 		}
@@ -218,7 +225,7 @@ const (
 // bearer makes pgx answer a request for OAUTHBEARER, with an empty token that
 // the Exchange replaces.
 func (l *login) bearer(context.Context) (string, error) {
-	if l.ended.Load() || !l.started.Load() {
+	if phase := l.phase.Load(); phase != exchanging && phase != accepted {
 		return "", errors.New("entrapg: token requested outside a login")
 	}
 	return "", nil
@@ -240,7 +247,7 @@ func (l *login) details() loginDetails {
 }
 
 // succeed ends a login that a server has accepted.
-func (l *login) succeed() { l.ended.Store(true) }
+func (l *login) succeed() { l.phase.Store(succeeded) }
 
 // abort cleans up after a failed attempt. pgx leaves the connection open if a
 // hook of its database/sql driver fails. Errors and tracers can keep the hooks,
@@ -250,9 +257,11 @@ func (l *login) abort() {
 		l.conn.Close()
 	}
 	l.clearPassword()
-	l.failed.Store(true)
-	l.ended.Store(true)
+	l.phase.Store(failed)
 }
+
+// ended reports whether the login has succeeded or failed.
+func (l *login) ended() bool { return l.phase.Load() >= succeeded }
 
 // clearPassword removes the password of entra_credential=none from pgx's
 // configuration.
