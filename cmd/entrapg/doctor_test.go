@@ -40,16 +40,17 @@ type doctorFinding struct {
 
 type setting struct{ Name, Value, Origin string }
 
-// visit runs the doctor twice, with text and with JSON output. It checks the
-// properties that all outputs share, and returns the last finding.
+// visit runs the doctor twice at the same time, with text and with JSON output. It checks
+// the properties that all outputs share, and returns the last finding.
 func visit(t *testing.T, env []string, wantCode int, args ...string) (last doctorFinding, all []doctorFinding) {
 	t.Helper()
+	forPeople := startAs(t, env, append([]string{"doctor"}, args...)...)
 	r := runAs(t, env, append([]string{"doctor", "--json"}, args...)...)
+	people := forPeople()
 	if err := json.Unmarshal([]byte(r.stdout), &all); err != nil || len(all) == 0 {
 		t.Fatalf("%v: %+v", err, r)
 	}
 	last = all[len(all)-1]
-	people := runAs(t, env, append([]string{"doctor"}, args...)...)
 	if r.code != wantCode || people.code != wantCode {
 		t.Errorf("exit codes %d and %d, want %d\n%s", r.code, people.code, wantCode, people.stdout)
 	}
@@ -67,7 +68,7 @@ func visit(t *testing.T, env []string, wantCode int, args ...string) (last docto
 			t.Errorf("%q is not on a separate line:\n%s", line, text)
 		}
 	}
-	for _, secret := range append(env, "eyJ") {
+	for _, secret := range slices.Concat(env, []string{"eyJ"}) {
 		if name, value, ok := strings.Cut(secret, "="); ok &&
 			(name == "IDENTITY_HEADER" || name == "AZURE_CLIENT_SECRET" || name == "AZURE_PASSWORD") {
 			secret = value
@@ -370,6 +371,7 @@ func TestDoctor_FindsFaultInDSNCredentialAndRole(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			needsCAVariable(t, test.env)
 			last, _ := visit(t, test.env, command.Failed, test.args...)
 			if last.Step != test.step || last.Status != "failed" || !strings.Contains(last.Error, test.printed) ||
@@ -490,7 +492,7 @@ func TestDoctor_FindsFaultInNetworkAndTLS(t *testing.T) {
 		"no TLS":              {"host=127.0.0.1 port=" + plain, "TLS", "does not support TLS", "turn on TLS", "alter system set ssl = on;"},
 		"no PostgreSQL":       {"host=127.0.0.1 port=" + web, "TLS", `"H"`, "not PostgreSQL", "pg_isready -h 127.0.0.1 -p " + web},
 		"TLS that hangs": {
-			"host=127.0.0.1 connect_timeout=3 port=" + stuck, "TLS", "does not finish it within 3s", "inspects TLS",
+			"host=127.0.0.1 connect_timeout=2 port=" + stuck, "TLS", "does not finish it within 2s", "inspects TLS",
 			"pg_isready -h 127.0.0.1 -p " + stuck,
 		},
 		"an unknown root": {"host=localhost port=" + unknown, "TLS", "unknown authority", "Corner Shop Root", ""},

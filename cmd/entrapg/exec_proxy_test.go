@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -9,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
 )
@@ -22,10 +22,19 @@ func TestExecProxy_CommandOutlivesItsToken(t *testing.T) {
 	env = append(env, "PGSSLMODE=verify-full", "PGHOSTADDR=127.0.0.1", "PGTARGETSESSIONATTRS=primary", "PGPASSWORD=stale",
 		"PGREQUIREAUTH=password", "PGREQUIREPEER=nobody", "PGGSSENCMODE=require")
 	query := psql + ` -XAtc "select session_user || ' ' || current_setting('application_name') || ' ' || current_setting('work_mem')"`
-	r := runAs(t, env, "exec", "--proxy", s.DSN()+"&application_name=nightly&work_mem=77kB", "--", "sh", "-c", query+"; sleep 3; "+query)
-	const want = "exec-proxy nightly 77kB\n"
-	if r.code != command.Done || r.stdout != want+want {
-		t.Errorf("%+v", r)
+	dir := t.TempDir()
+	begun, expired := filepath.Join(dir, "begun"), filepath.Join(dir, "expired")
+	ends := startAs(t, env, "exec", "--proxy", s.DSN()+"&application_name=nightly&work_mem=77kB", "--", "sh", "-c",
+		`touch "$0"; until [ -e "$1" ]; do sleep 0.1; done; `+query, begun, expired)
+	await(t, func() bool { _, err := os.Stat(begun); return err == nil }, func() string { return "the command has not begun" })
+	longTokens(s)
+	time.Sleep(shortLife)
+	if err := os.WriteFile(expired, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, requests := ends(), s.Tenant.RequestsFor(publicResource)
+	if r.code != command.Done || r.stdout != "exec-proxy nightly 77kB\n" || requests < 2 {
+		t.Errorf("%d tokens were requested: %+v", requests, r)
 	}
 }
 
@@ -98,16 +107,13 @@ func TestExecProxy_ReportsFailuresBeforeCommandRuns(t *testing.T) {
 
 func TestExecProxy_DumpWithSeveralJobs(t *testing.T) {
 	t.Parallel()
-	s := shortTokens(t)
+	s := azureServer(t)
 	_, env := identityWith(t, s, "exec-proxy-dump", true)
+	createDatabase(t, s, "exec_proxy_dump")
 	dump, dir := installed(t, "pg_dump"), t.TempDir()
-	cmd, _, _ := program(t, "exec", "--proxy", "--", dump, "--jobs", "4", "--format", "directory",
-		"--file", filepath.Join(dir, "dump"), "--schema", "public")
-	var out bytes.Buffer
-	cmd.Env = append(cmd.Env, env...)
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("%v\n%s", err, &out)
+	if r := runAs(t, env, "exec", "--proxy", s.DSN("dbname=exec_proxy_dump"), "--", dump, "--jobs", "4", "--format", "directory",
+		"--file", filepath.Join(dir, "dump")); r.code != command.Done {
+		t.Fatalf("%+v", r)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "dump", "toc.dat")); err != nil {
 		t.Error(err)

@@ -71,20 +71,35 @@ type result struct {
 // runAs runs the command in an environment and waits until it ends.
 func runAs(t *testing.T, env []string, args ...string) result {
 	t.Helper()
+	return startAs(t, env, args...)()
+}
+
+// startAs starts the command in an environment. wait waits until it ends.
+func startAs(t *testing.T, env []string, args ...string) (wait func() result) {
+	t.Helper()
 	cmd, _, _ := program(t, args...)
 	cmd.Env = append(cmd.Env, env...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
+	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+	return func() result {
+		t.Helper()
+		err := cmd.Wait()
+		var exit *exec.ExitError
+		if err != nil && !errors.As(err, &exit) {
+			t.Fatal(err)
+		}
+		return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+	}
 }
 
-// publicScope is the scope of tokens for databases in Azure's public cloud.
-const publicScope = "https://ossrdbms-aad.database.windows.net/.default"
+// The resource and the scope of tokens for databases in Azure's public cloud.
+const (
+	publicResource = "https://ossrdbms-aad.database.windows.net"
+	publicScope    = publicResource + "/.default"
+)
 
 // azure is the server of all tests that do not inject faults.
 var azure = sync.OnceValues(func() (*entrapgtest.Server, error) {
@@ -141,7 +156,7 @@ func left(t *testing.T, dir string) []string {
 
 func TestDemo_FixedTokenFailsAndEntrapgSucceeds(t *testing.T) {
 	t.Parallel()
-	cmd, out, dir := program(t, "demo", "-for", "7s")
+	cmd, out, dir := program(t, "demo", "-for", "9s")
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -152,7 +167,7 @@ func TestDemo_FixedTokenFailsAndEntrapgSucceeds(t *testing.T) {
 		`tokens requested +[2-9] +1`,
 		`while a token was being replaced +\d+\.\d ms`,
 		`at other times +\d+\.\d ms`,
-		`(?s)^Two pools.*This takes about 7s\..*starting PostgreSQL`,
+		`(?s)^Two pools.*This takes about 9s\..*starting PostgreSQL`,
 		`└ The access token has expired`,
 	} {
 		if !regexp.MustCompile(want).MatchString(text) {
@@ -188,7 +203,7 @@ func TestDemo_EndsCleanlyOnSignalAtAnyMoment(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cmd, _, dir := program(t, "demo")
+			cmd, _, dir := program(t, "demo", "-for", "1h")
 			pipe, err := os.CreateTemp(t.TempDir(), "out")
 			if err != nil {
 				t.Fatal(err)

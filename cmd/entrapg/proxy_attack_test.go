@@ -45,8 +45,7 @@ func TestProxy_OtherUserCannotOpenSocket(t *testing.T) {
 func TestProxy_FreesResourcesOfLostClients(t *testing.T) {
 	t.Parallel()
 	_, env := identityWith(t, azureServer(t), "proxy-vanish", true)
-	status := freeAddr(t)
-	p := startProxy(t, env, "--listen", "127.0.0.1:0", "--status", status, "--log-level", "error")
+	p := startProxy(t, env, "--listen", "127.0.0.1:0")
 	if got := ask(t, p.connect(t, ""), "select session_user"); got != "proxy-vanish" {
 		t.Fatalf("got %q", got)
 	}
@@ -92,7 +91,7 @@ func TestProxy_FreesResourcesOfLostClients(t *testing.T) {
 		})
 	}
 	all.Wait()
-	await(t, func() bool { return open() <= before }, func() string { return get(t, status, "/metrics") })
+	await(t, func() bool { return open() <= before }, p.log.String)
 	if got := ask(t, p.connect(t, ""), "select session_user"); got != "proxy-vanish" {
 		t.Errorf("got %q", got)
 	}

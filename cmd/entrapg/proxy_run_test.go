@@ -98,6 +98,21 @@ func (p *runningProxy) start(t *testing.T) {
 	}
 }
 
+var statusLog = regexp.MustCompile(`answering probes and scrapes" listen=(\S+)`)
+
+// status returns the address of --status, when the proxy has logged it.
+func (p *runningProxy) status(t *testing.T) (addr string) {
+	t.Helper()
+	await(t, func() bool {
+		logged := statusLog.FindStringSubmatch(p.log.String())
+		if logged != nil {
+			addr = logged[1]
+		}
+		return logged != nil
+	}, p.log.String)
+	return addr
+}
+
 // addr returns the n-th address that the proxy printed.
 func (p *runningProxy) addr(n int) string {
 	return regexp.MustCompile(`(?m)^✓ (\S+) → `).FindAllStringSubmatch(p.out.String(), -1)[n][1]
@@ -251,15 +266,11 @@ func TestProxy_SessionsOutliveTokens(t *testing.T) {
 	s := shortTokens(t)
 	_, env := identityWith(t, s, "proxy-outlive", true)
 	p := startProxy(t, env, "--listen", "127.0.0.1:0", "--trust")
-	db := p.connect(t, "")
-	conn, err := db.Conn(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	for start := time.Now(); time.Since(start) < 5*time.Second; time.Sleep(100 * time.Millisecond) {
-		if _, err := conn.ExecContext(t.Context(), "select 1"); err != nil {
-			t.Fatalf("the open session: %v", err)
+	conn := p.logInWithShortToken(t, s)
+	session := ask(t, conn, "select pg_backend_pid()::text")
+	for start := time.Now(); time.Since(start) <= shortLife; time.Sleep(100 * time.Millisecond) {
+		if got := ask(t, conn, "select pg_backend_pid()::text"); got != session {
+			t.Fatalf("the open session is %s, want %s", got, session)
 		}
 		fresh := p.connect(t, "")
 		if got := ask(t, fresh, "select session_user"); got != "proxy-outlive" {
@@ -267,17 +278,46 @@ func TestProxy_SessionsOutliveTokens(t *testing.T) {
 		}
 		fresh.Close()
 	}
+	if n := s.Tenant.RequestsFor(publicResource); n < 2 {
+		t.Errorf("%d tokens were requested", n)
+	}
 }
 
-// shortTokens starts a server whose tokens are valid for 2 seconds.
+// shortLife is the lifetime of the tokens of shortTokens.
+const shortLife = 2 * time.Second
+
+// shortTokens starts a server whose tokens are valid for 2 seconds until longTokens.
 func shortTokens(t *testing.T) *entrapgtest.Server {
 	t.Helper()
-	s, err := entrapgtest.Start(t.Context(), entrapgtest.Config{Upstream: azureServer(t).AdminDSN(), TokenLife: 2 * time.Second})
+	s := ownServer(t)
+	s.SetFaults(entrapgtest.Faults{TokenLife: shortLife})
+	return s
+}
+
+// longTokens makes s issue tokens that are valid for an hour, so that a slow machine cannot
+// outlast the token that replaces a short one.
+func longTokens(s *entrapgtest.Server) { s.SetFaults(entrapgtest.Faults{}) }
+
+// ownServer starts a server with its own tenant and faults, in front of the PostgreSQL of
+// azureServer.
+func ownServer(t *testing.T) *entrapgtest.Server {
+	t.Helper()
+	s, err := entrapgtest.Start(t.Context(), entrapgtest.Config{Upstream: azureServer(t).AdminDSN()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
 	return s
+}
+
+// logInWithShortToken returns a pool with an open session, which logged in with a token of
+// shortTokens. Tokens that follow are valid for an hour.
+func (p *runningProxy) logInWithShortToken(t *testing.T, s *entrapgtest.Server) *sql.DB {
+	t.Helper()
+	db := p.connect(t, "")
+	await(t, func() bool { return db.PingContext(t.Context()) == nil }, p.log.String) // on a slow machine, it expires on its way
+	longTokens(s)
+	return db
 }
 
 func TestProxy_EachFrontHasItsUpstream(t *testing.T) {
@@ -336,8 +376,8 @@ func TestProxy_RemoteClientsNeedTLSAndPassword(t *testing.T) {
 	if strings.Contains(p.out.String()+p.log.String(), "of the proxy") {
 		t.Errorf("the password is shown:\n%s%s", p.out, p.log)
 	}
-	if runtime.GOOS != "windows" && !strings.Contains(p.log.String(), "readable by every user") {
-		t.Errorf("no warning about the file's permissions:\n%s", p.log)
+	if runtime.GOOS != "windows" {
+		await(t, func() bool { return strings.Contains(p.log.String(), "readable by every user") }, p.log.String)
 	}
 	const password = "host=127.0.0.1 password='of the proxy' "
 	if got := ask(t, p.connect(t, password+"sslmode=verify-full "+quote.DSNSetting(false, "sslrootcert", certFile)), "select session_user"); got != "proxy-remote" {
@@ -415,8 +455,8 @@ func TestProxy_ReadsPasswordFileAgainAtHangup(t *testing.T) {
 func TestProxy_SessionsEndInGracePeriod(t *testing.T) {
 	t.Parallel()
 	_, env := identityWith(t, azureServer(t), "proxy-grace", true)
-	status := freeAddr(t)
-	p := startProxy(t, env, "--listen", "127.0.0.1:0", "--grace", "10m", "--status", status)
+	p := startProxy(t, env, "--listen", "127.0.0.1:0", "--grace", "10m", "--status", "127.0.0.1:0")
+	status := p.status(t)
 	if got := get(t, status, "/readiness"); got != "200 ready\n" {
 		t.Errorf("readiness: %s", got)
 	}
@@ -451,17 +491,6 @@ func TestProxy_SessionsEndInGracePeriod(t *testing.T) {
 	if code := p.cmd.ProcessState.ExitCode(); code != command.Done {
 		t.Errorf("exit code %d:\n%s", code, p.log)
 	}
-}
-
-// freeAddr returns an address that was free a moment ago.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // get returns the status and the body of an answer over HTTP.
@@ -569,10 +598,10 @@ func TestProxy_CheckLogsInOnceOnEachUpstream(t *testing.T) {
 
 func TestProxy_ReadinessFailsWithoutTokenAndRecovers(t *testing.T) {
 	t.Parallel()
-	s := shortTokens(t)
+	s := ownServer(t)
 	_, env := identityWith(t, s, "proxy-readiness", true)
-	status := freeAddr(t)
-	p := startProxy(t, env, "--listen", "127.0.0.1:0", "--status", status, "--ready-without-token", "1s")
+	p := startProxy(t, env, "--listen", "127.0.0.1:0", "--status", "127.0.0.1:0", "--ready-without-token", "1s")
+	status := p.status(t)
 	s.SetFaults(entrapgtest.Faults{EntraDown: true})
 	ready := func() string { return get(t, status, "/readiness") }
 	if got := ready(); got != "200 ready\n" {
@@ -587,10 +616,13 @@ func TestProxy_ReadinessFailsWithoutTokenAndRecovers(t *testing.T) {
 	if got := get(t, status, "/liveness"); got != "200 alive\n" {
 		t.Errorf("liveness: %s", got)
 	}
-	if text := get(t, status, "/metrics"); !regexp.MustCompile(`(?m)^entrapg_token_failures_total\{.*\} [1-9]`).MatchString(text) ||
-		!regexp.MustCompile(`(?m)^entrapg_proxy_rejections_total\{.*reason="token"\} 1$`).MatchString(text) {
-		t.Errorf("metrics:\n%s", text)
-	}
+	metrics := func() string { return get(t, status, "/metrics") }
+	failures := regexp.MustCompile(`(?m)^entrapg_token_failures_total\{.*\} [1-9]`)
+	rejections := regexp.MustCompile(`(?m)^entrapg_proxy_rejections_total\{.*reason="token"\} 1$`)
+	await(t, func() bool {
+		text := metrics()
+		return failures.MatchString(text) && rejections.MatchString(text)
+	}, metrics)
 	s.SetFaults(entrapgtest.Faults{})
 	await(t, func() bool { return ready() == "200 ready\n" }, ready) // even if no client logs in
 }
@@ -598,11 +630,11 @@ func TestProxy_ReadinessFailsWithoutTokenAndRecovers(t *testing.T) {
 func TestProxy_MetricsCountSessions(t *testing.T) {
 	t.Parallel()
 	_, env := identityWith(t, azureServer(t), "proxy-metrics", true)
-	status := freeAddr(t)
-	p := startProxy(t, env, "--listen", "127.0.0.1:0", "--status", status, "--max-connections", "7")
+	p := startProxy(t, env, "--listen", "127.0.0.1:0", "--status", "127.0.0.1:0", "--max-connections", "7")
+	status := p.status(t)
 	db := p.connect(t, "")
 	ask(t, db, "select repeat('x', 100000)")
-	text := get(t, status, "/metrics")
+	metrics := func() string { return get(t, status, "/metrics") }
 	for _, want := range []string{
 		`entrapg_proxy_connections\{listen="127.0.0.1:\d+",upstream="127.0.0.1:\d+/postgres"\} 1`,
 		`entrapg_proxy_max_connections 7`,
@@ -613,14 +645,12 @@ func TestProxy_MetricsCountSessions(t *testing.T) {
 		`entrapg_token_requests_total\{upstream="127.0.0.1:\d+/postgres"\} [1-9]`,
 		`entrapg_token_expiry_timestamp_seconds\{.*\} \d{10}`,
 	} {
-		if !regexp.MustCompile(`(?m)^` + want + `$`).MatchString(text) {
-			t.Errorf("no match for %q in:\n%s", want, text)
-		}
+		shown := regexp.MustCompile(`(?m)^` + want + `$`)
+		await(t, func() bool { return shown.MatchString(metrics()) }, func() string { return want + "\n" + metrics() })
 	}
 	db.Close()
-	await(t, func() bool {
-		return regexp.MustCompile(`(?m)^entrapg_proxy_connections\{.*\} 0$`).MatchString(get(t, status, "/metrics"))
-	}, p.log.String)
+	closed := regexp.MustCompile(`(?m)^entrapg_proxy_connections\{.*\} 0$`)
+	await(t, func() bool { return closed.MatchString(metrics()) }, metrics)
 }
 
 func TestProxy_NotifiesSystemd(t *testing.T) {
@@ -631,33 +661,26 @@ func TestProxy_NotifiesSystemd(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer systemd.Close()
+	var states transcript
+	go func() { // the socket's queue has room for few states
+		state := make([]byte, 100)
+		for {
+			n, err := systemd.Read(state)
+			if err != nil {
+				return
+			}
+			fmt.Fprintf(&states, "%s\n", state[:n])
+		}
+	}()
+	received := func(pattern string) {
+		t.Helper()
+		await(t, func() bool { return regexp.MustCompile(pattern).MatchString(states.String()) }, states.String)
+	}
 	_, env := identityWith(t, azureServer(t), "proxy-systemd", true)
-	p := startProxy(t, append(env, "NOTIFY_SOCKET="+socket, "WATCHDOG_USEC=200000"), "--listen", "127.0.0.1:0")
-	read := func() string {
-		buffer := make([]byte, 100)
-		systemd.SetReadDeadline(time.Now().Add(time.Minute))
-		n, err := systemd.Read(buffer)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(buffer[:n])
-	}
-	if got := read(); got != "READY=1" {
-		t.Errorf("got %q", got)
-	}
-	for range 3 {
-		if got := read(); got != "WATCHDOG=1" {
-			t.Errorf("got %q", got)
-		}
-	}
+	p := startProxy(t, append(env, "NOTIFY_SOCKET="+socket, "WATCHDOG_USEC=500000"), "--listen", "127.0.0.1:0")
+	received(`^READY=1\n(WATCHDOG=1\n){2,}$`)
 	p.signal(t, syscall.SIGTERM)
-	got := read()
-	for got == "WATCHDOG=1" { // sent before the signal
-		got = read()
-	}
-	if got != "STOPPING=1" {
-		t.Errorf("got %q", got)
-	}
+	received(`^READY=1\n(WATCHDOG=1\n){2,}STOPPING=1\n(WATCHDOG=1\n)*$`)
 }
 
 func TestProxy_LogThatCannotBeWrittenStopsNothing(t *testing.T) {
@@ -682,9 +705,9 @@ func TestProxy_LogThatCannotBeWrittenStopsNothing(t *testing.T) {
 	broken, brokenWriter := pipe()
 	broken.Close()
 	_, unread := pipe()
-	unread.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
-	for err := error(nil); err == nil; {
-		_, err = unread.Write(make([]byte, 1<<10)) // until it is full
+	for n := 0; n == 0; { // the first write that begins before its deadline fills the pipe
+		unread.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+		n, _ = unread.Write(make([]byte, 1<<20))
 	}
 	for name, stderr := range map[string]*os.File{"full disk": full, "closed pipe": brokenWriter, "pipe that nobody reads": unread} {
 		t.Run(name, func(t *testing.T) {
