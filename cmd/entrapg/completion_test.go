@@ -84,6 +84,7 @@ done
 // completeIn runs a shell script that prints, for each argument, a line with the
 // words that the shell offers.
 func completeIn(t *testing.T, shell, script string, flags ...string) {
+	t.Parallel()
 	if runtime.GOOS == "windows" {
 		t.Skip("the scripts of these tests are for Unix")
 	}

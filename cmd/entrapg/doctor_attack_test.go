@@ -105,11 +105,7 @@ func TestDoctor_EscapesCertificate(t *testing.T) {
 
 func TestDoctor_EscapesServerMessage(t *testing.T) {
 	t.Parallel()
-	s, err := entrapgtest.Start(t.Context(), entrapgtest.Config{Upstream: azureServer(t).AdminDSN()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := ownServer(t)
 	_, env := identityWith(t, s, "escaped-message", true)
 	s.SetFaults(entrapgtest.Faults{Reject: &entrapgtest.Rejection{Code: "28000", Message: "no " + terminaltest.Control, Hint: terminaltest.Control}})
 	r := runAs(t, env, "doctor")

@@ -477,11 +477,7 @@ func parsed(t *testing.T, dsn string) *pgx.ConnConfig {
 
 func TestDoctor_AcceptsPlaintextOnlyOnLoopback(t *testing.T) {
 	t.Parallel()
-	s, err := entrapgtest.Start(t.Context(), entrapgtest.Config{Upstream: azureServer(t).AdminDSN()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := ownServer(t)
 	// The PostgreSQL behind the server has no TLS, and a socket instead of a port.
 	local := parsed(t, azureServer(t).AdminDSN())
 	port := fake(t, func(conn net.Conn) {

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -147,15 +148,8 @@ func TestDoctor_ReportsMissingSettingsOfCredential(t *testing.T) {
 // The table has a row for each known message of Azure's servers.
 func TestDoctor_ExplainsAzureErrorAndFix(t *testing.T) {
 	t.Parallel()
-	s, err := entrapgtest.Start(t.Context(), entrapgtest.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	app, env := identityWith(t, s, "shop-api", true)
-	label := `security label for "pgaadauth" on role "shop-api" is 'aadauth,oid=` + app.ObjectID + `,type=service';`
-
-	for _, test := range []struct{ code, message, hint, means, fix string }{
+	const label = `security label for "pgaadauth" on role "ROLE" is 'aadauth,oid=OBJECT_ID,type=service';`
+	messages := []struct{ code, message, hint, means, fix string }{
 		{"28000", "The access token has expired. Acquire a new token and try again.", "", "clock", "date -u"},
 		{
 			"28000",
@@ -178,34 +172,34 @@ func TestDoctor_ExplainsAzureErrorAndFix(t *testing.T) {
 		},
 		{"28000", "An error occurred while validating the access token. Please acquire a new token and retry", "", "tenant", "entrapg whoami"},
 		{"28000", "The access token doesn't have a valid oid claim. Acquire a new token and try again", "", "no object ID", "entrapg whoami"},
-		{"28000", "Service Principals cannot generate AAD_AUTH_TOKENTYPE_APP_USER tokens for role[shop-api]", "", "user's token", label},
-		{"28000", `Service Principals cannot generate AAD_AUTH_TOKENTYPE_APP_USER tokens for role "shop-api"`, "", "user's token", label},
+		{"28000", "Service Principals cannot generate AAD_AUTH_TOKENTYPE_APP_USER tokens for role[ROLE]", "", "user's token", label},
+		{"28000", `Service Principals cannot generate AAD_AUTH_TOKENTYPE_APP_USER tokens for role "ROLE"`, "", "user's token", label},
 		{
 			"28000",
-			"Azure AD user token for role[shop-api] is neither an AAD_AUTH_TOKENTYPE_APP_USER or an AAD_AUTH_TOKENTYPE_APP_OBO token.",
+			"Azure AD user token for role[ROLE] is neither an AAD_AUTH_TOKENTYPE_APP_USER or an AAD_AUTH_TOKENTYPE_APP_OBO token.",
 			"", "user's role", label,
 		},
 		{
 			"28000",
-			`Microsoft Entra user token for role "shop-api" is neither an AAD_AUTH_TOKENTYPE_APP_USER or an AAD_AUTH_TOKENTYPE_APP_OBO token.`,
+			`Microsoft Entra user token for role "ROLE" is neither an AAD_AUTH_TOKENTYPE_APP_USER or an AAD_AUTH_TOKENTYPE_APP_OBO token.`,
 			"", "user's role", label,
 		},
 		{
 			"28000",
-			"Azure AD access token not valid for role shop-api (does not contain group ID 7d2f0c8e-0000-4000-8000-000000000000)",
+			"Azure AD access token not valid for role ROLE (does not contain group ID 7d2f0c8e-0000-4000-8000-000000000000)",
 			"Did you specify the correct user name and access token?", "membership newer than the token",
-			"az ad group member check --group 7d2f0c8e-0000-4000-8000-000000000000 --member-id " + app.ObjectID,
+			"az ad group member check --group 7d2f0c8e-0000-4000-8000-000000000000 --member-id OBJECT_ID",
 		},
 		{
-			"28P01", `password authentication failed for user "shop-api"`, "", "case-sensitive",
-			"select * from pgaadauth_create_principal_with_oid('shop-api', '" + app.ObjectID + "', 'service', false, false);",
+			"28P01", `password authentication failed for user "ROLE"`, "", "case-sensitive",
+			"select * from pgaadauth_create_principal_with_oid('ROLE', 'OBJECT_ID', 'service', false, false);",
 		},
 		{
-			"28000", `no pg_hba.conf entry for host "203.0.113.7", user "shop-api", database "postgres", no encryption`, "",
+			"28000", `no pg_hba.conf entry for host "203.0.113.7", user "ROLE", database "postgres", no encryption`, "",
 			"requires TLS", "sslmode=verify-full",
 		},
 		{
-			"28000", `no pg_hba.conf entry for host "203.0.113.7", user "shop-api", database "postgres", SSL encryption`, "",
+			"28000", `no pg_hba.conf entry for host "203.0.113.7", user "ROLE", database "postgres", SSL encryption`, "",
 			"firewall", "show hba_file;",
 		},
 		{"08P01", "client sent partial pkt in startup phase", "", "PgBouncer", "port=5432"},
@@ -216,29 +210,40 @@ func TestDoctor_ExplainsAzureErrorAndFix(t *testing.T) {
 		},
 		{"57P03", "the database system is starting up", "", "again in a minute", "# shows whether the server accepts connections"},
 		{"42704", `unrecognized configuration parameter "keepalives"`, "", "remove it", ""},
-		{"42501", `permission denied for database "postgres"`, "", "CONNECT", `grant connect on database "postgres" to "shop-api";`},
+		{"42501", `permission denied for database "postgres"`, "", "CONNECT", `grant connect on database "postgres" to "ROLE";`},
 		{
 			"28000",
-			`Service principal oid mismatch for role "shop-api". The oid in the security label [7d] does not match the appid [8e] or oid [9f] in the token.`,
+			`Service principal oid mismatch for role "ROLE". The oid in the security label [7d] does not match the appid [8e] or oid [9f] in the token.`,
 			"", "another object ID",
-			"select * from pgaadauth_update_principal_with_oid('shop-api', '" + app.ObjectID + "', 'service', false, false);",
+			"select * from pgaadauth_update_principal_with_oid('ROLE', 'OBJECT_ID', 'service', false, false);",
 		},
-	} {
-		s.SetFaults(entrapgtest.Faults{Reject: &entrapgtest.Rejection{Code: test.code, Message: test.message, Hint: test.hint}})
-		last, _ := visit(t, env, command.Failed)
-		if last.Step != "login" || last.Status != "failed" {
-			t.Errorf("%s: failed at %s", test.message, last.Step)
-		}
-		if !strings.Contains(last.Error, test.message) || !strings.Contains(last.Error, test.code) ||
-			!strings.Contains(last.Error, test.hint) {
-			t.Errorf("%s: the server's own words are %q", test.message, last.Error)
-		}
-		if !strings.Contains(last.Explanation, test.means) {
-			t.Errorf("%s means %q, want %q in it", test.message, last.Explanation, test.means)
-		}
-		if test.fix != "" && !slices.Contains(last.Fix, test.fix) {
-			t.Errorf("%s is fixed by %q, want %q", test.message, last.Fix, test.fix)
-		}
+	}
+	for i, some := range slices.Collect(slices.Chunk(messages, 6)) {
+		role := "rejected-" + strconv.Itoa(i)
+		t.Run(role, func(t *testing.T) {
+			t.Parallel()
+			s := ownServer(t)
+			app, env := identityWith(t, s, role, true)
+			names := strings.NewReplacer("ROLE", role, "OBJECT_ID", app.ObjectID)
+			for _, test := range some {
+				test.message, test.fix = names.Replace(test.message), names.Replace(test.fix)
+				s.SetFaults(entrapgtest.Faults{Reject: &entrapgtest.Rejection{Code: test.code, Message: test.message, Hint: test.hint}})
+				last, _ := visit(t, env, command.Failed)
+				if last.Step != "login" || last.Status != "failed" {
+					t.Errorf("%s: failed at %s", test.message, last.Step)
+				}
+				if !strings.Contains(last.Error, test.message) || !strings.Contains(last.Error, test.code) ||
+					!strings.Contains(last.Error, test.hint) {
+					t.Errorf("%s: the server's own words are %q", test.message, last.Error)
+				}
+				if !strings.Contains(last.Explanation, test.means) {
+					t.Errorf("%s means %q, want %q in it", test.message, last.Explanation, test.means)
+				}
+				if test.fix != "" && !slices.Contains(last.Fix, test.fix) {
+					t.Errorf("%s is fixed by %q, want %q", test.message, last.Fix, test.fix)
+				}
+			}
+		})
 	}
 }
 
@@ -608,11 +613,7 @@ func TestDoctor_ShowsMappingAndClockSkew(t *testing.T) {
 
 func TestDoctor_ReportsStageWhereLoginEnds(t *testing.T) {
 	t.Parallel()
-	s, err := entrapgtest.Start(t.Context(), entrapgtest.Config{Upstream: azureServer(t).AdminDSN()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := ownServer(t)
 	_, env := identityWith(t, s, "broken-off", true)
 	long, longEnv := identityWith(t, s, "long-token", true)
 	long.Claims = map[string]any{"groups": strings.Repeat("x", 2000)}

@@ -24,7 +24,7 @@ func TestExec_WarnsOfPasswordInFiles(t *testing.T) {
 
 func TestExec_ExplainsServerThatRequestsBearer(t *testing.T) {
 	t.Parallel()
-	s, err := entrapgtest.Start(t.Context(), entrapgtest.Config{OAuth: true})
+	s, err := entrapgtest.Start(t.Context(), entrapgtest.Config{OAuth: true, Upstream: azureServer(t).AdminDSN()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 )
 
 func TestExec_SSLCertFileReplacesSystemRoots(t *testing.T) {
+	t.Parallel()
 	s := azureServer(t)
 	_, env := identityWith(t, s, "roots", true)
 	needsCAVariable(t, env)

@@ -189,6 +189,7 @@ func TestDemo_FixedTokenFailsAndEntrapgSucceeds(t *testing.T) {
 }
 
 func TestDemo_EndsCleanlyOnSignalAtAnyMoment(t *testing.T) {
+	t.Parallel()
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows does not have these signals")
 	}

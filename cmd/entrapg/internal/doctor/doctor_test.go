@@ -9,8 +9,8 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -198,47 +198,29 @@ func TestDoctor_ShowsCommandsForCredentials(t *testing.T) {
 }
 
 func TestDoctor_ShowsProgressOfSlowStepOnTerminal(t *testing.T) {
-	out := &syncBuffer{}
-	d := &diagnosis{out: &terminal.Output{Writer: out, Live: true, Width: 80}}
-	stop := d.progress("login")
-	for deadline := time.Now().Add(time.Minute); !strings.Contains(out.String(), "… login"); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("no progress: %q", out.String())
-		}
+	for takes, want := range map[time.Duration]string{
+		999 * time.Millisecond:  "",
+		2500 * time.Millisecond: "\r\x1b[K… login       1 s\r\x1b[K… login       2 s\r\x1b[K",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var out strings.Builder
+			d := &diagnosis{out: &terminal.Output{Writer: &out, Live: true, Width: 80}}
+			stop := d.progress("login")
+			time.Sleep(takes)
+			stop()
+			if out.String() != want {
+				t.Errorf("a step of %v shows %q", takes, out.String())
+			}
+		})
 	}
-	stop()
-	if !strings.HasSuffix(out.String(), "\r\x1b[K") {
-		t.Errorf("the progress is not erased: %q", out.String())
-	}
-	quick := &syncBuffer{}
-	(&diagnosis{out: &terminal.Output{Writer: quick, Live: true}}).progress("login")()
-	if quick.String() != "" {
-		t.Errorf("a quick step shows %q", quick.String())
-	}
-}
-
-// A syncBuffer is for a writer in another goroutine.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
 
 func TestDoctor_WaitsFiveSecondsForEachAddress(t *testing.T) {
-	t.Parallel()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
+	synctest.Test(t, waitsFiveSecondsForEachAddress)
+}
+
+func waitsFiveSecondsForEachAddress(t *testing.T) {
+	ctx := t.Context()
 	x := &examination{dsn: "host=192.0.2.1"}
 	f := &finding{Status: statusOK}
 	if failure := (settingsStep{x}).read(ctx, f); failure != nil {
@@ -251,7 +233,7 @@ func TestDoctor_WaitsFiveSecondsForEachAddress(t *testing.T) {
 	var waits []time.Duration
 	x.login.Config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) {
 		deadline, _ := ctx.Deadline()
-		waits = append(waits, time.Until(deadline).Round(time.Second))
+		waits = append(waits, time.Until(deadline))
 		return nil, context.DeadlineExceeded
 	}
 	x.endpoints[0].addresses = []string{"192.0.2.1", "192.0.2.2"}
