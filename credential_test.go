@@ -257,7 +257,7 @@ func TestCredential_EveryKindSurvivesRefreshAndOutage(t *testing.T) {
 		return nil
 	})
 
-	s.SetFaults(entrapgtest.Faults{Entra: entrapgtest.EntraFails})
+	s.SetFaults(entrapgtest.Faults{Entra: entrapgtest.EntraServerError})
 	each("TokenError while Entra is down", func(c *client) error {
 		_, err := c.until(time.Second, noToken)
 		return err

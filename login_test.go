@@ -360,10 +360,10 @@ func TestLogin_CredentialFailureOmitsTokenAndSecret(t *testing.T) {
 		faults     entrapgtest.Faults
 	}{
 		"wrong secret":   {credential: withSecret(wrong)},
-		"throttled":      {withSecret(p.ClientSecret), entrapgtest.Faults{Entra: entrapgtest.EntraThrottles}},
-		"failing":        {withSecret(p.ClientSecret), entrapgtest.Faults{Entra: entrapgtest.EntraFails}},
-		"garbled":        {withSecret(p.ClientSecret), entrapgtest.Faults{Entra: entrapgtest.EntraGarbles}},
-		"reset":          {withSecret(p.ClientSecret), entrapgtest.Faults{Entra: entrapgtest.EntraResets}},
+		"throttled":      {withSecret(p.ClientSecret), entrapgtest.Faults{Entra: entrapgtest.EntraThrottled}},
+		"failing":        {withSecret(p.ClientSecret), entrapgtest.Faults{Entra: entrapgtest.EntraServerError}},
+		"truncated":      {withSecret(p.ClientSecret), entrapgtest.Faults{Entra: entrapgtest.EntraTruncated}},
+		"reset":          {withSecret(p.ClientSecret), entrapgtest.Faults{Entra: entrapgtest.EntraReset}},
 		"down":           {withSecret(p.ClientSecret), entrapgtest.Faults{EntraDown: true}},
 		"expired":        {credential: does(azcore.AccessToken{Token: token.Token, ExpiresOn: time.Now().Add(-time.Hour)}, nil)},
 		"no expiry":      {credential: does(azcore.AccessToken{Token: token.Token}, nil)},
@@ -468,10 +468,10 @@ func TestLogin_TokenInCredentialErrorIsRedacted(t *testing.T) {
 
 func TestLogin_TokenInUnreadableResponseIsRedacted(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
-	s.SetFaults(entrapgtest.Faults{Entra: entrapgtest.EntraGarbles})
+	s.SetFaults(entrapgtest.Faults{Entra: entrapgtest.EntraTruncated})
 	for name, credential := range map[string]azcore.TokenCredential{
-		"managed identity": virtualMachine(t, s, s.Tenant.NewSystemAssignedIdentity("Microsoft.Compute/virtualMachines/vm-garbled")),
-		"client assertion": assertion(t, s, s.Tenant.NewServicePrincipal("garbled")),
+		"managed identity": virtualMachine(t, s, s.Tenant.NewSystemAssignedIdentity("Microsoft.Compute/virtualMachines/vm-truncated")),
+		"client assertion": assertion(t, s, s.Tenant.NewServicePrincipal("truncated")),
 	} {
 		c := entrapg.NewConnector(s.DSN(), entrapg.WithCredential(credential))
 		defer c.Close()

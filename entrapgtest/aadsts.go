@@ -25,8 +25,8 @@ var (
 		http.StatusTooManyRequests, 90055, "temporarily_unavailable",
 		"The server is terminating the request because there are too many requests.",
 	}
-	failed    = entraError{http.StatusInternalServerError, 50000, "server_error", "There was an error issuing a token."}
-	entraDown = entraError{
+	serverError = entraError{http.StatusInternalServerError, 50000, "server_error", "There was an error issuing a token."}
+	entraDown   = entraError{
 		http.StatusServiceUnavailable, 90033, "temporarily_unavailable",
 		"A transient error has occurred. Please try again.",
 	}
@@ -91,7 +91,7 @@ var (
 		http.StatusBadRequest, 50126, "invalid_grant",
 		"Error validating credentials due to invalid username or password.",
 	}
-	wantsMFA = entraError{
+	requiresMFA = entraError{
 		http.StatusBadRequest, 50076, "invalid_grant",
 		"Due to a configuration change made by your administrator, or because you moved to a new location, " +
 			"you must use multi-factor authentication to access '%s'.",
@@ -100,8 +100,8 @@ var (
 
 // Errors for faults in which Entra sends no valid response.
 var (
-	errReset   = fmt.Errorf("the tenant cannot be reached: %w", syscall.ECONNRESET)
-	errGarbled = errors.New("the tenant's answer is not JSON")
+	errReset     = fmt.Errorf("the tenant cannot be reached: %w", syscall.ECONNRESET)
+	errTruncated = errors.New("the tenant's response is truncated JSON")
 )
 
 // with returns e with its message formatted.

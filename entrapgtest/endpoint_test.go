@@ -481,22 +481,22 @@ func TestTenant_FaultsReachEveryKindOfClient(t *testing.T) {
 		applications bool   // whether applications still get tokens
 	}{
 		"throttled": {
-			faults: entrapgtest.Faults{Entra: entrapgtest.EntraThrottles}, status: http.StatusTooManyRequests,
+			faults: entrapgtest.Faults{Entra: entrapgtest.EntraThrottled}, status: http.StatusTooManyRequests,
 			message: "AADSTS90055",
 		},
 		"failing": {
-			faults: entrapgtest.Faults{Entra: entrapgtest.EntraFails}, status: http.StatusInternalServerError,
+			faults: entrapgtest.Faults{Entra: entrapgtest.EntraServerError}, status: http.StatusInternalServerError,
 			message: "AADSTS50000",
 		},
-		"garbling": {faults: entrapgtest.Faults{Entra: entrapgtest.EntraGarbles}, message: "json"},
-		"reset":    {faults: entrapgtest.Faults{Entra: entrapgtest.EntraResets}, message: reset},
-		"down":     {faults: entrapgtest.Faults{EntraDown: true}, status: http.StatusServiceUnavailable, message: "AADSTS90033"},
+		"truncated": {faults: entrapgtest.Faults{Entra: entrapgtest.EntraTruncated}, message: "json"},
+		"reset":     {faults: entrapgtest.Faults{Entra: entrapgtest.EntraReset}, message: reset},
+		"down":      {faults: entrapgtest.Faults{EntraDown: true}, status: http.StatusServiceUnavailable, message: "AADSTS90033"},
 		"MFA": {
-			faults: entrapgtest.Faults{Entra: entrapgtest.EntraWantsMFA}, status: http.StatusBadRequest, message: "AADSTS50076",
+			faults: entrapgtest.Faults{Entra: entrapgtest.EntraRequiresMFA}, status: http.StatusBadRequest, message: "AADSTS50076",
 			applications: true,
 		},
 		"MFA, and a delay": {
-			faults: entrapgtest.Faults{Entra: entrapgtest.EntraWantsMFA, EntraDelay: time.Millisecond},
+			faults: entrapgtest.Faults{Entra: entrapgtest.EntraRequiresMFA, EntraDelay: time.Millisecond},
 			status: http.StatusBadRequest, message: "AADSTS50076", applications: true,
 		},
 	} {

@@ -31,12 +31,12 @@ type EntraFault int
 
 // The failures of the tenant.
 const (
-	EntraAnswers   EntraFault = iota
-	EntraThrottles            // 429, with Retry-After: 1
-	EntraFails                // 500
-	EntraGarbles              // 200, with truncated JSON
-	EntraResets               // every connection is reset, for any request
-	EntraWantsMFA             // AADSTS50076 for users; applications still get tokens
+	EntraOK          EntraFault = iota
+	EntraThrottled              // 429, with Retry-After: 1
+	EntraServerError            // 500
+	EntraTruncated              // 200, with truncated JSON
+	EntraReset                  // every connection is reset, for any request
+	EntraRequiresMFA            // AADSTS50076 for users; applications still get tokens
 )
 
 // IdentityFault is a failure of the managed identity endpoints of a [Host]. It does not
@@ -45,12 +45,12 @@ type IdentityFault int
 
 // The failures of managed identity endpoints.
 const (
-	IdentityAnswers   IdentityFault = iota
-	IdentityMissing                 // 400: no identity is assigned, or not yet
-	IdentityStarts                  // 404: the endpoint is starting
-	IdentityUpdates                 // 410: the endpoint is being updated, for up to 70 seconds on Azure
-	IdentityThrottles               // 429, with Retry-After: 1
-	IdentityFails                   // 500
+	IdentityOK          IdentityFault = iota
+	IdentityMissing                   // 400: no identity is assigned, or not yet
+	IdentityStarting                  // 404: the endpoint is starting
+	IdentityUpdating                  // 410: the endpoint is being updated, for up to 70 seconds on Azure
+	IdentityThrottled                 // 429, with Retry-After: 1
+	IdentityServerError               // 500
 )
 
 // failure returns the failure to inject, or nil if there is none.
@@ -61,14 +61,14 @@ func (f IdentityFault) failure(api identityAPI) error {
 			return noIdentityAssigned
 		}
 		return identityNotFound
-	case IdentityStarts:
-		return identityStarts
-	case IdentityUpdates:
-		return identityUpdates
-	case IdentityThrottles:
-		return identityThrottles
-	case IdentityFails:
-		return identityFails
+	case IdentityStarting:
+		return identityStarting
+	case IdentityUpdating:
+		return identityUpdating
+	case IdentityThrottled:
+		return identityThrottled
+	case IdentityServerError:
+		return identityServerError
 	default:
 		return nil
 	}
@@ -79,7 +79,7 @@ func (f Faults) outage() error {
 	switch {
 	case f.EntraDown:
 		return entraDown
-	case f.Entra == EntraResets:
+	case f.Entra == EntraReset:
 		return errReset
 	default:
 		return nil
@@ -89,12 +89,12 @@ func (f Faults) outage() error {
 // failure returns the failure of every token request, or nil.
 func (f Faults) failure() error {
 	switch f.Entra {
-	case EntraThrottles:
+	case EntraThrottled:
 		return throttled
-	case EntraFails:
-		return failed
-	case EntraGarbles:
-		return errGarbled
+	case EntraServerError:
+		return serverError
+	case EntraTruncated:
+		return errTruncated
 	default:
 		return f.outage()
 	}
@@ -105,7 +105,7 @@ type Stage int
 
 // The stages at which a login can be cut.
 const (
-	Never         Stage = iota
+	CutNever      Stage = iota
 	AtConnect           // when the network connection is established
 	AfterTLS            // before the client's startup message is read
 	AfterStartup        // instead of asking for the password

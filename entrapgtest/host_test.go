@@ -273,12 +273,12 @@ func TestHost_FaultsHaveAzureStatuses(t *testing.T) {
 		status  int
 		message string
 	}{
-		entrapgtest.IdentityMissing:   {400, `{"error":"invalid_request","error_description":"Identity not found"}`},
-		entrapgtest.IdentityStarts:    {404, "IMDS endpoint is updating"},
-		entrapgtest.IdentityUpdates:   {410, "IMDS is going through updates"},
-		entrapgtest.IdentityThrottles: {429, "Throttle limit reached"},
-		entrapgtest.IdentityFails:     {500, "Failed to retrieve token from the Active directory"},
-		entrapgtest.IdentityAnswers:   {200, "access_token"},
+		entrapgtest.IdentityMissing:     {400, `{"error":"invalid_request","error_description":"Identity not found"}`},
+		entrapgtest.IdentityStarting:    {404, "IMDS endpoint is updating"},
+		entrapgtest.IdentityUpdating:    {410, "IMDS is going through updates"},
+		entrapgtest.IdentityThrottled:   {429, "Throttle limit reached"},
+		entrapgtest.IdentityServerError: {500, "Failed to retrieve token from the Active directory"},
+		entrapgtest.IdentityOK:          {200, "access_token"},
 	} {
 		s.SetFaults(entrapgtest.Faults{Identity: fault})
 		r := must[*http.Request](t)(http.NewRequestWithContext(t.Context(), http.MethodGet,

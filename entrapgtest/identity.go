@@ -131,13 +131,13 @@ var (
 	// The statuses and descriptions are those of the documentation; the names of 404,
 	// 410 and 429 are not publicly known.
 	// https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token
-	identityStarts    = entraError{status: http.StatusNotFound, name: "not_found", message: "IMDS endpoint is updating."}
-	identityUpdates   = entraError{status: http.StatusGone, name: "gone", message: "IMDS is going through updates."}
-	identityThrottles = entraError{
+	identityStarting  = entraError{status: http.StatusNotFound, name: "not_found", message: "IMDS endpoint is updating."}
+	identityUpdating  = entraError{status: http.StatusGone, name: "gone", message: "IMDS is going through updates."}
+	identityThrottled = entraError{
 		status: http.StatusTooManyRequests, name: "too_many_requests",
 		message: "IMDS Throttle limit reached.",
 	}
-	identityFails = entraError{
+	identityServerError = entraError{
 		status: http.StatusInternalServerError, name: "unknown",
 		message: "Failed to retrieve token from the Active directory. For details see logs in /var/log/waagent.log",
 	}

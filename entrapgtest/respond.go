@@ -25,7 +25,7 @@ func respond(find func(*http.Request) (any, error), format func(*http.Request, e
 			}
 			w.WriteHeader(failure.status)
 			body = format(r, failure)
-		case errors.Is(err, errGarbled):
+		case errors.Is(err, errTruncated):
 			_, _ = io.WriteString(w, `{"token_type":"Bearer","access_token":"`+truncatedToken)
 			return
 		case errors.Is(err, errReset):

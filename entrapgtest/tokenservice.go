@@ -81,8 +81,8 @@ func (s *tokenService) issue(p *Principal, application, resource string) (azcore
 	switch {
 	case p.Kind == Group:
 		return azcore.AccessToken{}, fmt.Errorf("%s is a group, and Entra issues no tokens to groups; use a member", p.Name)
-	case p.Kind.objectType() == "user" && faults.Entra == EntraWantsMFA:
-		return azcore.AccessToken{}, wantsMFA.with(resource)
+	case p.Kind.objectType() == "user" && faults.Entra == EntraRequiresMFA:
+		return azcore.AccessToken{}, requiresMFA.with(resource)
 	}
 
 	issued := time.Now()

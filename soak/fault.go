@@ -66,18 +66,18 @@ var faults = append([]fault{
 		allows: outage, within: soon,
 	},
 	{
-		name: "Entra answers 429 for a token's whole life", faults: entrapgtest.Faults{Entra: entrapgtest.EntraThrottles},
+		name: "Entra answers 429 for a token's whole life", faults: entrapgtest.Faults{Entra: entrapgtest.EntraThrottled},
 		untilToken: true, tokenLife: 2 * time.Second, lasts: time.Second,
 		allows: outage, within: soon,
 	},
 	{
-		name: "Entra answers 429 over HTTP", faults: entrapgtest.Faults{Entra: entrapgtest.EntraThrottles},
+		name: "Entra answers 429 over HTTP", faults: entrapgtest.Faults{Entra: entrapgtest.EntraThrottled},
 		// azidentity retries for two seconds.
 		untilToken: true, tokenLife: 4 * time.Second, lasts: 4 * time.Second, overHTTP: true,
 		allows: outage, within: soon,
 	},
 	{
-		name: "Entra is reset for a token's whole life", faults: entrapgtest.Faults{Entra: entrapgtest.EntraResets},
+		name: "Entra is reset for a token's whole life", faults: entrapgtest.Faults{Entra: entrapgtest.EntraReset},
 		untilToken: true, tokenLife: 2 * time.Second, lasts: time.Second,
 		allows: outage, within: soon,
 	},

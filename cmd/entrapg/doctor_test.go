@@ -629,7 +629,7 @@ func TestDoctor_ReportsStageWhereLoginEnds(t *testing.T) {
 		"at once":            {entrapgtest.Faults{CutLogin: entrapgtest.AtConnect}, "TLS", "closed at once"},
 		"after the password": {entrapgtest.Faults{CutLogin: entrapgtest.AfterPassword}, "login", "broke during the login"},
 		"no TLS":             {entrapgtest.Faults{NoTLS: true}, "TLS", "turn on TLS"},
-		"Entra fails":        {entrapgtest.Faults{Entra: entrapgtest.EntraResets}, "credential", "check the network"},
+		"Entra fails":        {entrapgtest.Faults{Entra: entrapgtest.EntraReset}, "credential", "check the network"},
 	} {
 		s.SetFaults(test.faults)
 		if last, _ := visit(t, env, command.Failed); last.Step != test.step || !strings.Contains(last.Explanation, test.means) {

@@ -106,7 +106,7 @@ func TestFailure_HasCodeAndCauseForClient(t *testing.T) {
 		},
 		"no TLS":        {s.DSN(), entrapgtest.Faults{NoTLS: true}, "08001", "TLS", engine.RejectedNetwork},
 		"Entra is down": {s.DSN(), entrapgtest.Faults{EntraDown: true}, "28000", "no token from", engine.RejectedToken},
-		"MFA":           {s.DSN(), entrapgtest.Faults{Entra: entrapgtest.EntraFails}, "28000", "no token from", engine.RejectedToken},
+		"MFA":           {s.DSN(), entrapgtest.Faults{Entra: entrapgtest.EntraServerError}, "28000", "no token from", engine.RejectedToken},
 	} {
 		s.SetFaults(test.faults)
 		dsn := test.dsn
