@@ -1,8 +1,11 @@
 package entrapg
 
 import (
+	"context"
 	"crypto/tls"
 	"iter"
+	"net/netip"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -29,4 +32,20 @@ func hosts(config *pgconn.Config) []string {
 		all = append(all, host)
 	}
 	return all
+}
+
+// boundedLookup returns a LookupFunc that takes at most timeout. pgx bounds
+// dialing and the login, but not the lookup.
+func boundedLookup(lookup pgconn.LookupFunc, timeout time.Duration) pgconn.LookupFunc {
+	if timeout <= 0 {
+		return lookup
+	}
+	return func(ctx context.Context, host string) ([]string, error) {
+		if _, err := netip.ParseAddr(host); err == nil {
+			return lookup(ctx, host)
+		}
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		return lookup(ctx, host)
+	}
 }

@@ -189,3 +189,30 @@ func takeTLSVersions(config *pgx.ConnConfig) error {
 	}
 	return nil
 }
+
+// takeKeys removes entrapg's own keys from the settings that pgx, which does not
+// know them, would send to the server. It returns an error for unknown ones and
+// for passwords under other names.
+func takeKeys(config *pgx.ConnConfig) (map[string]string, error) {
+	keys := map[string]string{}
+	for _, key := range slices.Sorted(maps.Keys(config.RuntimeParams)) {
+		switch name := strings.ToLower(key); {
+		case slices.Contains([]string{"password", "passwd", "pass", "pwd", "pgpassword"}, name):
+			return nil, passwordError(key)
+		case name == "server" || strings.ContainsAny(key, ":/?;@"):
+			return nil, errForeignDSN
+		case slices.Contains(ownKeys, key):
+			keys[key] = config.RuntimeParams[key]
+			delete(config.RuntimeParams, key)
+		case strings.HasPrefix(name, "pool_"): // pgxpool has removed those that it knows
+			return nil, &ConfigError{Setting: key, Problem: "unknown to pgxpool, or not a setting of database/sql; " +
+				"use PoolConfig, or the methods of sql.DB"}
+		case strings.HasPrefix(name, "entra_"):
+			return nil, &ConfigError{
+				Setting: key,
+				Problem: "unknown key; entrapg's keys are " + strings.Join(ownKeys, ", ") + ", in lower case",
+			}
+		}
+	}
+	return keys, nil
+}
