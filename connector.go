@@ -29,7 +29,8 @@ var (
 
 // A Connector opens connections that log in with a Microsoft Entra token. It is
 // created by [NewConnector] and safe for concurrent use. An idle connector has no
-// goroutines. Each token request and each log record has its own, which ends with it.
+// goroutines. Each token request has its own, and so can a log record. It ends with
+// the request or the record.
 type Connector struct {
 	config   *config       // nil if err is not
 	err      error         // of the DSN or an option

@@ -42,7 +42,7 @@
 //
 // pgx logs in with an empty password, which is replaced by the token on its way to
 // the server. Errors, logs, hooks, tracers and open connections do not contain the
-// token, even if a server repeats it.
+// token, even if a server repeats it before it accepts the login.
 //
 // # Errors
 //

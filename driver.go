@@ -10,8 +10,8 @@ import (
 
 func init() { sql.Register("entrapg", defaultDriver) }
 
-// defaultDriver is used by sql.Open("entrapg", dsn), and its identities by
-// NewConnector and PoolConfig.
+// defaultDriver is used by sql.Open("entrapg", dsn), and its identities by all
+// functions that create connectors and pools.
 var defaultDriver = &entraDriver{}
 
 var (

@@ -44,7 +44,7 @@ type login struct {
 	// All connections of the attempt.
 	rejected      bool // a server rejected the login
 	tokenRejected bool // a server that was sent the token rejected the login
-	tokenCut      bool // a connection broke after a token was sent that may be too long for PgBouncer
+	tokenCut      bool // a connection broke after the login sent a token that may be too long for PgBouncer
 
 	// pgx reads these on other goroutines: when it dials cancel requests, and when
 	// the program reuses an open connection's configuration.
@@ -275,6 +275,6 @@ func (l *login) clearPassword() {
 type loginDetails struct {
 	guest    bool        // the token is a guest's
 	noEntra  bool        // entra_credential=none, so there is no token
-	tokenCut bool        // a connection broke after a token was sent that may be too long for PgBouncer
+	tokenCut bool        // a connection broke after the login sent a token that may be too long for PgBouncer
 	lookup   *TokenError // if not nil, the reason that the user is the application's and not the identity's
 }

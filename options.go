@@ -11,8 +11,9 @@ import (
 )
 
 // An Option configures [NewConnector], [NewConnectorWithConfig], [PoolConfig] or
-// [ConfigurePool]. A nil Option changes nothing. If two options set the same thing,
-// the later one applies.
+// [ConfigurePool]. A nil Option changes nothing. If two options set the same value,
+// the later one applies. The functions of all [WithConnConfig] and [WithStdlib]
+// options apply, in order.
 type Option func(*options) error
 
 type options struct {
@@ -82,8 +83,9 @@ func WithScope(scope string) Option {
 // not be refreshed while the current one remains in use, a rejected login that is
 // retried, and a user that could not be looked up. At the debug level, it logs each
 // new token's expiry. If connectors share a credential, the one whose Connect
-// started a token request logs its outcome. No record contains a token. A nil
-// logger discards all records.
+// started a token request logs its outcome. No record contains a token. Warnings
+// of a login are logged on another goroutine, and are dropped while the handler
+// blocks. A nil logger discards all records.
 func WithLogger(logger *slog.Logger) Option {
 	return func(o *options) error {
 		if logger == nil {

@@ -15,8 +15,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// This file has the code that depends on how pgx works inside, and is to be checked
-// with each new version of pgx.
+// This file contains the code that depends on pgx's internals. Check it with each new
+// version of pgx.
 
 // isParsed reports whether a configuration was created by ParseConfig, which a field
 // that is not exported records. pgx panics when it connects with another one, so isParsed

@@ -10,10 +10,10 @@ import (
 )
 
 // PoolConfig returns a configuration for [pgxpool.NewWithConfig] whose
-// connections log in as those of a [Connector] do. It accepts the same DSNs and
-// options, and pgxpool's pool_… settings. It returns a [ConfigError], or a
-// [UsernameError] for a user that cannot be the name of a role. The pool's methods
-// return the errors of logins.
+// connections log in as those of a [Connector] do. It accepts the same DSNs, with
+// pgxpool's pool_… settings, and the same options, except for [WithStdlib]. It
+// returns a [ConfigError], or a [UsernameError] for a user that cannot be the name of
+// a role. The pool's methods return the errors of logins.
 //
 // The BeforeConnect hook of the configuration provides the token. A hook that
 // replaces it must call it. All pools made from the configuration and its copies

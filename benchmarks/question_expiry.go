@@ -10,12 +10,12 @@ import (
 
 const shortLife = 4 * time.Second
 
-var turnover = question{
-	name: "slowest connect while tokens turn over",
+var replacement = question{
+	name: "slowest connect while tokens are replaced",
 	how: "Tokens are valid for 4 s, a request takes 500 ms, and the credential caches as azidentity's do. entrapg and the " +
-		"static password connect in turns without a pause. Each window of 3.5 s contains one turnover; the ratio " +
+		"static password connect in turns without a pause. Each window of 3.5 s contains one replacement; the ratio " +
 		"compares the slowest connects of a window and is the median over all windows. The other ways connect side by " +
-		"side afterwards, through two turnovers.",
+		"side afterwards, through two replacements.",
 	ask: askTurnover,
 }
 
@@ -26,7 +26,7 @@ func askTurnover(ctx context.Context, b *bench) ([]*Row, error) {
 	window := life * 7 / 8
 	b.tokensLive(life)
 	defer b.tokensLive(0)
-	row := &Row{Name: "slowest connect at a turnover", Unit: "ms", Figures: map[string]Figure{}}
+	row := &Row{Name: "slowest connect while a token is replaced", Unit: "ms", Figures: map[string]Figure{}}
 
 	entra, err := b.open(ctx, ways[0], clientSecret(b.principal, latency), nil)
 	if err != nil {

@@ -14,6 +14,6 @@ var questions = []question{
 	warmConnect,
 	coldPool,
 	coldCrowd,
-	turnover,
+	replacement,
 	outage,
 }

@@ -104,9 +104,9 @@ func (l *loop) run() {
 		}
 		l.runPosted()
 
-		// After 10 ms without a call of the scheduler, the runtime's monitor takes the
-		// goroutine's P in each system call that it finds it in, and looks every 20 µs
-		// (retake in runtime/proc.go). Short queries lost a tenth of their throughput to it.
+		// Without this call, the runtime's monitor takes the P in system calls once the
+		// goroutine has run for 10 ms without being scheduled (retake in runtime/proc.go).
+		// That cost a tenth of the throughput of short queries.
 		runtime.Gosched()
 	}
 }

@@ -131,14 +131,6 @@ func readyForQuery(tail [6]byte) bool {
 	return [5]byte(tail[:5]) == [5]byte{typeReadyForQuery, 0, 0, 0, 5} && (status == 'I' || status == 'T' || status == 'E')
 }
 
-// Linger closes the direction to a client, and waits briefly for the client to close
-// its connection. Closing at once could discard the last message on its way.
-func Linger(client net.Conn) {
-	closeWrite(client)
-	client.SetReadDeadline(time.Now().Add(linger))
-	_, _ = io.Copy(io.Discard, client)
-}
-
 // closeWrite closes the sending side of a connection, on all of its layers.
 func closeWrite(conn net.Conn) {
 	switch c := conn.(type) {
