@@ -252,6 +252,9 @@ func (c *Connector) attempt(
 		c.logins.Add(1)
 		return conn, false, nil
 	}
+	if done := contextError(ctx); done != nil && !errors.Is(err, done) {
+		err = fmt.Errorf("%w: %w", err, done)
+	}
 	details, phase := l.details(), l.phase.Load()
 	l.abort()
 	if l.rejected {
@@ -278,6 +281,18 @@ func (c *Connector) attempt(
 		return nil, false, fmt.Errorf("entrapg: %w", err)
 	}
 	return nil, l.tokenRejected, loginError(failed, err, details)
+}
+
+// contextError returns the error of ctx if it is done or its deadline has passed. A dial and a name
+// resolution can time out moments before their context is done.
+func contextError(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+		return context.DeadlineExceeded
+	}
+	return nil
 }
 
 // beforeConnect is the BeforeConnect hook of a pgxpool. It makes config log in with

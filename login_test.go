@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -235,6 +236,42 @@ func TestLogin_CallerDeadlineEndsWaitForServer(t *testing.T) {
 	}
 }
 
+// net.Dialer times out when the deadline has passed, which can be before the context is done.
+func TestLogin_DialThatTimesOutIsCallerDeadline(t *testing.T) {
+	for name, timeout := range map[string]error{
+		"dial":   &net.OpError{Op: "dial", Net: "tcp", Err: os.ErrDeadlineExceeded},
+		"lookup": &net.DNSError{Name: "db.example.com", IsTimeout: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for range 100 { // which timer fires first is random
+				synctest.Test(t, func(t *testing.T) {
+					expire := func(ctx context.Context) error {
+						deadline, _ := ctx.Deadline()
+						time.Sleep(time.Until(deadline))
+						return timeout
+					}
+					c := entrapg.NewConnector("host=db.example.com user=app", entrapg.WithCredential(&numbered{life: time.Hour}),
+						entrapg.WithConnConfig(func(config *pgx.ConnConfig) {
+							config.LookupFunc = func(ctx context.Context, _ string) ([]string, error) {
+								if name == "lookup" {
+									return nil, expire(ctx)
+								}
+								return []string{"192.0.2.1"}, nil
+							}
+							config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return nil, expire(ctx) }
+						}))
+					defer c.Close()
+					ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+					defer cancel()
+					if _, err := c.Connect(ctx); !errors.Is(err, context.DeadlineExceeded) || entrapg.Explain(err) == "" {
+						t.Errorf("got %v, want the caller's deadline and an explanation", err)
+					}
+				})
+			}
+		})
+	}
+}
+
 func TestLogin_TokenIsInNoRenderedValue(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
 	p := app(t, s)
@@ -420,7 +457,7 @@ func TestLogin_TokenRepeatedByServerIsRedacted(t *testing.T) {
 				t.Errorf("%s: got %v, want a LoginError without the token", name, err)
 			}
 			out.addError(newPool(t, poolConfig(t, bubbleDSN, s.options(), entrapg.WithCredential(credential))).Ping(t.Context()))
-			if strings.Contains(out.text.String(), value[:32]) {
+			if strings.Contains(out.String(), value[:32]) {
 				t.Errorf("%s, %s: the error contains the token", name, severity)
 			}
 		}
@@ -479,7 +516,7 @@ func TestLogin_TokenInUnreadableResponseIsRedacted(t *testing.T) {
 		err := connect(t, c)
 		out.addError(err)
 		var token *entrapg.TokenError
-		if !errors.As(err, &token) || strings.Contains(out.text.String(), "eyJ") {
+		if !errors.As(err, &token) || strings.Contains(out.String(), "eyJ") {
 			t.Errorf("%s: got %v, want a TokenError without any part of the token", name, err)
 		}
 	}

@@ -38,6 +38,12 @@ func (r *rendered) Write(b []byte) (int, error) {
 	return r.text.Write(b)
 }
 
+func (r *rendered) String() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text.String()
+}
+
 // addError adds err and every error that it wraps, with the configuration of a ConnectError.
 func (r *rendered) addError(err error) {
 	if err == nil {
@@ -79,7 +85,7 @@ func (r *rendered) hides(t *testing.T, secrets ...string) {
 	for p := range pieces {
 		lengths[len(p)] = true
 	}
-	text := r.text.String()
+	text := r.String()
 	for length := range lengths {
 		for i := range max(0, len(text)-length+1) {
 			if n, found := pieces[text[i:i+length]]; found {
