@@ -411,23 +411,25 @@ func (e *countingError) Error() string {
 }
 
 func TestSource_SharedErrorCanBeReadByAllCallers(t *testing.T) {
-	failed := &countingError{}
-	s := sourceOf(func(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
-		return azcore.AccessToken{}, failed
-	}, nil)
-	var all sync.WaitGroup
-	for range 8 {
-		all.Go(func() {
-			_, _, err := s.Get(t.Context(), from(1))
-			if !errors.Is(err, failed) || !strings.Contains(err.Error(), "failed") {
-				t.Errorf("got %v", err)
-			}
-		})
-	}
-	all.Wait()
-	if failed.reads > 2 {
-		t.Errorf("the error was read %d times", failed.reads)
-	}
+	synctest.Test(t, func(t *testing.T) { // on a slow machine, the pause after two calls could end
+		failed := &countingError{}
+		s := sourceOf(func(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
+			return azcore.AccessToken{}, failed
+		}, nil)
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() {
+				_, _, err := s.Get(t.Context(), from(1))
+				if !errors.Is(err, failed) || !strings.Contains(err.Error(), "failed") {
+					t.Errorf("got %v", err)
+				}
+			})
+		}
+		all.Wait()
+		if failed.reads > 2 {
+			t.Errorf("the error was read %d times", failed.reads)
+		}
+	})
 }
 
 // FuzzNewToken validates arbitrary tokens with arbitrary lifetimes.
