@@ -72,13 +72,15 @@ func TestConnector_ReturnsStdlibConn(t *testing.T) {
 
 func TestConnector_OpenConnectionOutlivesToken(t *testing.T) {
 	t.Parallel()
-	s := start(t, entrapgtest.Config{TokenLife: 5 * time.Second})
+	s := start(t, entrapgtest.Config{})
+	s.SetFaults(entrapgtest.Faults{TokenLife: 12 * time.Second}) // long enough to log in, on a slow machine too
 	db, c := open(t, s.DSN(), entrapg.WithCredential(app(t, s)))
 	conn, err := db.Conn(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
+	s.SetFaults(entrapgtest.Faults{})
 	expires := c.Stats().TokenExpiry
 	for time.Now().Before(expires.Add(100 * time.Millisecond)) {
 		if err := conn.PingContext(t.Context()); err != nil {
@@ -119,13 +121,7 @@ func TestConnector_OutlivesManyTokens(t *testing.T) {
 }
 
 func TestConnector_SecondHostIsUsedIfFirstIsDown(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	down := listener.Addr().String()
-	listener.Close()
-	dsn := strings.Replace(server().DSN(), "postgres://", "postgres://"+down+",", 1)
+	dsn := strings.Replace(server().DSN(), "postgres://", "postgres://"+closedPort+",", 1)
 	db, c := open(t, dsn, entrapg.WithCredential(app(t, server())))
 	sessionUser(t, db)
 	if n := c.Stats().Logins; n != 1 {
@@ -231,28 +227,19 @@ func TestConnector_IsSafeForConcurrentUse(t *testing.T) {
 }
 
 func TestConnector_CredentialsAreThoseOfLogin(t *testing.T) {
-	s := start(t, entrapgtest.Config{TokenLife: 2 * time.Second})
-	p := app(t, s)
-	connector := entrapg.NewConnector(s.DSN(), entrapg.WithCredential(p))
-	last := ""
-	for tokens := 0; tokens < 3; { // until two have expired
-		user, token, err := connector.Credentials(t.Context())
-		if err != nil || user != p.Name {
-			t.Fatalf("user %q, error %v, want %q", user, err, p.Name)
-		}
-		if token != last {
-			tokens++
-			last = token
-		}
-		config := parse(t, s.DSN())
-		config.User, config.Password = user, token
-		conn, err := pgx.ConnectConfig(t.Context(), config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		conn.Close(t.Context())
-		time.Sleep(100 * time.Millisecond)
+	p := app(t, server())
+	connector := entrapg.NewConnector(server().DSN(), entrapg.WithCredential(p))
+	user, token, err := connector.Credentials(t.Context())
+	if err != nil || user != p.Name {
+		t.Fatalf("user %q, error %v, want %q", user, err, p.Name)
 	}
+	config := parse(t, server().DSN())
+	config.User, config.Password = user, token
+	conn, err := pgx.ConnectConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close(t.Context())
 	connector.Close()
 	if _, _, err := connector.Credentials(t.Context()); !errors.Is(err, entrapg.ErrClosed) {
 		t.Errorf("after Close: got %v, want ErrClosed", err)
@@ -280,4 +267,30 @@ func TestConnector_CredentialsAreThoseOfLogin(t *testing.T) {
 	if _, _, err := broken.Credentials(t.Context()); !errors.As(err, &tokenErr) || !errors.Is(err, failed) {
 		t.Errorf("got %v, want a TokenError", err)
 	}
+}
+
+func TestConnector_CredentialsHaveNotExpired(t *testing.T) {
+	credential, reject := expiring(time.Hour)
+	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, s *pipeServer) {
+		s.setReject(reject)
+		config := parse(t, bubbleDSN)
+		config.DialFunc = s.dial
+		tokens := map[string]bool{}
+		for end := time.Now().Add(12 * time.Hour); time.Now().Before(end); time.Sleep(time.Minute) {
+			user, token, err := c.Credentials(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			tokens[token] = true
+			config.User, config.Password = user, token
+			conn, err := pgx.ConnectConfig(t.Context(), config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			conn.Close(t.Context())
+		}
+		if n := len(tokens); n < 12 || n > 15 {
+			t.Errorf("%d tokens in 12 hours, want 12 to 15", n)
+		}
+	})
 }

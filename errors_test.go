@@ -2,8 +2,6 @@ package entrapg_test
 
 import (
 	"errors"
-	"fmt"
-	"net"
 	"strings"
 	"testing"
 
@@ -44,14 +42,8 @@ func TestErrors_UnmappedRoleHasHint(t *testing.T) {
 }
 
 func TestErrors_UnreachableServerIsConnectErrorWithoutToken(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	listener.Close()
-	db, _ := open(t, fmt.Sprintf("postgres://%s/postgres?user=app", listener.Addr()),
-		entrapg.WithCredential(app(t, server())))
-	err = db.PingContext(t.Context())
+	db, _ := open(t, "postgres://"+closedPort+"/postgres?user=app", entrapg.WithCredential(app(t, server())))
+	err := db.PingContext(t.Context())
 	var connect *pgconn.ConnectError
 	var login *entrapg.LoginError
 	if !errors.As(err, &connect) || errors.As(err, &login) {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log"
-	"log/slog"
 	"os"
 
 	"github.com/jackc/pgx/v5"
@@ -85,15 +84,7 @@ func ExampleWithScope() {
 
 func ExampleWithLogger() {
 	dsn, credential := exampleServer("shop-api")
-	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{
-		Level: slog.LevelDebug,
-		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-			if a.Key == slog.TimeKey || a.Key == "expires" {
-				return slog.Attr{} // differs on each run
-			}
-			return a
-		},
-	}))
+	logger, logged := exampleLogger()
 
 	db := sql.OpenDB(entrapg.NewConnector(dsn+"&user=shop-api", entrapg.WithCredential(credential),
 		entrapg.WithLogger(logger)))
@@ -101,6 +92,7 @@ func ExampleWithLogger() {
 	if err := db.PingContext(context.Background()); err != nil {
 		log.Fatal(err)
 	}
+	<-logged // Ping does not wait for the logger
 	// Output: level=DEBUG msg="entrapg: fetched a token" scope=https://ossrdbms-aad.database.windows.net/.default
 }
 

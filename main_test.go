@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"io"
+	"log/slog"
 	"os"
 	"strings"
 	"sync"
@@ -53,6 +55,10 @@ func TestMain(m *testing.M) {
 	closeServer()
 	os.Exit(code)
 }
+
+// closedPort is an address at which nothing listens: the system assigns no port below 1024 to another
+// process by chance.
+const closedPort = "127.0.0.1:1"
 
 // azureName is a host name to which the rules for Azure apply.
 const azureName = "shop.postgres.database.azure.com"
@@ -117,6 +123,29 @@ func exampleServer(name string) (dsn string, credential *entrapgtest.Principal) 
 		panic(err)
 	}
 	return server().DSN(), credential
+}
+
+// exampleLogger returns a logger of the level debug that writes to standard output, without what differs
+// on each run. The channel receives after each record.
+func exampleLogger() (_ *slog.Logger, logged <-chan struct{}) {
+	written := make(writes, 8)
+	return slog.New(slog.NewTextHandler(io.MultiWriter(os.Stdout, written), &slog.HandlerOptions{
+		Level: slog.LevelDebug,
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey || a.Key == "expires" {
+				return slog.Attr{}
+			}
+			return a
+		},
+	})), written
+}
+
+// writes is a writer that announces each Write.
+type writes chan struct{}
+
+func (w writes) Write(b []byte) (int, error) {
+	w <- struct{}{}
+	return len(b), nil
 }
 
 // developerDSN returns the DSN, with a password, of a server without Entra.

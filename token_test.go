@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"runtime"
 	"strings"
 	"sync"
@@ -642,13 +641,7 @@ func TestToken_RevokedTokenIsReplacedWithoutFailedQuery(t *testing.T) {
 
 func TestToken_RejectionBySecondHostIsRetried(t *testing.T) {
 	s := start(t, entrapgtest.Config{})
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	down := listener.Addr().String()
-	listener.Close()
-	dsn := strings.Replace(s.DSN(), "postgres://", "postgres://"+down+",", 1)
+	dsn := strings.Replace(s.DSN(), "postgres://", "postgres://"+closedPort+",", 1)
 	db, c := open(t, dsn, entrapg.WithCredential(app(t, s)))
 	db.SetMaxIdleConns(0)
 	sessionUser(t, db)
