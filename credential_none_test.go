@@ -53,8 +53,9 @@ func localRole(t *testing.T, name, password string) {
 		t.Fatal(err)
 	}
 	defer admin.Close(t.Context())
+	role := pgx.Identifier{name}.Sanitize()
 	if _, err := admin.Exec(t.Context(),
-		"create role "+pgx.Identifier{name}.Sanitize()+" login password '"+password+"'"); err != nil {
+		"drop role if exists "+role+"; create role "+role+" login password '"+password+"'"); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -105,7 +106,7 @@ func TestNone_WrongPasswordHasHintAndIsNotRetried(t *testing.T) {
 	out := &rendered{}
 	out.addError(err)
 	out.add(c)
-	if strings.Contains(out.text.String(), "hunter2") {
+	if strings.Contains(out.String(), "hunter2") {
 		t.Error("the error or the connector contains the password")
 	}
 	if stats := c.Stats(); stats.LoginsRejected != 1 || stats.LoginRetries != 0 {

@@ -100,7 +100,7 @@ func (w *leakWatch) search(where string, values ...any) {
 				out.add(p.Elem().Interface())
 			}
 		}
-		if text := out.text.String(); pieces.find(text) {
+		if text := out.String(); pieces.find(text) {
 			note(&w.found, fmt.Sprintf("%T as text", v))
 		}
 		dump := &deepDump{
@@ -235,7 +235,7 @@ func (w *leakWatch) open(where string, conn *pgx.Conn) {
 func (w *leakWatch) check() {
 	w.t.Helper()
 	w.again("at the end")
-	w.look("log", w.logs.text.String())
+	w.look("log", w.logs.String())
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, place := range w.found {

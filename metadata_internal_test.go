@@ -207,7 +207,7 @@ func TestCredential_DefaultContinuesAfterForeignMetadataService(t *testing.T) {
 	} {
 		choice := credentialChoice{kind: defaultKind, service: publicService}
 		i := newIdentity(identityKey{scope: "https://example.com/.default"}, choice.source(e.dial))
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		got, _, _, err := i.get(ctx, token.Request{Log: quiet}, "app")
 		cancel()
 		if err != nil || got.Secret() != "of-az" {
