@@ -44,6 +44,7 @@ func anchors(text string) map[string]bool {
 
 // TestDocs_LinksLeadToFilesAndHeadings checks the links between files of the repository.
 func TestDocs_LinksLeadToFilesAndHeadings(t *testing.T) {
+	t.Parallel()
 	links := 0
 	for _, document := range documents(t) {
 		text, err := os.ReadFile(document)
@@ -104,6 +105,7 @@ func code(text string) []string {
 
 // TestDocs_CommandsAndFlagsExist compares the commands in documents with the reference and the Makefile.
 func TestDocs_CommandsAndFlagsExist(t *testing.T) {
+	t.Parallel()
 	read := func(name string) string {
 		t.Helper()
 		text, err := os.ReadFile(name)

@@ -119,6 +119,7 @@ func TestDocs_RequirementsMatchList(t *testing.T) {
 }
 
 func TestDocs_LibraryImportsNoTestPackage(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct{ pkg, forbidden string }{
 		{".", "testing"},
 		{".", "github.com/entrapg/entrapg/entrapgtest"},
@@ -141,6 +142,7 @@ var (
 
 // TestDocs_TestsNamedInSecurityPolicyExist checks that the tests named in SECURITY.md exist.
 func TestDocs_TestsNamedInSecurityPolicyExist(t *testing.T) {
+	t.Parallel()
 	exist := map[string]bool{}
 	for _, pattern := range []string{
 		"*_test.go", "internal/*/*_test.go", "entrapgtest/*_test.go", "cmd/entrapg/*_test.go", "cmd/entrapg/internal/*/*_test.go",

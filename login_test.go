@@ -273,6 +273,7 @@ func TestLogin_DialThatTimesOutIsCallerDeadline(t *testing.T) {
 }
 
 func TestLogin_TokenIsInNoRenderedValue(t *testing.T) {
+	t.Parallel()
 	s := start(t, entrapgtest.Config{})
 	p := app(t, s)
 	var mu sync.Mutex

@@ -120,6 +120,7 @@ func TestToken_CallersDoNotWaitWhileTokenIsUsable(t *testing.T) {
 }
 
 func TestToken_1000ColdConnectionsShareOneRequest(t *testing.T) {
+	t.Parallel()
 	credential := &numbered{life: time.Hour, delay: time.Second}
 	inBubble(t, credential, func(t *testing.T, c *entrapg.Connector, _ *pipeServer) {
 		var all sync.WaitGroup
@@ -584,6 +585,7 @@ func TestToken_CanceledCallerStartsNoRequest(t *testing.T) {
 }
 
 func TestToken_200ColdConnectionsShareOneRequest(t *testing.T) {
+	t.Parallel()
 	p := server().Tenant.NewUser("cold@contoso.example")
 	createRole(t, server(), "", p)
 	requests := 0
@@ -592,7 +594,7 @@ func TestToken_200ColdConnectionsShareOneRequest(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 		return p.GetToken(ctx, tokenOptions(scope))
 	})
-	db, c := open(t, server().DSN(), entrapg.WithCredential(slow))
+	db, c := open(t, server().DSN("connect_timeout=300"), entrapg.WithCredential(slow)) // for slow machines
 	db.SetMaxIdleConns(200)
 	var all, ready sync.WaitGroup
 	ready.Add(200)
@@ -640,6 +642,7 @@ func TestToken_RevokedTokenIsReplacedWithoutFailedQuery(t *testing.T) {
 }
 
 func TestToken_RejectionBySecondHostIsRetried(t *testing.T) {
+	t.Parallel()
 	s := start(t, entrapgtest.Config{})
 	dsn := strings.Replace(s.DSN(), "postgres://", "postgres://"+closedPort+",", 1)
 	db, c := open(t, dsn, entrapg.WithCredential(app(t, s)))
@@ -802,6 +805,7 @@ func TestToken_CloseDoesNotAffectOthersThatShareIt(t *testing.T) {
 }
 
 func TestToken_ConnectorsWithAndWithoutUserShareIt(t *testing.T) {
+	t.Parallel()
 	s := start(t, entrapgtest.Config{})
 	p := app(t, s)
 	createRole(t, s, "other name", p)
