@@ -22,7 +22,7 @@ import (
 type login struct {
 	policy   tlsPolicy
 	token    *token.Token
-	tokens   *token.Source // where verdicts are recorded
+	tokens   *token.Source // where outcomes are recorded
 	key      any           // of the server and the user
 	user     string        // that the connector logs in as, unless a hook sets another one
 	users    *userCache    // that derived the user; nil if it was set
@@ -189,13 +189,13 @@ func (l *login) ExchangeEnded(x *pgwire.Exchange) {
 	case pgwire.Accepted:
 		l.phase.Store(accepted)
 		if x.Sent {
-			l.tokens.Accept(l.verdictKey(), l.token)
+			l.tokens.Accept(l.outcomeKey(), l.token)
 		}
 	case pgwire.Rejected:
 		l.rejected = true
 		if x.Sent {
 			l.tokenRejected = true
-			l.tokens.Reject(l.verdictKey(), l.token)
+			l.tokens.Reject(l.outcomeKey(), l.token)
 		}
 	case pgwire.Broken:
 		if x.Sent && (l.config.Port == pgBouncerPort || len(l.token.Secret()) > pgBouncerLimit) {
@@ -204,9 +204,9 @@ func (l *login) ExchangeEnded(x *pgwire.Exchange) {
 	}
 }
 
-// verdictKey returns the key under which a server's verdict is recorded. If a
+// outcomeKey returns the key under which the outcome for a server is recorded. If a
 // BeforeConnect hook has set another user, it is not the connector's own key.
-func (l *login) verdictKey() any {
+func (l *login) outcomeKey() any {
 	key, ok := l.key.(loginKey)
 	if !ok || l.config.User == l.user {
 		return l.key

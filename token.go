@@ -63,9 +63,9 @@ func (i *identity) get(
 func (i *identity) replacement(
 	ctx context.Context, r token.Request, rejected *token.Token, user string,
 ) (*token.Token, string, error) {
-	t, err := i.tokens.Another(ctx, r, rejected)
+	t, err := i.tokens.Replace(ctx, r, rejected)
 	switch {
-	case errors.Is(err, token.ErrNoOther), errors.Is(err, token.ErrPaced):
+	case errors.Is(err, token.ErrNoOther), errors.Is(err, token.ErrRateLimited):
 		return nil, "", err // the credential has not failed
 	case err != nil:
 		return nil, "", i.tokenError(i.key.scope, err)

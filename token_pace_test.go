@@ -385,7 +385,7 @@ func TestToken_CredentialThatFailsAtOnceIsNotCalledByEveryConnect(t *testing.T) 
 	})
 }
 
-func TestToken_FirstFailureCausesNoPause(t *testing.T) {
+func TestToken_FirstFailureCausesNoDelay(t *testing.T) {
 	t.Parallel()
 	credential := &numbered{life: time.Minute}
 	credential.fail(errEntraDown)

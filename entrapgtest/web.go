@@ -82,7 +82,7 @@ func (w *webServer) serve(ctx context.Context, t *Tenant) {
 			}
 		},
 	}
-	limit := &connlimit.Limit{Most: maxConnections}
+	limit := &connlimit.Limit{Max: maxConnections}
 	limit.Apply(&w.http)
 	config := w.certificate.tls.Clone()
 	config.NextProtos = []string{"http/1.1"} // an HTTP/2 stream has no TCP connection to reset

@@ -15,7 +15,7 @@ import (
 // clients that hold connections open could keep others out. If all requests are being
 // answered, the new connection is closed.
 type Limit struct {
-	Most int
+	Max int // open connections
 
 	mu   sync.Mutex
 	open []*conn // the oldest first
@@ -24,7 +24,7 @@ type Limit struct {
 // contextKey is the key of a connection in the contexts of its requests.
 type contextKey struct{}
 
-// Apply sets fields of a server that does not serve yet. The server must accept its
+// Apply configures a server that has not been started. The server must accept its
 // connections from [Limit.Listener], and must support only HTTP/1.
 func (l *Limit) Apply(s *http.Server) {
 	s.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
@@ -68,7 +68,7 @@ func (l *Limit) add(c *conn) *conn {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.open = append(l.open, c)
-	if len(l.open) <= l.Most {
+	if len(l.open) <= l.Max {
 		return nil
 	}
 	i := slices.IndexFunc(l.open, func(c *conn) bool { return !c.answering })

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-const most = 8
+const limit = 8
 
 // A server answers all requests, those for /slow when resume is closed.
 type server struct {
@@ -31,9 +31,9 @@ func serve(t *testing.T) *server {
 	}
 	s := &server{
 		addr:   l.Addr().String(),
-		slow:   make(chan struct{}, 2*most),
+		slow:   make(chan struct{}, 2*limit),
 		resume: make(chan struct{}),
-		idle:   make(chan struct{}, 2*most),
+		idle:   make(chan struct{}, 2*limit),
 	}
 	h := &http.Server{
 		Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -48,9 +48,9 @@ func serve(t *testing.T) *server {
 			}
 		},
 	}
-	limit := &Limit{Most: most}
-	limit.Apply(h)
-	go h.Serve(limit.Listener(l))
+	connections := &Limit{Max: limit}
+	connections.Apply(h)
+	go h.Serve(connections.Listener(l))
 	t.Cleanup(func() { h.Close() })
 	return s
 }
@@ -86,7 +86,7 @@ func TestLimit_ClosesOldestConnection(t *testing.T) {
 	for name, sent := range map[string]string{"silent": "", "slow to send": "GET", "idle": get("/")} {
 		s := serve(t)
 		var held []net.Conn
-		for range most {
+		for range limit {
 			conn := open(t, s.addr, sent)
 			if sent == get("/") {
 				if err := answered(conn); err != nil {
@@ -113,7 +113,7 @@ func TestLimit_KeepsConnectionThatIsBeingAnswered(t *testing.T) {
 	s := serve(t)
 	busy := open(t, s.addr, get("/slow"))
 	<-s.slow
-	for range 3 * most {
+	for range 3 * limit {
 		open(t, s.addr, "")
 	}
 	if err := answered(open(t, s.addr, get("/"))); err != nil { // all others are accepted
@@ -128,7 +128,7 @@ func TestLimit_KeepsConnectionThatIsBeingAnswered(t *testing.T) {
 func TestLimit_ClosesNewConnectionIfAllAreBeingAnswered(t *testing.T) {
 	s := serve(t)
 	var busy []net.Conn
-	for range most {
+	for range limit {
 		busy = append(busy, open(t, s.addr, get("/slow")))
 		<-s.slow
 	}

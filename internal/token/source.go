@@ -23,11 +23,11 @@ const newerThanNow = `{"access_token":{"nbf":{"essential":true,"value":"NOW"}}}`
 const DefaultTimeout = 30 * time.Second
 
 const (
-	// freeRenewals is how many rejected tokens in a row are replaced without a pause.
+	// freeRenewals is how many rejected tokens in a row are replaced without a delay.
 	freeRenewals = 3
 
-	// maxRenewals bounds the replacements of rejected tokens within an hour, even if
-	// each new token is accepted.
+	// maxRenewals is the number of replacements within an hour after which they are a
+	// minute apart, even if each new token is accepted.
 	maxRenewals = 500
 
 	// maxRetryAfter bounds a Retry-After header.
@@ -38,11 +38,11 @@ var (
 	// ErrClosed is returned after the source or the caller was closed.
 	ErrClosed = errors.New("token source closed")
 
-	// ErrNoOther is returned by Another if the credential keeps its token.
+	// ErrNoOther is returned by Replace if the credential keeps its token.
 	ErrNoOther = errors.New("the credential has no other token")
 
-	// ErrPaced is returned by Another if too many tokens were rejected.
-	ErrPaced = errors.New("too many tokens were rejected")
+	// ErrRateLimited is returned by Replace if too many tokens were rejected.
+	ErrRateLimited = errors.New("too many tokens were rejected")
 )
 
 // A Source caches one credential's current token for one scope. Its methods are
@@ -67,14 +67,14 @@ type Source struct {
 	mu       sync.Mutex // guards the following and writes to current; never held during I/O
 	inflight *call
 	closed   bool
-	serial   uint64 // of the newest token
-	lastErr  error  // of the last call, nil if it succeeded
-	refresh  pause  // after calls that did not replace a usable token
-	failure  pause  // after calls that failed while callers waited for a token
-	renewal  pause  // after tokens that were replaced because they were rejected
-	renewals int    // in the current hour
+	serial   uint64  // of the newest token
+	lastErr  error   // of the last call, nil if it succeeded
+	refresh  backoff // after calls that did not replace a usable token
+	failure  backoff // after calls that failed while callers waited for a token
+	renewal  backoff // after tokens that were replaced because they were rejected
+	renewals int     // in the current hour
 	hour     time.Time
-	verdicts verdicts // by key
+	outcomes outcomes // by key
 }
 
 // A Request identifies a caller of a Source.
@@ -90,7 +90,7 @@ type Request struct {
 
 // Fresh returns the current token if it needs no refresh and was not rejected
 // for key. Otherwise it returns nil. It costs one clock reading and two atomic
-// loads.
+// loads, unless the current token was rejected for some key.
 func (s *Source) Fresh(key any) *Token {
 	t := s.current.Load()
 	if t == nil || !s.now().Before(t.refresh) || s.rejected.Load() && s.isRejected(key, t) {
@@ -109,7 +109,7 @@ func (s *Source) Get(ctx context.Context, r Request) (t *Token, fetched bool, er
 	if err != nil || !s.isRejected(r.Key, t) {
 		return t, fetched, err
 	}
-	switch other, err := s.Another(ctx, r, t); {
+	switch other, err := s.Replace(ctx, r, t); {
 	case err == nil:
 		return other, true, nil
 	case errors.Is(err, ErrClosed) || ctx.Err() != nil:
@@ -141,10 +141,10 @@ func (s *Source) get(ctx context.Context, r Request) (t *Token, fetched bool, er
 	}
 }
 
-// Another returns a current token other than t, which was rejected for the key.
+// Replace returns a current token other than t, which was rejected for the key.
 // It returns an error if the credential fails or has no other token, or if too many
 // tokens were replaced already.
-func (s *Source) Another(ctx context.Context, r Request, t *Token) (*Token, error) {
+func (s *Source) Replace(ctx context.Context, r Request, t *Token) (*Token, error) {
 	for {
 		current := s.current.Load()
 		if current != nil && current.serial != t.serial && s.now().Before(current.Expires) && !s.isRejected(r.Key, current) {
@@ -166,7 +166,7 @@ func (s *Source) Another(ctx context.Context, r Request, t *Token) (*Token, erro
 			return nil, err
 		case !c.other: // a refresh that may have begun before t was rejected
 		case current != nil && other.serial == current.serial:
-			return nil, fmt.Errorf("%w; it keeps this one, which expires at %s",
+			return nil, fmt.Errorf("%w; it returned the same one, which expires at %s",
 				ErrNoOther, other.Expires.UTC().Format(time.RFC3339))
 		default:
 			return other, nil
@@ -188,7 +188,7 @@ func (s *Source) start(ctx context.Context, r Request, seen *Token, other bool) 
 		return nil, nil
 	}
 	now := s.now()
-	if err := s.paused(now, seen, other); err != nil {
+	if err := s.tooEarly(now, seen, other); err != nil {
 		return nil, err
 	}
 	if other {
@@ -218,16 +218,16 @@ func (s *Source) start(ctx context.Context, r Request, seen *Token, other bool) 
 
 // renew counts a token that is replaced because it was rejected for key, or
 // returns an error if it is too early. A token that was accepted for key before
-// was probably revoked, and is replaced without a pause. The caller holds mu.
+// was probably revoked, and is replaced without a delay. The caller holds mu.
 func (s *Source) renew(now time.Time, key any) error {
 	if sinceHour := wall(now).Sub(s.hour); sinceHour < 0 || sinceHour >= time.Hour {
 		s.hour, s.renewals = wall(now), 0
 	}
-	if left := s.renewal.left(now); left > 0 && (!s.verdicts.revoked(key) || s.renewals >= maxRenewals) {
-		return fmt.Errorf("%w; next attempt in %v", ErrPaced, left.Round(time.Millisecond))
+	if left := s.renewal.left(now); left > 0 && (!s.outcomes.revoked(key) || s.renewals >= maxRenewals) {
+		return fmt.Errorf("%w; next attempt in %v", ErrRateLimited, left.Round(time.Millisecond))
 	}
 	s.renewals++
-	length := renewalPause(s.renewal.attempts + 1)
+	length := renewalBackoff(s.renewal.attempts + 1)
 	if s.renewals >= maxRenewals {
 		length = time.Minute
 	}
@@ -235,10 +235,10 @@ func (s *Source) renew(now time.Time, key any) error {
 	return nil
 }
 
-// paused returns the last error if it is too early for another call. A call
+// tooEarly returns the last error if it is too early for another call. A call
 // that refreshes a usable token can wait longer than the others. The caller
 // holds mu.
-func (s *Source) paused(now time.Time, current *Token, other bool) error {
+func (s *Source) tooEarly(now time.Time, current *Token, other bool) error {
 	p := &s.failure
 	if usable(current, now) && !other {
 		p = &s.refresh
@@ -311,17 +311,17 @@ func (s *Source) finish(c *call, t *Token, err error) {
 	case err != nil:
 		s.failures.Add(1)
 		s.lastErr = err
-		s.pauseAfter(c, err, now)
+		s.backOffAfter(c, err, now)
 	case usable(old, now) && t.Secret() == old.Secret(): // the credential's own cache is not ready to replace it
 		t = old
-		s.lastErr, s.failure = nil, pause{}
+		s.lastErr, s.failure = nil, backoff{}
 		s.postpone(now, old)
 	default:
 		s.serial++
 		t.serial = s.serial
 		s.current.Store(t)
 		s.rejected.Store(false)
-		s.lastErr, s.refresh, s.failure = nil, pause{}, pause{}
+		s.lastErr, s.refresh, s.failure = nil, backoff{}, backoff{}
 	}
 	if !late {
 		s.complete(c, t, err)
@@ -345,8 +345,8 @@ func (s *Source) complete(c *call, t *Token, err error) {
 	close(c.done)
 }
 
-// pauseAfter sets the pause after a failed call. The caller holds mu.
-func (s *Source) pauseAfter(c *call, err error, now time.Time) {
+// backOffAfter sets the backoff after a failed call. The caller holds mu.
+func (s *Source) backOffAfter(c *call, err error, now time.Time) {
 	if s.RetryAfter != nil {
 		if after := min(s.RetryAfter(err), maxRetryAfter); after > 0 {
 			s.refresh.set(now, after)
@@ -357,11 +357,11 @@ func (s *Source) pauseAfter(c *call, err error, now time.Time) {
 	if current := s.current.Load(); usable(current, now) && !c.other {
 		s.postpone(now, current)
 	} else {
-		s.failure.extend(now, failurePause(s.failure.attempts+1))
+		s.failure.extend(now, failureBackoff(s.failure.attempts+1))
 	}
 }
 
-// postpone pauses after a call that did not replace current, for 1 s, 2 s and
+// postpone backs off after a call that did not replace current, for 1 s, 2 s and
 // so on to a minute, but at most until current expires. The caller holds mu.
 func (s *Source) postpone(now time.Time, current *Token) {
 	s.refresh.extend(now, doubled(time.Second, s.refresh.attempts, time.Minute))
@@ -370,20 +370,20 @@ func (s *Source) postpone(now time.Time, current *Token) {
 	}
 }
 
-// failurePause returns the longest pause after n calls in a row that failed while
+// failureBackoff returns the longest backoff after n calls in a row that failed while
 // callers waited for a token: none, 0.5 s, 1 s and so on to 15 s. The limit is low
 // because a user may fix the cause at any time, for example with az login.
-func failurePause(n int) time.Duration {
+func failureBackoff(n int) time.Duration {
 	if n <= 1 {
 		return 0
 	}
 	return doubled(500*time.Millisecond, n-2, 15*time.Second)
 }
 
-// renewalPause returns the longest pause after the nth token in a row that was
+// renewalBackoff returns the longest backoff after the nth token in a row that was
 // replaced because it was rejected: none after the first two, then 1 s, 2 s and
 // so on to a minute.
-func renewalPause(n int) time.Duration {
+func renewalBackoff(n int) time.Duration {
 	if n < freeRenewals {
 		return 0
 	}
@@ -396,7 +396,7 @@ func (s *Source) isRejected(key any, t *Token) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.verdicts.rejected(key, t.serial)
+	return s.outcomes.rejected(key, t.serial)
 }
 
 // Reject records that t was rejected for key. The token remains current for all
@@ -404,20 +404,20 @@ func (s *Source) isRejected(key any, t *Token) bool {
 func (s *Source) Reject(key any, t *Token) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.verdicts.record(key, t.serial, false)
+	s.outcomes.record(key, t.serial, false)
 	if current := s.current.Load(); current != nil && current.serial == t.serial {
 		s.rejected.Store(true)
 	}
 }
 
 // Accept records that t was accepted for key. If an earlier token was rejected for
-// key, the replacement helped, and the pause between replacements ends.
+// key, the replacement helped, and the backoff between replacements ends.
 func (s *Source) Accept(key any, t *Token) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	before := s.verdicts.record(key, t.serial, true)
+	before := s.outcomes.record(key, t.serial, true)
 	if !before.accepted && before.serial != 0 && before.serial < t.serial && s.renewals < maxRenewals {
-		s.renewal = pause{}
+		s.renewal = backoff{}
 	}
 }
 
@@ -428,13 +428,13 @@ func (s *Source) Forget() {
 	s.current.Store(nil)
 }
 
-// Close drops the token and ends the call in flight. After Close, Get and Another
+// Close drops the token and ends the call in flight. After Close, Get and Replace
 // return ErrClosed.
 func (s *Source) Close() {
 	s.mu.Lock()
 	s.closed = true
 	s.current.Store(nil)
-	s.verdicts = nil
+	s.outcomes = nil
 	c := s.inflight
 	if c != nil {
 		s.complete(c, nil, ErrClosed)

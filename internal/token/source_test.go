@@ -113,7 +113,7 @@ func TestSource_TokenExpiresWhileMachineSleeps(t *testing.T) {
 	}
 }
 
-func TestSource_ClockSetBackDoesNotExtendPause(t *testing.T) {
+func TestSource_ClockSetBackDoesNotExtendBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		jump := time.Duration(0)
 		calls := 0
@@ -125,12 +125,12 @@ func TestSource_ClockSetBackDoesNotExtendPause(t *testing.T) {
 			s.Get(t.Context(), from(1))
 		}
 		if calls != 2 {
-			t.Fatalf("%d calls, want 2 and then a pause", calls)
+			t.Fatalf("%d calls, want 2 and then a backoff", calls)
 		}
 		jump = -10 * time.Hour
 		s.Get(t.Context(), from(1))
 		if calls != 3 {
-			t.Errorf("%d calls, want another one: the pause lasts for hours", calls)
+			t.Errorf("%d calls, want another one: the backoff lasts for hours", calls)
 		}
 	})
 }
@@ -233,9 +233,9 @@ func TestSource_RejectedTokenRemainsIfCredentialFails(t *testing.T) {
 				t.Fatal("another token")
 			}
 		}
-		if _, err := s.Another(t.Context(), from("bad"), first); err == nil ||
+		if _, err := s.Replace(t.Context(), from("bad"), first); err == nil ||
 			!strings.Contains(err.Error(), "next attempt in") {
-			t.Errorf("Another: got %v, want the credential's error and when it is tried again", err)
+			t.Errorf("Replace: got %v, want the credential's error and when it is tried again", err)
 		}
 		if calls > 5 { // the first, and two with and without claims
 			t.Errorf("%d calls, want 5 at most", calls)
@@ -264,7 +264,7 @@ func TestSource_SendsClaimsOnlyForAnotherToken(t *testing.T) {
 	})
 }
 
-func TestSource_PacesRenewalsForAllKeys(t *testing.T) {
+func TestSource_RateLimitsRenewalsForAllKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, calls := numbered(time.Now)
 		good := mustGet(t, s, "good")
@@ -302,7 +302,7 @@ func TestSource_LimitsRenewalsThatSucceed(t *testing.T) {
 			current := mustGet(t, s, 1)
 			s.Accept(1, current)
 			s.Reject(1, current)
-			s.Another(t.Context(), from(1), current)
+			s.Replace(t.Context(), from(1), current)
 		}
 		if *calls > maxRenewals+5 {
 			t.Errorf("%d calls, want %d at most", *calls, maxRenewals+5)
@@ -312,7 +312,7 @@ func TestSource_LimitsRenewalsThatSucceed(t *testing.T) {
 		current := mustGet(t, s, 1)
 		s.Accept(1, current)
 		s.Reject(1, current)
-		if _, err := s.Another(t.Context(), from(1), current); err != nil || *calls <= before {
+		if _, err := s.Replace(t.Context(), from(1), current); err != nil || *calls <= before {
 			t.Errorf("an hour later: %v", err)
 		}
 	})
@@ -337,15 +337,15 @@ func TestSource_CallerGetsErrorAndCauseOfItsContext(t *testing.T) {
 func TestSource_RemembersBoundedNumberOfKeys(t *testing.T) {
 	s, _ := numbered(time.Now)
 	first := mustGet(t, s, 0)
-	for key := range 10 * maxVerdicts {
+	for key := range 10 * maxOutcomes {
 		s.Reject(key, first)
 	}
-	if len(s.verdicts) != maxVerdicts {
-		t.Errorf("%d keys, want %d", len(s.verdicts), maxVerdicts)
+	if len(s.outcomes) != maxOutcomes {
+		t.Errorf("%d keys, want %d", len(s.outcomes), maxOutcomes)
 	}
 }
 
-func TestSource_PausesAfterFailures(t *testing.T) {
+func TestSource_BacksOffAfterFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var at []time.Duration
 		start := time.Now()
@@ -363,12 +363,12 @@ func TestSource_PausesAfterFailures(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 		if at[1] > 10*time.Millisecond {
-			t.Errorf("the second call came after %v; the first failure causes no pause", at[1])
+			t.Errorf("the second call came after %v; the first failure causes no delay", at[1])
 		}
 		for n := 2; n < len(at); n++ {
 			longest := doubled(500*time.Millisecond, n-2, 15*time.Second)
-			if pause := at[n] - at[n-1]; pause < longest*3/4 || pause > longest+20*time.Millisecond {
-				t.Errorf("pause %d: %v, want %v to %v", n, pause, longest*3/4, longest)
+			if delay := at[n] - at[n-1]; delay < longest*3/4 || delay > longest+20*time.Millisecond {
+				t.Errorf("delay %d: %v, want %v to %v", n, delay, longest*3/4, longest)
 			}
 		}
 		down = false

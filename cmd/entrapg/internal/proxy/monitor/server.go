@@ -65,7 +65,7 @@ func Serve(l net.Listener, pages Pages) *Server {
 		Handler: handler, MaxHeaderBytes: 8 << 10,
 		ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute,
 	}}
-	limit := &connlimit.Limit{Most: maxConnections}
+	limit := &connlimit.Limit{Max: maxConnections}
 	limit.Apply(&s.http)
 	go s.http.Serve(limit.Listener(l))
 	return s
