@@ -25,6 +25,7 @@ func administrator(t *testing.T, config entrapgtest.Config) (*entrapgtest.Server
 }
 
 func TestAdministrator_CreatesRolesDatabasesAndGrants(t *testing.T) {
+	t.Parallel()
 	_, conn := administrator(t, entrapgtest.Config{})
 	for _, sql := range []string{
 		"create role reader", "create role app login password 'x'", "grant reader to app", "alter role app connection limit 5",
@@ -39,6 +40,7 @@ func TestAdministrator_CreatesRolesDatabasesAndGrants(t *testing.T) {
 }
 
 func TestAdministrator_ReachesNeitherProgramsFilesNorSuperuser(t *testing.T) {
+	t.Parallel()
 	s, conn := administrator(t, entrapgtest.Config{})
 	superuser := must[*pgx.ConnConfig](t)(pgx.ParseConfig(s.AdminDSN())).User
 	for _, sql := range []string{
@@ -106,6 +108,7 @@ func TestAdministrator_ReachesNeitherProgramsFilesNorSuperuser(t *testing.T) {
 
 // A replica's settings contain the connection string of the primary.
 func TestAdministrator_DoesNotSeeSuperusersPassword(t *testing.T) {
+	t.Parallel()
 	primary, conn := administrator(t, entrapgtest.Config{})
 	_, _ = conn.Exec(t.Context(), `grant pg_read_all_settings, pg_monitor to "db-admin"`) // works on 14 and 15
 	replica, err := entrapgtest.Start(t.Context(), entrapgtest.Config{Primary: primary})
@@ -125,6 +128,7 @@ func TestAdministrator_DoesNotSeeSuperusersPassword(t *testing.T) {
 
 // Errors and warnings have a context, which quotes SQL statements.
 func TestAdministrator_PasswordsOfRolesStayHidden(t *testing.T) {
+	t.Parallel()
 	s := start(t, entrapgtest.Config{})
 	p := s.Tenant.NewUserAssignedIdentity("db-admin")
 	if err := s.CreateAdmin(t.Context(), "", p); err != nil {
@@ -166,6 +170,7 @@ func TestAdministrator_PasswordsOfRolesStayHidden(t *testing.T) {
 }
 
 func TestServer_DatabaseWithAdministratorCanBeDumped(t *testing.T) {
+	t.Parallel()
 	path, err := exec.LookPath("pg_dump")
 	if err != nil {
 		t.Skip(err)
@@ -190,10 +195,18 @@ func TestServer_DatabaseWithAdministratorCanBeDumped(t *testing.T) {
 }
 
 func TestServer_TooManyClientsAre53300(t *testing.T) {
+	t.Parallel()
 	s := start(t, entrapgtest.Config{})
 	app := s.Tenant.NewUserAssignedIdentity("crowd")
 	createRole(t, s, "", app)
 	if err := s.CreateAdmin(t.Context(), "", s.Tenant.NewUserAssignedIdentity("db-admin")); err != nil {
+		t.Fatal(err)
+	}
+	superuser := must[*pgx.Conn](t)(pgx.Connect(t.Context(), s.AdminDSN()))
+	if _, err := superuser.Exec(t.Context(), "alter system set max_connections = 10"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for { // including the connections that are reserved for superusers

@@ -162,7 +162,7 @@ read -r _
 trap '' TERM
 kill -TERM 0
 i=0
-while [ -e "$1" ] && [ $i -lt 100 ]; do
+while [ -e "$1" ] && [ $i -lt 600 ]; do
 	rm -rf "$1" 2>/dev/null || sleep 0.1
 	i=$((i + 1))
 done
@@ -206,6 +206,9 @@ func (d *tempDir) remove() error {
 	err := os.RemoveAll(d.path)
 	d.running.Close()
 	_ = d.keeper.Wait()
+	if _, missing := os.Lstat(d.path); errors.Is(missing, os.ErrNotExist) {
+		return nil // the keeper has removed what the first attempt could not
+	}
 	return err
 }
 

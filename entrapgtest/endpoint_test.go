@@ -101,7 +101,7 @@ func setEnviron(t *testing.T, environ []string) {
 
 func ask(t testing.TB, credential azcore.TokenCredential, resource string) (azcore.AccessToken, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	return credential.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{resource + "/.default"}})
 }
@@ -578,9 +578,7 @@ func TestTenant_DelayBlocksNeitherClientNorClose(t *testing.T) {
 			fmt.Fprint(conn, "GET /msi/token HTTP/1.1\r\nHost:")
 		}
 	}
-	for deadline := time.Now().Add(20 * time.Second); s.Tenant.Requests() < asked+2 && time.Now().Before(deadline); {
-		time.Sleep(time.Millisecond)
-	}
+	eventually(t, "two clients wait", func() bool { return s.Tenant.Requests() >= asked+2 })
 	closed := make(chan error, 1)
 	go func() { closed <- s.Close() }()
 	select {
@@ -588,7 +586,7 @@ func TestTenant_DelayBlocksNeitherClientNorClose(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("Close hangs")
 	}
 	for range 2 {
@@ -609,7 +607,9 @@ func TestTenant_ShortTokenLifeIsNotRoundedUp(t *testing.T) {
 	} {
 		for _, life := range []time.Duration{1900 * time.Millisecond, 300 * time.Millisecond} {
 			s.SetFaults(entrapgtest.Faults{TokenLife: life})
+			begun := time.Now()
 			got, err := ask(t, credential, "https://short.example")
+			took := time.Since(begun)
 			if err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
@@ -618,8 +618,8 @@ func TestTenant_ShortTokenLifeIsNotRoundedUp(t *testing.T) {
 				t.Fatal(err)
 			}
 			exp, _ := claims["exp"].(float64)
-			// The client adds the seconds to its own clock, a moment later than the tenant.
-			if late := got.ExpiresOn.Sub(time.UnixMicro(int64(exp * 1e6))); late > 250*time.Millisecond {
+			// The client adds the seconds to its own clock, later than the tenant.
+			if late := got.ExpiresOn.Sub(time.UnixMicro(int64(exp * 1e6))); late > took {
 				t.Errorf("%s: a token for %v claims to be valid for %v longer", name, life, late)
 			}
 		}

@@ -44,6 +44,7 @@ func publicKey(t *testing.T, s *entrapgtest.Server) *rsa.PublicKey {
 }
 
 func TestServer_ForgedTokenIsRejected(t *testing.T) {
+	t.Parallel()
 	s, other := share(t), startFront(t, entrapgtest.Config{})
 	app := s.Tenant.NewUserAssignedIdentity("forged-" + t.Name())
 	createRole(t, s, "", app)
@@ -111,8 +112,8 @@ func TestServer_ForgedTokenIsRejected(t *testing.T) {
 		"no exp":                       changed(jwt.MapClaims{"exp": nil}),
 		"exp as text":                  changed(jwt.MapClaims{"exp": "never"}),
 		"exp too large":                changed(jwt.MapClaims{"exp": 1e300}),
-		"exp of the largest int64":     changed(jwt.MapClaims{"exp": math.MaxInt64}),
-		"exp in the year 10000":        changed(jwt.MapClaims{"exp": 253402300800}),
+		"exp of the largest int64":     changed(jwt.MapClaims{"exp": int64(math.MaxInt64)}),
+		"exp in the year 10000":        changed(jwt.MapClaims{"exp": int64(253402300800)}),
 		"exp too small":                changed(jwt.MapClaims{"exp": -1e300}),
 		"nbf too large":                changed(jwt.MapClaims{"nbf": 1e300}),
 		"nbf too small":                changed(jwt.MapClaims{"nbf": -1e300}),
@@ -164,6 +165,7 @@ func TestServer_TokenWithOneCharacterChangedIsRejected(t *testing.T) {
 }
 
 func TestServer_RoleRejectsOtherPrincipals(t *testing.T) {
+	t.Parallel()
 	s := share(t)
 	tenant := s.Tenant
 	team := tenant.NewGroup("team-" + t.Name())

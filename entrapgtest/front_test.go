@@ -20,12 +20,23 @@ func (c slowWriter) Write(b []byte) (int, error) {
 	return n, err
 }
 
-func TestFront_NoBytesAreLostBetweenLoginAndSession(t *testing.T) {
-	s, err := Start(t.Context(), Config{})
+// newServer starts a server that uses the shared PostgreSQL.
+func newServer(t *testing.T) *Server {
+	t.Helper()
+	shared, err := Shared()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	s, err := Start(t.Context(), Config{Upstream: shared.AdminDSN()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func TestFront_NoBytesAreLostBetweenLoginAndSession(t *testing.T) {
+	s := newServer(t)
 	app := s.Tenant.NewUserAssignedIdentity("app")
 	if err := s.CreateRole(t.Context(), "", app); err != nil {
 		t.Fatal(err)
@@ -45,7 +56,7 @@ func TestFront_NoBytesAreLostBetweenLoginAndSession(t *testing.T) {
 		t.Fatal(err)
 	}
 	config.User, config.Password = app.Name, token.Token
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {

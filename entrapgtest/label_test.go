@@ -39,6 +39,7 @@ func hasCode(err error, code string) bool {
 }
 
 func TestPrincipal_RecreatedIdentityIsMappedAgainWithItsGrants(t *testing.T) {
+	t.Parallel()
 	s := start(t, entrapgtest.Config{})
 	conn := administer(t, s, "postgres")
 	old := s.Tenant.NewUserAssignedIdentity("worker")
@@ -84,6 +85,7 @@ func TestPrincipal_RecreatedIdentityIsMappedAgainWithItsGrants(t *testing.T) {
 }
 
 func TestPrincipal_NameErrorsAreAzureMessages(t *testing.T) {
+	t.Parallel()
 	s := start(t, entrapgtest.Config{})
 	conn := administer(t, s, "postgres")
 	s.Tenant.NewServicePrincipal("twin")
@@ -108,6 +110,7 @@ func TestPrincipal_NameErrorsAreAzureMessages(t *testing.T) {
 }
 
 func TestServer_SecurityLabelMapsExistingRoles(t *testing.T) {
+	t.Parallel()
 	s := start(t, entrapgtest.Config{})
 	run(t, administer(t, s, "postgres"), "create database shop")
 	conn := administer(t, s, "shop") // Azure's functions are in postgres, labels in every database
@@ -203,6 +206,7 @@ func TestServer_SecurityLabelMapsExistingRoles(t *testing.T) {
 }
 
 func TestServer_OtherStatementsOfAdministratorAreUnchanged(t *testing.T) {
+	t.Parallel()
 	s := start(t, entrapgtest.Config{})
 	conn := administer(t, s, "postgres")
 	run(t, conn, "create table copied (t text); create role app login")
@@ -229,6 +233,7 @@ func TestServer_OtherStatementsOfAdministratorAreUnchanged(t *testing.T) {
 }
 
 func TestServer_MFAFlagRequiresTheClaim(t *testing.T) {
+	t.Parallel()
 	s := start(t, entrapgtest.Config{})
 	conn := administer(t, s, "postgres")
 	alice, bob := s.Tenant.NewUser("alice@contoso.example"), s.Tenant.NewUser("bob@contoso.example")
@@ -253,6 +258,7 @@ func TestServer_MFAFlagRequiresTheClaim(t *testing.T) {
 }
 
 func TestServer_GroupSyncCreatesRolesForMembers(t *testing.T) {
+	t.Parallel()
 	s := start(t, entrapgtest.Config{GroupSync: true})
 	conn := administer(t, s, "postgres")
 	readers := s.Tenant.NewGroup("readers")

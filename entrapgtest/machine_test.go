@@ -25,18 +25,16 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-// eventually waits until a condition holds.
-func eventually(t testing.TB, what string, holds func() bool) {
+// temporary creates a directory for temporary files, and makes this process use it.
+func temporary(t testing.TB, name string) string {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !holds(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not true after a minute: %s", what)
-		}
-	}
+	dir := enterable(t, name)
+	t.Setenv("TMPDIR", dir)
+	return dir
 }
 
-// temporary creates a directory for temporary files that PostgreSQL's user can enter.
-func temporary(t testing.TB, name string) string {
+// enterable creates a directory that PostgreSQL's user can enter.
+func enterable(t testing.TB, name string) string {
 	t.Helper()
 	parent := must[string](t)(os.MkdirTemp("", "m"))
 	t.Cleanup(func() { os.RemoveAll(parent) })
@@ -47,7 +45,6 @@ func temporary(t testing.TB, name string) string {
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("TMPDIR", dir)
 	return dir
 }
 
@@ -286,10 +283,12 @@ func TestMain_StartsServer(t *testing.T) {
 }
 
 func TestServer_KilledStartLeavesNothing(t *testing.T) {
+	t.Parallel()
 	for name, cache := range map[string]string{"initdb": "/proc/1", "template": ""} {
-		t.Run(name, func(t *testing.T) {
-			dir := temporary(t, "killed")
-			for i := range 8 {
+		for i := range 8 {
+			t.Run(fmt.Sprintf("%s, stage %d", name, i), func(t *testing.T) {
+				t.Parallel()
+				dir := enterable(t, "killed")
 				cmd := exec.Command(os.Args[0], "-test.run", "^TestMain_StartsServer$")
 				cmd.Env = append(os.Environ(), "ENTRAPGTEST_CHILD=1", "TMPDIR="+dir)
 				if cache != "" {
@@ -301,18 +300,18 @@ func TestServer_KilledStartLeavesNothing(t *testing.T) {
 					t.Fatal(err)
 				}
 				eventually(t, "a directory of the server", func() bool { return len(entries(t, dir, "entrapg-")) > 0 })
-				time.Sleep(time.Duration(i*i) * 20 * time.Millisecond) // kill at a later stage of the start each time
+				time.Sleep(time.Duration(i*i) * 20 * time.Millisecond)
 				if err := cmd.Process.Kill(); err != nil {
 					t.Fatalf("%v: %s", err, &out)
 				}
 				_ = cmd.Wait()
 				eventually(t, "nothing is left in "+dir, func() bool { return len(entries(t, dir, "")) == 0 })
-			}
-			eventually(t, "no process is left", func() bool {
-				out, _ := exec.Command("ps", "-eo", "args").Output()
-				return !bytes.Contains(out, []byte(dir))
+				eventually(t, "no process is left", func() bool {
+					out, _ := exec.Command("ps", "-eo", "args").Output()
+					return !bytes.Contains(out, []byte(dir))
+				})
 			})
-		})
+		}
 	}
 }
 
@@ -326,6 +325,7 @@ func postmaster(t testing.TB, s *entrapgtest.Server) int {
 }
 
 func TestServer_RestartAfterPostgreSQLWasKilled(t *testing.T) {
+	t.Parallel()
 	s := start(t, entrapgtest.Config{})
 	alice := s.Tenant.NewUser("alice@contoso.example")
 	createRole(t, s, "", alice)

@@ -16,6 +16,7 @@ import (
 // The rows of the tables in docs/tls.md, with a server whose certificate is like that of
 // Azure's servers.
 func TestServer_IsVerifiedByEveryNameAsOnAzure(t *testing.T) {
+	t.Parallel()
 	azure := startFront(t, entrapgtest.Config{Hostnames: []string{"*.postgres.database.azure.com"}})
 	elsewhere := startFront(t, entrapgtest.Config{Hostnames: []string{"db.internal.example"}})
 	const (

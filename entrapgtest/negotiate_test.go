@@ -15,11 +15,7 @@ import (
 // TestFront_AnswersStartupsAsPostgreSQL sends the same startup messages to the
 // front and to the PostgreSQL behind it.
 func TestFront_AnswersStartupsAsPostgreSQL(t *testing.T) {
-	s, err := Start(t.Context(), Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := newServer(t)
 	network, address := pgconn.NetworkAddress(s.backend.config.Host, s.backend.config.Port)
 	user := "user\x00nobody\x00"
 	for name, message := range map[string][]byte{
@@ -58,11 +54,7 @@ func TestFront_AnswersStartupsAsPostgreSQL(t *testing.T) {
 // reports an unexpected EOF, and libpq 17 and newer report a failed cancellation.
 func TestFront_ClosesTLSAfterCancelRequest(t *testing.T) {
 	t.Parallel()
-	s, err := Start(t.Context(), Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := newServer(t)
 	network, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", s.Addr())
 	if err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 )
 
 func TestPrincipal_AdministratorCreatesRolesAsOnAzure(t *testing.T) {
+	t.Parallel()
 	s := start(t, entrapgtest.Config{})
 	before := s.Tenant.NewUserAssignedIdentity("before")
 	createRole(t, s, "", before)
@@ -93,6 +94,7 @@ func TestPrincipal_AdministratorCreatesRolesAsOnAzure(t *testing.T) {
 }
 
 func TestPrincipal_OnlyAdministratorCreatesRoles(t *testing.T) {
+	t.Parallel()
 	s := start(t, entrapgtest.Config{})
 	app := s.Tenant.NewUserAssignedIdentity("shop-api")
 	createRole(t, s, "", app)
@@ -117,6 +119,7 @@ func TestPrincipal_OnlyAdministratorCreatesRoles(t *testing.T) {
 }
 
 func TestServer_SharedPostgreSQLKeepsRolesSeparate(t *testing.T) {
+	t.Parallel()
 	one := start(t, entrapgtest.Config{})
 	other := start(t, entrapgtest.Config{Upstream: one.AdminDSN()})
 	for name, s := range map[string]*entrapgtest.Server{"admin-one": one, "admin-other": other} {

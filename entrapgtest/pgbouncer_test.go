@@ -25,7 +25,7 @@ import (
 
 // pooled starts a server whose sessions use PgBouncer in transaction mode, as on Azure's
 // port 6432. Clients log in with tokens.
-func pooled(t *testing.T, life time.Duration) *entrapgtest.Server {
+func pooled(t *testing.T) *entrapgtest.Server {
 	t.Helper()
 	path, err := exec.LookPath("pgbouncer")
 	if err != nil { // not on the PATH of every user on Debian
@@ -98,25 +98,31 @@ auth_query = select usename, passwd from pg_catalog.pg_shadow where usename = $1
 		}
 		return err == nil
 	})
-	s := must[*entrapgtest.Server](t)(entrapgtest.Start(t.Context(), entrapgtest.Config{Upstream: dsn, TokenLife: life}))
+	s := must[*entrapgtest.Server](t)(entrapgtest.Start(t.Context(), entrapgtest.Config{Upstream: dsn}))
 	t.Cleanup(func() { s.Close() })
 	return s
 }
 
 func TestServer_SessionsCanUsePgBouncer(t *testing.T) {
-	s := pooled(t, 2*time.Second)
+	s := pooled(t)
 	app, stranger := s.Tenant.NewUserAssignedIdentity("pooled"), s.Tenant.NewUserAssignedIdentity("unpooled")
 	createRole(t, s, "", app)
 	for _, mode := range []string{"exec", "simple_protocol"} {
-		db := sql.OpenDB(
-			entrapg.NewConnector(s.DSN("user=pooled", "default_query_exec_mode="+mode), entrapg.WithCredential(app),
-				entrapg.WithLogger(nil)),
-		)
+		connector := entrapg.NewConnector(s.DSN("user=pooled", "default_query_exec_mode="+mode), entrapg.WithCredential(app),
+			entrapg.WithLogger(nil))
+		s.SetFaults(entrapgtest.Faults{TokenLife: time.Second}) // only of the first token
+		if _, _, err := connector.Credentials(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.SetFaults(entrapgtest.Faults{})
+		first := connector.Stats().TokenExpiry
+		db := sql.OpenDB(connector)
 		db.SetMaxIdleConns(0) // every query logs in
 		backends := map[int]bool{}
 		var mu sync.Mutex
 		var workers sync.WaitGroup
-		for until := time.Now().Add(3 * time.Second); time.Now().Before(until); { // longer than a token is valid
+		for expired := false; !expired; {
+			expired = time.Now().After(first)
 			for i := range 4 { // more clients than PgBouncer has connections
 				workers.Go(func() {
 					var backend int
@@ -131,6 +137,9 @@ func TestServer_SessionsCanUsePgBouncer(t *testing.T) {
 				})
 			}
 			workers.Wait()
+		}
+		if !connector.Stats().TokenExpiry.After(first) {
+			t.Errorf("%s: all logins used the first token", mode)
 		}
 		db.Close()
 		if len(backends) == 0 || len(backends) > 2 {

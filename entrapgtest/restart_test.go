@@ -37,6 +37,7 @@ func session(t testing.TB, s *entrapgtest.Server, p *entrapgtest.Principal) (*pg
 }
 
 func TestServer_RestartEndsSessionsAndKeepsDataAndAddress(t *testing.T) {
+	t.Parallel()
 	s := start(t, entrapgtest.Config{})
 	p := s.Tenant.NewUser("alice@contoso.example")
 	createRole(t, s, "", p)
@@ -96,6 +97,7 @@ func TestServer_RejectionIsSentVerbatim(t *testing.T) {
 }
 
 func TestServer_ReplicaFollowsPrimaryUntilPromoted(t *testing.T) {
+	t.Parallel()
 	primary := start(t, entrapgtest.Config{})
 	alice := primary.Tenant.NewUser("alice@contoso.example")
 	createRole(t, primary, "", alice)

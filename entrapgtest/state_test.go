@@ -68,6 +68,7 @@ func startOnce(t *testing.T, dir string) snapshot {
 }
 
 func TestServer_StateDirKeepsTenantCertificateAndData(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(directory(t), "state")
 	first := startOnce(t, dir)
 	second := startOnce(t, dir)
@@ -94,6 +95,7 @@ func TestServer_StateDirKeepsTenantCertificateAndData(t *testing.T) {
 }
 
 func TestServer_SecondServerReportsThatStateDirIsInUse(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(directory(t), "state")
 	start(t, entrapgtest.Config{StateDir: dir})
 	s, err := entrapgtest.Start(t.Context(), entrapgtest.Config{StateDir: dir})
@@ -108,6 +110,7 @@ func TestServer_SecondServerReportsThatStateDirIsInUse(t *testing.T) {
 }
 
 func TestServer_InterruptedFirstStartIsRepeated(t *testing.T) {
+	t.Parallel()
 	dir := directory(t)
 	for _, leftover := range []string{"state.json.new", "data.new/PG_VERSION", "data.new/base/1/1"} {
 		path := filepath.Join(dir, leftover)
@@ -168,6 +171,7 @@ func TestServer_DamagedStateDirIsReported(t *testing.T) {
 }
 
 func TestServer_DataOfAnotherPostgreSQLIsReported(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(directory(t), "state")
 	startOnce(t, dir)
 	if err := os.WriteFile(filepath.Join(dir, "data", "PG_VERSION"), []byte("9\n"), 0o600); err != nil {
@@ -183,6 +187,7 @@ func TestServer_DataOfAnotherPostgreSQLIsReported(t *testing.T) {
 }
 
 func TestServer_WaitReportsThatPostgreSQLEnded(t *testing.T) {
+	t.Parallel()
 	s := must[*entrapgtest.Server](t)(entrapgtest.Start(t.Context(), entrapgtest.Config{}))
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
