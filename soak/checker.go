@@ -38,8 +38,9 @@ func (c *checker) end() {
 	c.ended = time.Now()
 }
 
-// record checks a query that has just failed.
-func (c *checker) record(pool string, err error) {
+// record checks a query that has just failed. Attempts to log in that were in flight when
+// the fault ended can fail late, so the time at which the query started counts.
+func (c *checker) record(pool string, started time.Time, err error) {
 	now, cause := time.Now(), causeOf(err)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -59,8 +60,8 @@ func (c *checker) record(pool string, err error) {
 		c.violate("%s, %s: %s: %v", f.name, pool, cause, err)
 	case now.Before(c.from):
 		c.violate("%s, %s: %v too early: %v", f.name, pool, c.from.Sub(now), err)
-	case !c.ended.IsZero() && now.After(c.ended.Add(f.within+c.slack+c.stall)):
-		c.violate("%s, %s: still failing %v after its end: %v", f.name, pool, now.Sub(c.ended), err)
+	case !c.ended.IsZero() && started.After(c.ended.Add(f.within+c.slack+c.stall)):
+		c.violate("%s, %s: a query that started %v after its end: %v", f.name, pool, started.Sub(c.ended), err)
 	}
 }
 
@@ -116,13 +117,20 @@ func (c *checker) verdict() (violations []string, n int) {
 	return slices.Clone(c.violations), c.violationCount
 }
 
-// total returns the number of failures.
+// total returns the number of failures of all pools.
 func total(failures map[string]map[string]int) int {
 	n := 0
 	for _, causes := range failures {
-		for _, count := range causes {
-			n += count
-		}
+		n += sum(causes)
+	}
+	return n
+}
+
+// sum returns the number of failures of one pool.
+func sum(causes map[string]int) int {
+	n := 0
+	for _, count := range causes {
+		n += count
 	}
 	return n
 }

@@ -39,7 +39,8 @@ func TestFailover_WritesResumeOnPromotedReplica(t *testing.T) {
 	admin(t, primary, "alter system set synchronous_commit = on")
 	admin(t, primary, "select pg_reload_conf()")
 
-	r, err := startRig(t.Context(), primary, dsn(t, host{one, primary}, host{two, replica}), "app", 0, false, toLoopback)
+	app := primary.Tenant.NewServicePrincipal("app")
+	r, err := startRig(t.Context(), primary, dsn(t, host{one, primary}, host{two, replica}), app, false, false, toLoopback)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +89,7 @@ func TestFailover_WritesResumeOnPromotedReplica(t *testing.T) {
 	t.Logf("failures: %v", r.checker.failures())
 	finish(t, r, replica.AdminDSN())
 	replica.Close()
-	goleak.VerifyNone(t, before)
+	noneLeft(t, before)
 }
 
 func TestFailover_EachServerIsVerifiedByItsOwnName(t *testing.T) {

@@ -24,7 +24,7 @@ type fault struct {
 	// allows are the causes for which queries may fail, by pool. With untilToken, they may
 	// fail only after the token has expired.
 	allows map[string][]string
-	within time.Duration // after this time from the end of the fault, queries must succeed
+	within time.Duration // queries that start after this time from the end of the fault must succeed
 
 	noticed func(effect) bool // reports whether the fault had its effect; by default, whether queries failed
 }
@@ -38,12 +38,13 @@ func (f *fault) hadEffect(n effect) bool {
 }
 
 // soon bounds how long queries may fail after a fault that causes no pauses in
-// entrapg: attempts in flight fail, and the next ones succeed.
+// entrapg: those that use attempts in flight fail, and the next ones succeed.
 const soon = 3 * time.Second
 
 // An effect is what was observed during a fault.
 type effect struct {
 	failures int
+	pools    int           // with failures
 	requests int           // for tokens
 	rejected int           // logins that the server rejected
 	slowest  time.Duration // connect
@@ -54,8 +55,8 @@ func both(causes ...string) map[string][]string {
 	return map[string][]string{sqlDB: causes, pgxPool: causes}
 }
 
-// outage allows the effects of a long outage of Entra. A token can expire between
-// Connect and the server, which then rejects it. sql.DB requests another one and
+// outage allows the effects of a long outage of Entra. In the soak, a token can expire
+// between Connect and the server, which then rejects it. sql.DB requests another one and
 // reports that none is available.
 var outage = map[string][]string{sqlDB: {noToken}, pgxPool: {noToken, "login 28000"}}
 
@@ -100,10 +101,9 @@ var faults = append([]fault{
 		noticed: func(n effect) bool { return n.slowest >= time.Second },
 	},
 	{
-		// An attempt that began at the end takes connect_timeout.
 		name: "the server does not answer", faults: entrapgtest.Faults{LoginDelay: 30 * time.Second},
 		lasts:  connectTimeout + time.Second,
-		allows: both(deadline), within: connectTimeout + soon,
+		allows: both(deadline), within: soon,
 	},
 	{
 		name:     "the server restarts",
@@ -161,9 +161,9 @@ func rejections() []fault {
 	} {
 		all = append(all, fault{
 			group: "rejections", name: "the server rejects: " + r.Message, faults: entrapgtest.Faults{Reject: &r},
-			lasts: 700 * time.Millisecond, allows: both("login " + r.Code), within: soon,
+			lasts: lifetime, allows: both("login " + r.Code), within: soon,
 			// entrapg requests a few other tokens, not one for every connection.
-			noticed: func(n effect) bool { return n.failures > 0 && n.rejected > 0 && n.requests <= 12 },
+			noticed: func(n effect) bool { return n.pools == 2 && n.rejected > 0 && n.requests <= 12 },
 		})
 	}
 	return all

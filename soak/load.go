@@ -21,16 +21,19 @@ const (
 	sqlDB   = "sql.DB"
 	pgxPool = "pgxpool"
 
-	workers  = 32                     // on each pool
 	conns    = 8                      // of each pool
 	lifetime = 300 * time.Millisecond // of a connection: about fifty logins a second
-	patience = 20 * time.Second       // for a query
+	patience = time.Minute            // for a query
 
 	connectTimeout = 6 * time.Second // longer than a login on a busy machine
 )
 
-// pause is the time between two queries of a worker. Tests set a longer one.
-var pause = 50 * time.Millisecond
+// The workers of each pool, and the time between two queries of a worker. Tests set
+// fewer workers and a longer time.
+var (
+	workers = 32
+	pause   = 50 * time.Millisecond
+)
 
 // A load is two pools of one identity, with workers that write to a ledger and
 // read it.
@@ -134,9 +137,10 @@ func (l *load) work(ctx context.Context, w *writer, c client) {
 func (l *load) query(ctx context.Context, pool string, run func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
+	started := time.Now()
 	err := run(ctx)
 	if err != nil {
-		l.checker.record(pool, err)
+		l.checker.record(pool, started, err)
 	}
 	return err
 }

@@ -64,7 +64,7 @@ func soak(ctx context.Context, length time.Duration, seed uint64, to, progress i
 		return false, err
 	}
 	defer server.Close()
-	r, err := startRig(ctx, server, server.DSN(), "soak", tokenLife, true)
+	r, err := startRig(ctx, server, server.DSN(), server.Tenant.NewServicePrincipal("soak"), true, true)
 	if err != nil {
 		return false, err
 	}
@@ -98,10 +98,10 @@ func soak(ctx context.Context, length time.Duration, seed uint64, to, progress i
 	return len(p.problems()) == 0, nil
 }
 
-// goroutinesLeft waits until at most want goroutines are left, or ten seconds. It
-// returns their number.
+// goroutinesLeft waits until at most want goroutines are left, or a minute. It returns
+// their number.
 func goroutinesLeft(want int) int {
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		if n := runtime.NumGoroutine(); n <= want || time.Now().After(end) {
 			return n
 		}

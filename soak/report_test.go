@@ -108,20 +108,22 @@ func TestChecker_AllowsOnlyEffectsOfTheFault(t *testing.T) {
 		what       string
 		set        func(*checker)
 		pool       string
+		started    time.Duration // before it failed
 		err        error
 		violations int
 	}{
-		{"an allowed cause", func(u *checker) { u.begin(f, time.Now()) }, sqlDB, io.EOF, 0},
-		{"soon after its end", func(u *checker) { u.begin(f, time.Now()); u.end() }, sqlDB, io.EOF, 0},
-		{"on the other pool", func(u *checker) { u.begin(f, time.Now()) }, pgxPool, io.EOF, 1},
-		{"another cause", func(u *checker) { u.begin(f, time.Now()) }, sqlDB, context.DeadlineExceeded, 1},
-		{"too early", func(u *checker) { u.begin(f, time.Now().Add(time.Minute)) }, sqlDB, io.EOF, 1},
-		{"too late", func(u *checker) { u.begin(f, time.Now()); u.ended = time.Now().Add(-2 * time.Minute) }, sqlDB, io.EOF, 1},
-		{"without a fault", func(*checker) {}, sqlDB, io.EOF, 1},
+		{"an allowed cause", func(u *checker) { u.begin(f, time.Now()) }, sqlDB, 0, io.EOF, 0},
+		{"soon after its end", func(u *checker) { u.begin(f, time.Now()); u.end() }, sqlDB, 0, io.EOF, 0},
+		{"on the other pool", func(u *checker) { u.begin(f, time.Now()) }, pgxPool, 0, io.EOF, 1},
+		{"another cause", func(u *checker) { u.begin(f, time.Now()) }, sqlDB, 0, context.DeadlineExceeded, 1},
+		{"too early", func(u *checker) { u.begin(f, time.Now().Add(time.Minute)) }, sqlDB, 0, io.EOF, 1},
+		{"too late", func(u *checker) { u.begin(f, time.Now()); u.ended = time.Now().Add(-2 * time.Minute) }, sqlDB, 0, io.EOF, 1},
+		{"in flight at its end", func(u *checker) { u.begin(f, time.Now()); u.ended = time.Now().Add(-2 * time.Minute) }, sqlDB, time.Hour, io.EOF, 0},
+		{"without a fault", func(*checker) {}, sqlDB, 0, io.EOF, 1},
 	} {
 		u := &checker{}
 		test.set(u)
-		u.record(test.pool, test.err)
+		u.record(test.pool, time.Now().Add(-test.started), test.err)
 		if violations, n := u.verdict(); n != test.violations {
 			t.Errorf("%s: %q", test.what, violations)
 		}

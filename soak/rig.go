@@ -21,17 +21,17 @@ type rig struct {
 	role   string
 }
 
-// startRig starts a load on server, as an application with the given name.
+// startRig starts a load on server, as an application with a role of its name. With
+// expiries, the server can reject tokens that expire on their way to it.
 func startRig(
-	ctx context.Context, server *entrapgtest.Server, dsn, name string, tokenLife time.Duration, overHTTP bool,
+	ctx context.Context, server *entrapgtest.Server, dsn string, app *entrapgtest.Principal, expiries, overHTTP bool,
 	opts ...entrapg.Option,
 ) (*rig, error) {
-	app := server.Tenant.NewServicePrincipal(name)
 	if err := server.CreateRole(ctx, "", app); err != nil {
 		return nil, err
 	}
 	credential := azcore.TokenCredential(app)
-	checks := &checker{expiries: tokenLife > 0 && tokenLife < time.Minute}
+	checks := &checker{expiries: expiries}
 	if overHTTP {
 		checks.slack = 2 * time.Second // azidentity retries with pauses
 		var err error
@@ -40,7 +40,7 @@ func startRig(
 		}
 	}
 	dsn = fmt.Sprintf("%s&connect_timeout=%d", dsn, int(connectTimeout.Seconds()))
-	l, err := startLoad(ctx, checks, dsn, server.AdminDSN(), "ledger of "+name, credential, opts...)
+	l, err := startLoad(ctx, checks, dsn, server.AdminDSN(), "ledger of "+app.Name, credential, opts...)
 	if err != nil {
 		return nil, err
 	}
@@ -60,15 +60,20 @@ func (r *rig) expose(ctx context.Context, f *fault) (effect, error) {
 	if f.untilToken {
 		from = r.connector.Stats().TokenExpiry
 	}
-	requests, failures := r.server.Tenant.Requests(), total(r.checker.failures())
+	requests, failures := r.server.Tenant.Requests(), r.checker.failures()
 	r.connects.newLap()
 
 	r.checker.begin(f, from)
 	seen := func() effect {
 		n := effect{
-			failures: total(r.checker.failures()) - failures,
 			requests: r.server.Tenant.Requests() - requests,
 			slowest:  r.connects.slowestOfLap(),
+		}
+		for pool, causes := range r.checker.failures() {
+			if more := sum(causes) - sum(failures[pool]); more > 0 {
+				n.failures += more
+				n.pools++
+			}
 		}
 		for _, login := range r.server.Logins() {
 			if login.Code != "" && login.Time.After(began) {
@@ -139,7 +144,7 @@ func (r *rig) sessions(ctx context.Context, adminDSN string) (n int, err error) 
 
 // noSessions waits until the role has no session on the real server.
 func (r *rig) noSessions(ctx context.Context, adminDSN string) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for {
 		n, err := r.sessions(ctx, adminDSN)

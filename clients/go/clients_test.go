@@ -168,20 +168,36 @@ func TestLibPQ_CancelsQuery(t *testing.T) {
 	if err := conn.QueryRowContext(t.Context(), "select pg_backend_pid()").Scan(&pid); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	// wait waits until the query runs, or no longer runs.
+	wait := func(running bool) {
+		t.Helper()
+		for deadline := time.Now().Add(time.Minute); ; {
+			var found bool
+			if err := db.QueryRow("select exists (select from pg_stat_activity where pid = $1 and wait_event = 'PgSleep')",
+				pid).Scan(&found); err != nil {
+				t.Fatal(err)
+			}
+			if found == running {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("the query runs: %v", found)
+			}
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	if _, err := conn.ExecContext(ctx, "select pg_sleep(300)"); err == nil {
+	ended := make(chan error, 1)
+	go func() {
+		_, err := conn.ExecContext(ctx, "select pg_sleep(300)")
+		ended <- err
+	}()
+	wait(true)
+	cancel()
+	if err := <-ended; err == nil {
 		t.Fatal("the query was not canceled")
 	}
-	for active, deadline := true, time.Now().Add(time.Minute); active; {
-		if err := db.QueryRow("select exists (select from pg_stat_activity where pid = $1 and state = 'active')",
-			pid).Scan(&active); err != nil {
-			t.Fatal(err)
-		}
-		if active && time.Now().After(deadline) {
-			t.Fatal("the server still runs the query")
-		}
-	}
+	wait(false)
 }
 
 func TestMain(m *testing.M) {

@@ -76,9 +76,18 @@ test("logs in before and after its token expires", { concurrency: true }, async 
           try {
             assert.equal((await login()).user, role);
             await sleep(Math.max(0, kept.expiresOnTimestamp + 1000 - Date.now()));
-            const { user, started } = await login();
-            assert.equal(user, role);
-            assert.ok(started * 1000 > kept.expiresOnTimestamp, "a new connection");
+            const deadline = Date.now() + 60_000;
+            for (let started = 0; started * 1000 <= kept.expiresOnTimestamp; ) {
+              assert.ok(Date.now() < deadline, "no new connection in a minute");
+              try {
+                const session = await login();
+                assert.equal(session.user, role);
+                started = session.started;
+              } catch (error) {
+                // Microsoft's libraries return a cached token up to its last moment, so it can expire on its way to the server.
+                if (!error.message.includes("The access token has expired")) throw error;
+              }
+            }
           } finally {
             await close();
           }

@@ -23,6 +23,14 @@ def test_psycopg_outlives_tokens():
             assert fresh.execute("select session_user").fetchone() == ("shop-api",)
 
 
+def cancel_when_it_sleeps(conn, pid):
+    with psycopg.connect("", autocommit=True) as watch:
+        query = "select count(*) from pg_stat_activity where pid = %s and wait_event = 'PgSleep'"
+        while watch.execute(query, [pid]).fetchone() == (0,):
+            time.sleep(0.01)
+    conn.cancel_safe()
+
+
 def test_psycopg_pipelines_copies_and_cancels():
     with psycopg.connect("", autocommit=True) as conn:
         with conn.pipeline():
@@ -33,10 +41,12 @@ def test_psycopg_pipelines_copies_and_cancels():
             for n in range(10_000):
                 copy.write_row((n,))
         assert conn.execute("select count(*) from copied").fetchone() == (10_000,)
-        timer = threading.Timer(0.5, conn.cancel_safe)
-        timer.start()
+        pid = conn.execute("select pg_backend_pid()").fetchone()[0]
+        canceler = threading.Thread(target=cancel_when_it_sleeps, args=[conn, pid])
+        canceler.start()
         with pytest.raises(psycopg.errors.QueryCanceled):
-            conn.execute("select pg_sleep(60)")
+            conn.execute("select pg_sleep(300)")
+        canceler.join()
         assert conn.execute("select 1").fetchone() == (1,)
 
 
