@@ -161,21 +161,25 @@ func (t Terms) read(r *Request, version Version, body []byte) error {
 		r.Cancel = &CancelRequest{PID: binary.BigEndian.Uint32(body), Key: body[4:]}
 		return nil
 	}
-	var failure *Error
 	if version.Major() != 3 {
-		failure = &Error{
+		failure := &Error{
 			Code:    "0A000",
 			Message: fmt.Sprintf("unsupported frontend protocol %v: server supports 3.0 to %v", version, t.Newest),
 		}
-		if version.Major() < 3 {
+		if version.Major() < 3 && version != 0 {
 			return r.send(failure, failure.encodeOld())
 		}
-	} else {
-		r.Startup, failure = parseStartup(version, body)
+		return r.Reject(failure)
 	}
+	startup, failure := parseStartup(version, body)
 	if failure != nil {
-		return r.send(failure, failure.Encode())
+		return r.Reject(failure)
 	}
+	if startup.Get("user") == "" {
+		failure := &Error{Code: "28000", Message: "no PostgreSQL user name specified in startup packet"}
+		return r.send(failure, append(NegotiateVersion(startup, t.Newest), failure.Encode()...))
+	}
+	r.Startup = startup
 	return nil
 }
 

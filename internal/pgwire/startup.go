@@ -38,7 +38,7 @@ type Parameter struct{ Name, Value string }
 const optionPrefix = "_pq_."
 
 // parseStartup parses the part of a startup message that follows its version, as
-// PostgreSQL does.
+// PostgreSQL does. It does not check that the message names a user.
 func parseStartup(version Version, body []byte) (*Startup, *Error) {
 	s := &Startup{Version: version}
 	rest := body
@@ -49,16 +49,30 @@ func parseStartup(version Version, body []byte) (*Startup, *Error) {
 		}
 		var value []byte
 		value, after, _ = bytes.Cut(after, []byte{0})
+		if string(name) == "replication" && string(value) != "database" && !isBool(string(value)) {
+			return nil, &Error{
+				Code: "22023", Message: fmt.Sprintf(`invalid value for parameter "replication": "%s"`, value),
+				Hint: `Valid values are: "false", 0, "true", 1, "database".`,
+			}
+		}
 		s.Parameters = append(s.Parameters, Parameter{string(name), string(value)})
 		rest = after
 	}
-	switch {
-	case len(rest) != 1:
+	if len(rest) != 1 {
 		return nil, protocolViolation("invalid startup packet layout: expected terminator as last byte")
-	case s.Get("user") == "":
-		return nil, &Error{Code: "28000", Message: "no PostgreSQL user name specified in startup packet"}
 	}
 	return s, nil
+}
+
+// isBool reports whether PostgreSQL accepts s as a boolean.
+func isBool(s string) bool {
+	s = strings.ToLower(s)
+	for _, word := range []string{"true", "false", "yes", "no", "on", "off", "0", "1"} {
+		if s != "" && s != "o" && strings.HasPrefix(word, s) {
+			return true
+		}
+	}
+	return false
 }
 
 // Get returns the value of a parameter, or "" if it is not set. The last value
