@@ -107,6 +107,8 @@ type LoginError struct {
 	Hint string // what the error means on Azure and what to do; empty if nothing is known
 	Err  error
 
+	kind pgfail.Kind // for cmd/entrapg
+
 	// lookup, if not nil, is the reason that the login used the application's name or
 	// ID instead of the identity's name. Unwrap does not return it, because a
 	// TokenError there would mean that no server was dialed.
@@ -132,22 +134,22 @@ func (e *LoginError) Unwrap() error { return e.Err }
 func loginError(config *pgconn.Config, err error, d loginDetails) error {
 	responses := pgfail.ServerErrors(err)
 	wrongMethod := pgfail.WrongMethod(err) || pgfail.IsBearerRejection(err)
-	hint := loginHint(config, err, d)
-	if len(responses) == 0 && !wrongMethod && hint == "" {
+	diagnosis := diagnose(config, err, d)
+	if len(responses) == 0 && !wrongMethod && diagnosis.Hint == "" {
 		if hint := pgfail.Network(err); hint != "" {
 			return fmt.Errorf("entrapg: %w: %s", err, hint)
 		}
 		return fmt.Errorf("entrapg: %w", err)
 	}
-	e := &LoginError{User: config.User, Hint: hint, Err: err}
+	e := &LoginError{User: config.User, Hint: diagnosis.Hint, Err: err, kind: diagnosis.Kind}
 	if wrongMethod || slices.ContainsFunc(responses, pgfail.IsRejection) {
 		e.lookup = d.lookup
 	}
 	return e
 }
 
-// loginHint returns a hint for pgx's error for a login with config, or "".
-func loginHint(config *pgconn.Config, err error, details loginDetails) string {
+// diagnose returns the diagnosis of pgx's error for a login with config.
+func diagnose(config *pgconn.Config, err error, details loginDetails) pgfail.Diagnosis {
 	login := pgfail.Login{
 		User: config.User, Hosts: hosts(config), Guest: details.guest, Unnamed: details.lookup != nil,
 		Password: details.noEntra, TokenCut: details.tokenCut,
@@ -162,7 +164,7 @@ func loginHint(config *pgconn.Config, err error, details loginDetails) string {
 	if d.Kind == pgfail.UnnamedIdentity && details.lookup.Hint != "" {
 		d.Hint += "; the request failed because " + details.lookup.Hint
 	}
-	return d.Hint
+	return d
 }
 
 // Explain returns what an error of a login means on Azure and what to do, or ""
@@ -187,7 +189,7 @@ func Explain(err error) string {
 		if e.Config == nil {
 			return Explain(e.Unwrap())
 		}
-		return cmp.Or(loginHint(e.Config, e, detailsOf(e.Config)), pgfail.Network(e))
+		return cmp.Or(diagnose(e.Config, e, detailsOf(e.Config)).Hint, pgfail.Network(e))
 	case *pgconn.PgError:
 		return pgfail.Classify(e, pgfail.Login{}).Hint
 	case interface{ SQLState() string }: // of another driver

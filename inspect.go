@@ -8,11 +8,12 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/entrapg/entrapg/internal/inspect"
+	"github.com/entrapg/entrapg/internal/pgfail"
 	"github.com/entrapg/entrapg/internal/token"
 )
 
 func init() {
-	inspect.Open, inspect.FixOf = openInspection, fixOf
+	inspect.Open, inspect.FixOf, inspect.KindOf = openInspection, fixOf, kindOf
 	inspect.Credentials, inspect.IsLocal = credentialNames, isLocal
 }
 
@@ -22,6 +23,14 @@ func fixOf(err error) inspect.Fix {
 		return invalid.fix
 	}
 	return inspect.Fix{}
+}
+
+// kindOf implements [inspect.KindOf].
+func kindOf(err error) pgfail.Kind {
+	if login, ok := errors.AsType[*LoginError](err); ok {
+		return login.kind
+	}
+	return pgfail.Classify(err, pgfail.Login{}).Kind
 }
 
 // openInspection implements [inspect.Open].

@@ -618,21 +618,22 @@ func TestDoctor_ReportsStageWhereLoginEnds(t *testing.T) {
 	long, longEnv := identityWith(t, s, "long-token", true)
 	long.Claims = map[string]any{"groups": strings.Repeat("x", 2000)}
 	s.SetFaults(entrapgtest.Faults{CutLogin: entrapgtest.AfterPassword})
-	if last, _ := visit(t, longEnv, command.Failed); last.Step != "login" || !strings.Contains(last.Explanation, "PgBouncer") {
+	if last, _ := visit(t, longEnv, command.Failed); last.Step != "login" || !strings.Contains(last.Explanation, "PgBouncer") ||
+		!slices.Contains(last.Fix, "port=5432") {
 		t.Errorf("a long token: %+v", last)
 	}
 	for name, test := range map[string]struct {
-		faults entrapgtest.Faults
-		step   string
-		means  string
+		faults           entrapgtest.Faults
+		step, means, fix string
 	}{
-		"at once":            {entrapgtest.Faults{CutLogin: entrapgtest.AtConnect}, "TLS", "closed at once"},
-		"after the password": {entrapgtest.Faults{CutLogin: entrapgtest.AfterPassword}, "login", "broke during the login"},
-		"no TLS":             {entrapgtest.Faults{NoTLS: true}, "TLS", "turn on TLS"},
-		"Entra fails":        {entrapgtest.Faults{Entra: entrapgtest.EntraReset}, "credential", "check the network"},
+		"at once":            {entrapgtest.Faults{CutLogin: entrapgtest.AtConnect}, "TLS", "closed at once", "pg_isready"},
+		"after the password": {entrapgtest.Faults{CutLogin: entrapgtest.AfterPassword}, "login", "broke during the login", "pg_isready"},
+		"no TLS":             {entrapgtest.Faults{NoTLS: true}, "TLS", "turn on TLS", "alter system set ssl = on;"},
+		"Entra fails":        {entrapgtest.Faults{Entra: entrapgtest.EntraReset}, "credential", "check the network", "curl"},
 	} {
 		s.SetFaults(test.faults)
-		if last, _ := visit(t, env, command.Failed); last.Step != test.step || !strings.Contains(last.Explanation, test.means) {
+		if last, _ := visit(t, env, command.Failed); last.Step != test.step || !strings.Contains(last.Explanation, test.means) ||
+			!strings.Contains(strings.Join(last.Fix, "\n"), test.fix) {
 			t.Errorf("%s: %+v", name, last)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/entrapg/entrapg/internal/connstring"
 	"github.com/entrapg/entrapg/internal/credfail"
+	"github.com/entrapg/entrapg/internal/pgfail"
 )
 
 // Open parses a DSN, which may contain pgxpool's settings, and does not dial. Package
@@ -18,6 +19,9 @@ var Open func(dsn string) (*Login, error)
 
 // FixOf returns the fix for a ConfigError. Package entrapg sets it.
 var FixOf func(error) Fix
+
+// KindOf returns the cause of an error of Login.Connect. Package entrapg sets it.
+var KindOf func(error) pgfail.Kind
 
 // Credentials returns the names of credentials that entra_credential accepts, without those
 // of azidentity. Package entrapg sets it.

@@ -304,7 +304,7 @@ func TestDoctor_ScopeNeverComesFromServiceFile(t *testing.T) {
 	t.Setenv("PGSERVICE", "shop")
 	x := attacked(t, "host=shop.postgres.database.azure.com entra_scope=https://vault.azure.net/.default")
 	rejected := &pgconn.PgError{Code: "28000", Message: "The access token does not have a valid audience claim."}
-	got := append(serverSteps{x}.failed(t.Context(), &entrapg.LoginError{Err: rejected}).Fix, entraSteps{x}.fix(credfail.NeedsSecondFactor)...)
+	got := append(reject(t, x, rejected, pgfail.Login{}).Fix, entraSteps{x}.fix(credfail.NeedsSecondFactor)...)
 	if text := strings.Join(got, "\n"); strings.Contains(text, "evil") || strings.Contains(text, "vault") {
 		t.Errorf("got %q", got)
 	}

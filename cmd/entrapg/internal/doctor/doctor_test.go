@@ -38,9 +38,8 @@ func TestDoctor_PutsServerNameInAzureCommands(t *testing.T) {
 		claims:    claims.Claims{"oid": "1", "tid": "2", "idtyp": "app"},
 	}
 	e := x.endpoints[0]
-	rejected := func(message string) error {
-		err := &pgconn.PgError{Severity: "FATAL", Code: "28000", Message: message}
-		return &entrapg.LoginError{Err: err, Hint: pgfail.Classify(err, pgfail.Login{}).Hint}
+	rejected := func(message string) *trouble {
+		return reject(t, x, &pgconn.PgError{Severity: "FATAL", Code: "28000", Message: message}, pgfail.Login{})
 	}
 	const group = `--resource-group "$(az postgres flexible-server list --query "[?name=='shop'].resourceGroup" --output tsv)"`
 	for name, test := range map[string]struct {
@@ -61,11 +60,11 @@ func TestDoctor_PutsServerNameInAzureCommands(t *testing.T) {
 			"DigiCert Global Root G2 is missing on this machine", "apk add ca-certificates",
 		},
 		"another tenant": {
-			serverSteps{x}.failed(t.Context(), rejected("An error occurred while validating the access token. Please acquire a new token and retry")),
+			rejected("An error occurred while validating the access token. Please acquire a new token and retry"),
 			"tenant", "az postgres flexible-server show --name shop " + group + " --query authConfig.tenantId --output tsv",
 		},
 		"not from here": {
-			serverSteps{x}.failed(t.Context(), rejected(`no pg_hba.conf entry for host "203.0.113.7", user "shop-api", database "shop", SSL encryption`)),
+			rejected(`no pg_hba.conf entry for host "203.0.113.7", user "shop-api", database "shop", SSL encryption`),
 			"firewall",
 			"az postgres flexible-server firewall-rule create " + group + ` --server-name shop --name doctor --start-ip-address "$address" --end-ip-address "$address"`,
 		},
@@ -76,6 +75,12 @@ func TestDoctor_PutsServerNameInAzureCommands(t *testing.T) {
 			t.Errorf("%s: got %+v\nwant %q and %q", name, *test.trouble, test.means, test.fix)
 		}
 	}
+}
+
+// reject returns the explanation of a login that fails with the server's response.
+func reject(t *testing.T, x *examination, response *pgconn.PgError, details pgfail.Login) *trouble {
+	d := pgfail.Classify(response, details)
+	return serverSteps{x}.rejected(t.Context(), &entrapg.LoginError{Err: response, Hint: d.Hint}, d.Kind)
 }
 
 func TestDoctor_ScopeComesFromHostAndNotFromServer(t *testing.T) {
@@ -103,11 +108,11 @@ func TestDoctor_ScopeComesFromHostAndNotFromServer(t *testing.T) {
 		}
 		defer login.Close()
 		x := &examination{dsn: test.dsn, login: login, endpoints: endpointsOf(login.Config), token: &inspect.Token{User: "shop-api", Claim: "x"}}
-		err = &pgconn.PgError{
+		response := &pgconn.PgError{
 			Code:    "28000",
 			Message: `The access token does not have a valid audience claim. Please acquire a new token for the resource "` + test.named + `".`,
 		}
-		if got := (serverSteps{x}).failed(t.Context(), &entrapg.LoginError{Err: err}).Fix; len(got) != 2 || got[1] != test.fix {
+		if got := reject(t, x, response, pgfail.Login{}).Fix; len(got) != 2 || got[1] != test.fix {
 			t.Errorf("%s: got %q, want %q", test.dsn, got, test.fix)
 		}
 	}
@@ -151,7 +156,7 @@ func TestDoctor_ReportsFailedLookupOfUser(t *testing.T) {
 		t.Errorf("got %+v and %+v", got, f)
 	}
 	rejected := &pgconn.PgError{Severity: "FATAL", Code: "28P01", Message: `password authentication failed for user "7d"`}
-	if got := (serverSteps{x}).failed(t.Context(), &entrapg.LoginError{Err: rejected}); !slices.Contains(got.Fix, "user=ROLE") {
+	if got := reject(t, x, rejected, pgfail.Login{Unnamed: true}); !slices.Contains(got.Fix, "user=ROLE") {
 		t.Errorf("got %+v", got)
 	}
 }

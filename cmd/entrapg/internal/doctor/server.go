@@ -20,6 +20,7 @@ import (
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/spelling"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/terminal"
 	"github.com/entrapg/entrapg/internal/connstring"
+	"github.com/entrapg/entrapg/internal/inspect"
 	"github.com/entrapg/entrapg/internal/pgfail"
 )
 
@@ -52,73 +53,54 @@ func (s serverSteps) failed(ctx context.Context, err error) *trouble {
 		}
 	}
 	var login *entrapg.LoginError
-	if errors.As(err, &login) {
-		err = login.Err // without the hint, which becomes the explanation
+	switch kind := inspect.KindOf(err); {
+	case kind == pgfail.NoSuitableHost:
+		return s.unsuitable(err)
+	case errors.As(err, &login):
+		return s.rejected(ctx, login, kind)
 	}
-	t := &trouble{}
-	for _, e := range pgfail.ServerErrors(err) {
-		t.Error = words(e)
-		if e.Severity == "FATAL" {
-			break
-		}
+	t := &trouble{Error: words(err), Fix: s.isReady()}
+	t.Explanation = "the connection broke during the login: a firewall or a proxy in between closed it, or the server " +
+		"stopped; try again, and look at the server's log"
+	if isTimeout(err) {
+		t.Explanation = fmt.Sprintf(
+			"the server did not complete the login within %v: it is overloaded, or it cannot reach Entra", loginLimit)
 	}
-	if t.Error == "" {
-		t.Error = strings.TrimPrefix(err.Error(), "entrapg: ")
-	}
-	d := s.classify(err)
-	if login == nil && d.Kind != pgfail.NoSuitableHost {
-		t.Explanation = "the connection broke during the login: a firewall or a proxy in between closed it, or the server " +
-			"stopped; try again, and look at the server's log"
-		if isTimeout(err) {
-			t.Explanation = fmt.Sprintf(
-				"the server did not complete the login within %v: it is overloaded, or it cannot reach Entra", loginLimit)
-		}
-		t.Fix = s.isReady()
+	return t
+}
+
+// rejected explains a login that failed because of the given cause.
+func (s serverSteps) rejected(ctx context.Context, login *entrapg.LoginError, kind pgfail.Kind) *trouble {
+	t := &trouble{Error: words(login.Err), Explanation: login.Hint}
+	if kind.AboutRole() && s.login.Entra() {
+		roleAdvice{s.examination, kind}.explain(ctx, t)
 		return t
 	}
-	t.Explanation = d.Hint
-	if login != nil {
-		t.Explanation = login.Hint
-	}
-	if d.Kind.AboutRole() && s.login.Entra() {
-		roleAdvice{s.examination, d.Kind}.explain(ctx, t)
-		return t
-	}
-	t.Fix = s.fix(d.Kind, err)
-	switch d.Kind {
+	t.Fix = s.fix(kind, login.Err)
+	switch kind {
 	case pgfail.NoDatabase:
 		t.Explanation = s.missingDatabase(ctx)
-	case pgfail.NoSuitableHost:
-		var attempts *pgconn.ConnectError
-		if errors.As(err, &attempts) { // without the hint
-			t.Error = attempts.Error()
-		}
-		t.Explanation = "the login works, but " + s.unsuitable(err)
 	case pgfail.WrongPassword:
 		t.Explanation += s.passwordOrigin()
 	}
 	return t
 }
 
-// classify diagnoses pgx's error for this login, as package entrapg does.
-func (s serverSteps) classify(err error) pgfail.Diagnosis {
-	login := pgfail.Login{
-		User: s.user(), Guest: s.claims.Guest(), Unnamed: s.token.Lookup != nil, Password: !s.login.Entra(),
-	}
-	for _, e := range s.endpoints {
-		login.Hosts = append(login.Hosts, e.host)
-	}
-	return pgfail.Classify(err, login)
-}
-
-// words returns the text of a server's error.
-func words(e *pgconn.PgError) string {
-	text := fmt.Sprintf("%s: %s (SQLSTATE %s)", e.Severity, e.Message, e.Code)
-	if e.Detail != "" {
-		text += "\nDETAIL: " + e.Detail
-	}
-	if e.Hint != "" {
-		text += "\nHINT: " + e.Hint
+// words returns the text of the error response that ended a login, or of err if there is
+// none.
+func words(err error) string {
+	text := strings.TrimPrefix(err.Error(), "entrapg: ")
+	for _, e := range pgfail.ServerErrors(err) {
+		text = fmt.Sprintf("%s: %s (SQLSTATE %s)", e.Severity, e.Message, e.Code)
+		if e.Detail != "" {
+			text += "\nDETAIL: " + e.Detail
+		}
+		if e.Hint != "" {
+			text += "\nHINT: " + e.Hint
+		}
+		if e.Severity == "FATAL" {
+			break
+		}
 	}
 	return text
 }
@@ -171,8 +153,6 @@ func (s serverSteps) fix(kind pgfail.Kind, err error) []string {
 			}
 		}
 		return r.firewall(server)
-	case pgfail.NoSuitableHost:
-		return r.set("target_session_attrs", "any")
 	case pgfail.UnknownParameter, pgfail.InvalidParameter:
 		return s.fixParameter(kind, err)
 	case pgfail.NotReady:
@@ -213,8 +193,12 @@ func (s serverSteps) fixParameter(kind pgfail.Kind, err error) []string {
 // attempted matches the address and the host of an attempt in pgx's error.
 var attempted = regexp.MustCompile(`(?m)(\S+ \(\S+\)): [^` + "`" + `]*$`)
 
-// unsuitable describes the hosts that target_session_attrs rejects.
-func (s serverSteps) unsuitable(err error) string {
+// unsuitable explains that target_session_attrs rejects the hosts.
+func (s serverSteps) unsuitable(err error) *trouble {
+	var attempts *pgconn.ConnectError
+	if errors.As(err, &attempts) { // without the hint
+		err = attempts
+	}
 	var hosts []string
 	for _, attempt := range pgfail.Attempts(err) {
 		outcome := "cannot be reached"
@@ -228,8 +212,12 @@ func (s serverSteps) unsuitable(err error) string {
 			hosts = append(hosts, host[1]+" "+outcome)
 		}
 	}
-	return fmt.Sprintf("%s; target_session_attrs is %s, from %s. Add the host that you need, or accept any", strings.Join(hosts, ", "),
-		s.login.Settings.Value("target_session_attrs"), s.origin("target_session_attrs"))
+	return &trouble{
+		Error: err.Error(),
+		Explanation: fmt.Sprintf("the login works, but %s; target_session_attrs is %s, from %s. Add the host that you need, or accept any",
+			strings.Join(hosts, ", "), s.login.Settings.Value("target_session_attrs"), s.origin("target_session_attrs")),
+		Fix: remedies(s).set("target_session_attrs", "any"),
+	}
 }
 
 // passwordOrigin describes the origin of the password.
