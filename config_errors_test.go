@@ -14,7 +14,7 @@ import (
 
 // clearSettings unsets the variables that name a host.
 func clearSettings(t *testing.T) {
-	for _, name := range []string{"PGHOST", "PGSERVICE", "PGSSLMODE", "PGUSER"} {
+	for _, name := range []string{"PGHOST", "PGHOSTADDR", "PGSERVICE", "PGSSLMODE", "PGUSER"} {
 		t.Setenv(name, "")
 	}
 }
@@ -51,6 +51,10 @@ func TestConfig_ErrorNamesOriginOfSetting(t *testing.T) {
 		{host, "PGREQUIREAUTH", "md5", "require_auth", "PGREQUIREAUTH", "password"},
 		{host, "PGREQUIREAUTH", "magic", "require_auth", "PGREQUIREAUTH", `"magic"`},
 		{host, "PGMINPROTOCOLVERSION", "4", "min_protocol_version", "PGMINPROTOCOLVERSION", `"4"`},
+		{host, "PGHOSTADDR", "192.0.2.1,192.0.2.2", "hostaddr", "PGHOSTADDR", "1 and 2 elements"},
+		{host, "PGHOSTADDR", "tunnel", "hostaddr", "PGHOSTADDR", "IP addresses"},
+		{"host=localhost sslmode=disable", "PGHOSTADDR", "192.0.2.1", "hostaddr", "PGHOSTADDR", "plaintext"},
+		{"host=/tmp sslmode=disable", "PGHOSTADDR", "127.0.0.1", "hostaddr", "PGHOSTADDR", "Unix socket"},
 		{host, "PGSERVICE", "lost", "service", "PGSERVICE", services},
 		{"user=app", "PGHOST", "a b", "host", "PGHOST", `"a b"`},
 		{"", "PGHOST", azureName + ",x.postgres.database.chinacloudapi.cn", "host", "PGHOST", "different Azure clouds"},

@@ -77,7 +77,8 @@ func TestServer_IgnoresPGVariables(t *testing.T) {
 			"PGPASSFILE": "/nowhere/passfile", "PGAPPNAME": "other program", "PGOPTIONS": "-c work_mem=nonsense", "PGTZ": "Nowhere/Land",
 			"PGDATA": "/nowhere", "PGSYSCONFDIR": "/nowhere", "LC_ALL": "xx_XX.UTF-8", "LANG": "xx_XX", "TZ": "Nowhere/Land",
 		},
-		"PGSSLMODE": {"PGSSLMODE": "disable"},
+		"PGHOSTADDR": {"PGHOSTADDR": "192.0.2.1"},
+		"PGSSLMODE":  {"PGSSLMODE": "disable"},
 		"TLS": {
 			"PGSSLROOTCERT": "/nowhere/ca.pem", "PGSSLCERT": "/nowhere/cert.pem", "PGSSLKEY": "/nowhere/key.pem", "PGSSLSNI": "0",
 			"PGSSLCERTMODE": "require", "PGSSLPASSWORD": "x", "PGSSLNEGOTIATION": "direct",

@@ -286,6 +286,9 @@ func (s *Server) CAFile() string { return s.caFile }
 // values. An empty user there means the user that the token identifies.
 func (s *Server) DSN(settings ...string) string {
 	fixed := []setting{{"dbname", "postgres"}, {"sslmode", "verify-full"}, {"sslrootcert", s.caFile}}
+	if os.Getenv("PGHOSTADDR") != "" {
+		fixed = append(fixed, setting{"hostaddr", ""}) // for entrapg and libpq; pgx alone does not read the variable
+	}
 	address := hostnames(s.config.Hostnames).address(s.front.listener)
 	return connectionURL(address, append(fixed, defaults(s.tempDir)...), settings)
 }

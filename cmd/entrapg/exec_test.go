@@ -17,7 +17,7 @@ import (
 func TestExec_TokenIsOnlyInEnvironment(t *testing.T) {
 	t.Parallel()
 	_, env := identityWith(t, azureServer(t), "exec-env", true)
-	r := runAs(t, append(env, "PGPASSFILE=/nowhere", "PGHOSTADDR=192.0.2.1"), "exec", "--", "sh", "-c", `echo "$@"; env`,
+	r := runAs(t, append(env, "PGPASSFILE=/nowhere"), "exec", "--", "sh", "-c", `echo "$@"; env`,
 		"sh", "--list", "one two")
 	lines := strings.Split(r.stdout, "\n")
 	if r.code != 0 || lines[0] != "--list one two" {
@@ -28,8 +28,22 @@ func TestExec_TokenIsOnlyInEnvironment(t *testing.T) {
 		if strings.Contains(value, "eyJ") != (name == "PGPASSWORD") {
 			t.Errorf("the token is in %s, or is missing there", name)
 		}
-		if name == "PGPASSFILE" || name == "PGHOSTADDR" {
+		if name == "PGPASSFILE" {
 			t.Errorf("%s is left", name)
+		}
+	}
+}
+
+func TestExec_DialsAddressOfPGHOSTADDR(t *testing.T) {
+	t.Parallel()
+	s := azureServer(t)
+	_, env := identityWith(t, s, "exec-hostaddr", true)
+	psql := installed(t, "psql")
+	dsn := s.DSN("host=tunnel.invalid", "sslmode=verify-ca")
+	for _, flags := range [][]string{{"exec"}, {"exec", "--proxy"}} {
+		r := runAs(t, append(env, "PGHOSTADDR=127.0.0.1"), append(flags, dsn, "--", psql, "-XAtc", "select session_user")...)
+		if r.code != 0 || r.stdout != "exec-hostaddr\n" {
+			t.Errorf("%v: %+v", flags, r)
 		}
 	}
 }

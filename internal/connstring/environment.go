@@ -2,9 +2,11 @@ package connstring
 
 import "os"
 
-// variables are the environment variables that pgx reads, by libpq's key.
+// variables are the environment variables that pgx reads, and PGHOSTADDR, which
+// only libpq does, by libpq's key.
 var variables = map[string]string{
 	"host":                 "PGHOST",
+	"hostaddr":             "PGHOSTADDR",
 	"port":                 "PGPORT",
 	"dbname":               "PGDATABASE",
 	"user":                 "PGUSER",

@@ -24,12 +24,13 @@ var pgxVariables = map[string]string{
 	"channel_binding": "PGCHANNELBINDING", "require_auth": "PGREQUIREAUTH",
 }
 
-// clearEnvironment unsets the variables that pgx reads.
+// clearEnvironment unsets the variables that Parse reads.
 func clearEnvironment(t testing.TB) {
 	for _, name := range pgxVariables {
 		t.Setenv(name, "") // restores it after the test
 		os.Unsetenv(name)
 	}
+	t.Setenv("PGHOSTADDR", "")
 	t.Setenv("HOME", t.TempDir())
 	t.Setenv("USERPROFILE", os.Getenv("HOME"))
 	t.Setenv("APPDATA", "")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,7 +21,7 @@ type networkSteps struct{ *examination }
 
 func (n networkSteps) lookUp(ctx context.Context, f *finding) *trouble {
 	return n.each(f, func(e *endpoint) *trouble {
-		if _, err := netip.ParseAddr(e.host); err == nil || e.network == "unix" {
+		if e.network == "unix" {
 			e.addresses = []string{e.host}
 			return nil
 		}
@@ -34,6 +35,9 @@ func (n networkSteps) lookUp(ctx context.Context, f *finding) *trouble {
 			return n.unknownHost(e, err)
 		}
 		e.addresses = addresses
+		if slices.Equal(addresses, []string{e.host}) { // the host is an address
+			return nil
+		}
 		f.note("%s is %s", e.host, describe(addresses, n.login.Azure))
 		return nil
 	})

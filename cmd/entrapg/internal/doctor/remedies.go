@@ -100,7 +100,7 @@ func (r remedies) tableScope() string {
 		hosts = append(hosts, e.host)
 	}
 	cloud, err := inspect.Open(
-		connstring.WithDefault("sslmode=verify-full entra_credential=default", "host", strings.Join(hosts, ",")))
+		connstring.WithDefault("hostaddr='' sslmode=verify-full entra_credential=default", "host", strings.Join(hosts, ",")))
 	if err != nil {
 		return ""
 	}

@@ -3,6 +3,7 @@
 package dsn
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -88,7 +89,7 @@ func (t *Target) Find(args []string) (string, error) {
 // PG* variables. It returns the value of DATABASE_URL.
 func InEnvironment() (dsn string, ok bool) {
 	dsn = os.Getenv("DATABASE_URL")
-	return dsn, dsn != "" || os.Getenv("PGHOST") != "" || os.Getenv("PGSERVICE") != ""
+	return dsn, cmp.Or(dsn, os.Getenv("PGHOST"), os.Getenv("PGHOSTADDR"), os.Getenv("PGSERVICE")) != ""
 }
 
 // passed is the DSN of this process's argument or --dsn.

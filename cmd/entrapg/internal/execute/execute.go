@@ -30,8 +30,9 @@ func Command(std command.Streams) *cli.Command {
 			"PGSSLMODE and so on, and with a token as PGPASSWORD. If the DSN sets no user, the user is derived from the " +
 			"token. The server is verified as in package entrapg.\n" +
 			"The DSN accepts all keys of libpq. Those that have no environment variable, such as keepalives, are " +
-			"ignored with a warning. PGPASSFILE, PGSERVICE and PGHOSTADDR are removed from the command's environment. " +
-			"entrapg itself reads PGSERVICE and PGHOSTADDR, as defaults for settings that the DSN omits.\n" +
+			"ignored with a warning. With --proxy, the keys that make verification stricter, such as sslcrl, are errors. " +
+			"As in libpq, PG* variables are defaults for settings that the DSN omits. PGPASSFILE and PGSERVICE are removed " +
+			"from the command's environment, which contains the settings that they lead to.\n" +
 			"The command replaces entrapg: it gets the terminal, signals and standard input, and its exit code is the " +
 			"result. If it does not run, the exit code is 127 if it is not found, and 126 otherwise.\n" +
 			"If the server rejects the login, the command shows only the server's message, such as \"password authentication " +
