@@ -27,8 +27,8 @@ type key struct {
 	real   pgwire.CancelRequest // of the server
 	server pgwire.Canceler
 
-	waiting atomic.Bool // whether a request is waiting to be sent
-	turn    sync.Mutex  // held while a request is sent
+	waiting atomic.Bool   // whether a request is waiting to be sent
+	turn    chan struct{} // holds a value while a request is sent
 }
 
 // add registers the key of a session. It returns nil if the session has none.
@@ -36,7 +36,7 @@ func (k *keys) add(s *pgwire.Session) *key {
 	if len(s.Cancel.Key) == 0 {
 		return nil
 	}
-	added := &key{shown: s.Cancel, real: s.Cancel, server: s.Canceler}
+	added := &key{shown: s.Cancel, real: s.Cancel, server: s.Canceler, turn: make(chan struct{}, 1)}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for k.find(added.shown) != nil {

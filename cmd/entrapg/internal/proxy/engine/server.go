@@ -170,15 +170,15 @@ func (s *Server) accept(network net.Conn) {
 // done forgets a connection that has ended.
 func (s *Server) done(c *conn) {
 	s.lobby.leave(c)
+	if c.admitted { // before Stats no longer counts the connection
+		s.Limit.release()
+	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	delete(s.conns, c)
 	received, sent := c.bytes()
 	s.received.Add(received)
 	s.sent.Add(sent)
-	s.mu.Unlock()
-	if c.admitted {
-		s.Limit.release()
-	}
 }
 
 func (s *Server) isClosing() bool {
@@ -193,8 +193,8 @@ func (s *Server) forward(k *key) {
 	if !k.waiting.CompareAndSwap(false, true) {
 		return
 	}
-	k.turn.Lock()
-	defer k.turn.Unlock()
+	k.turn <- struct{}{}
+	defer func() { <-k.turn }()
 	ctx, cancel := context.WithTimeout(s.ctx, cancelTimeout)
 	defer cancel()
 	var err error
