@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -83,18 +84,19 @@ func startupOf(parameters ...string) []byte {
 	return b
 }
 
-// crowd is the number of connections that an attacker holds: more than the proxy
-// accepts.
-const crowd = 1200
-
-// attackVariable makes the test binary attack the address in its value.
+// attackVariable makes the test binary attack. Its value contains the attacker's name, the
+// number of connections, and the proxy's address.
 const attackVariable = "ENTRAPG_TEST_ATTACK"
 
 // runAttackers holds connections open until standard input ends. It replaces each
 // one that is closed, and prints a line when all are open.
 func runAttackers(attack string) {
-	name, address, _ := strings.Cut(attack, "=")
-	attacker := attackers[name]
+	words := strings.Split(attack, "=")
+	attacker, address := attackers[words[0]], words[2]
+	crowd, err := strconv.Atoi(words[1])
+	if err != nil {
+		panic(err)
+	}
 	var arrived sync.WaitGroup
 	arrived.Add(crowd)
 	for range crowd {
@@ -118,12 +120,12 @@ func runAttackers(attack string) {
 	io.Copy(io.Discard, os.Stdin)
 }
 
-// attack starts attackers in a separate process, and returns when all have
+// attack starts attackers in a separate process, and returns when the crowd has
 // connected. The returned function stops them.
-func attack(t *testing.T, name, address string) (stop func()) {
+func attack(t *testing.T, name string, crowd int, address string) (stop func()) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), attackVariable+"="+name+"="+address)
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s=%d=%s", attackVariable, name, crowd, address))
 	cmd.Stderr = os.Stderr
 	if _, err := cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
@@ -146,13 +148,16 @@ func attack(t *testing.T, name, address string) (stop func()) {
 	return stop
 }
 
-// TestAttack_ClientsWithPasswordLogIn logs in and cancels a query during an attack. The
-// attacker does not have the password, and holds more connections than the proxy
-// accepts. A login may fail, but a retry must succeed.
+// TestAttack_ClientsWithPasswordLogIn attacks a process that can open only few files, so that
+// few connections fill the lobby.
 func TestAttack_ClientsWithPasswordLogIn(t *testing.T) {
 	s := server(t)
 	u := to(t, s, newIdentity(t, s))
 	config, caFile := newTLS(t)
+	files := openDescriptors(t) + 400
+	if !limitFiles(t, files) {
+		files = 8 * minLobby
+	}
 	for name := range attackers {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
 			server := &engine.Server{Upstream: u, Password: password, Limit: engine.NewLimit(4)}
@@ -160,17 +165,32 @@ func TestAttack_ClientsWithPasswordLogIn(t *testing.T) {
 			if strings.Contains(name, "TLS") {
 				server.TLS, settings = config, "sslmode=require sslrootcert="+caFile
 			}
-			survive(t, start(t, server), name, settings)
+			p := start(t, server)
+			survive(t, p, name, settings, files/8)
+			if log := p.log.String(); strings.Contains(log, "accept failed") {
+				t.Error("the attack used up the files")
+			}
 		})
 	}
 }
 
-// survive checks that a proxy works during an attack.
-func survive(t *testing.T, p *running, attacker, settings string) {
+// minLobby is the size of the lobby if the number of files does not matter.
+const minLobby = 1024
+
+func TestAttack_FillsLobby(t *testing.T) {
+	s := server(t)
+	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s)), Password: password})
+	survive(t, p, "stall in SCRAM", "", minLobby)
+}
+
+// survive logs in and cancels a query during an attack. The attacker does not have the
+// password, and holds more connections than the lobby. A login may fail, but a retry must
+// succeed.
+func survive(t *testing.T, p *running, attacker, settings string, lobby int) {
 	t.Helper()
 	conn := p.connect(t, settings)
 	goroutines, descriptors, memory := runtime.NumGoroutine(), openDescriptors(t), memoryInUse()
-	stop := attack(t, attacker, p.addr.String())
+	stop := attack(t, attacker, lobby+lobby/6, p.addr.String())
 
 	await(t, "a login of pgx during the attack", func() bool {
 		second, err := p.tryConnect(t, settings)
@@ -207,7 +227,7 @@ func survive(t *testing.T, p *running, attacker, settings string) {
 	open, more := p.Stats().Open, memoryInUse()-memory
 	t.Logf("%+v", p.Stats())
 	t.Logf("%d connections and %d KiB during the attack, %d bytes of log", open, more>>10, len(p.log.String()))
-	if open > 2*1024 || runtime.NumGoroutine() > goroutines+2*1024 {
+	if most := 2*lobby + 50; open > int64(most) || runtime.NumGoroutine() > goroutines+most {
 		t.Errorf("%d connections are open, and %d goroutines run", open, runtime.NumGoroutine())
 	}
 	if more > 128<<20 {

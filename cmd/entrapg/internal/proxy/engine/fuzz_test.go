@@ -6,27 +6,21 @@ import (
 	"net"
 	"testing"
 	"time"
-
-	"github.com/entrapg/entrapg"
 )
 
 // FuzzServer_Client sends arbitrary bytes to a proxy with a password. No client may reach
 // the login upstream.
 func FuzzServer_Client(f *testing.F) {
-	startup := "\x00\x00\x00\x12\x00\x03\x00\x00user\x00me\x00\x00"
 	for _, seed := range []string{
-		startup, "\x00\x00\x00\x08\x04\xd2\x16\x2f" + startup, "\x00\x00\x00\x08\x04\xd2\x16\x30", "\x16\x03\x01\x00\x05hello",
-		"\x00\x00\x00\x10\x04\xd2\x16\x2e\x00\x00\x00\x01\x00\x00\x00\x01", startup + "p\x00\x00\x00\x09word\x00", startup + "Q\x00\x00\x00\x0dselect 1\x00",
-		startup + "p\x00\x00\x00\x24SCRAM-SHA-256\x00\x00\x00\x00\x0en,,n=,r=abcdef" + "p\x00\x00\x00\x10c=biws,r=abc,p=AAAA",
+		startupMessage, tlsRequest + startupMessage, "\x00\x00\x00\x08\x04\xd2\x16\x30", "\x16\x03\x01\x00\x05hello",
+		"\x00\x00\x00\x10\x04\xd2\x16\x2e\x00\x00\x00\x01\x00\x00\x00\x01", startupMessage + "p\x00\x00\x00\x09word\x00", startupMessage + "Q\x00\x00\x00\x0dselect 1\x00",
+		startupMessage + scramFirst + "p\x00\x00\x00\x10c=biws,r=abc,p=AAAA",
 		"\x00\x00\x00\x08\x00\x02\x00\x00", "\x00\x00\x00\x09\x00\x03\x00\x02\x00",
 	} {
 		f.Add([]byte(seed), 0)
 		f.Add([]byte(seed), 3)
 	}
-	u, err := NewUpstream("postgres://u:p@127.0.0.1:1/?sslmode=disable&entra_credential=none", entrapg.WithLogger(nil))
-	if err != nil {
-		f.Fatal(err)
-	}
+	u := unreached(f)
 	f.Fuzz(func(t *testing.T, sent []byte, piece int) {
 		s := &Server{Upstream: u, Password: "secret", StartupTimeout: time.Second}
 		s.setUp()

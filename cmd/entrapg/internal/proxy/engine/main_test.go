@@ -21,12 +21,9 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
-// tokenLife is shorter than many tests.
-const tokenLife = 2 * time.Second
-
 const password = "the proxy's own"
 
-// shared is a server that tests share. Those that inject faults have their own.
+// shared is the server of all tests.
 var shared struct {
 	sync.Once
 	*entrapgtest.Server
@@ -52,7 +49,7 @@ func TestMain(m *testing.M) {
 func server(t *testing.T) *entrapgtest.Server {
 	t.Helper()
 	shared.Do(func() {
-		shared.Server, shared.err = entrapgtest.Start(context.Background(), entrapgtest.Config{TokenLife: tokenLife})
+		shared.Server, shared.err = entrapgtest.Start(context.Background(), entrapgtest.Config{})
 	})
 	if shared.err != nil {
 		t.Fatal(shared.err)
@@ -60,19 +57,11 @@ func server(t *testing.T) *entrapgtest.Server {
 	return shared.Server
 }
 
-// ownServer starts a server.
-func ownServer(t *testing.T, config entrapgtest.Config) *entrapgtest.Server {
+// inject injects faults into the server until the test ends.
+func inject(t *testing.T, s *entrapgtest.Server, faults entrapgtest.Faults) {
 	t.Helper()
-	s, err := entrapgtest.Start(t.Context(), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
+	s.SetFaults(faults)
+	t.Cleanup(func() { s.SetFaults(entrapgtest.Faults{}) })
 }
 
 // newIdentity returns a new identity with its own role.

@@ -81,7 +81,7 @@ func TestPassword_IsNotRequiredIfClientsAreTrusted(t *testing.T) {
 func TestPassword_RejectsInvalidMessages(t *testing.T) {
 	s := server(t)
 	u := to(t, s, newIdentity(t, s))
-	p := start(t, &engine.Server{Upstream: u, Password: password, StartupTimeout: 2 * time.Second})
+	p := start(t, &engine.Server{Upstream: u, Password: password, StartupTimeout: time.Hour})
 	for name, messages := range map[string][]string{
 		"a query":                {"Qselect 1\x00"},
 		"cleartext":              {"p" + password + "\x00"},
@@ -97,7 +97,6 @@ func TestPassword_RejectsInvalidMessages(t *testing.T) {
 			"pc=biws,r=abcdef,p=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
 		},
 		"a startup after failure": {"p" + strings.Repeat("x", 2000)},
-		"nothing":                 nil,
 	} {
 		client := dialWire(t, p.addr.Network(), p.addr.String())
 		client.startup("3.0", "user", "client", "database", "postgres")
