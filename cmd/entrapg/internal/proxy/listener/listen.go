@@ -27,6 +27,18 @@ func Listen(ctx context.Context, a Address) ([]net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
+	const maxPorts = 100
+	for n := 1; ; n++ {
+		all, err := listenTCP(ctx, a, hosts)
+		// A port that the system chooses for one host can be in use on another.
+		if a.Port != 0 || n == maxPorts || !errors.Is(err, syscall.EADDRINUSE) {
+			return all, err
+		}
+	}
+}
+
+// listenTCP listens on all hosts of an address, or on none.
+func listenTCP(ctx context.Context, a Address, hosts []string) ([]net.Listener, error) {
 	var all []net.Listener
 	port := a.Port
 	for _, host := range hosts {

@@ -44,6 +44,26 @@ func TestListen_LocalhostHasSamePortOnBothFamilies(t *testing.T) {
 	}
 }
 
+// With many ports in use on one family, the system soon chooses one of them for the other.
+func TestListen_LocalhostAvoidsPortsInUse(t *testing.T) {
+	for range 1000 {
+		l, err := net.Listen("tcp", "[::1]:0")
+		if err != nil {
+			t.Skip("the machine has no IPv6, or few file descriptors")
+		}
+		defer l.Close()
+	}
+	for range 100 {
+		ls, err := Listen(t.Context(), Address{Host: "localhost"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range ls {
+			l.Close()
+		}
+	}
+}
+
 func TestListen_ExplainsPortInUse(t *testing.T) {
 	ls, err := open(t, "127.0.0.1:0")
 	if err != nil {
