@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -43,6 +44,7 @@ const (
 type proxyBench struct {
 	dir     string // of certificates and settings
 	server  *entrapgtest.Server
+	network string // of all addresses, without the last number
 	host    string // that PostgreSQL listens on
 	roots   *x509.CertPool
 	dsns    map[string]string // in libpq's form, by column
@@ -53,7 +55,8 @@ type proxyBench struct {
 const proxyPassword = "benchmark"
 
 // startProxyBench starts all three. They listen on separate loopback addresses, which Linux
-// has, so that the usual ports remain free.
+// has, so that the usual ports remain free. The network is random, so that two benchmarks can
+// run at the same time.
 func startProxyBench(ctx context.Context, short bool) (_ *proxyBench, err error) {
 	bouncer, err := exec.LookPath("pgbouncer")
 	if err != nil { // not on the PATH of every user on Debian
@@ -67,9 +70,10 @@ func startProxyBench(ctx context.Context, short bool) (_ *proxyBench, err error)
 		}
 	}
 	b := &proxyBench{
-		host: "127.83.0.1", roots: x509.NewCertPool(),
+		network: fmt.Sprintf("127.83.%d.", mathrand.IntN(256)), roots: x509.NewCertPool(),
 		dsns: map[string]string{}, process: map[string]*exec.Cmd{}, short: short,
 	}
+	b.host = b.network + "1"
 	defer func() {
 		if err != nil {
 			b.close()
@@ -183,7 +187,7 @@ func (b *proxyBench) writeCertificate(data string) error {
 }
 
 func (b *proxyBench) startBouncer(ctx context.Context, path, ca string) error {
-	const host = "127.83.0.2"
+	host := b.network + "2"
 	settings := fmt.Sprintf(`[databases]
 bench = host=%s port=5432 dbname=bench user=bench password=%s
 [pgbouncer]
@@ -216,7 +220,7 @@ log_disconnections = 0
 }
 
 func (b *proxyBench) startProxy(ctx context.Context) error {
-	const host = "127.83.0.3"
+	host := b.network + "3"
 	program := filepath.Join(b.dir, "entrapg")
 	build := exec.CommandContext(ctx, "go", "build", "-o", program, "./cmd/entrapg")
 	build.Dir = ".."
@@ -244,7 +248,7 @@ func (b *proxyBench) start(ctx context.Context, column string, cmd *exec.Cmd) er
 	}
 	b.process[column] = cmd
 	var last error
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); sleep(ctx, 50*time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); sleep(ctx, 50*time.Millisecond) {
 		var conn *pgconn.PgConn
 		if conn, last = pgconn.Connect(ctx, b.dsns[column]); last == nil {
 			return conn.Close(ctx)

@@ -34,7 +34,7 @@ func watch(ctx context.Context, b *bench) (*Timeline, *Row, error) {
 	life, latency, every := 20*second, second/2, pick(b.short, second, second/5)
 	down, up, until := 29*second, 65*second/2, 60*second
 
-	b.tokensLive(life)
+	b.tokensLive(pick(b.short, time.Minute, life)) // in a short run, no login may fail
 	defer b.tokensLive(0)
 	t := &Timeline{
 		Life: life.Seconds(), Latency: latency.Seconds(), Every: every.Seconds(),
