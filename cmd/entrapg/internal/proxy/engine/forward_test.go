@@ -10,9 +10,9 @@ import (
 	"github.com/entrapg/entrapg/internal/pgwire"
 )
 
-// TestForward_BoundsRequestsAtOnce has more sessions cancel than the proxy forwards at
+// TestCancel_BoundsRequestsAtOnce has more sessions cancel than the proxy forwards at
 // once, to a slow server.
-func TestForward_BoundsRequestsAtOnce(t *testing.T) {
+func TestCancel_BoundsRequestsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		target := newSlowTarget()
 		s := &Server{}
@@ -32,8 +32,8 @@ func TestForward_BoundsRequestsAtOnce(t *testing.T) {
 	})
 }
 
-// TestForward_SessionDelaysNoOther sends many requests for one session.
-func TestForward_SessionDelaysNoOther(t *testing.T) {
+// TestCancel_SessionDelaysNoOther sends many requests for one session.
+func TestCancel_SessionDelaysNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		target := newSlowTarget()
 		s := &Server{}

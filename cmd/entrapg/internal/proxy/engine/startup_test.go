@@ -32,7 +32,7 @@ const (
 	scramFirst     = "p\x00\x00\x00\x26SCRAM-SHA-256\x00\x00\x00\x00\x10n,,n=,r=abcdefgh"
 )
 
-func TestServer_DropsClientsThatDoNotFinishStartup(t *testing.T) {
+func TestServer_RejectsClientsThatDoNotStart(t *testing.T) {
 	u := unreached(t)
 	for name, test := range map[string]struct {
 		sent   string
