@@ -490,10 +490,10 @@ func TestDoctor_FindsFaultInNetworkAndTLS(t *testing.T) {
 		},
 		"silence": {
 			"host=127.0.0.1 connect_timeout=1 port=" + silent, "TLS", "does not answer within 1s",
-			"a proxy whose server is gone", "port=5432",
+			"a proxy cannot reach its server", "port=5432",
 		},
-		"silence, by default": {"host=127.0.0.1 port=" + silent, "TLS", "does not answer within 5s", "a proxy whose server is gone", ""},
-		"cut":                 {"host=127.0.0.1 port=" + cut, "TLS", "", "closed at once", "port=5432"},
+		"silence, by default": {"host=127.0.0.1 port=" + silent, "TLS", "does not answer within 5s", "a proxy cannot reach its server", ""},
+		"cut":                 {"host=127.0.0.1 port=" + cut, "TLS", "", "closed the connection at once", "port=5432"},
 		"no TLS":              {"host=127.0.0.1 port=" + plain, "TLS", "does not support TLS", "turn on TLS", "alter system set ssl = on;"},
 		"no PostgreSQL":       {"host=127.0.0.1 port=" + web, "TLS", `"H"`, "not PostgreSQL", "pg_isready -h 127.0.0.1 -p " + web},
 		"TLS that hangs": {
@@ -626,7 +626,7 @@ func TestDoctor_ReportsStageWhereLoginEnds(t *testing.T) {
 		faults           entrapgtest.Faults
 		step, means, fix string
 	}{
-		"at once":            {entrapgtest.Faults{CutLogin: entrapgtest.AtConnect}, "TLS", "closed at once", "pg_isready"},
+		"at once":            {entrapgtest.Faults{CutLogin: entrapgtest.AtConnect}, "TLS", "closed the connection at once", "pg_isready"},
 		"after the password": {entrapgtest.Faults{CutLogin: entrapgtest.AfterPassword}, "login", "broke during the login", "pg_isready"},
 		"no TLS":             {entrapgtest.Faults{NoTLS: true}, "TLS", "turn on TLS", "alter system set ssl = on;"},
 		"Entra fails":        {entrapgtest.Faults{Entra: entrapgtest.EntraReset}, "credential", "check the network", "curl"},

@@ -36,7 +36,7 @@ func TestDoctor_EscapesOnTerminal(t *testing.T) {
 	out := &terminal.Output{Writer: &b, Color: true, Live: true, Width: 80}
 	f := &finding{
 		Step: "TLS", Status: statusFailed, Found: []string{terminaltest.Control},
-		trouble: trouble{Error: terminaltest.Control, Explanation: terminaltest.Control, Fix: []string{"# " + terminaltest.Control, "x " + terminaltest.Control}},
+		problem: problem{Error: terminaltest.Control, Explanation: terminaltest.Control, Fix: []string{"# " + terminaltest.Control, "x " + terminaltest.Control}},
 	}
 	f.write(out)
 	text := b.String()
@@ -48,13 +48,13 @@ func TestDoctor_EscapesOnTerminal(t *testing.T) {
 
 func TestDoctor_EscapesResolverAndEndpoint(t *testing.T) {
 	x := attacked(t, "host=shop.postgres.database.azure.com")
-	for _, trouble := range []*trouble{
+	for _, problem := range []*problem{
 		networkSteps{x}.unknownHost(x.endpoints[0], &net.DNSError{Err: terminaltest.Control, Name: terminaltest.Control, Server: terminaltest.Control}),
 		entraSteps{x}.noToken(&entrapg.TokenError{Err: errors.New(terminaltest.Control)}),
 	} {
 		var b bytes.Buffer
 		out := &terminal.Output{Writer: &b, Width: 80}
-		f := &finding{Step: "x", Status: statusFailed, trouble: *trouble}
+		f := &finding{Step: "x", Status: statusFailed, problem: *problem}
 		f.write(out)
 		if err := out.JSON(f); err != nil {
 			t.Fatal(err)
@@ -71,7 +71,7 @@ func TestDoctor_CommentsAreHarmlessInZsh(t *testing.T) {
 		"# it's $HOME, \"quoted >touched <(touch touched) =(touch touched) ${x:=y} !! \\", "# > touched",
 	}
 	var b bytes.Buffer
-	(&finding{Step: "x", Status: statusFailed, trouble: trouble{Fix: append(lines, "echo pasted")}}).write(&terminal.Output{Writer: &b, Width: 80})
+	(&finding{Step: "x", Status: statusFailed, problem: problem{Fix: append(lines, "echo pasted")}}).write(&terminal.Output{Writer: &b, Width: 80})
 	_, text, _ := strings.Cut(b.String(), "to fix it\n")
 	if strings.ContainsAny(text, "'\"`$;&|<>()!{\\") {
 		t.Errorf("got %s", text)
@@ -91,8 +91,8 @@ func TestDoctor_CommentsAreHarmlessInZsh(t *testing.T) {
 // injection is text that ends a literal of SQL, a line of a shell, and more.
 const injection = `x'; drop role postgres; --` + "\n" + injected + `"`
 
-// attacked is an examination in which all external input is hostile.
-func attacked(t *testing.T, dsn string) *examination {
+// attacked is the state of a login in which all external input is hostile.
+func attacked(t *testing.T, dsn string) *state {
 	t.Helper()
 	login, err := inspect.Open(dsn)
 	if err != nil {
@@ -100,7 +100,7 @@ func attacked(t *testing.T, dsn string) *examination {
 	}
 	t.Cleanup(login.Close)
 	login.Derive = func(context.Context) (*inspect.Token, error) { return &inspect.Token{User: injection}, nil }
-	return &examination{
+	return &state{
 		// A second login fails at once, because it finds no az.
 		dsn: dsn + " entra_credential=azurecli", tried: &azlog.Attempts{},
 		login: login, endpoints: endpointsOf(login.Config), token: &inspect.Token{User: injection + "@shop"},
@@ -109,12 +109,12 @@ func attacked(t *testing.T, dsn string) *examination {
 }
 
 // advise returns the fix for a login that fails for a reason.
-func advise(x *examination, kind pgfail.Kind, message string) []string {
+func advise(x *state, kind pgfail.Kind, message string) []string {
 	if !kind.AboutRole() {
 		return serverSteps{x}.fix(kind, &pgconn.PgError{Message: message})
 	}
-	advice := &trouble{Error: message}
-	roleAdvice{x, kind}.explain(context.Background(), advice)
+	advice := &problem{Error: message}
+	roleFix{fixes{x}, kind}.explain(context.Background(), advice)
 	return advice.Fix
 }
 
@@ -149,7 +149,7 @@ func TestDoctor_FixesRunNoInjectedCommand(t *testing.T) {
 		e := x.endpoints[0]
 		e.host, x.login.Config.Host = test.hostile, test.hostile // package entrapg rejects such a host
 		x.login.Config.Database = `d"; drop database postgres; --`
-		troubles := []*trouble{
+		problems := []*problem{
 			networkSteps{x}.unknownHost(e, &net.DNSError{}), networkSteps{x}.unknownHost(e, &net.DNSError{IsNotFound: true}),
 			networkSteps{x}.unreachable(e, context.DeadlineExceeded), networkSteps{x}.unreachable(e, errRefused),
 			tlsStep{x}.noTLS(e, x509.CertificateInvalidError{Reason: x509.Expired}, []*x509.Certificate{{}}),
@@ -157,17 +157,17 @@ func TestDoctor_FixesRunNoInjectedCommand(t *testing.T) {
 			tlsStep{x}.noTLS(e, x509.UnknownAuthorityError{}, []*x509.Certificate{{Issuer: pkix.Name{CommonName: injected + "'" + injected}}}),
 		}
 		for kind := credfail.Kind(0); kind < 40; kind++ {
-			troubles = append(troubles, &trouble{Fix: entraSteps{x}.fix(kind)})
+			problems = append(problems, &problem{Fix: entraSteps{x}.fix(kind)})
 		}
 		for _, x.claims = range hostileClaims {
 			for kind := pgfail.Unknown; kind <= pgfail.TransactionPooling; kind++ {
 				fix := advise(x, kind, "does not contain group ID --x"+injected)
 				fix = slices.DeleteFunc(fix, func(line string) bool { return strings.HasSuffix(line, ";") }) // SQL
-				troubles = append(troubles, &trouble{Fix: fix})
+				problems = append(problems, &problem{Fix: fix})
 			}
 		}
-		for _, trouble := range troubles {
-			for _, line := range trouble.Fix {
+		for _, problem := range problems {
+			for _, line := range problem.Fix {
 				terminaltest.RequireHarmless(t, line)
 				if strings.Contains(line, "\n") {
 					t.Errorf("more than a line: %q", line)
@@ -221,7 +221,7 @@ func TestDoctor_FixesOfSettingsRunNoInjectedCommand(t *testing.T) {
 				t.Setenv(test.variable, test.value)
 			}
 			for _, source := range []string{"DATABASE_URL", "argument"} {
-				x := &examination{dsn: test.dsn, source: source, tried: &azlog.Attempts{}}
+				x := &state{dsn: test.dsn, source: source, tried: &azlog.Attempts{}}
 				failure := settingsStep{x}.read(t.Context(), &finding{Status: statusOK})
 				if failure == nil {
 					t.Fatalf("%+v: no failure", test)

@@ -16,6 +16,7 @@ import (
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/terminal"
 )
 
+// Command returns the command doctor, which writes to std.
 func Command(std command.Streams) *cli.Command {
 	var t dsn.Target
 	var asJSON bool
@@ -48,8 +49,8 @@ func Command(std command.Streams) *cli.Command {
 				return err
 			}
 			d := &diagnosis{
-				examination: &examination{dsn: dsn, source: t.Source(c.Args().Slice()), tried: azlog.Watch()},
-				out:         std.Out, quiet: asJSON, findings: []*finding{},
+				state: &state{dsn: dsn, source: t.Source(c.Args().Slice()), tried: azlog.Watch()},
+				out:   std.Out, quiet: asJSON, findings: []*finding{},
 			}
 			defer d.close()
 			err = d.run(ctx)
@@ -63,23 +64,23 @@ func Command(std command.Streams) *cli.Command {
 
 // A diagnosis runs the steps of a login.
 type diagnosis struct {
-	*examination
+	*state
 	out      *terminal.Output
 	quiet    bool // findings are not written step by step
 	findings []*finding
 }
 
-// A step of a login. Its name is part of the JSON.
+// A step is one step of a login. Its name is in the JSON output.
 type step struct {
 	name  string
 	limit time.Duration // of the whole step
-	run   func(context.Context, *finding) *trouble
+	run   func(context.Context, *finding) *problem
 }
 
 func (d *diagnosis) steps() []step {
 	const quick = 10 * time.Second
-	settings, network, tls := settingsStep{d.examination}, networkSteps{d.examination}, tlsStep{d.examination}
-	entra, server := entraSteps{d.examination}, serverSteps{d.examination}
+	settings, network, tls := settingsStep{d.state}, networkSteps{d.state}, tlsStep{d.state}
+	entra, server := entraSteps{d.state}, serverSteps{d.state}
 	return []step{
 		{"DSN", quick, settings.read},
 		{"DNS", 0, network.lookUp},
@@ -99,14 +100,14 @@ func (d *diagnosis) run(ctx context.Context) error {
 		f := &finding{Step: step.name, Status: statusOK}
 		start := time.Now()
 		stop := d.progress(step.name)
-		t := d.take(ctx, step, f)
+		p := d.take(ctx, step, f)
 		stop()
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		f.Took = time.Since(start).Milliseconds()
-		if t != nil {
-			f.Status, f.trouble = statusFailed, *t
+		if p != nil {
+			f.Status, f.problem = statusFailed, *p
 		}
 		if d.token != nil {
 			f.redact(d.token.Value)
@@ -118,7 +119,7 @@ func (d *diagnosis) run(ctx context.Context) error {
 		if !d.quiet {
 			f.write(d.out)
 		}
-		if t != nil {
+		if p != nil {
 			return command.ErrReported
 		}
 	}
@@ -130,7 +131,7 @@ func (d *diagnosis) run(ctx context.Context) error {
 
 // take runs a step within its limit. Network steps have a limit for each address
 // instead.
-func (d *diagnosis) take(ctx context.Context, s step, f *finding) *trouble {
+func (d *diagnosis) take(ctx context.Context, s step, f *finding) *problem {
 	if s.limit > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, s.limit)

@@ -31,19 +31,19 @@ func TestDoctor_PutsServerNameInAzureCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer login.Close()
-	x := &examination{
+	x := &state{
 		login:     login,
 		endpoints: endpointsOf(login.Config),
 		token:     &inspect.Token{User: "shop-api", Claim: "app_displayname"},
 		claims:    claims.Claims{"oid": "1", "tid": "2", "idtyp": "app"},
 	}
 	e := x.endpoints[0]
-	rejected := func(message string) *trouble {
+	rejected := func(message string) *problem {
 		return reject(t, x, &pgconn.PgError{Severity: "FATAL", Code: "28000", Message: message}, pgfail.Login{})
 	}
 	const group = `--resource-group "$(az postgres flexible-server list --query "[?name=='shop'].resourceGroup" --output tsv)"`
 	for name, test := range map[string]struct {
-		trouble    *trouble
+		problem    *problem
 		means, fix string
 	}{
 		"no such host": {
@@ -68,17 +68,17 @@ func TestDoctor_PutsServerNameInAzureCommands(t *testing.T) {
 			"firewall",
 			"az postgres flexible-server firewall-rule create " + group + ` --server-name shop --name doctor --start-ip-address "$address" --end-ip-address "$address"`,
 		},
-		"a private address": {&trouble{Explanation: describe([]string{"10.1.0.4"}, true)}, "a private endpoint or a virtual network", ""},
-		"a public address":  {&trouble{Explanation: describe([]string{"20.61.0.9"}, true)}, "public", ""},
+		"a private address": {&problem{Explanation: describe([]string{"10.1.0.4"}, true)}, "a private endpoint or a virtual network", ""},
+		"a public address":  {&problem{Explanation: describe([]string{"20.61.0.9"}, true)}, "public", ""},
 	} {
-		if !strings.Contains(test.trouble.Explanation, test.means) || test.fix != "" && !slices.Contains(test.trouble.Fix, test.fix) {
-			t.Errorf("%s: got %+v\nwant %q and %q", name, *test.trouble, test.means, test.fix)
+		if !strings.Contains(test.problem.Explanation, test.means) || test.fix != "" && !slices.Contains(test.problem.Fix, test.fix) {
+			t.Errorf("%s: got %+v\nwant %q and %q", name, *test.problem, test.means, test.fix)
 		}
 	}
 }
 
 // reject returns the explanation of a login that fails with the server's response.
-func reject(t *testing.T, x *examination, response *pgconn.PgError, details pgfail.Login) *trouble {
+func reject(t *testing.T, x *state, response *pgconn.PgError, details pgfail.Login) *problem {
 	d := pgfail.Classify(response, details)
 	return serverSteps{x}.rejected(t.Context(), &entrapg.LoginError{Err: response, Hint: d.Hint}, d.Kind)
 }
@@ -107,7 +107,7 @@ func TestDoctor_ScopeComesFromHostAndNotFromServer(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer login.Close()
-		x := &examination{dsn: test.dsn, login: login, endpoints: endpointsOf(login.Config), token: &inspect.Token{User: "shop-api", Claim: "x"}}
+		x := &state{dsn: test.dsn, login: login, endpoints: endpointsOf(login.Config), token: &inspect.Token{User: "shop-api", Claim: "x"}}
 		response := &pgconn.PgError{
 			Code:    "28000",
 			Message: `The access token does not have a valid audience claim. Please acquire a new token for the resource "` + test.named + `".`,
@@ -120,7 +120,7 @@ func TestDoctor_ScopeComesFromHostAndNotFromServer(t *testing.T) {
 
 func TestDoctor_ReportsConnectionThatIsUnsafeForToken(t *testing.T) {
 	got := serverSteps{
-		&examination{},
+		&state{},
 	}.failed(
 		t.Context(),
 		&entrapg.ConfigError{Setting: "host", Problem: "the host resolved to 192.0.2.1:5432"},
@@ -132,7 +132,7 @@ func TestDoctor_ReportsConnectionThatIsUnsafeForToken(t *testing.T) {
 
 func TestDoctor_ExplainsMissingManagedIdentityEndpoint(t *testing.T) {
 	s := entraSteps{
-		&examination{dsn: "host=h entra_credential=managedidentity", login: &inspect.Login{Credential: "ManagedIdentityCredential"}},
+		&state{dsn: "host=h entra_credential=managedidentity", login: &inspect.Login{Credential: "ManagedIdentityCredential"}},
 	}
 	for _, text := range []string{imds.NoEndpoint, "no answer within 30s: context deadline exceeded; " + imds.NoEndpoint} {
 		got := s.noToken(&entrapg.TokenError{Err: errors.New(text)})
@@ -150,7 +150,7 @@ func TestDoctor_ReportsFailedLookupOfUser(t *testing.T) {
 	}
 	defer login.Close()
 	lookup := &entrapg.TokenError{Err: errors.New("AADSTS53003: Access has been blocked by Conditional Access policies.")}
-	x := &examination{dsn: "host=h", login: login, token: &inspect.Token{User: "7d", Claim: "appid", Lookup: lookup}}
+	x := &state{dsn: "host=h", login: login, token: &inspect.Token{User: "7d", Claim: "appid", Lookup: lookup}}
 	f := &finding{Status: statusOK}
 	if got := (entraSteps{x}).nameUser(t.Context(), f); got != nil || f.Status != statusWarning || !strings.Contains(f.Error, "AADSTS53003") {
 		t.Errorf("got %+v and %+v", got, f)
@@ -189,7 +189,7 @@ func TestDoctor_ShowsCommandsForCredentials(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer login.Close()
-		x := &examination{
+		x := &state{
 			dsn:       "host=shop.postgres.database.azure.com " + test.dsn,
 			login:     login,
 			endpoints: endpointsOf(login.Config),
@@ -226,7 +226,7 @@ func TestDoctor_WaitsFiveSecondsForEachAddress(t *testing.T) {
 
 func waitsFiveSecondsForEachAddress(t *testing.T) {
 	ctx := t.Context()
-	x := &examination{dsn: "host=192.0.2.1"}
+	x := &state{dsn: "host=192.0.2.1"}
 	f := &finding{Status: statusOK}
 	if failure := (settingsStep{x}).read(ctx, f); failure != nil {
 		t.Fatal(failure)
@@ -279,7 +279,7 @@ func TestDoctor_FixesInvalidSettings(t *testing.T) {
 		"host=h entra_credential=environment entra_client_id=" + client: "export AZURE_CLIENT_ID=" + client + "\nentra_credential=managedidentity",
 		"host=h entra_credential=azurecli entra_client_id=" + client:    "",
 	} {
-		x := &examination{dsn: dsn, source: "argument", tried: &azlog.Attempts{}}
+		x := &state{dsn: dsn, source: "argument", tried: &azlog.Attempts{}}
 		got := settingsStep{x}.read(t.Context(), &finding{Status: statusOK})
 		if got == nil {
 			t.Errorf("%s: no failure", dsn)

@@ -20,9 +20,9 @@ import (
 )
 
 // entraSteps request a token and read it.
-type entraSteps struct{ *examination }
+type entraSteps struct{ *state }
 
-func (s entraSteps) requestToken(ctx context.Context, f *finding) *trouble {
+func (s entraSteps) requestToken(ctx context.Context, f *finding) *problem {
 	start := time.Now()
 	token, err := s.login.Token(ctx, true)
 	var noUser *entrapg.UsernameError
@@ -33,7 +33,7 @@ func (s entraSteps) requestToken(ctx context.Context, f *finding) *trouble {
 	case errors.As(err, &failed):
 		return s.noToken(failed)
 	case err != nil:
-		return &trouble{Error: err.Error()}
+		return &problem{Error: err.Error()}
 	}
 	s.token = token
 	if !s.login.Entra() {
@@ -46,25 +46,25 @@ func (s entraSteps) requestToken(ctx context.Context, f *finding) *trouble {
 	return nil
 }
 
-func (s entraSteps) noToken(err *entrapg.TokenError) *trouble {
+func (s entraSteps) noToken(err *entrapg.TokenError) *problem {
 	found := credfail.Classify(err.Err, s.login.Identity)
 	switch found.Kind {
 	case credfail.NoEndpoint, credfail.NoIdentity, credfail.NoSuchIdentity, credfail.NoAnswer:
 		if os.Getenv("IDENTITY_ENDPOINT") != "" && os.Getenv("IDENTITY_HEADER") == "" &&
 			os.Getenv("MSI_ENDPOINT") == "" && os.Getenv("IMDS_ENDPOINT") == "" {
 			const hint = "IDENTITY_ENDPOINT is not used, because IDENTITY_HEADER is not set; set both, or remove both"
-			return &trouble{
+			return &problem{
 				Error: condense(err.Err.Error()), Explanation: hint,
 				Fix: []string{quote.Export("IDENTITY_HEADER", "HEADER")},
 			}
 		}
 	}
-	return &trouble{Error: condense(err.Err.Error()), Explanation: found.Hint, Fix: s.fix(found.Kind)}
+	return &problem{Error: condense(err.Err.Error()), Explanation: found.Hint, Fix: s.fix(found.Kind)}
 }
 
 // fix returns the lines that fix a failed token request.
 func (s entraSteps) fix(kind credfail.Kind) []string {
-	r := remedies(s)
+	fix := fixes(s)
 	const tenants = "az account show --query tenantId --output tsv"
 	client := quote.Shell(cmp.Or(s.clientID(), "CLIENT_ID"))
 	switch kind {
@@ -88,21 +88,21 @@ func (s entraSteps) fix(kind credfail.Kind) []string {
 			tenants,
 		}
 	case credfail.UnknownTenant:
-		return append([]string{tenants}, r.choose(cmp.Or(s.login.Identity.TenantID, "AZURE_TENANT_ID"), "TENANT_ID")...)
+		return append([]string{tenants}, fix.choose(cmp.Or(s.login.Identity.TenantID, "AZURE_TENANT_ID"), "TENANT_ID")...)
 	case credfail.InvalidScope, credfail.UnknownResource:
-		return r.scope(r.drop("entra_scope")...)
+		return fix.scope(fix.drop("entra_scope")...)
 	case credfail.NeedsSecondFactor:
-		return []string{"az login --scope " + cmp.Or(r.tableScope(), "SCOPE")}
+		return []string{"az login --scope " + cmp.Or(fix.tableScope(), "SCOPE")}
 	case credfail.LoginExpired, credfail.NoIdentity, credfail.NotLoggedIn, credfail.NoEndpoint:
-		return r.logIn()
+		return fix.logIn()
 	case credfail.WrongPassword:
 		return []string{quote.Export("AZURE_USERNAME", "NAME@DOMAIN"), quote.Export("AZURE_PASSWORD", "PASSWORD")}
 	case credfail.UnknownUser:
 		return append(
 			[]string{quote.Export("AZURE_USERNAME", "NAME@DOMAIN")},
-			r.choose(cmp.Or(s.login.Identity.TenantID, "AZURE_TENANT_ID"), "TENANT_ID")...)
+			fix.choose(cmp.Or(s.login.Identity.TenantID, "AZURE_TENANT_ID"), "TENANT_ID")...)
 	case credfail.NoSuchIdentity, credfail.SeveralIdentities:
-		return r.chooseIdentity()
+		return fix.chooseIdentity()
 	case credfail.StaleSecret, credfail.StaleEndpoint:
 		return []string{
 			"# open a new console of the app, or, for variables that come from a file, read the file again:",
@@ -127,7 +127,7 @@ func (s entraSteps) fix(kind credfail.Kind) []string {
 			"# in AKS: shows the label of the pod, which must be true, and its service account",
 			`kubectl get pod POD --output jsonpath='{.metadata.labels.azure\.workload\.identity/use} {.spec.serviceAccountName}'`,
 			"# elsewhere:",
-		}, r.set("entra_credential", "default")...)
+		}, fix.set("entra_credential", "default")...)
 	case credfail.NotConfigured:
 		return s.configure()
 	default:
@@ -189,7 +189,7 @@ func condense(text string) string {
 	return strings.Join(lines, "\n")
 }
 
-func (s entraSteps) readToken(_ context.Context, f *finding) *trouble {
+func (s entraSteps) readToken(_ context.Context, f *finding) *problem {
 	if s.token == nil || !s.login.Entra() {
 		return nil
 	}
@@ -205,22 +205,22 @@ func (s entraSteps) readToken(_ context.Context, f *finding) *trouble {
 	f.note("tenant %s", c.Text("tid"))
 	f.note("object ID %s", c.Text("oid"))
 	if want := strings.TrimSuffix(s.login.Scope, "/.default"); c.Text("aud") != want {
-		f.warn(&trouble{Explanation: fmt.Sprintf("the scope is for %s, but the token is for another audience", want)})
+		f.warn(&problem{Explanation: fmt.Sprintf("the scope is for %s, but the token is for another audience", want)})
 	}
 	return nil
 }
 
-func (s entraSteps) nameUser(_ context.Context, f *finding) *trouble {
-	r := remedies(s)
+func (s entraSteps) nameUser(_ context.Context, f *finding) *problem {
+	fix := fixes(s)
 	if s.noUser != nil {
-		t := &trouble{
+		p := &problem{
 			Error:       strings.TrimPrefix(s.noUser.Error(), "entrapg: "),
-			Explanation: "the token does not identify a role; set user in the DSN", Fix: r.set("user", "ROLE"),
+			Explanation: "the token does not identify a role; set user in the DSN", Fix: fix.set("user", "ROLE"),
 		}
 		if s.claims.Guest() {
-			t.Explanation, t.Fix = claims.GuestRole, r.guest()
+			p.Explanation, p.Fix = claims.GuestRole, fix.guest()
 		}
-		return t
+		return p
 	}
 	if !s.login.Entra() {
 		f.note("%s, from %s", s.user(), s.origin("user"))
@@ -235,7 +235,7 @@ func (s entraSteps) nameUser(_ context.Context, f *finding) *trouble {
 		f.note("%s", claims.GuestRole)
 	}
 	if lookup := new(entrapg.TokenError); errors.As(s.token.Lookup, &lookup) {
-		f.warn(&trouble{
+		f.warn(&problem{
 			Error: condense(lookup.Err.Error()),
 			Explanation: "the request for a token for Azure Resource Manager, which names a managed identity, failed; " +
 				"if the role has another name than this user, set user to it",

@@ -16,18 +16,18 @@ type finding struct {
 	Status   status             `json:"status"`
 	Found    []string           `json:"found,omitempty"`
 	Settings []settings.Setting `json:"settings,omitempty"`
-	trouble
+	problem
 	Took int64 `json:"milliseconds"`
 }
 
-// A trouble is a problem with its explanation and fix.
-type trouble struct {
+// A problem is a failure or a warning, with its explanation and fix.
+type problem struct {
 	Error       string   `json:"error,omitempty"` // the message of the server, Entra or the network
 	Explanation string   `json:"explanation,omitempty"`
 	Fix         []string `json:"fix,omitempty"` // lines to paste, and comments that begin with # or --
 }
 
-// A status is part of the JSON.
+// A status is the outcome of a step, as in the JSON output.
 type status string
 
 const (
@@ -41,9 +41,9 @@ func (f *finding) note(format string, args ...any) {
 }
 
 // warn records a problem that does not end the login.
-func (f *finding) warn(t *trouble) {
+func (f *finding) warn(p *problem) {
 	if f.Status == statusOK {
-		f.Status, f.trouble = statusWarning, *t
+		f.Status, f.problem = statusWarning, *p
 	}
 }
 

@@ -17,10 +17,10 @@ import (
 )
 
 // networkSteps resolve and dial the hosts.
-type networkSteps struct{ *examination }
+type networkSteps struct{ *state }
 
-func (n networkSteps) lookUp(ctx context.Context, f *finding) *trouble {
-	return n.each(f, func(e *endpoint) *trouble {
+func (n networkSteps) lookUp(ctx context.Context, f *finding) *problem {
+	return n.each(f, func(e *endpoint) *problem {
 		if e.network == "unix" {
 			e.addresses = []string{e.host}
 			return nil
@@ -61,28 +61,28 @@ func describe(addresses []string, azure bool) string {
 	}
 }
 
-func (n networkSteps) unknownHost(e *endpoint, err error) *trouble {
-	t := &trouble{Error: err.Error(), Fix: []string{"nslookup " + quote.Shell(e.host)}}
+func (n networkSteps) unknownHost(e *endpoint, err error) *problem {
+	p := &problem{Error: err.Error(), Fix: []string{"nslookup " + quote.Shell(e.host)}}
 	var dns *net.DNSError
 	switch {
 	case !errors.As(err, &dns) || !dns.IsNotFound:
-		t.Explanation = "this machine's name server did not resolve " + e.host +
+		p.Explanation = "this machine's name server did not resolve " + e.host +
 			"; check the network, and a VPN if there is one"
 	case n.login.Azure:
-		t.Explanation = "the name does not exist: it is misspelled, the server was deleted, or the server has a private " +
+		p.Explanation = "the name does not exist: it is misspelled, the server was deleted, or the server has a private " +
 			"endpoint whose DNS zone is not linked to this network"
-		t.Fix = []string{
+		p.Fix = []string{
 			"# lists the names of your servers",
 			"az postgres flexible-server list --query '[].fullyQualifiedDomainName' --output tsv",
 		}
 	default:
-		t.Explanation = "the name does not exist; check host, which comes from " + n.origin("host")
+		p.Explanation = "the name does not exist; check host, which comes from " + n.origin("host")
 	}
-	return t
+	return p
 }
 
-func (n networkSteps) dial(ctx context.Context, f *finding) *trouble {
-	return n.each(f, func(e *endpoint) *trouble {
+func (n networkSteps) dial(ctx context.Context, f *finding) *problem {
+	return n.each(f, func(e *endpoint) *problem {
 		var all []string
 		var last error
 		for _, address := range e.addresses {
@@ -95,7 +95,7 @@ func (n networkSteps) dial(ctx context.Context, f *finding) *trouble {
 				e.conn = conn
 				f.note("%s in %s", target, terminal.Milliseconds(time.Since(start)))
 				if len(all) > 0 {
-					f.warn(&trouble{
+					f.warn(&problem{
 						Error:       strings.Join(all, "\n"),
 						Explanation: "a program waits for these addresses of " + e.host + " before it tries the next one",
 					})
@@ -108,41 +108,41 @@ func (n networkSteps) dial(ctx context.Context, f *finding) *trouble {
 			}
 			all, last = append(all, text), err
 		}
-		t := n.unreachable(e, last)
-		t.Error = strings.Join(all, "\n")
-		return t
+		p := n.unreachable(e, last)
+		p.Error = strings.Join(all, "\n")
+		return p
 	})
 }
 
-func (n networkSteps) unreachable(e *endpoint, err error) *trouble {
-	t := &trouble{Error: err.Error()}
+func (n networkSteps) unreachable(e *endpoint, err error) *problem {
+	p := &problem{Error: err.Error()}
 	server, azure := serverName(e.host), n.login.Azure
 	switch {
 	case e.network == "unix":
-		t.Explanation = fmt.Sprintf(
+		p.Explanation = fmt.Sprintf(
 			"no server listens on this socket; check host (from %s) and port, and that the server runs", n.origin("host"))
-		t.Fix = []string{
+		p.Fix = []string{
 			"# shows the sockets in this directory: the number is the port",
 			"ls -d " + quote.Shell(strings.TrimSuffix(e.host, "/")) + "/.s.PGSQL.*",
 		}
 	case errors.Is(err, errRefused) && azure:
-		t.Explanation = fmt.Sprintf("nothing listens on port %d. Azure servers run PostgreSQL on port 5432, "+
+		p.Explanation = fmt.Sprintf("nothing listens on port %d. Azure servers run PostgreSQL on port 5432, "+
 			"and PgBouncer on port 6432 if it is enabled; or the server is stopped", e.port)
-		t.Fix = []string{"az postgres flexible-server start --name " + server + " --resource-group " + resourceGroup(server)}
+		p.Fix = []string{"az postgres flexible-server start --name " + server + " --resource-group " + resourceGroup(server)}
 	case errors.Is(err, errRefused):
-		t.Explanation = fmt.Sprintf("nothing listens on port %d of %s; check host and port, and that the server runs",
+		p.Explanation = fmt.Sprintf("nothing listens on port %d of %s; check host and port, and that the server runs",
 			e.port, e.host)
-		t.Fix = []string{e.isReady()}
+		p.Fix = []string{e.isReady()}
 	case isTimeout(err) && azure:
-		t.Explanation = "the server's firewall does not accept this machine's address, or the server has private access and " +
+		p.Explanation = "the server's firewall does not accept this machine's address, or the server has private access and " +
 			"this machine is outside its network, or the server is stopped"
-		t.Fix = remedies(n).firewall(server)
+		p.Fix = fixes(n).firewall(server)
 	case isTimeout(err):
-		t.Explanation = "a firewall drops the packets, or no machine has this address"
-		t.Fix = []string{e.isReady()}
+		p.Explanation = "a firewall drops the packets, or no machine has this address"
+		p.Fix = []string{e.isReady()}
 	default:
-		t.Explanation = "this address cannot be reached; check the network, and a VPN if there is one"
-		t.Fix = []string{e.isReady()}
+		p.Explanation = "this address cannot be reached; check the network, and a VPN if there is one"
+		p.Fix = []string{e.isReady()}
 	}
-	return t
+	return p
 }

@@ -13,10 +13,10 @@ import (
 	"github.com/entrapg/entrapg/internal/pgfail"
 )
 
-// A roleAdvice explains a failed login whose role is not mapped to the token's
+// A roleFix explains a failed login whose role is not mapped to the token's
 // principal.
-type roleAdvice struct {
-	*examination
+type roleFix struct {
+	fixes
 	kind pgfail.Kind
 }
 
@@ -26,69 +26,69 @@ var groupID = regexp.MustCompile(`(?i)group ID ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[
 // losesRole is the comment before SQL that moves a role to another identity.
 const losesRole = "-- only to move that role to this identity; the identity that has it now loses it"
 
-// explain adds the explanation and the fix to t. If a user is set, it names the principal
+// explain adds the explanation and the fix to p. If a user is set, it names the principal
 // of the token, and tries to log in as the token's own user.
-func (a roleAdvice) explain(ctx context.Context, t *trouble) {
-	r := remedies{a.examination}
-	switch a.kind {
+func (f roleFix) explain(ctx context.Context, p *problem) {
+	switch f.kind {
 	case pgfail.ServerSuffix:
-		t.Fix = r.set("user", a.user()[:strings.LastIndexByte(a.user(), '@')])
+		p.Fix = f.set("user", f.user()[:strings.LastIndexByte(f.user(), '@')])
 		return
 	case pgfail.GuestName:
-		t.Explanation, t.Fix = a.describePrincipal("")+". "+claims.GuestRole, r.guest()
+		p.Explanation, p.Fix = f.describePrincipal("")+". "+claims.GuestRole, f.guest()
 		return
 	case pgfail.UnnamedIdentity:
-		t.Fix = r.set("user", "ROLE")
+		p.Fix = f.set("user", "ROLE")
 		return
 	case pgfail.NotInGroup:
-		t.Explanation, t.Fix = a.membership(ctx, t.Error)
+		p.Explanation, p.Fix = f.membership(ctx, p.Error)
 		return
 	}
-	tokenUser := a.tokenUser(ctx)
-	if tokenUser == "" || tokenUser == a.user() {
-		t.Fix = a.provision()
+	tokenUser := f.tokenUser(ctx)
+	if tokenUser == "" || tokenUser == f.user() {
+		p.Fix = f.provision()
 		return
 	}
-	t.Explanation = a.describePrincipal(tokenUser)
-	if strings.EqualFold(tokenUser, a.user()) {
-		t.Explanation += "; names are case-sensitive"
+	p.Explanation = f.describePrincipal(tokenUser)
+	if strings.EqualFold(tokenUser, f.user()) {
+		p.Explanation += "; names are case-sensitive"
 	}
-	t.Fix = r.set("user", tokenUser)
-	t.Fix[0] = "# to log in as this identity," + strings.TrimPrefix(t.Fix[0], "#") +
+	p.Fix = f.set("user", tokenUser)
+	p.Fix[0] = "# to log in as this identity," + strings.TrimPrefix(p.Fix[0], "#") +
 		": remove user, or set it to the role of this identity"
-	works := a.probe(ctx, "user", tokenUser, nil) == nil
+	works := f.probe(ctx, "user", tokenUser, nil) == nil
 	if works {
-		t.Explanation += fmt.Sprintf(". The login as %q works", tokenUser)
+		p.Explanation += fmt.Sprintf(". The login as %q works", tokenUser)
 	} else {
-		t.Fix = append(t.Fix, asAdministrator+", if this identity has no role yet", r.create(tokenUser))
+		p.Fix = append(p.Fix, asAdministrator+", if this identity has no role yet", f.create(tokenUser))
 	}
-	if works && (strings.EqualFold(a.user(), tokenUser) || spelling.Closest(a.user(), []string{tokenUser}, "") == tokenUser) {
+	if works && (strings.EqualFold(f.user(), tokenUser) || spelling.Closest(f.user(), []string{tokenUser}, "") == tokenUser) {
 		return // misspelled
 	}
-	t.Fix = append(t.Fix, a.otherIdentity()...)
-	switch a.kind {
+	p.Fix = append(p.Fix, f.otherIdentity()...)
+	switch f.kind {
 	case pgfail.NotMapped: // the server does not tell whether the role exists
-		if a.claims.Kind() == claims.Person {
-			const group = "-- or, if that is the name of a group that this user belongs to; as an Entra administrator, in the database postgres"
-			t.Fix = append(t.Fix, group, "select * from pgaadauth_create_principal("+quote.Literal(a.user())+", false, false);")
+		if f.claims.Kind() == claims.Person {
+			const group = "-- or, if that is the name of a group that this user belongs to; as an Entra administrator, " +
+				"in the database postgres"
+			p.Fix = append(p.Fix, group, "select * from pgaadauth_create_principal("+quote.Literal(f.user())+", false, false);")
 		}
-		t.Fix = append(t.Fix,
-			asAdministrator+"; only if this identity needs another role, with the name in user", r.create(a.user()))
+		p.Fix = append(p.Fix,
+			asAdministrator+"; only if this identity needs another role, with the name in user", f.create(f.user()))
 	case pgfail.UserTokenForService, pgfail.ServiceTokenForUser:
-		t.Fix = append(t.Fix, asAdministrator, losesRole, r.label(a.user()))
+		p.Fix = append(p.Fix, asAdministrator, losesRole, f.label(f.user()))
 	default:
-		t.Fix = append(t.Fix, asAdministrator, losesRole, r.rebind(a.user()))
+		p.Fix = append(p.Fix, asAdministrator, losesRole, f.rebind(f.user()))
 	}
 }
 
 // tokenUser returns the token's own user if another one is set, or "".
-func (a roleAdvice) tokenUser(ctx context.Context) string {
-	if a.token.Claim != "" || a.login.Derive == nil || a.claims.Guest() { // a guest's token does not identify its role
+func (f roleFix) tokenUser(ctx context.Context) string {
+	if f.token.Claim != "" || f.login.Derive == nil || f.claims.Guest() { // a guest's token does not identify its role
 		return ""
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeLimit)
 	defer cancel()
-	token, err := a.login.Derive(ctx)
+	token, err := f.login.Derive(ctx)
 	if err != nil || token.Lookup != nil {
 		return ""
 	}
@@ -96,102 +96,99 @@ func (a roleAdvice) tokenUser(ctx context.Context) string {
 }
 
 // describePrincipal describes the principal of the token, and the user that is set.
-func (a roleAdvice) describePrincipal(tokenUser string) string {
+func (f roleFix) describePrincipal(tokenUser string) string {
 	text := "the token belongs to "
-	if a.claims == nil {
+	if f.claims == nil {
 		text += "an unknown identity"
 	} else {
-		text += "the " + a.principal()
+		text += "the " + f.principal()
 	}
 	if tokenUser != "" {
 		text += fmt.Sprintf(" %q", tokenUser)
 	}
-	if oid := a.claims.Text("oid"); oid != "" {
+	if oid := f.claims.Text("oid"); oid != "" {
 		text += " (object ID " + oid + ")"
 	}
-	if a.token.Claim != "" {
-		return text + fmt.Sprintf(", and user is %q, from the claim %s", a.user(), a.token.Claim)
+	if f.token.Claim != "" {
+		return text + fmt.Sprintf(", and user is %q, from the claim %s", f.user(), f.token.Claim)
 	}
-	return text + fmt.Sprintf(", and user is %q, from %s", a.user(), a.origin("user"))
+	return text + fmt.Sprintf(", and user is %q, from %s", f.user(), f.origin("user"))
 }
 
 // provision returns SQL that gives the token's identity the role of its name.
-func (a roleAdvice) provision() []string {
-	r := remedies{a.examination}
-	switch a.kind {
+func (f roleFix) provision() []string {
+	switch f.kind {
 	case pgfail.OtherObjectID:
 		return []string{
 			asAdministrator,
-			losesRole + ". The first false means that the role is not an administrator", r.rebind(a.user()),
+			losesRole + ". The first false means that the role is not an administrator", f.rebind(f.user()),
 		}
 	case pgfail.UserTokenForService, pgfail.ServiceTokenForUser, pgfail.OtherPrincipal:
-		return []string{asAdministrator, losesRole, r.label(a.user())}
+		return []string{asAdministrator, losesRole, f.label(f.user())}
 	}
-	lines := []string{asAdministrator, r.create(a.user())}
-	if a.claims.Text("oid") == "" {
+	lines := []string{asAdministrator, f.create(f.user())}
+	if f.claims.Text("oid") == "" {
 		return lines
 	}
 	lines = append(lines, "-- or, if the role exists already, with its privileges:")
-	if a.kind == pgfail.NotMapped { // then it is an ordinary role
-		return append(lines, r.label(a.user()))
+	if f.kind == pgfail.NotMapped { // then it is an ordinary role
+		return append(lines, f.label(f.user()))
 	}
-	return append(lines, r.rebind(a.user()))
+	return append(lines, f.rebind(f.user()))
 }
 
 // otherIdentity returns the lines that get a token of the identity that has the role.
-func (a roleAdvice) otherIdentity() []string {
-	text := fmt.Sprintf("# or, to log in as %s: as the identity that has this role", quote.Shell(a.user()))
-	r := remedies{a.examination}
+func (f roleFix) otherIdentity() []string {
+	text := fmt.Sprintf("# or, to log in as %s: as the identity that has this role", quote.Shell(f.user()))
 	lines := []string{quote.Comment(text)}
-	isPerson, inEnvironment := a.claims.Kind() == claims.Person, r.source() == "EnvironmentCredential"
+	isPerson, inEnvironment := f.claims.Kind() == claims.Person, f.source() == "EnvironmentCredential"
 	switch {
 	case isPerson && inEnvironment:
 		return append(lines, quote.Export("AZURE_USERNAME", "NAME@DOMAIN"), quote.Export("AZURE_PASSWORD", "PASSWORD"))
 	case isPerson:
-		return append(lines, r.logInAgain()...)
+		return append(lines, f.logInAgain()...)
 	case inEnvironment:
 		return append(lines, quote.Export("AZURE_CLIENT_ID", "CLIENT_ID"), quote.Export("AZURE_CLIENT_SECRET", "SECRET"))
-	case a.login.Identity.ClientID == "":
+	case f.login.Identity.ClientID == "":
 		return nil
 	default:
-		return append(lines, r.choose(a.login.Identity.ClientID, "CLIENT_ID")[1:]...)
+		return append(lines, f.choose(f.login.Identity.ClientID, "CLIENT_ID")[1:]...)
 	}
 }
 
 // membership explains a token that does not contain a group. A token contains the
 // memberships at the time when it was issued.
-func (a roleAdvice) membership(ctx context.Context, message string) (explanation string, fix []string) {
+func (f roleFix) membership(ctx context.Context, message string) (explanation string, fix []string) {
 	group := "GROUP_ID"
 	if match := groupID.FindStringSubmatch(message); match != nil {
 		group = match[1]
 	}
-	explanation = a.describePrincipal("") + ", which is the role of a group that the token does not contain"
+	explanation = f.describePrincipal("") + ", which is the role of a group that the token does not contain"
 	fix = []string{
 		"# shows whether the identity is a member",
-		"az ad group member check --group " + group + " --member-id " + quote.Shell(a.claims.Text("oid")),
+		"az ad group member check --group " + group + " --member-id " + quote.Shell(f.claims.Text("oid")),
 	}
 	issued := ""
-	if seconds, ok := a.claims["iat"].(float64); ok {
+	if seconds, ok := f.claims["iat"].(float64); ok {
 		issued = " at " + clock(time.Unix(int64(seconds), 0))
 	}
 	switch {
-	case (remedies{a.examination}).source() == "ManagedIdentityCredential":
+	case f.source() == "ManagedIdentityCredential":
 		const sql = "-- at once, without the group: its own role; as an Entra administrator of the server, in the database postgres"
 		explanation += ". A membership newer than the token shows in the next one. The token was issued" + issued +
-			", and Azure returns the same one until it expires at " + clock(a.token.Expires) +
-			"; nothing renews it before. Log in again then"
-		if tokenUser := a.tokenUser(ctx); tokenUser != "" {
-			r := remedies{a.examination}
-			fix = append(fix, sql, r.create(tokenUser))
-			fix = append(fix, r.set("user", tokenUser)...)
+			", and Azure returns the same one until it expires at " + clock(f.token.Expires) +
+			"; log in again after that"
+		if tokenUser := f.tokenUser(ctx); tokenUser != "" {
+			fix = append(fix, sql, f.create(tokenUser))
+			fix = append(fix, f.set("user", tokenUser)...)
 		}
-	case a.claims.Kind() != claims.Person:
+	case f.claims.Kind() != claims.Person:
 		explanation += ". The token was issued" + issued + ": a membership newer than that shows in the next token, " +
 			"which each new process requests; Entra can take a few minutes"
-		fix = append(fix, "# if that says true, in a few minutes", remedies{a.examination}.commandLine("doctor"))
+		fix = append(fix, "# if the result is true, in a few minutes", f.commandLine("doctor"))
 	default:
 		explanation += ". The token was issued" + issued + ": a membership newer than that shows after a new login"
-		fix = append(append(fix, "# if that says true"), remedies{a.examination}.logInAgain()...)
+		fix = append(append(fix, "# if the result is true"), f.logInAgain()...)
 	}
 	return explanation, fix
 }

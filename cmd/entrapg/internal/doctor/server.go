@@ -25,12 +25,12 @@ import (
 )
 
 // serverSteps log in and query the server.
-type serverSteps struct{ *examination }
+type serverSteps struct{ *state }
 
 // loginLimit bounds the doctor's login. The server may have to contact Entra.
 const loginLimit = 30 * time.Second
 
-func (s serverSteps) logIn(ctx context.Context, f *finding) *trouble {
+func (s serverSteps) logIn(ctx context.Context, f *finding) *problem {
 	start := time.Now()
 	limited, cancel := context.WithTimeout(ctx, loginLimit)
 	defer cancel()
@@ -44,10 +44,10 @@ func (s serverSteps) logIn(ctx context.Context, f *finding) *trouble {
 }
 
 // failed explains a login that failed.
-func (s serverSteps) failed(ctx context.Context, err error) *trouble {
+func (s serverSteps) failed(ctx context.Context, err error) *problem {
 	var config *entrapg.ConfigError
 	if errors.As(err, &config) {
-		return &trouble{
+		return &problem{
 			Error:       strings.TrimPrefix(config.Error(), "entrapg: "),
 			Explanation: "the connection is not safe for a token, so no token was sent",
 		}
@@ -59,31 +59,31 @@ func (s serverSteps) failed(ctx context.Context, err error) *trouble {
 	case errors.As(err, &login):
 		return s.rejected(ctx, login, kind)
 	}
-	t := &trouble{Error: words(err), Fix: s.isReady()}
-	t.Explanation = "the connection broke during the login: a firewall or a proxy in between closed it, or the server " +
+	p := &problem{Error: words(err), Fix: s.isReady()}
+	p.Explanation = "the connection broke during the login: a firewall or a proxy in between closed it, or the server " +
 		"stopped; try again, and look at the server's log"
 	if isTimeout(err) {
-		t.Explanation = fmt.Sprintf(
+		p.Explanation = fmt.Sprintf(
 			"the server did not complete the login within %v: it is overloaded, or it cannot reach Entra", loginLimit)
 	}
-	return t
+	return p
 }
 
 // rejected explains a login that failed because of the given cause.
-func (s serverSteps) rejected(ctx context.Context, login *entrapg.LoginError, kind pgfail.Kind) *trouble {
-	t := &trouble{Error: words(login.Err), Explanation: login.Hint}
+func (s serverSteps) rejected(ctx context.Context, login *entrapg.LoginError, kind pgfail.Kind) *problem {
+	p := &problem{Error: words(login.Err), Explanation: login.Hint}
 	if kind.AboutRole() && s.login.Entra() {
-		roleAdvice{s.examination, kind}.explain(ctx, t)
-		return t
+		roleFix{fixes(s), kind}.explain(ctx, p)
+		return p
 	}
-	t.Fix = s.fix(kind, login.Err)
+	p.Fix = s.fix(kind, login.Err)
 	switch kind {
 	case pgfail.NoDatabase:
-		t.Explanation = s.missingDatabase(ctx)
+		p.Explanation = s.missingDatabase(ctx)
 	case pgfail.WrongPassword:
-		t.Explanation += s.passwordOrigin()
+		p.Explanation += s.passwordOrigin()
 	}
-	return t
+	return p
 }
 
 // words returns the text of the error response that ended a login, or of err if there is
@@ -107,15 +107,15 @@ func words(err error) string {
 
 // fix returns the lines that fix a failed login, for causes other than the role.
 func (s serverSteps) fix(kind pgfail.Kind, err error) []string {
-	r, server := remedies(s), serverName(s.login.Config.Host)
-	whoami := []string{"# shows the audience and the tenant of the token", r.commandLine("whoami")}
+	fix, server := fixes(s), serverName(s.login.Config.Host)
+	whoami := []string{"# shows the audience and the tenant of the token", fix.commandLine("whoami")}
 	switch kind {
 	case pgfail.TokenExpired:
 		return []string{"date -u", setClock()}
 	case pgfail.WrongAudience:
-		return r.scope(whoami...)
+		return fix.scope(whoami...)
 	case pgfail.MalformedToken, pgfail.PgBouncer:
-		return r.set("port", "5432")
+		return fix.set("port", "5432")
 	case pgfail.NotAToken:
 		if !s.login.Azure {
 			return whoami
@@ -128,9 +128,9 @@ func (s serverSteps) fix(kind pgfail.Kind, err error) []string {
 	case pgfail.NoObjectID:
 		return whoami
 	case pgfail.WrongPassword:
-		return r.set("password", "PASSWORD")
+		return fix.set("password", "PASSWORD")
 	case pgfail.NoAuthentication:
-		return r.set("entra_credential", "none")
+		return fix.set("entra_credential", "none")
 	case pgfail.NoDatabase:
 		return s.createDatabase()
 	case pgfail.NoConnectPrivilege:
@@ -144,7 +144,7 @@ func (s serverSteps) fix(kind pgfail.Kind, err error) []string {
 			"select usename, count(*) from pg_stat_activity group by 1 order by 2 desc;",
 		}
 	case pgfail.NoTLS:
-		return r.set("sslmode", "verify-full")
+		return fix.set("sslmode", "verify-full")
 	case pgfail.HostNotAllowed:
 		if !s.login.Azure {
 			return []string{
@@ -152,7 +152,7 @@ func (s serverSteps) fix(kind pgfail.Kind, err error) []string {
 				"show hba_file;",
 			}
 		}
-		return r.firewall(server)
+		return fix.firewall(server)
 	case pgfail.UnknownParameter, pgfail.InvalidParameter:
 		return s.fixParameter(kind, err)
 	case pgfail.NotReady:
@@ -171,8 +171,8 @@ func (s serverSteps) isReady() []string {
 	return lines
 }
 
-// fixParameter returns the lines that remove or rename the parameter that the server does
-// not know or whose value it rejects. The server's message only selects one of the DSN's keys, and is not shown.
+// fixParameter returns the lines that remove or rename the parameter that the server does not know or
+// whose value it rejects. The server's message only selects a key of the DSN, and is not shown.
 func (s serverSteps) fixParameter(kind pgfail.Kind, err error) []string {
 	for _, response := range pgfail.ServerErrors(err) {
 		message := strings.ToLower(response.Message) // servers write TimeZone
@@ -182,19 +182,19 @@ func (s serverSteps) fixParameter(kind pgfail.Kind, err error) []string {
 				continue
 			}
 			if kind == pgfail.InvalidParameter {
-				return remedies(s).drop(key)
+				return fixes(s).drop(key)
 			}
-			return remedies(s).replace(key, spelling.Closest(name, knownKeys, ""))
+			return fixes(s).replace(key, spelling.Closest(name, knownKeys, ""))
 		}
 	}
-	return remedies(s).drop("options")
+	return fixes(s).drop("options")
 }
 
 // attempted matches the address and the host of an attempt in pgx's error.
 var attempted = regexp.MustCompile(`(?m)(\S+ \(\S+\)): [^` + "`" + `]*$`)
 
 // unsuitable explains that target_session_attrs rejects the hosts.
-func (s serverSteps) unsuitable(err error) *trouble {
+func (s serverSteps) unsuitable(err error) *problem {
 	var attempts *pgconn.ConnectError
 	if errors.As(err, &attempts) { // without the hint
 		err = attempts
@@ -212,11 +212,11 @@ func (s serverSteps) unsuitable(err error) *trouble {
 			hosts = append(hosts, host[1]+" "+outcome)
 		}
 	}
-	return &trouble{
+	return &problem{
 		Error: err.Error(),
 		Explanation: fmt.Sprintf("the login works, but %s; target_session_attrs is %s, from %s. Add the host that you need, or accept any",
 			strings.Join(hosts, ", "), s.login.Settings.Value("target_session_attrs"), s.origin("target_session_attrs")),
-		Fix: remedies(s).set("target_session_attrs", "any"),
+		Fix: fixes(s).set("target_session_attrs", "any"),
 	}
 }
 
@@ -235,7 +235,7 @@ func (s serverSteps) passwordOrigin() string {
 // createDatabase returns the lines that create the database, or set another one.
 func (s serverSteps) createDatabase() []string {
 	if s.login.Config.Database == "" {
-		return append([]string{"# name the database, postgres exists on every server"}, remedies(s).set("dbname", "postgres")...)
+		return append([]string{"# set the database; postgres exists on every server"}, fixes(s).set("dbname", "postgres")...)
 	}
 	grant := "grant " + quote.Identifier(s.user()) + " to current_user;"
 	if !s.login.Entra() {
@@ -272,13 +272,13 @@ func (s serverSteps) missingDatabase(ctx context.Context) string {
 	return hint
 }
 
-func (s serverSteps) describe(ctx context.Context, f *finding) *trouble {
+func (s serverSteps) describe(ctx context.Context, f *finding) *problem {
 	var version, user string
 	var pid uint32
 	err := s.conn.QueryRow(ctx, "select current_setting('server_version'), session_user::text, pg_backend_pid()",
 		pgx.QueryExecModeSimpleProtocol).Scan(&version, &user, &pid)
 	if err != nil {
-		return &trouble{Error: err.Error(), Explanation: "the login works, but the first query fails"}
+		return &problem{Error: err.Error(), Explanation: "the login works, but the first query fails"}
 	}
 	encrypted := "plaintext"
 	if conn, ok := s.conn.PgConn().Conn().(*tls.Conn); ok {
@@ -304,19 +304,19 @@ func (s serverSteps) describe(ctx context.Context, f *finding) *trouble {
 	return nil
 }
 
-func (s serverSteps) compareClocks(ctx context.Context, f *finding) *trouble {
+func (s serverSteps) compareClocks(ctx context.Context, f *finding) *problem {
 	const tolerated = 2 * time.Minute
 	var theirs time.Time
 	start := time.Now()
 	if err := s.conn.QueryRow(ctx, "select clock_timestamp()").Scan(&theirs); err != nil {
-		f.warn(&trouble{Error: err.Error()})
+		f.warn(&problem{Error: err.Error()})
 		return nil
 	}
 	ours := start.Add(time.Since(start) / 2)
 	ahead := ours.Sub(theirs).Round(time.Millisecond)
 	switch {
 	case ahead > tolerated || ahead < -tolerated:
-		f.warn(&trouble{
+		f.warn(&problem{
 			Error:       fmt.Sprintf("this machine's clock differs from the server's by %v", ahead.Abs()),
 			Explanation: "servers reject tokens that have expired by their clock; set this machine's clock", Fix: []string{setClock()},
 		})

@@ -17,16 +17,16 @@ import (
 )
 
 // settingsStep reads the DSN, the environment and service files.
-type settingsStep struct{ *examination }
+type settingsStep struct{ *state }
 
-func (s settingsStep) read(_ context.Context, f *finding) *trouble {
+func (s settingsStep) read(_ context.Context, f *finding) *problem {
 	login, err := inspect.Open(s.dsn)
 	var config *entrapg.ConfigError
 	switch {
 	case errors.As(err, &config):
-		return &trouble{Error: strings.TrimPrefix(config.Error(), "entrapg: "), Fix: s.fix(config)}
+		return &problem{Error: strings.TrimPrefix(config.Error(), "entrapg: "), Fix: s.fix(config)}
 	case err != nil:
-		return &trouble{Error: strings.TrimPrefix(err.Error(), "entrapg: "), Fix: s.fixUser(err)}
+		return &problem{Error: strings.TrimPrefix(err.Error(), "entrapg: "), Fix: s.fixUser(err)}
 	}
 	s.login = login
 	s.endpoints = endpointsOf(login.Config)
@@ -39,7 +39,7 @@ func (s settingsStep) read(_ context.Context, f *finding) *trouble {
 		f.note("the login uses a password, not Entra ID")
 	}
 	if _, ok := login.Settings["dbname"]; !ok {
-		f.note("no database is set: the server uses the one that has the user's name")
+		f.note("no database is set: the server uses the database that is named after the user")
 	}
 	return nil
 }
@@ -50,55 +50,55 @@ func (s settingsStep) fixUser(err error) []string {
 	if !errors.As(err, &user) {
 		return nil
 	}
-	if lines := remedies(s).drop("user"); lines != nil {
+	if lines := fixes(s).drop("user"); lines != nil {
 		return lines
 	}
-	return remedies(s).set("user", "ROLE")
+	return fixes(s).set("user", "ROLE")
 }
 
 // fix returns the lines that fix an invalid setting.
 func (s settingsStep) fix(e *entrapg.ConfigError) []string {
-	r, value, fix := remedies(s), s.settings().Value(e.Setting), inspect.FixOf(e)
+	fix, value, hint := fixes(s), s.settings().Value(e.Setting), inspect.FixOf(e)
 	switch {
-	case fix.Plaintext:
-		return r.set("sslmode", "disable")
-	case fix.Remove:
-		return r.drop(e.Setting)
-	case fix.Escape && e.Setting != "dsn":
-		return r.set(e.Setting, cmp.Or(s.unescaped(e.Setting), "VALUE"))
+	case hint.Plaintext:
+		return fix.set("sslmode", "disable")
+	case hint.Remove:
+		return fix.drop(e.Setting)
+	case hint.Escape && e.Setting != "dsn":
+		return fix.set(e.Setting, cmp.Or(s.unescaped(e.Setting), "VALUE"))
 	}
 	switch e.Setting {
 	case "dsn":
 		return s.fixDSN()
 	case "sslmode":
 		modes := []string{"require", "verify-ca", "verify-full"}
-		return r.set("sslmode", spelling.Closest(value, modes, "verify-full"))
+		return fix.set("sslmode", spelling.Closest(value, modes, "verify-full"))
 	case "service":
-		return s.fixService(fix)
+		return s.fixService(hint)
 	case "host":
-		return r.set("host", "SERVER.postgres.database.azure.com")
+		return fix.set("host", "SERVER.postgres.database.azure.com")
 	case "port":
-		return r.set("port", "5432")
+		return fix.set("port", "5432")
 	case "connect_timeout":
-		return r.set("connect_timeout", cmp.Or(leadingDigits.FindString(value), "10"))
+		return fix.set("connect_timeout", cmp.Or(leadingDigits.FindString(value), "10"))
 	case "target_session_attrs":
 		kinds := []string{"any", "read-write", "read-only", "primary", "standby", "prefer-standby"}
-		return r.set("target_session_attrs", spelling.Closest(value, kinds, "any"))
+		return fix.set("target_session_attrs", spelling.Closest(value, kinds, "any"))
 	case "user", "dbname": // begins or ends with white space
-		return r.set(e.Setting, strings.TrimSpace(value))
+		return fix.set(e.Setting, strings.TrimSpace(value))
 	case "entra_credential":
-		return r.set("entra_credential", spelling.Closest(value, inspect.Credentials(), "default"))
+		return fix.set("entra_credential", spelling.Closest(value, inspect.Credentials(), "default"))
 	case "entra_tenant_id", "entra_client_id":
-		return s.fixIdentity(e.Setting, value, fix)
+		return s.fixIdentity(e.Setting, value, hint)
 	case "sslrootcert", "sslcert", "sslkey":
 		if path, ok := s.windowsPath(e.Setting); ok {
-			return r.set(e.Setting, path)
+			return fix.set(e.Setting, path)
 		}
 		if e.Setting == "sslrootcert" && value != "" {
-			return append([]string{"# for the roots of the system"}, r.drop(e.Setting)...)
+			return append([]string{"# for the roots of the system"}, fix.drop(e.Setting)...)
 		}
 	}
-	return r.replace(e.Setting, cmp.Or(fix.Key, spelling.Closest(strings.ToLower(e.Setting), knownKeys, "")))
+	return fix.replace(e.Setting, cmp.Or(hint.Key, spelling.Closest(strings.ToLower(e.Setting), knownKeys, "")))
 }
 
 // unescaped returns the value of a parameter of a URL that is not escaped, or "" for a secret.
@@ -122,9 +122,9 @@ func (s settingsStep) unescaped(key string) string {
 }
 
 // fixService returns the lines that fix a service whose settings cannot be read.
-func (s settingsStep) fixService(fix inspect.Fix) []string {
-	if fix.Variable != "" {
-		return []string{"# in the environment", quote.Export(fix.Variable, "SERVICE_FILE")}
+func (s settingsStep) fixService(hint inspect.Fix) []string {
+	if hint.Variable != "" {
+		return []string{"# in the environment", quote.Export(hint.Variable, "SERVICE_FILE")}
 	}
 	file := quote.Shell(connstring.ServiceFile(s.settings()))
 	return []string{"# shows the services of the file", `grep '^\[' ` + file}
@@ -133,24 +133,24 @@ func (s settingsStep) fixService(fix inspect.Fix) []string {
 var leadingDigits = regexp.MustCompile(`^[1-9][0-9]*`)
 
 // fixIdentity returns the lines that fix a setting that chooses an identity.
-func (s settingsStep) fixIdentity(key, value string, fix inspect.Fix) []string {
-	r := remedies(s)
+func (s settingsStep) fixIdentity(key, value string, hint inspect.Fix) []string {
+	fix := fixes(s)
 	switch {
-	case fix.Malformed && key == "entra_tenant_id":
-		return append([]string{"az account show --query tenantId --output tsv"}, r.set(key, "TENANT_ID")...)
-	case fix.Malformed:
+	case hint.Malformed && key == "entra_tenant_id":
+		return append([]string{"az account show --query tenantId --output tsv"}, fix.set(key, "TENANT_ID")...)
+	case hint.Malformed:
 		return append([]string{
 			"az identity list --query '[].{name:name,clientId:clientId}' --output table",
-		}, r.set(key, "CLIENT_ID")...)
-	case fix.Variable != "":
-		lines := append(r.drop(key), quote.Export(fix.Variable, value))
+		}, fix.set(key, "CLIENT_ID")...)
+	case hint.Variable != "":
+		lines := append(fix.drop(key), quote.Export(hint.Variable, value))
 		if key == "entra_client_id" {
 			lines = append(lines, "# or, for a managed identity, keep it and choose that credential:")
-			lines = append(lines, r.set("entra_credential", "managedidentity")...)
+			lines = append(lines, fix.set("entra_credential", "managedidentity")...)
 		}
 		return lines
 	default:
-		return r.drop(key)
+		return fix.drop(key)
 	}
 }
 

@@ -17,10 +17,10 @@ import (
 )
 
 // tlsStep encrypts the connections and shows the certificates.
-type tlsStep struct{ *examination }
+type tlsStep struct{ *state }
 
-func (s tlsStep) encrypt(ctx context.Context, f *finding) *trouble {
-	return s.each(f, func(e *endpoint) *trouble {
+func (s tlsStep) encrypt(ctx context.Context, f *finding) *problem {
+	return s.each(f, func(e *endpoint) *problem {
 		defer e.conn.Close()
 		if e.tls == nil {
 			f.note("none, because of sslmode=disable")
@@ -34,8 +34,8 @@ func (s tlsStep) encrypt(ctx context.Context, f *finding) *trouble {
 		deadline, _ := ctx.Deadline()
 		e.conn.SetDeadline(deadline)
 		if s.login.Config.SSLNegotiation != "direct" {
-			if t := s.requestTLS(e); t != nil {
-				return t
+			if p := s.requestTLS(e); p != nil {
+				return p
 			}
 		}
 		var chain []*x509.Certificate
@@ -60,7 +60,7 @@ func (s tlsStep) encrypt(ctx context.Context, f *finding) *trouble {
 }
 
 // requestTLS sends PostgreSQL's request for TLS and reads the answer.
-func (s tlsStep) requestTLS(e *endpoint) *trouble {
+func (s tlsStep) requestTLS(e *endpoint) *problem {
 	const sslRequest = 80877103
 	message := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, 8), sslRequest)
 	answer := make([]byte, 1)
@@ -71,11 +71,11 @@ func (s tlsStep) requestTLS(e *endpoint) *trouble {
 	switch {
 	case isTimeout(err):
 		return s.silence(e, "accepts the connection and does not answer",
-			"it is not PostgreSQL, a proxy whose server is gone, or a server that is overloaded")
+			"this is not PostgreSQL, or a proxy cannot reach its server, or the server is overloaded")
 	case err != nil:
-		return &trouble{
+		return &problem{
 			Error: err.Error(),
-			Explanation: "the connection is closed at once: by a proxy or a firewall in between, or because it is not PostgreSQL; " +
+			Explanation: "the server closed the connection at once: a proxy or a firewall is in between, or this is not PostgreSQL; " +
 				"check host and port",
 			Fix: s.fixPort(e),
 		}
@@ -84,7 +84,7 @@ func (s tlsStep) requestTLS(e *endpoint) *trouble {
 	case answer[0] == 'N':
 		return s.noServerTLS(e)
 	default:
-		return &trouble{
+		return &problem{
 			Error:       fmt.Sprintf("the answer to a request for TLS begins with %q", answer),
 			Explanation: "this is not PostgreSQL; check host and port",
 			Fix:         s.fixPort(e),
@@ -96,14 +96,14 @@ func (s tlsStep) requestTLS(e *endpoint) *trouble {
 func (s tlsStep) fixPort(e *endpoint) []string {
 	lines := []string{"# shows whether PostgreSQL accepts connections", e.isReady()}
 	if e.port != 5432 {
-		lines = append(lines, remedies(s).set("port", "5432")...)
+		lines = append(lines, fixes(s).set("port", "5432")...)
 	}
 	return lines
 }
 
 // silence reports an endpoint that does not answer in time.
-func (s tlsStep) silence(e *endpoint, outcome, explanation string) *trouble {
-	return &trouble{
+func (s tlsStep) silence(e *endpoint, outcome, explanation string) *problem {
+	return &problem{
 		Error: fmt.Sprintf("%v %s within %v", e, outcome, s.answerTimeout()), Explanation: explanation,
 		Fix: s.fixPort(e),
 	}
@@ -111,32 +111,32 @@ func (s tlsStep) silence(e *endpoint, outcome, explanation string) *trouble {
 
 // noServerTLS reports a server without TLS. Tokens and passwords may be sent without
 // it on this machine only.
-func (s tlsStep) noServerTLS(e *endpoint) *trouble {
-	t := &trouble{Error: "the server does not support TLS"}
+func (s tlsStep) noServerTLS(e *endpoint) *problem {
+	p := &problem{Error: "the server does not support TLS"}
 	turnOn := []string{
 		"-- as a superuser of the server, which needs ssl_cert_file and ssl_key_file",
 		"alter system set ssl = on;", "select pg_reload_conf();",
 	}
-	disable := remedies(s).set("sslmode", "disable")
+	disable := fixes(s).set("sslmode", "disable")
 	switch {
 	case s.login.Azure:
-		t.Explanation = "Azure's servers always support TLS: another machine answers under the server's name. Check the network; " +
+		p.Explanation = "Azure's servers always support TLS: another machine answers under the server's name. Check the network; " +
 			"no token was sent"
 	case inspect.IsLocal(e.host) && !s.login.Entra():
-		t.Explanation = "a server on this machine needs no TLS for a login with a password"
-		t.Fix = disable
+		p.Explanation = "a server on this machine needs no TLS for a login with a password"
+		p.Fix = disable
 	case inspect.IsLocal(e.host):
-		t.Explanation = "a token is sent over TLS only, unless the server is on this machine: turn on TLS in the server, or, if " +
+		p.Explanation = "a token is sent over TLS only, unless the server is on this machine: turn on TLS in the server, or, if " +
 			"this is not a tunnel to another machine, set sslmode=disable"
-		t.Fix = append(append(turnOn, "# or, if the server itself is on this machine:"), disable...)
+		p.Fix = append(append(turnOn, "# or, if the server itself is on this machine:"), disable...)
 	case !s.login.Entra():
-		t.Explanation = "without TLS, others on the network can read the password; turn on TLS in the server"
-		t.Fix = turnOn
+		p.Explanation = "without TLS, others on the network can read the password; turn on TLS in the server"
+		p.Fix = turnOn
 	default:
-		t.Explanation = "a token is sent over TLS only; turn on TLS in the server"
-		t.Fix = turnOn
+		p.Explanation = "a token is sent over TLS only; turn on TLS in the server"
+		p.Fix = turnOn
 	}
-	return t
+	return p
 }
 
 // remember returns a copy of a configuration that also stores the certificates that
@@ -158,9 +158,9 @@ func remember(config *tls.Config, chain *[]*x509.Certificate) *tls.Config {
 	return config
 }
 
-func (s tlsStep) noTLS(e *endpoint, err error, chain []*x509.Certificate) *trouble {
-	t := &trouble{Error: err.Error()}
-	r := remedies(s)
+func (s tlsStep) noTLS(e *endpoint, err error, chain []*x509.Certificate) *problem {
+	p := &problem{Error: err.Error()}
+	fix := fixes(s)
 	var unverified *tls.CertificateVerificationError
 	if errors.As(err, &unverified) {
 		chain = unverified.UnverifiedCertificates
@@ -174,47 +174,47 @@ func (s tlsStep) noTLS(e *endpoint, err error, chain []*x509.Certificate) *troub
 		root := cmp.Or(last.Issuer.CommonName, last.Issuer.String())
 		switch given := s.login.Settings.Value("sslrootcert"); {
 		case given != "" && given != "system":
-			t.Explanation = "the server's certificate chains to the root " + root + ", which is not in " + given +
+			p.Explanation = "the server's certificate chains to the root " + root + ", which is not in " + given +
 				" (sslrootcert, from " + s.origin("sslrootcert") + "); set sslrootcert to a file with that root, " +
 				"or remove it for the roots of the system"
-			t.Fix = append(r.set("sslrootcert", "ROOT_FILE"),
-				append([]string{"# or, for the roots of the system:"}, r.drop("sslrootcert")...)...)
+			p.Fix = append(fix.set("sslrootcert", "ROOT_FILE"),
+				append([]string{"# or, for the roots of the system:"}, fix.drop("sslrootcert")...)...)
 		case s.login.Azure:
-			t.Explanation = "the root " + root + " is missing on this machine, as in slim container images, " +
+			p.Explanation = "the root " + root + " is missing on this machine, as in slim container images, " +
 				"which have no roots; install the system's roots, for example in the Dockerfile"
-			t.Fix = installRoots()
+			p.Fix = installRoots()
 		default:
-			t.Explanation = "the server's certificate chains to the root " + root + ", which this machine does not trust; " +
+			p.Explanation = "the server's certificate chains to the root " + root + ", which this machine does not trust; " +
 				"get the root's certificate as a file from the server's administrator, and set sslrootcert to that file"
-			t.Fix = r.set("sslrootcert", "ROOT_FILE")
+			p.Fix = fix.set("sslrootcert", "ROOT_FILE")
 		}
 	case errors.As(err, &name) && len(chain) > 0:
-		t.Explanation = "the certificate is for " + namesOf(chain[0]) + ", and not for " + cmp.Or(e.tls.ServerName, e.host)
+		p.Explanation = "the certificate is for " + namesOf(chain[0]) + ", and not for " + cmp.Or(e.tls.ServerName, e.host)
 		if !verifies(chain, e.tls.RootCAs) {
-			t.Explanation += ", and it does not chain to a trusted root: another server may be impersonating yours. " +
+			p.Explanation += ", and it does not chain to a trusted root: another server may be impersonating yours. " +
 				"Check host, port and the network, and do not use the names in this certificate"
 			break
 		}
-		t.Explanation += "; set host to the server's own name. Azure's servers keep their name behind a private endpoint, so " +
+		p.Explanation += "; set host to the server's own name. Azure's servers keep their name behind a private endpoint, so " +
 			"an address, an alias or the name of a tunnel cannot be verified"
 		if host := hostToUse(chain[0], e.tls.RootCAs != nil); host != "" {
-			t.Fix = r.set("host", host)
+			p.Fix = fix.set("host", host)
 		}
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && len(chain) > 0:
 		leaf := chain[0]
-		t.Explanation = fmt.Sprintf("the certificate is valid from %s to %s, and this machine's clock shows %s: the server "+
+		p.Explanation = fmt.Sprintf("the certificate is valid from %s to %s, and this machine's clock shows %s: the server "+
 			"needs a new certificate, or the clock is wrong",
 			leaf.NotBefore.UTC().Format(time.DateOnly), leaf.NotAfter.UTC().Format(time.DateOnly), time.Now().UTC().Format(time.DateOnly))
-		t.Fix = []string{"date -u", "openssl s_client -starttls postgres -connect " + quote.Shell(e.String()) + " " +
+		p.Fix = []string{"date -u", "openssl s_client -starttls postgres -connect " + quote.Shell(e.String()) + " " +
 			"</dev/null | openssl x509 -noout -dates"}
 	case isTimeout(err):
 		return s.silence(e, "starts the TLS handshake but does not finish it",
 			"a firewall that inspects TLS is in between, or the server is overloaded")
 	default:
-		t.Explanation = "the server and this program do not agree on TLS: a proxy that inspects it is in between, or the server is very old"
-		t.Fix = []string{"openssl s_client -starttls postgres -connect " + quote.Shell(e.String()) + " </dev/null"}
+		p.Explanation = "the server and this program do not agree on TLS: a proxy that inspects it is in between, or the server is very old"
+		p.Fix = []string{"openssl s_client -starttls postgres -connect " + quote.Shell(e.String()) + " </dev/null"}
 	}
-	return t
+	return p
 }
 
 // namesOf lists the first few names that a certificate is for.

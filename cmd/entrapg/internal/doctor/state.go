@@ -14,8 +14,8 @@ import (
 	"github.com/entrapg/entrapg/internal/inspect"
 )
 
-// An examination holds the results of the steps so far.
-type examination struct {
+// A state holds the results of the steps so far.
+type state struct {
 	dsn    string
 	source string // of the DSN: "argument", "--dsn", "DATABASE_URL", or empty
 	tried  *azlog.Attempts
@@ -33,31 +33,31 @@ type examination struct {
 const defaultAnswerTimeout = 5 * time.Second
 
 // answerTimeout returns how long to wait for one answer of the network.
-func (x *examination) answerTimeout() time.Duration {
-	if x.login.Settings.Value("connect_timeout") != "" {
-		return cmp.Or(x.login.Config.ConnectTimeout, defaultAnswerTimeout)
+func (s *state) answerTimeout() time.Duration {
+	if s.login.Settings.Value("connect_timeout") != "" {
+		return cmp.Or(s.login.Config.ConnectTimeout, defaultAnswerTimeout)
 	}
 	return defaultAnswerTimeout
 }
 
 // limited bounds the wait for one answer of the network.
-func (x *examination) limited(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, x.answerTimeout())
+func (s *state) limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, s.answerTimeout())
 }
 
 // each calls step for every host that has not failed yet. It returns the first
 // failure if all hosts fail; otherwise the first failure is a warning.
-func (x *examination) each(f *finding, step func(*endpoint) *trouble) *trouble {
-	var first *trouble
+func (s *state) each(f *finding, step func(*endpoint) *problem) *problem {
+	var first *problem
 	alive := false
-	for _, e := range x.endpoints {
+	for _, e := range s.endpoints {
 		if e.failed {
 			continue
 		}
-		t := step(e)
-		e.failed = t != nil
-		alive = alive || t == nil
-		first = cmp.Or(first, t)
+		p := step(e)
+		e.failed = p != nil
+		alive = alive || p == nil
+		first = cmp.Or(first, p)
 	}
 	if alive {
 		if first != nil {
@@ -69,8 +69,8 @@ func (x *examination) each(f *finding, step func(*endpoint) *trouble) *trouble {
 }
 
 // settings returns the settings in effect, without secrets.
-func (x *examination) settings() connstring.Settings {
-	all := connstring.Parse(connstring.Clean(x.dsn))
+func (s *state) settings() connstring.Settings {
+	all := connstring.Parse(connstring.Clean(s.dsn))
 	for _, key := range []string{"password", "sslpassword"} {
 		if secret, ok := all[key]; ok {
 			all[key] = connstring.Setting{Origin: secret.Origin}
@@ -81,39 +81,39 @@ func (x *examination) settings() connstring.Settings {
 
 // origin returns the place where a setting is or should be set, as shown to users:
 // "the DSN" or, for example, "PGUSER".
-func (x *examination) origin(key string) string {
-	switch origin := x.settings()[key].Origin; {
+func (s *state) origin(key string) string {
+	switch origin := s.settings()[key].Origin; {
 	case origin != connstring.OriginDSN && origin != "":
 		return origin
-	case x.source == "DATABASE_URL":
-		return x.source
+	case s.source == "DATABASE_URL":
+		return s.source
 	default:
 		return "the DSN"
 	}
 }
 
 // principal returns the kind of principal that the token is for, or "guest".
-func (x *examination) principal() string {
-	if x.claims.Guest() {
+func (s *state) principal() string {
+	if s.claims.Guest() {
 		return "guest"
 	}
-	return x.claims.Kind()
+	return s.claims.Kind()
 }
 
 // user returns the user of the login.
-func (x *examination) user() string { return x.token.User }
+func (s *state) user() string { return s.token.User }
 
 // database returns the database of the login. By default it has the user's name.
-func (x *examination) database() string { return cmp.Or(x.login.Config.Database, x.user()) }
+func (s *state) database() string { return cmp.Or(s.login.Config.Database, s.user()) }
 
 // probeLimit bounds a second login, which only improves the advice.
 const probeLimit = 10 * time.Second
 
 // probe logs in with another value of a setting, and calls do if that works.
-func (x *examination) probe(ctx context.Context, key, value string, do func(context.Context, *pgx.Conn) error) error {
+func (s *state) probe(ctx context.Context, key, value string, do func(context.Context, *pgx.Conn) error) error {
 	ctx, cancel := context.WithTimeout(ctx, probeLimit)
 	defer cancel()
-	login, err := inspect.Open(connstring.WithOverride(connstring.Clean(x.dsn), key, value))
+	login, err := inspect.Open(connstring.WithOverride(connstring.Clean(s.dsn), key, value))
 	if err != nil {
 		return err
 	}
@@ -129,18 +129,18 @@ func (x *examination) probe(ctx context.Context, key, value string, do func(cont
 	return do(ctx, conn.(*stdlib.Conn).Conn())
 }
 
-func (x *examination) close() {
-	for _, e := range x.endpoints {
+func (s *state) close() {
+	for _, e := range s.endpoints {
 		if e.conn != nil {
 			e.conn.Close()
 		}
 	}
-	if x.conn != nil {
+	if s.conn != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		x.conn.Close(ctx)
+		s.conn.Close(ctx)
 	}
-	if x.login != nil {
-		x.login.Close()
+	if s.login != nil {
+		s.login.Close()
 	}
 }

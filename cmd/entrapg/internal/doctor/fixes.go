@@ -15,33 +15,34 @@ import (
 	"github.com/entrapg/entrapg/internal/inspect"
 )
 
-// remedies creates lines to paste, with comments that say where to paste them. They can
-// contain quoted names of this login, but never text from a server.
-type remedies struct{ *examination }
+// fixes creates lines to paste, with comments that say where to paste them. They can contain quoted
+// names of this login, a host name of a verified certificate, and a group ID (a GUID) from the server's
+// message. They contain no other text from a server.
+type fixes struct{ *state }
 
 // asAdministrator is the comment before SQL that provisions roles.
 const asAdministrator = "-- as an Entra administrator of the server, in the database postgres"
 
 // set returns the lines that set a setting: in the place where it is set already,
 // otherwise in the DSN, or in the environment if there is no DSN.
-func (r remedies) set(key, value string) []string {
-	origin, variable := r.settings()[key].Origin, connstring.Variable(key)
+func (f fixes) set(key, value string) []string {
+	origin, variable := f.settings()[key].Origin, connstring.Variable(key)
 	switch {
-	case variable != "" && (origin == variable || origin == "" && strings.TrimSpace(r.dsn) == ""):
+	case variable != "" && (origin == variable || origin == "" && strings.TrimSpace(f.dsn) == ""):
 		return []string{"# in the environment", quote.Export(variable, value)}
 	case origin != "" && origin != connstring.OriginDSN:
 		return []string{quote.Comment("# in the " + origin), quote.ServiceSetting(key, value)}
 	}
-	return []string{quote.Comment("# in " + r.origin(key)), quote.DSNSetting(connstring.IsURL(r.dsn), key, value)}
+	return []string{quote.Comment("# in " + f.origin(key)), quote.DSNSetting(connstring.IsURL(f.dsn), key, value)}
 }
 
 // drop returns the lines that remove a setting, or nil if it is not set.
-func (r remedies) drop(key string) []string {
-	switch origin := r.settings()[key].Origin; origin {
+func (f fixes) drop(key string) []string {
+	switch origin := f.settings()[key].Origin; origin {
 	case "":
 		return nil
 	case connstring.OriginDSN:
-		return []string{quote.Comment("# in " + r.origin(key) + ": remove " + key)}
+		return []string{quote.Comment("# in " + f.origin(key) + ": remove " + key)}
 	case connstring.Variable(key):
 		return []string{quote.Unset(origin)}
 	default:
@@ -51,14 +52,14 @@ func (r remedies) drop(key string) []string {
 
 // replace returns the lines that remove a key and, unless by is "", set by to its
 // value. The value is shown only if by is a known key.
-func (r remedies) replace(key, by string) []string {
-	lines, value := r.drop(key), r.settings().Value(key)
+func (f fixes) replace(key, by string) []string {
+	lines, value := f.drop(key), f.settings().Value(key)
 	switch {
 	case lines == nil || by == "" || by == key:
 	case by == "sslmode":
-		lines = append(lines, r.set(by, "verify-full")...)
+		lines = append(lines, f.set(by, "verify-full")...)
 	case slices.Contains(knownKeys, by) && value != "":
-		lines = append(lines, r.set(by, value)...)
+		lines = append(lines, f.set(by, value)...)
 	default:
 		lines = append(lines, "# perhaps "+by+" is meant")
 	}
@@ -67,36 +68,36 @@ func (r remedies) replace(key, by string) []string {
 
 // choose returns the lines that set a setting that selects an identity: a key of the DSN,
 // or a variable that azidentity reads.
-func (r remedies) choose(name, value string) []string {
+func (f fixes) choose(name, value string) []string {
 	if strings.HasPrefix(name, "entra_") {
-		return r.set(name, value)
+		return f.set(name, value)
 	}
 	return []string{"# in the environment", quote.Export(name, value)}
 }
 
 // chooseIdentity returns the lines that set the client ID of the identity.
-func (r remedies) chooseIdentity() []string {
+func (f fixes) chooseIdentity() []string {
 	return append([]string{
 		"# shows the client IDs of managed identities",
 		"az identity list --query '[].{name:name,clientId:clientId}' --output table",
-	}, r.choose(cmp.Or(r.login.Identity.ClientID, "AZURE_CLIENT_ID"), "CLIENT_ID")...)
+	}, f.choose(cmp.Or(f.login.Identity.ClientID, "AZURE_CLIENT_ID"), "CLIENT_ID")...)
 }
 
 // scope returns the lines that set the scope of the hosts' cloud, or otherwise if it
 // is set already. It never uses a scope from the server's message, because a server
 // could name a scope whose tokens give access to something else.
-func (r remedies) scope(otherwise ...string) []string {
-	if scope := r.tableScope(); scope != "" && scope != r.login.Scope {
-		return r.set("entra_scope", scope)
+func (f fixes) scope(otherwise ...string) []string {
+	if scope := f.tableScope(); scope != "" && scope != f.login.Scope {
+		return f.set("entra_scope", scope)
 	}
 	return otherwise
 }
 
 // tableScope returns the scope of the hosts' cloud by package entrapg's table, or
 // "" if a service file sets another.
-func (r remedies) tableScope() string {
+func (f fixes) tableScope() string {
 	var hosts []string
-	for _, e := range r.endpoints {
+	for _, e := range f.endpoints {
 		hosts = append(hosts, e.host)
 	}
 	cloud, err := inspect.Open(
@@ -112,44 +113,44 @@ func (r remedies) tableScope() string {
 }
 
 // create returns SQL that creates a role for the token's identity.
-func (r remedies) create(role string) string {
-	if r.claims.Text("oid") == "" {
+func (f fixes) create(role string) string {
+	if f.claims.Text("oid") == "" {
 		return "select * from pgaadauth_create_principal(" + quote.Literal(role) + ", false, false);"
 	}
-	return r.provision("create", role)
+	return f.provisionWithID("create", role)
 }
 
 // rebind returns SQL that maps an existing role to the token's identity.
-func (r remedies) rebind(role string) string { return r.provision("update", role) }
+func (f fixes) rebind(role string) string { return f.provisionWithID("update", role) }
 
-func (r remedies) provision(verb, role string) string {
+func (f fixes) provisionWithID(verb, role string) string {
 	return fmt.Sprintf("select * from pgaadauth_%s_principal_with_oid(%s, %s, '%s', false, false);",
-		verb, quote.Literal(role), quote.Literal(r.claims.Text("oid")), r.objectType())
+		verb, quote.Literal(role), quote.Literal(f.claims.Text("oid")), f.objectType())
 }
 
 // label returns SQL that maps an existing role of PostgreSQL, or one of another
 // type, to the token's identity.
-func (r remedies) label(role string) string {
+func (f fixes) label(role string) string {
 	return fmt.Sprintf(`security label for "pgaadauth" on role %s is %s;`,
-		quote.Identifier(role), quote.Literal("aadauth,oid="+r.claims.Text("oid")+",type="+r.objectType()))
+		quote.Identifier(role), quote.Literal("aadauth,oid="+f.claims.Text("oid")+",type="+f.objectType()))
 }
 
 // guest returns the lines that set the user to the name of a guest's role.
-func (r remedies) guest() []string {
+func (f fixes) guest() []string {
 	lines := []string{
 		"# shows your user principal name, which contains #EXT#",
 		"az ad signed-in-user show --query userPrincipalName --output tsv",
 	}
-	lines = append(lines, r.set("user", claims.GuestName(r.claims))...)
+	lines = append(lines, f.set("user", claims.GuestName(f.claims))...)
 	return append(lines,
 		asAdministrator+": shows the names of the roles", "select * from pgaadauth_list_principals(false);",
-		"-- or, if there is none for this guest", r.create(claims.GuestName(r.claims)))
+		"-- or, if there is none for this guest", f.create(claims.GuestName(f.claims)))
 }
 
 // objectType returns the token's kind of identity, as an argument of
 // pgaadauth_create_principal_with_oid.
-func (r remedies) objectType() string {
-	if r.claims != nil && r.claims.Kind() == claims.Person {
+func (f fixes) objectType() string {
+	if f.claims != nil && f.claims.Kind() == claims.Person {
 		return "user"
 	}
 	return "service"
@@ -157,7 +158,7 @@ func (r remedies) objectType() string {
 
 // firewall returns the lines that add this machine's address to the server's
 // firewall.
-func (r remedies) firewall(server string) []string {
+func (f fixes) firewall(server string) []string {
 	return []string{
 		"# the public address of this machine",
 		"address=$(curl -s https://api.ipify.org)",
@@ -170,8 +171,8 @@ func (r remedies) firewall(server string) []string {
 
 // logIn returns the lines that log a user in with a developer tool, and make this login use
 // the tool.
-func (r remedies) logIn() []string {
-	switch r.login.Credential {
+func (f fixes) logIn() []string {
+	switch f.login.Credential {
 	case "AzureDeveloperCLICredential":
 		return []string{"azd auth login"}
 	case "AzurePowerShellCredential":
@@ -187,29 +188,29 @@ func (r remedies) logIn() []string {
 		}
 		return lines
 	default:
-		return append([]string{"# as yourself, with the Azure CLI", "az login"}, r.set("entra_credential", "azurecli")...)
+		return append([]string{"# as yourself, with the Azure CLI", "az login"}, f.set("entra_credential", "azurecli")...)
 	}
 }
 
 // commandLine returns the line that runs a subcommand with the same DSN.
-func (r remedies) commandLine(subcommand string) string { return dsn.CommandLine(subcommand, r.dsn) }
+func (f fixes) commandLine(subcommand string) string { return dsn.CommandLine(subcommand, f.dsn) }
 
 // source returns the credential that returned the token.
-func (r remedies) source() string {
-	name, _, _ := strings.Cut(r.tried.Name(r.login.Credential), ",")
+func (f fixes) source() string {
+	name, _, _ := strings.Cut(f.tried.Name(f.login.Credential), ",")
 	return name
 }
 
 // logInAgain returns the lines that replace a user's token: developer tools cache tokens
 // until the user logs out.
-func (r remedies) logInAgain() []string {
-	switch r.source() {
+func (f fixes) logInAgain() []string {
+	switch f.source() {
 	case "AzureDeveloperCLICredential":
 		return []string{"azd auth logout && azd auth login"}
 	case "AzurePowerShellCredential":
 		return []string{"Disconnect-AzAccount; Connect-AzAccount"}
 	case "EnvironmentCredential": // each process requests a token
-		return []string{r.commandLine("doctor")}
+		return []string{f.commandLine("doctor")}
 	default:
 		return []string{"az logout && az login"}
 	}
