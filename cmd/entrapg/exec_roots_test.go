@@ -1,7 +1,12 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
+
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/quote"
 )
 
 func TestExec_SSLCertFileReplacesSystemRoots(t *testing.T) {
@@ -13,6 +18,43 @@ func TestExec_SSLCertFileReplacesSystemRoots(t *testing.T) {
 	r := runAs(t, append(env, "SSL_CERT_FILE="+s.CAFile()), "exec", "host=localhost port="+portOf(t, s)+" dbname=postgres sslrootcert=system",
 		"--", installed(t, "psql"), "-XAtc", "select session_user")
 	if r.code != 0 || r.stdout != "roots\n" {
+		t.Errorf("%+v", r)
+	}
+}
+
+// With sslmode=require, libpq does not verify the server if it cannot read the file of root
+// certificates.
+func TestExec_VerifiesServerWhereverCommandRuns(t *testing.T) {
+	t.Parallel()
+	s := azureServer(t)
+	_, env := identityWith(t, s, "roots-require", true)
+	psql := installed(t, "psql") + " -XAtc 'select session_user'"
+	dsn := "host=localhost port=" + portOf(t, s) + " dbname=postgres sslmode=require "
+	const other = "internal/roots/testdata/ca.pem" // not the authority of the server
+	copied := filepath.Join(t.TempDir(), "ca.pem")
+	certificates, err := os.ReadFile(other)
+	if err == nil {
+		err = os.WriteFile(copied, certificates, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ name, root, script, want string }{
+		{"command in another directory", other, "cd / && exec " + psql, "certificate verify failed"},
+		{"command that cannot read the file", copied, "rm \"$PGSSLROOTCERT\" && exec " + psql, "does not exist"},
+	} {
+		r := runAs(t, env, "exec", dsn+quote.DSNSetting(false, "sslrootcert", test.root), "--", "sh", "-c", test.script)
+		if r.code != 2 || r.stdout != "" || !strings.Contains(r.stderr, test.want) {
+			t.Errorf("%s: %+v, want %s", test.name, r, test.want)
+		}
+	}
+	for _, login := range s.Logins() {
+		if login.User == "roots-require" {
+			t.Errorf("the server got the token: %+v", login)
+		}
+	}
+	r := runAs(t, env, "exec", dsn+quote.DSNSetting(false, "sslrootcert", s.CAFile()), "--", "sh", "-c", "cd / && exec "+psql)
+	if r.code != 0 || r.stdout != "roots-require\n" {
 		t.Errorf("%+v", r)
 	}
 }

@@ -1,9 +1,11 @@
 package execute
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -136,12 +138,8 @@ func withoutKeys(dsn string, keys []string) string {
 // value must be unset.
 func libpqVariables(login *inspect.Login, token *inspect.Token) (map[string]string, error) {
 	config := login.Config
-	if isConnectionString(config.Database) {
-		return nil, &entrapg.ConfigError{
-			Setting: "dbname", Origin: foreignOrigin(login, "dbname"),
-			Problem: "looks like a connection string, which programs such as vacuumdb would use to log in to another server; " +
-				"omit it, and name the database in the command",
-		}
+	if err := checkDatabase(login, token.User, "claim "+token.Claim); err != nil {
+		return nil, err
 	}
 	env := map[string]string{
 		"PGUSER": token.User, "PGPASSWORD": token.Value, "PGDATABASE": config.Database,
@@ -154,6 +152,9 @@ func libpqVariables(login *inspect.Login, token *inspect.Token) (map[string]stri
 	}
 	env["PGHOST"], env["PGPORT"] = endpoints(config)
 	env["PGSSLMODE"], env["PGSSLROOTCERT"] = tlsFor(login)
+	if err := makeAbsolute(env); err != nil {
+		return nil, err
+	}
 	addParameters(env, config.RuntimeParams)
 	if login.Entra() || login.Azure || env["PGGSSENCMODE"] == "" {
 		// libpq tries GSSAPI encryption before TLS, and would not verify a certificate then.
@@ -169,6 +170,30 @@ func libpqVariables(login *inspect.Login, token *inspect.Token) (map[string]stri
 		env["PGREQUIREAUTH"] = "password"
 	}
 	return env, nil
+}
+
+// checkDatabase returns an error if a program could take the name of the database
+// for a connection string, and log in to the server that it names. The default name
+// is the user's, whose origin is derived if no user is set.
+func checkDatabase(login *inspect.Login, user, derived string) error {
+	const problem = "looks like a connection string, which programs such as vacuumdb would use to log in to another server; "
+	switch database := login.Config.Database; {
+	case isConnectionString(database):
+		return &entrapg.ConfigError{
+			Setting: "dbname", Origin: foreignOrigin(login, "dbname"),
+			Problem: problem + "omit it, and name the database in the command",
+		}
+	case database == "" && isConnectionString(user):
+		origin := foreignOrigin(login, "user")
+		if login.Config.User == "" {
+			origin = derived
+		}
+		return &entrapg.ConfigError{
+			Setting: "user", Origin: origin,
+			Problem: problem + "set dbname, because the user's name is the default",
+		}
+	}
+	return nil
 }
 
 // isConnectionString reports whether libpq takes the name of a database for a
@@ -213,23 +238,51 @@ func endpoints(config *pgx.ConnConfig) (hosts, ports string) {
 
 // tlsFor returns libpq's sslmode and sslrootcert that verify the server at least
 // as package entrapg does. libpq has no mode that accepts the host's name or an
-// Azure name, so verify-full replaces the modes that do.
+// Azure name, so verify-full replaces the modes that do. If libpq cannot read the
+// file of root certificates, require does not verify the server, and verify-ca fails.
 func tlsFor(login *inspect.Login) (mode, root string) {
-	mode, root = login.SSLMode, login.Settings.Value("sslrootcert")
+	mode = login.SSLMode
 	tls := login.Config.TLSConfig
-	if login.Azure || login.Entra() && tls != nil && tls.RootCAs == nil {
-		mode = "verify-full"
-	}
 	switch {
 	case tls == nil:
 		return mode, ""
-	case root != "" || tls.RootCAs != nil: // from sslrootcert, or from the file that libpq reads by default too
-		return mode, root
+	case login.Azure || login.Entra() && tls.RootCAs == nil:
+		mode = "verify-full"
+	case mode == "require" && tls.RootCAs != nil:
+		mode = "verify-ca"
+	}
+	switch {
+	case tls.RootCAs != nil:
+		return mode, cmp.Or(login.Settings.Value("sslrootcert"), connstring.DefaultRootFile())
 	case mode == "verify-full" || mode == "verify-ca":
 		return mode, roots.System
 	default:
 		return mode, ""
 	}
+}
+
+// fileVariables are libpq's variables that name a file or a directory.
+var fileVariables = []string{"PGSSLROOTCERT", "PGSSLCRL", "PGSSLCRLDIR", "PGSSLCERT", "PGSSLKEY"}
+
+// makeAbsolute makes the paths in env and in this process's environment absolute, because
+// the command may change its directory. libpq ignores a list of revoked certificates
+// that it does not find.
+func makeAbsolute(env map[string]string) error {
+	for _, name := range fileVariables {
+		path, ok := env[name]
+		if !ok {
+			path = os.Getenv(name)
+		}
+		if path == "" || path == roots.System {
+			continue
+		}
+		absolute, err := filepath.Abs(path)
+		if err != nil {
+			return fmt.Errorf("exec: %s: %w", name, err)
+		}
+		env[name] = absolute
+	}
+	return nil
 }
 
 // addParameters adds the server's parameters to env: to libpq's variables, or

@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -47,6 +48,13 @@ func TestLibpq_SetsVariablesFromDSN(t *testing.T) {
 	home := t.TempDir() // without a root.crt
 	t.Setenv("HOME", home)
 	const ca = "../roots/testdata/ca.pem"
+	absolute := func(path string) string {
+		path, err := filepath.Abs(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
 	services := filepath.ToSlash(filepath.Join(home, "services"))
 	if err := os.WriteFile(services, []byte("[shop]\nhost=db.example\nuser=svc\ntarget_session_attrs=read-write\nsslcrl=shop.crl\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -60,9 +68,9 @@ func TestLibpq_SetsVariablesFromDSN(t *testing.T) {
 		{"postgres://shop.postgres.database.azure.com/shop?sslmode=require", "PGSSLMODE=verify-full PGSSLROOTCERT=system"},
 		{"host=h user=bob port=6543 sslmode=require", "PGHOST=h PGPORT=6543 PGUSER=bob PGSSLMODE=verify-full PGSSLROOTCERT=system"},
 		{"host=h sslmode=verify-ca", "PGSSLMODE=verify-full PGSSLROOTCERT=system"},
-		{"host=h sslmode=require " + quote.DSNSetting(false, "sslrootcert", ca), "PGSSLMODE=require PGSSLROOTCERT=" + ca},
+		{"host=h sslmode=require " + quote.DSNSetting(false, "sslrootcert", ca), "PGSSLMODE=verify-ca PGSSLROOTCERT=" + absolute(ca)},
 		{"host=h sslmode=require user=bob password=local entra_credential=none", "PGSSLMODE=require PGSSLROOTCERT="},
-		{"host=h sslmode=verify-full " + quote.DSNSetting(false, "sslrootcert", ca), "PGSSLMODE=verify-full PGSSLROOTCERT=" + ca},
+		{"host=h sslmode=verify-full " + quote.DSNSetting(false, "sslrootcert", ca), "PGSSLMODE=verify-full PGSSLROOTCERT=" + absolute(ca)},
 		{"host=h sslrootcert=system", "PGSSLMODE=verify-full PGSSLROOTCERT=system"},
 		{"postgres://127.0.0.1/d?sslmode=disable", "PGSSLMODE=disable PGSSLROOTCERT="},
 		{"postgres://a:1,b:2/d?target_session_attrs=any&connect_timeout=7", "PGHOST=a,b PGPORT=1,2 PGTARGETSESSIONATTRS=any PGCONNECT_TIMEOUT=7"},
@@ -70,7 +78,7 @@ func TestLibpq_SetsVariablesFromDSN(t *testing.T) {
 		{"host=a,b sslmode=prefer user=bob password=local entra_credential=none", "PGHOST=a,b PGPORT=5432,5432 PGSSLMODE=prefer"},
 		{
 			"service=shop " + quote.DSNSetting(false, "servicefile", services),
-			"PGHOST=db.example PGUSER=svc PGTARGETSESSIONATTRS=read-write PGSSLCRL=shop.crl PGSERVICE= PGSERVICEFILE=",
+			"PGHOST=db.example PGUSER=svc PGTARGETSESSIONATTRS=read-write PGSSLCRL=" + absolute("shop.crl") + " PGSERVICE= PGSERVICEFILE=",
 		},
 		{"host=h hostaddr=192.0.2.2", "PGHOST=h PGHOSTADDR=192.0.2.2"},
 		{"host=h", "PGPASSFILE= PGHOSTADDR= PGGSSENCMODE=disable PGPASSWORD=secret PGREQUIREAUTH=password PGOPTIONS="},
@@ -162,6 +170,100 @@ func TestLibpq_EscapesOptions(t *testing.T) {
 	want := `PGOPTIONS=-c x.y=1 -c my.path=c:\\d` + "\\\te\\\nf" + ` -c search_path=a,\ b -c work_mem=`
 	if !slices.Contains(env, want) {
 		t.Errorf("want %q in\n%q", want, env)
+	}
+}
+
+// A command with another home directory, or that cannot read the file, must not get
+// sslmode=require: libpq does not verify the server then.
+func TestLibpq_VerifiesWithDefaultRootFile(t *testing.T) {
+	unsetLibpq(t)
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("APPDATA", home)
+	directory := filepath.Join(home, ".postgresql")
+	if runtime.GOOS == "windows" {
+		directory = filepath.Join(home, "postgresql")
+	}
+	ca, err := os.ReadFile("../roots/testdata/ca.pem")
+	if err == nil {
+		err = os.Mkdir(directory, 0o700)
+	}
+	file := filepath.Join(directory, "root.crt")
+	if err == nil {
+		err = os.WriteFile(file, ca, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for dsn, mode := range map[string]string{
+		"host=h sslmode=verify-full": "verify-full", "host=h sslmode=require": "verify-ca", "host=h sslmode=verify-ca": "verify-ca",
+		"host=h sslmode=require user=bob password=local entra_credential=none": "verify-ca",
+		"host=h sslmode=prefer user=bob password=local entra_credential=none":  "prefer",
+		"host=h.postgres.database.azure.com sslmode=require":                   "verify-full",
+	} {
+		env, _ := libpqFor(t, dsn)
+		if !slices.Contains(env, "PGSSLMODE="+mode) || !slices.Contains(env, "PGSSLROOTCERT="+file) {
+			t.Errorf("%s: want %s and %s in\n%s", dsn, mode, file, strings.Join(env, "\n"))
+		}
+	}
+}
+
+func TestLibpq_PathsOfVariablesAreAbsolute(t *testing.T) {
+	unsetLibpq(t)
+	for _, name := range []string{"PGSSLCRL", "PGSSLCRLDIR"} {
+		t.Setenv(name, "revoked")
+	}
+	want, err := filepath.Abs("revoked")
+	if err != nil {
+		t.Fatal(err)
+	}
+	env, _ := libpqFor(t, "host=h")
+	for _, name := range []string{"PGSSLCRL", "PGSSLCRLDIR"} {
+		if !slices.Contains(env, name+"="+want) {
+			t.Errorf("want %s=%s in\n%s", name, want, strings.Join(env, "\n"))
+		}
+	}
+}
+
+func TestLibpq_RejectsUserThatIsConnectionString(t *testing.T) {
+	unsetLibpq(t)
+	const attack = "host=evil.example sslmode=disable user=x"
+	services := filepath.ToSlash(filepath.Join(t.TempDir(), "services"))
+	if err := os.WriteFile(services, []byte("[s]\nhost=h\nuser=postgresql://evil.example/\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	derived := &inspect.Token{Value: "secret", User: attack, Claim: "app_displayname"}
+	for _, test := range []struct {
+		dsn, variable string
+		token         *inspect.Token
+		want          string // of the error, or empty
+	}{
+		{"host=h user='" + attack + "'", "", nil, "entrapg: user: looks like a connection string"},
+		{"host=h user=postgres://evil.example", "", nil, "entrapg: user: looks like a connection string"},
+		{"host=h", attack, nil, "entrapg: user (PGUSER): looks like a connection string"},
+		{
+			"service=s " + quote.DSNSetting(false, "servicefile", services), "", nil,
+			"entrapg: user (service s in " + services + "): looks like a connection string",
+		},
+		{"host=h", "", derived, "entrapg: user (claim app_displayname): looks like a connection string"},
+		{"host=h dbname=shop", "", derived, ""},
+		{"host=h user=postgres://evil.example dbname=shop", "", nil, ""},
+		{"host=h user=postgres:evil.example", "", nil, ""},
+	} {
+		t.Setenv("PGUSER", test.variable)
+		login, _, err := openForLibpq(test.dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		token := test.token
+		if token == nil {
+			token = &inspect.Token{Value: "secret", User: login.Config.User}
+		}
+		_, err = libpqVariables(login, token)
+		login.Close()
+		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.HasPrefix(err.Error(), test.want)) {
+			t.Errorf("%s: %v, want %s", test.dsn, err, test.want)
+		}
 	}
 }
 

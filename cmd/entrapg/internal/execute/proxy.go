@@ -47,6 +47,9 @@ func runByProxy(ctx context.Context, std command.Streams, login *inspect.Login, 
 	if err := upstream.RequestToken(ctx); err != nil {
 		return err // once, and not for each login of the command
 	}
+	if err := checkDatabase(login, upstream.Stats().User, "a claim of the token"); err != nil {
+		return err
+	}
 	p, err := proxy.StartPrivate(ctx, upstream)
 	if err != nil {
 		return fmt.Errorf("exec: %w", err)
