@@ -190,6 +190,12 @@ func takeTLSVersions(config *pgx.ConnConfig) error {
 	return nil
 }
 
+// poolKeys are the settings of pgxpool.
+var poolKeys = []string{
+	"pool_max_conns", "pool_min_conns", "pool_min_idle_conns", "pool_max_conn_lifetime_jitter", "pool_max_conn_lifetime",
+	"pool_max_conn_idle_time", "pool_health_check_period", "pool_ping_timeout",
+}
+
 // takeKeys removes entrapg's own keys from the settings that pgx, which does not
 // know them, would send to the server. It returns an error for unknown ones and
 // for passwords under other names.
@@ -205,8 +211,16 @@ func takeKeys(config *pgx.ConnConfig) (map[string]string, error) {
 			keys[key] = config.RuntimeParams[key]
 			delete(config.RuntimeParams, key)
 		case strings.HasPrefix(name, "pool_"): // pgxpool has removed those that it knows
-			return nil, &ConfigError{Setting: key, Problem: "unknown to pgxpool, or not a setting of database/sql; " +
-				"use PoolConfig, or the methods of sql.DB"}
+			if slices.Contains(poolKeys, key) {
+				return nil, &ConfigError{
+					Setting: key,
+					Problem: "a setting of pgxpool; use PoolConfig, or the methods of sql.DB",
+				}
+			}
+			return nil, &ConfigError{
+				Setting: key,
+				Problem: "unknown key; pgxpool's keys are " + strings.Join(poolKeys, ", "),
+			}
 		case strings.HasPrefix(name, "entra_"):
 			return nil, &ConfigError{
 				Setting: key,

@@ -88,7 +88,7 @@ func TestConfig_InvalidSettingIsReportedBeforeDialing(t *testing.T) {
 		"a CA file in a port": {host + "sslrootcert=/port/service", nil, "sslrootcert", "/port/service"},
 		"a missing service file": {
 			host + "service=shop servicefile=/nowhere", nil, "service",
-			"service file /nowhere does not exist; create it, or set PGSERVICEFILE",
+			"service file /nowhere does not exist; create it, or correct servicefile",
 		},
 		"a directory of services": {
 			host + "service=shop servicefile=" + quote(dir), nil, "service", "service file " + dir + " cannot be read",
@@ -122,7 +122,17 @@ func TestConfig_InvalidSettingIsReportedBeforeDialing(t *testing.T) {
 		"a misspelled scheme":         {"postgre://a:hunter2@db/d", nil, "dsn", "begins with postgres://"},
 		"a scheme in capitals":        {"Postgres://a:hunter2@db/d", nil, "dsn", "begins with postgres://"},
 		"sslcert without sslkey":      {host + "sslcert=/nowhere", nil, "sslcert", "sslcert and sslkey"},
-		"a pool's setting":            {host + "pool_max_conns=3", nil, "pool_max_conns", "PoolConfig"},
+		"a pool's setting":            {host + "pool_max_conns=3", nil, "pool_max_conns", "use PoolConfig"},
+		"a misspelled pool's setting": {host + "pool_max_con=3", nil, "pool_max_con", "pgxpool's keys are pool_max_conns,"},
+		"a port out of range":         {host + "port=70000", nil, "port", "use a number from 1 to 65535"},
+		"a timeout with a unit":       {host + "connect_timeout=5s", nil, "connect_timeout", `invalid value "5s"; use a number of seconds`},
+		"an unknown kind of session": {
+			host + "target_session_attrs=master", nil, "target_session_attrs", `invalid value "master"; use any, read-write,`,
+		},
+		"an unknown exec mode": {
+			host + "default_query_exec_mode=none", nil, "default_query_exec_mode", `invalid value "none"; use cache_statement,`,
+		},
+		"an unknown protocol": {host + "max_protocol_version=4", nil, "max_protocol_version", `invalid value "4"; use 3.0, 3.2 or latest`},
 		"channel binding":             {host + "channel_binding=require", nil, "channel_binding", "omit it"},
 		"no password method":          {host + "require_auth=scram-sha-256", nil, "require_auth", "password"},
 		"password forbidden":          {host + "require_auth=!password,!oauth", nil, "require_auth", "password"},

@@ -227,7 +227,7 @@ func keyFor(config *pgx.ConnConfig, user string) any {
 // login returns the hooks of one attempt. derived reports whether the user is
 // derived from t.
 func (c *Connector) login(t *token.Token, key any, derived bool, password func() string) *login {
-	l := &login{policy: c.config.tls, token: t, key: key, password: password}
+	l := &login{policy: c.config.tls, token: t, key: key, settings: c.config.settings, password: password}
 	if c.identity != nil {
 		l.tokens = c.identity.tokens
 		if derived {

@@ -23,8 +23,8 @@
 // The user comes from the DSN, its service file or PGUSER; otherwise it is derived
 // from the token. It is never the operating system's user. Guests, and members of a
 // group who log in as the group, must set it. A password in the DSN is an error, and
-// PGPASSWORD and password files are ignored, except with entra_credential=none.
-// The default of connect_timeout is 30 seconds.
+// those of PGPASSWORD, service files and password files are ignored, except with
+// entra_credential=none. The default of connect_timeout is 30 seconds.
 //
 // # Security
 //

@@ -166,6 +166,73 @@ func TestExplain_ExplainsConnectionsThatFail(t *testing.T) {
 	}
 }
 
+func TestExplain_DistinguishesStageOfTimeout(t *testing.T) {
+	s := start(t, entrapgtest.Config{Upstream: server().AdminDSN()})
+	s.SetFaults(entrapgtest.Faults{LoginDelay: time.Hour})
+	for name, err := range failedLogins(t, s.DSN()+"&connect_timeout=1", entrapg.WithCredential(app(t, s)), entrapg.WithLogger(nil)) {
+		if got := entrapg.Explain(err); !strings.Contains(got, "login took too long") || strings.Contains(got, "firewall") {
+			t.Errorf("%s: %v: explained as %q", name, err, got)
+		}
+	}
+}
+
+func TestExplain_ExplainsServersWithoutTLSOrProtocol(t *testing.T) {
+	s := start(t, entrapgtest.Config{Upstream: server().AdminDSN()})
+	for name, test := range map[string]struct {
+		faults         entrapgtest.Faults
+		settings, want string
+	}{
+		"no TLS":                     {entrapgtest.Faults{NoTLS: true}, "", "sslmode=disable"},
+		"no TLS, with a password":    {entrapgtest.Faults{NoTLS: true}, "&user=app&password=x&entra_credential=none", "sslmode=disable"},
+		"an older protocol's server": {entrapgtest.Faults{}, "&min_protocol_version=3.2", "min_protocol_version"},
+	} {
+		s.SetFaults(test.faults)
+		var opts []entrapg.Option
+		if !strings.Contains(test.settings, "entra_credential") {
+			opts = append(opts, entrapg.WithCredential(app(t, s)))
+		}
+		for library, err := range failedLogins(t, s.DSN()+test.settings, append(opts, entrapg.WithLogger(nil))...) {
+			if got := entrapg.Explain(err); !strings.Contains(got, test.want) {
+				t.Errorf("%s, %s: %v: explained as %q", name, library, err, got)
+			}
+		}
+	}
+}
+
+func TestExplain_NamesOriginOfUser(t *testing.T) {
+	t.Setenv("PGUSER", "nobody")
+	p := app(t, server())
+	for name, err := range failedLogins(t, server().DSN("user"), entrapg.WithCredential(p), entrapg.WithLogger(nil)) {
+		if got := entrapg.Explain(err); !strings.HasSuffix(got, "; the user comes from PGUSER") {
+			t.Errorf("%s: %v: explained as %q", name, err, got)
+		}
+	}
+	for name, err := range failedLogins(t, server().DSN()+"&user=none", entrapg.WithCredential(p), entrapg.WithLogger(nil)) {
+		if got := entrapg.Explain(err); got == "" || strings.Contains(got, "comes from") {
+			t.Errorf("%s: %v: explained as %q", name, err, got)
+		}
+	}
+}
+
+func TestExplain_ExplainsAllOfRejectionThatCannotBeRetried(t *testing.T) {
+	s := start(t, entrapgtest.Config{Upstream: server().AdminDSN()})
+	db, _ := open(t, s.DSN(), entrapg.WithCredential(app(t, s)), entrapg.WithLogger(nil))
+	db.SetMaxIdleConns(0)
+	if err := db.PingContext(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.RevokeTokens(); err != nil {
+		t.Fatal(err)
+	}
+	s.SetFaults(entrapgtest.Faults{EntraDown: true})
+	err := db.PingContext(t.Context())
+	for _, want := range []string{"revoked", "try again"} {
+		if got := entrapg.Explain(err); !strings.Contains(got, want) {
+			t.Errorf("%v: explained as %q, want %q in it", err, got, want)
+		}
+	}
+}
+
 func TestExplain_ExplainsStatementsThatPoolerBreaks(t *testing.T) {
 	err := fmt.Errorf(
 		"load orders: %w",

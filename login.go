@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/entrapg/entrapg/internal/claims"
+	"github.com/entrapg/entrapg/internal/connstring"
 	"github.com/entrapg/entrapg/internal/pgwire"
 	"github.com/entrapg/entrapg/internal/token"
 )
@@ -26,6 +27,7 @@ type login struct {
 	key      any           // of the server and the user
 	user     string        // that the connector logs in as, unless a hook sets another one
 	users    *userCache    // that derived the user; nil if it was set
+	settings connstring.Settings
 	password func() string // instead of token, with entra_credential=none
 
 	verifications verifications // InsecureSkipVerify configurations that the policy has created
@@ -233,10 +235,13 @@ func (l *login) bearer(context.Context) (string, error) {
 
 // details returns the details of the login for an error.
 func (l *login) details() loginDetails {
-	if l.token == nil {
-		return loginDetails{noEntra: true}
+	details := loginDetails{noEntra: l.token == nil, tokenCut: l.tokenCut}
+	if l.config != nil && l.config.User == l.user {
+		details.userOrigin = foreignOrigin(l.settings, "user")
 	}
-	details := loginDetails{tokenCut: l.tokenCut}
+	if l.token == nil {
+		return details
+	}
 	if c, err := claims.Parse(l.token.Secret()); err == nil {
 		details.guest = c.Guest()
 	}
@@ -273,8 +278,9 @@ func (l *login) clearPassword() {
 
 // loginDetails are the details of a login that pgx's error does not contain.
 type loginDetails struct {
-	guest    bool        // the token is a guest's
-	noEntra  bool        // entra_credential=none, so there is no token
-	tokenCut bool        // a connection broke after the login sent a token that may be too long for PgBouncer
-	lookup   *TokenError // if not nil, the reason that the user is the application's and not the identity's
+	guest      bool        // the token is a guest's
+	noEntra    bool        // entra_credential=none, so there is no token
+	tokenCut   bool        // a connection broke after the login sent a token that may be too long for PgBouncer
+	userOrigin string      // where the user comes from, if not from the DSN or the token
+	lookup     *TokenError // if not nil, the reason that the user is the application's and not the identity's
 }

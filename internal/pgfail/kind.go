@@ -27,12 +27,16 @@ const (
 	UnnamedIdentity          // NoRole, and the user is the application's name, because the lookup of the identity's failed
 	WrongPassword            // a login with a password is rejected
 	ServerFull               // the server has no free connection
+	RoleFull                 // the role's connection limit is reached
+	DatabaseFull             // the database's connection limit is reached
+	DatabaseClosed           // the database allows no connections
+	NoLogin                  // the role may not log in
 	NoDatabase               // the database does not exist
 	NoConnectPrivilege       // the role may not connect to the database
 	NotReady                 // the server is starting or stopping
 	NoSuitableHost           // no host satisfies target_session_attrs
-	UnknownParameter         // a parameter of the connection string is unknown
-	InvalidParameter         // the server rejects the value of a parameter of the connection string
+	UnknownParameter         // the server does not know a parameter
+	InvalidParameter         // the server rejects the value of a parameter
 	TransactionPooling       // a prepared statement is lost between transactions
 )
 
@@ -40,7 +44,7 @@ const (
 // for Unknown, because an unexplained rejection most likely does.
 func (k Kind) aboutTokens() bool {
 	switch k {
-	case NoTLS, HostNotAllowed, ServerFull, NoDatabase, NoConnectPrivilege, NotReady, NoSuitableHost,
+	case NoTLS, HostNotAllowed, ServerFull, RoleFull, DatabaseFull, DatabaseClosed, NoLogin, NoDatabase, NoConnectPrivilege, NotReady, NoSuitableHost,
 		UnknownParameter, InvalidParameter, TransactionPooling:
 		return false
 	default:
@@ -59,3 +63,6 @@ func (k Kind) AboutRole() bool {
 		return false
 	}
 }
+
+// AboutUser reports whether another user may be able to log in.
+func (k Kind) AboutUser() bool { return k.AboutRole() || k == NoLogin || k == WrongPassword }

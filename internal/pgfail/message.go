@@ -47,7 +47,8 @@ func lookUp(table []message, e *pgconn.PgError) Diagnosis {
 var messages = []message{
 	{"", []string{"access token", "expired"}, false, Diagnosis{
 		TokenExpired,
-		"the token expired before the server checked it; check this machine's clock",
+		"the token expired before the server checked it; check this machine's clock, " +
+			"and that the credential does not return expired tokens",
 	}},
 	{"", []string{"valid audience claim"}, false, Diagnosis{
 		WrongAudience,
@@ -86,6 +87,25 @@ var messages = []message{
 		OtherObjectID,
 		"the role is mapped to another object ID than the token's, for example because the identity was deleted and " +
 			"created again; map it again with pgaadauth_update_principal_with_oid, which keeps the role's privileges",
+	}},
+	{"28", []string{"role", "not permitted to log in"}, false, Diagnosis{
+		NoLogin,
+		"the role cannot log in, because it has the attribute NOLOGIN; run ALTER ROLE … LOGIN, or set user to another role",
+	}},
+	{"53300", []string{"too many connections for role"}, true, Diagnosis{
+		RoleFull,
+		"the role has as many connections as its limit allows; raise the limit with ALTER ROLE … CONNECTION LIMIT, " +
+			"or lower SetMaxOpenConns or pool_max_conns",
+	}},
+	{"53300", []string{"too many connections for database"}, true, Diagnosis{
+		DatabaseFull,
+		"the database has as many connections as its limit allows; raise the limit with ALTER DATABASE … CONNECTION LIMIT, " +
+			"or lower SetMaxOpenConns or pool_max_conns",
+	}},
+	{"55000", []string{"database", "not currently accepting connections"}, true, Diagnosis{
+		DatabaseClosed,
+		"the login works, but the database does not allow connections; run ALTER DATABASE … ALLOW_CONNECTIONS true, " +
+			"or set the name of another one",
 	}},
 	{"28", []string{"no pg_hba.conf entry", "no encryption"}, false, Diagnosis{
 		NoTLS,
@@ -129,8 +149,8 @@ var codes = []message{
 var (
 	notAToken = Diagnosis{
 		NotAToken,
-		"the server does not accept this as a token of its tenant; " +
-			"check that the identity belongs to the tenant that the server trusts",
+		"the server cannot validate the token: it was revoked, or it is of a tenant that the server does not trust; " +
+			"log in with a new token, and check the identity's tenant",
 	}
 	pgBouncer = Diagnosis{
 		PgBouncer,
@@ -157,12 +177,13 @@ var (
 	}
 	unknownParameter = Diagnosis{
 		UnknownParameter,
-		"the server or PgBouncer does not know a parameter of the connection string; remove it: " +
+		"the server or PgBouncer does not know a parameter of the DSN, a service file or a PG* variable; remove it: " +
 			"pgx sends every key that it does not know to the server",
 	}
 	invalidParameter = Diagnosis{
 		InvalidParameter,
-		"the server rejects the value of a parameter of the connection string; correct or remove the parameter",
+		"the server rejects the value of a parameter of the DSN, a service file or a PG* variable such as PGOPTIONS; " +
+			"correct or remove it",
 	}
 	transactionPooling = Diagnosis{
 		TransactionPooling,

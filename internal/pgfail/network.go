@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"net"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -39,9 +40,22 @@ func network(err error) string {
 		return "the server's name cannot be resolved now; check the network and the DNS server"
 	case errors.Is(err, syscall.ECONNREFUSED), strings.Contains(err.Error(), "actively refused"): // Windows
 		return "no server listens on this port; check host and port, and that the server is started"
+	case strings.Contains(err.Error(), "server refused TLS connection"): // pgx has no type for it
+		return "the server does not support TLS; turn it on, or set sslmode=disable if the server is on this machine"
+	case strings.Contains(err.Error(), "server protocol version too low"): // pgx has no type for it
+		return "the server does not support the version of the protocol; lower or remove min_protocol_version"
+	case errors.As(err, &timeout) && timeout.Timeout() && connected(err):
+		return "the server accepted the connection, but the login took too long; allow more time, by connect_timeout " +
+			"and the deadline of the context, and check the load of the server"
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return "the server does not answer; allow this machine in the server's firewall, and check the network"
 	default:
 		return ""
 	}
+}
+
+// connected reports whether pgx's error is of an established connection.
+func connected(err error) bool {
+	return slices.ContainsFunc([]string{"tls error: ", "failed to write startup message: ", "failed to receive message: "},
+		func(stage string) bool { return strings.Contains(err.Error(), stage) })
 }
