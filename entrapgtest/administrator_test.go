@@ -39,7 +39,7 @@ func TestAdministrator_CreatesRolesDatabasesAndGrants(t *testing.T) {
 	}
 }
 
-func TestAdministrator_ReachesNeitherProgramsFilesNorSuperuser(t *testing.T) {
+func TestAdministrator_CannotRunProgramsReadFilesOrBecomeSuperuser(t *testing.T) {
 	t.Parallel()
 	s, conn := administrator(t, entrapgtest.Config{})
 	superuser := must[*pgx.ConnConfig](t)(pgx.ParseConfig(s.AdminDSN())).User

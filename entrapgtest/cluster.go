@@ -8,10 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"runtime"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -40,7 +36,7 @@ type cluster struct {
 func startCluster(ctx context.Context, st *state, primary *cluster) (_ *cluster, err error) {
 	c := &cluster{lock: st.lock}
 	if c.bin, err = findPostgres(); err == nil {
-		c.bin, err = st.suitable(ctx, c.bin)
+		c.bin, err = st.binFor(ctx, c.bin)
 	}
 	if err != nil {
 		return nil, err
@@ -98,7 +94,7 @@ func startCluster(ctx context.Context, st *state, primary *cluster) (_ *cluster,
 	if err := c.start(); err != nil {
 		return nil, err
 	}
-	_, err = c.await(ctx, "")
+	_, err = c.waitReady(ctx, "")
 	return c, err
 }
 
@@ -123,7 +119,7 @@ func (c *cluster) tempDir(length int) (string, error) {
 		case length > 0 && len(dir.path) > length:
 			err = fmt.Errorf("%s is too long for a Unix socket", dir.path)
 		default:
-			if err = c.owner.give(dir.path); err == nil {
+			if err = c.owner.chown(dir.path); err == nil {
 				err = c.owner.canEnter(context.Background(), dir.path)
 			}
 		}
@@ -189,12 +185,12 @@ func (c *cluster) copyFrom(ctx context.Context, primary *cluster) error {
 	backup := c.owner.command(ctx, c.dir, path,
 		"--pgdata="+c.data, "--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--no-password",
 		"--host="+config.Host, "--port=5432", "--username=postgres")
-	// In a file, because sessions can read the replica's settings.
+	// The password is in a file, because sessions can read primary_conninfo.
 	passwordFile := filepath.Join(c.dir, "primary.pgpass")
 	if err := os.WriteFile(passwordFile, []byte("*:*:*:*:"+primary.password), 0o600); err != nil {
 		return err
 	}
-	if err := c.owner.give(passwordFile); err != nil {
+	if err := c.owner.chown(passwordFile); err != nil {
 		return err
 	}
 	backup.Env = append(backup.Env, "PGPASSFILE="+passwordFile)
@@ -218,7 +214,7 @@ wal_level = logical
 	if err := os.WriteFile(path, []byte(settings), 0o600); err != nil {
 		return err
 	}
-	if err := owner.give(path); err != nil {
+	if err := owner.chown(path); err != nil {
 		return err
 	}
 	path = filepath.Join(data, "postgresql.conf")
@@ -245,29 +241,29 @@ func (c *cluster) restart(ctx context.Context) error {
 	defer c.restarting.Unlock()
 	select {
 	case <-c.current().ended:
-		return c.revive(ctx)
+		return c.startAgain(ctx)
 	default:
 	}
-	before, err := c.await(ctx, "")
+	before, err := c.waitReady(ctx, "")
 	if err != nil {
 		return err
 	}
 	if err := c.current().restart(); err != nil {
 		return err
 	}
-	_, err = c.await(ctx, before)
+	_, err = c.waitReady(ctx, before)
 	return err
 }
 
-// revive starts a server that has exited. It retries because the old server's remaining
+// startAgain starts a server that has exited. It retries because the old server's remaining
 // processes can use the shared memory for a moment.
-func (c *cluster) revive(ctx context.Context) error {
+func (c *cluster) startAgain(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for {
 		err := c.start()
 		if err == nil {
-			_, err = c.await(ctx, "")
+			_, err = c.waitReady(ctx, "")
 		}
 		if err == nil || sleep(ctx, 100*time.Millisecond) != nil {
 			return err
@@ -275,9 +271,9 @@ func (c *cluster) revive(ctx context.Context) error {
 	}
 }
 
-// await waits until the server accepts connections and its start time differs from
+// waitReady waits until the server accepts connections and its start time differs from
 // before. It returns the start time.
-func (c *cluster) await(ctx context.Context, before string) (string, error) {
+func (c *cluster) waitReady(ctx context.Context, before string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for {
@@ -323,88 +319,6 @@ func (c *cluster) stop() error {
 
 // quote escapes a value for a keyword/value DSN.
 func quote(s string) string { return strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) }
-
-func program(name string) string {
-	if runtime.GOOS == "windows" {
-		return name + ".exe"
-	}
-	return name
-}
-
-// places are the directories where packages install PostgreSQL's programs.
-// scripts/install-postgres.sh has the same list.
-var places = []string{
-	"/usr/lib/postgresql/*/bin",                          // Debian, Ubuntu
-	"/usr/pgsql-*/bin",                                   // Red Hat, from PostgreSQL's own repository
-	"/opt/homebrew/opt/postgresql*/bin",                  // Homebrew on Apple silicon
-	"/usr/local/opt/postgresql*/bin",                     // Homebrew on Intel
-	"/home/linuxbrew/.linuxbrew/opt/postgresql*/bin",     // Homebrew on Linux
-	"/Applications/Postgres.app/Contents/Versions/*/bin", // Postgres.app
-	"/Library/PostgreSQL/*/bin",                          // the installer for macOS
-	`C:\Program Files\PostgreSQL\*\bin`,                  // the installer for Windows
-}
-
-// findPostgres returns the directory that contains PostgreSQL's programs.
-func findPostgres() (string, error) {
-	if dir := os.Getenv("ENTRAPG_POSTGRES_BIN"); dir != "" {
-		if !holdsPostgres(dir) {
-			return "", fmt.Errorf("ENTRAPG_POSTGRES_BIN: %s does not contain PostgreSQL's programs initdb and postgres", dir)
-		}
-		return filepath.Abs(dir)
-	}
-	for _, name := range []string{"initdb", "postgres"} {
-		path, err := exec.LookPath(program(name))
-		if err != nil {
-			continue
-		}
-		for _, path := range []string{path, resolve(path)} {
-			if dir := filepath.Dir(path); holdsPostgres(dir) {
-				return filepath.Abs(dir)
-			}
-		}
-	}
-	if found := installed(); len(found) > 0 {
-		return slices.MaxFunc(found, func(a, b string) int { return version(a) - version(b) }), nil
-	}
-	return "", errors.New("PostgreSQL's programs initdb and postgres are not installed: " +
-		"`apt-get install postgresql` (Debian, Ubuntu), `dnf install postgresql-server` (Fedora, Red Hat), `brew " +
-		"install postgresql` (macOS), " +
-		"or https://www.postgresql.org/download/; if they are in another directory, set ENTRAPG_POSTGRES_BIN to it")
-}
-
-// installed returns the directories of PostgreSQL's programs in the usual locations.
-func installed() []string {
-	var found []string
-	for _, place := range places {
-		dirs, _ := filepath.Glob(place)
-		found = append(found, slices.DeleteFunc(dirs, func(dir string) bool { return !holdsPostgres(dir) })...)
-	}
-	return found
-}
-
-func holdsPostgres(dir string) bool {
-	for _, name := range []string{"initdb", "postgres"} {
-		if info, err := os.Stat(filepath.Join(dir, program(name))); err != nil || info.IsDir() {
-			return false
-		}
-	}
-	return true
-}
-
-func resolve(path string) string {
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		return target
-	}
-	return path
-}
-
-var digits = regexp.MustCompile(`\d+`)
-
-// version returns the major version in a directory's name, or 0 if there is none.
-func version(dir string) int {
-	n, _ := strconv.Atoi(digits.FindString(filepath.Base(filepath.Dir(dir))))
-	return n
-}
 
 // environment returns the environment for PostgreSQL's programs. It contains neither
 // PG* variables, which would change their behavior, nor secrets.

@@ -104,8 +104,8 @@ func isOwn(dir string) (bool, error) {
 	return err == nil && o.credential != nil && o.credential.Uid == stat.Uid, err
 }
 
-// give changes the owner of files that root has created.
-func (o *owner) give(paths ...string) error {
+// chown changes the owner of files that root has created.
+func (o *owner) chown(paths ...string) error {
 	if o.credential == nil {
 		return nil
 	}

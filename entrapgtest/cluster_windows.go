@@ -19,7 +19,7 @@ type owner struct{}
 
 func newOwner() (*owner, error) { return &owner{}, nil }
 
-func (*owner) give(...string) error { return nil }
+func (*owner) chown(...string) error { return nil }
 
 // isOwn returns true: the file system's permissions apply.
 func isOwn(string) (bool, error) { return true, nil }
@@ -119,7 +119,7 @@ func startPostgres(o *owner, bin, dir, data string, lock *os.File) (*process, er
 // watch closes ended when the server has exited, but not when it is restarted.
 func (p *process) watch() {
 	defer close(p.ended)
-	pid := p.await(0)
+	pid := p.waitPID(0)
 	for {
 		if server, err := os.FindProcess(pid); err == nil {
 			_, _ = server.Wait()
@@ -138,9 +138,9 @@ func (p *process) watch() {
 	}
 }
 
-// await returns the process ID of a starting server. It waits until the ID differs from
+// waitPID returns the process ID of a starting server. It waits until the ID differs from
 // last.
-func (p *process) await(last int) int {
+func (p *process) waitPID(last int) int {
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if pid := p.pid(); pid != 0 && pid != last {
 			return pid
@@ -178,7 +178,7 @@ func (p *process) restart() error {
 	last := p.pid()
 	err := p.pgctl("restart", "-m", "fast", "-W", "-s", "-l", p.logFile)
 	if err == nil {
-		p.await(last)
+		p.waitPID(last)
 	}
 	return err
 }

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// A setting of a DSN.
+// A setting is a key and a value of a DSN.
 type setting struct{ key, value string }
 
 // environmentSettings are the settings that PG* variables change, each with the value

@@ -21,9 +21,9 @@ func TestServer_FindsPostgresOnPathThenNewestVersion(t *testing.T) {
 		}
 		return dir
 	}
-	usual := places
-	defer func() { places = usual }()
-	places = []string{filepath.Join(root, "lib", "*", "bin")}
+	usual := installDirs
+	defer func() { installDirs = usual }()
+	installDirs = []string{filepath.Join(root, "lib", "*", "bin")}
 	t.Setenv("ENTRAPG_POSTGRES_BIN", "")
 	t.Setenv("PATH", filepath.Join(root, "path"))
 

@@ -394,7 +394,7 @@ func sharedMemory(t testing.TB, s *entrapgtest.Server) (files, segments []string
 }
 
 // ENTRAPGTEST_SERVERS=200 starts 200 servers, each with its own PostgreSQL.
-func TestServer_ManyInSequenceLeakNothing(t *testing.T) {
+func TestServer_RepeatedStartsLeakNothing(t *testing.T) {
 	upstream := share(t).AdminDSN()
 	temporary(t, "many")
 	var files, segments []string

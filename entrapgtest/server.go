@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -61,21 +60,11 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 		}
 	}()
 
-	listener, err := s.listen(ctx, "Addr", config.Addr)
+	l, err := openListeners(ctx, config)
 	if err != nil {
 		return nil, err
 	}
-	verified := []net.Listener{listener} // with the server's certificate
-	var entra, identity net.Listener
-	if config.Primary == nil { // otherwise the primary's tenant has these addresses
-		if entra, err = s.listen(ctx, "TenantAddr", config.TenantAddr); err != nil {
-			return nil, err
-		}
-		if identity, err = s.listen(ctx, "IdentityAddr", config.IdentityAddr); err != nil {
-			return nil, err
-		}
-		verified = append(verified, entra)
-	}
+	s.cleanup = append(s.cleanup, l.close)
 	st, err := openState(ctx, config.StateDir)
 	if err != nil {
 		return nil, &ConfigError{Field: "StateDir", Err: err}
@@ -86,21 +75,12 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 			return nil, &ConfigError{Field: "CAFile", Err: err}
 		}
 	}
-	names := hostnames(config.Hostnames)
-	cert, err := newCertificate(st.authority, names.with(verified...))
+	cert, err := newCertificate(st.authority, hostnames(config.Hostnames).with(l.encrypted()...))
 	if err != nil {
 		return nil, err
 	}
 
-	var shared *roles
-	if p := config.Primary; p != nil {
-		s.Tenant, shared = p.Tenant, p.administration.roles
-	} else {
-		s.web = newWebServer(entra, identity, names, cert)
-		s.Tenant = newTenant(st, config.TokenLife, s.web.site())
-		s.cleanup = append(s.cleanup, s.Tenant.arcKeys.close)
-		shared = newRoles(st.Seed.derive("roles"))
-	}
+	shared := s.openTenant(st, l, cert)
 	if err := s.startBackend(ctx, st, shared); err != nil {
 		return nil, err
 	}
@@ -115,7 +95,7 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 		groupSync: config.GroupSync, throwaway: s.cluster != nil,
 	}
 	s.front = &front{
-		listener: listener, tls: cert.tls, method: s.loginMethod(),
+		listener: l.server, tls: cert.tls, method: s.loginMethod(),
 		judge:          judge{tokens: &s.Tenant.tokens, audience: config.Audience},
 		administration: s.administration, backend: s.backend, log: loginLog{onLogin: config.OnLogin}, ctx: s.ctx,
 	}
@@ -135,18 +115,17 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	return s, nil
 }
 
-// listen opens an address, which field of Config sets.
-func (s *Server) listen(ctx context.Context, field, addr string) (net.Listener, error) {
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", addr)
-	if err != nil {
-		return nil, &ConfigError{Field: field, Err: err}
+// openTenant sets the server's tenant, and the web server of a new one. It returns the
+// roles.
+func (s *Server) openTenant(st *state, l *listeners, c *certificate) *roles {
+	if p := s.config.Primary; p != nil {
+		s.Tenant = p.Tenant
+		return p.administration.roles
 	}
-	s.cleanup = append(s.cleanup, func() error {
-		l.Close() // again after Close
-		return nil
-	})
-	return l, nil
+	s.web = newWebServer(l.entra, l.identity, s.config.Hostnames, c)
+	s.Tenant = newTenant(st, s.config.TokenLife, s.web.site())
+	s.cleanup = append(s.cleanup, s.Tenant.arcKeys.close)
+	return newRoles(st.Seed.derive("roles"))
 }
 
 // publish writes Config.CAFile.

@@ -3,25 +3,20 @@ package entrapgtest
 import (
 	"context"
 	"crypto/ecdsa"
-	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
-	"encoding/base32"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/entrapg/entrapg/internal/lockfile"
 )
@@ -45,7 +40,6 @@ const (
 	stateFile = "state.json"
 	lockName  = "lock"
 	dataDir   = "data"
-	newSuffix = ".new" // of incomplete files, which an interrupted start leaves behind
 )
 
 const stateVersion = 1
@@ -224,9 +218,9 @@ func (st *state) close() error {
 	return st.lock.Close()
 }
 
-// suitable returns a directory of PostgreSQL's programs that can use the data: bin, or
+// binFor returns a directory of PostgreSQL's programs that can use the data: bin, or
 // that of another installed version.
-func (st *state) suitable(ctx context.Context, bin string) (string, error) {
+func (st *state) binFor(ctx context.Context, bin string) (string, error) {
 	if st.dir == "" {
 		return bin, nil
 	}
@@ -263,40 +257,5 @@ func (st *state) prepareData(o *owner) error {
 	if err := os.RemoveAll(filepath.Join(st.dir, dataDir+newSuffix)); err != nil {
 		return err
 	}
-	return o.give(st.dir)
-}
-
-// writeFile writes a file completely or not at all.
-func writeFile(path string, content []byte, perm os.FileMode) error {
-	// The path can be a link to another user's file. Replace it instead of writing to it.
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+newSuffix)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	if err := errors.Join(err, f.Chmod(perm), f.Sync(), f.Close()); err != nil {
-		os.Remove(f.Name())
-		return err
-	}
-	return os.Rename(f.Name(), path)
-}
-
-// A seed is the secret from which IDs and other secrets are derived.
-type seed []byte
-
-func (s seed) derive(purpose string, names ...string) []byte {
-	mac := hmac.New(sha256.New, s)
-	for _, name := range append([]string{purpose}, names...) {
-		_, _ = io.WriteString(mac, strconv.Quote(name))
-	}
-	return mac.Sum(nil)
-}
-
-func (s seed) id(purpose string, names ...string) string {
-	return uuid.NewHash(sha256.New(), uuid.Nil, s.derive(purpose, names...), 4).String()
-}
-
-// secret returns 26 letters and digits: 130 bits.
-func (s seed) secret(purpose string, names ...string) string {
-	return base32.StdEncoding.EncodeToString(s.derive(purpose, names...))[:26]
+	return o.chown(st.dir)
 }

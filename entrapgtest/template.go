@@ -164,7 +164,7 @@ func copyTree(from, to string, o *owner) (manifest, error) {
 		default:
 			return fmt.Errorf("%s is neither a file nor a directory", path)
 		}
-		return o.give(target)
+		return o.chown(target)
 	})
 	return m, err
 }

@@ -22,8 +22,8 @@ const (
 type Tenant struct {
 	ID string // a GUID
 
-	// All are values, because entrapg emulator creates principals of a zero Tenant, to name
-	// them.
+	// These are values so that a zero Tenant works: the emulator uses one to derive the
+	// names of roles.
 	site       site
 	directory  directory
 	tokens     tokenService

@@ -11,7 +11,7 @@ import (
 // hostnames are the names and IP addresses of Config.Hostnames.
 type hostnames []string
 
-// check returns an error if one is not valid.
+// check returns an error if a name is invalid.
 func (h hostnames) check() error {
 	for _, name := range h {
 		if net.ParseIP(name) == nil && (len(name) > 253 || !hostName.MatchString(name)) {

@@ -5,9 +5,6 @@ import (
 	"errors"
 	"net"
 	"net/url"
-	"os"
-	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -24,7 +21,7 @@ func everywhere(hostnames ...string) entrapgtest.Config {
 	return entrapgtest.Config{Addr: "0.0.0.0:0", TenantAddr: "[::]:0", IdentityAddr: ":0", Hostnames: hostnames}
 }
 
-func TestReach_HostnameIsInEveryAddress(t *testing.T) {
+func TestHostnames_HostnameIsInEveryAddress(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		config entrapgtest.Config
@@ -53,7 +50,7 @@ func TestReach_HostnameIsInEveryAddress(t *testing.T) {
 }
 
 // The client stands for one on another machine, which resolves the name.
-func TestReach_NameIsVerified(t *testing.T) {
+func TestHostnames_NameIsVerified(t *testing.T) {
 	t.Parallel()
 	s := startFront(t, everywhere("emulator.invalid", "192.0.2.1"))
 	app := s.Tenant.NewUserAssignedIdentity("reach-app")
@@ -75,7 +72,7 @@ func TestReach_NameIsVerified(t *testing.T) {
 	}
 }
 
-func TestReach_CredentialsInTheProcessNeedNoName(t *testing.T) {
+func TestHostnames_CredentialsInTheProcessNeedNoName(t *testing.T) {
 	t.Parallel()
 	s := startFront(t, everywhere("emulator.invalid"))
 	jobs, app := s.Tenant.NewServicePrincipal("reach-jobs"), s.Tenant.NewUserAssignedIdentity("reach-api")
@@ -93,7 +90,7 @@ func TestReach_CredentialsInTheProcessNeedNoName(t *testing.T) {
 	}
 }
 
-func TestReach_InvalidHostnamesAreReported(t *testing.T) {
+func TestHostnames_InvalidHostnamesAreReported(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{
 		"", "emulator:15432", "https://emulator", "a b", "-a", "a..b", "a.*.b", "a/b",
@@ -108,75 +105,5 @@ func TestReach_InvalidHostnamesAreReported(t *testing.T) {
 		if err == nil {
 			s.Close()
 		}
-	}
-}
-
-func TestCAFile_IsSharedWhileTheServerRuns(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "ca.pem")
-	first := startFront(t, entrapgtest.Config{CAFile: path})
-	if first.CAFile() != path || !strings.Contains(first.DSN(), "ca.pem") {
-		t.Errorf("%s, %s", first.CAFile(), first.DSN())
-	}
-	if info, err := os.Stat(path); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o644 {
-		t.Errorf("%v: %v", err, info)
-	}
-	if err := first.Close(); err != nil {
-		t.Error(err)
-	}
-	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("after Close: %v", err)
-	}
-}
-
-func TestCAFile_OfAnEarlierServerIsReplaced(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "ca.pem")
-	first := startFront(t, entrapgtest.Config{CAFile: path})
-	old := must[[]byte](t)(os.ReadFile(path))
-	second := startFront(t, entrapgtest.Config{CAFile: path})
-	if now := must[[]byte](t)(os.ReadFile(path)); string(now) == string(old) {
-		t.Error("the file is that of the first server")
-	}
-	if err := first.Close(); err != nil {
-		t.Error(err)
-	}
-	if _, err := os.Stat(path); err != nil {
-		t.Errorf("the first server removed the file of the second one: %v", err)
-	}
-	second.Close()
-}
-
-func TestCAFile_KeepsOtherFiles(t *testing.T) {
-	t.Parallel()
-	for _, content := range []string{"", "my key\n"} {
-		path := filepath.Join(t.TempDir(), "own.pem")
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		_, err := entrapgtest.Start(t.Context(), entrapgtest.Config{CAFile: path})
-		var wrong *entrapgtest.ConfigError
-		if !errors.As(err, &wrong) || wrong.Field != "CAFile" || !strings.Contains(err.Error(), "already exists") {
-			t.Errorf("%q: %v", content, err)
-		}
-		if now := must[[]byte](t)(os.ReadFile(path)); string(now) != content {
-			t.Errorf("%q is now %q", content, now)
-		}
-	}
-}
-
-func TestCAFile_KeepsFilesBesideIt(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	path, victim := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "victim")
-	if err := os.WriteFile(victim, []byte("mine"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(victim, path+".new"); err != nil {
-		t.Skip(err)
-	}
-	startFront(t, entrapgtest.Config{CAFile: path})
-	if now := must[[]byte](t)(os.ReadFile(victim)); string(now) != "mine" {
-		t.Errorf("the file is now %q", now)
 	}
 }
