@@ -45,7 +45,8 @@ func (t *Target) Flags() []cli.Flag {
 
 // Help is the part of the help text that describes a target.
 const Help = "The DSN comes from the argument or --dsn, else from DATABASE_URL, else from PG* variables. It accepts " +
-	"everything that pgx accepts, and entra_credential, entra_client_id and entra_tenant_id, which select the credential."
+	"everything that pgx accepts, entra_credential, entra_client_id and entra_tenant_id, which select the credential, and " +
+	"entra_scope, the scope of the token."
 
 // Find returns the DSN. It is empty if only PG* variables set the login.
 func (t *Target) Find(args []string) (string, error) {

@@ -16,18 +16,42 @@ func printBanner(out *terminal.Output, p *plan) {
 	for _, f := range p.fronts {
 		out.Printf("%s %s → %s\n", out.Good("✓"), out.Bold(f.address.String()), quote.Comment(f.upstream.name))
 	}
-	switch {
-	case p.password == password{}:
-		out.Printf("\n%s\n\n", out.Bold("Connect:"))
-	case p.password.from == "":
-		out.Printf("\n%s\n\n", out.Bold("Connect, with a password that is valid until the proxy ends:"))
-	default:
-		out.Printf("\n%s\n\n", out.Bold("Connect, with the password of "+p.password.from+":"))
-	}
+	var asking, open []*front
 	for _, f := range p.fronts {
-		out.Printf("  %s\n", psql(p, f))
+		if p.passwordOf(f) != "" {
+			asking = append(asking, f)
+		} else {
+			open = append(open, f)
+		}
+	}
+	switch {
+	case p.password.from == "":
+		printCommands(out, p, "Connect, with a password that is valid until the proxy ends:", asking)
+	default:
+		printCommands(out, p, "Connect, with the password of "+p.password.from+":", asking)
+	}
+	if len(asking) > 0 {
+		printCommands(out, p, "Connect without a password:", open)
+	} else {
+		printCommands(out, p, "Connect:", open)
 	}
 	out.Printf("\n%s\n\n", out.Dim("Ctrl-C stops the proxy."))
+}
+
+// printCommands prints a command for each front, under a heading.
+func printCommands(out *terminal.Output, p *plan, heading string, fronts []*front) {
+	if len(fronts) == 0 {
+		return
+	}
+	out.Printf("\n%s\n\n", out.Bold(heading))
+	for _, f := range fronts {
+		if !f.address.ForLibpq() {
+			out.Printf("  %s\n", quote.Comment("# "+f.address.Path+": only for clients that take the path of a socket; "+
+				"psql needs a name such as .s.PGSQL.5432"))
+			continue
+		}
+		out.Printf("  %s\n", psql(p, f))
+	}
 }
 
 // psql returns a command that connects to a front.
@@ -52,7 +76,7 @@ func psql(p *plan, f *front) string {
 	}
 	command := "psql " + quote.Shell(strings.Join(settings, " "))
 	switch {
-	case p.password.value == "" || p.password.from != "" || f.address.Private():
+	case p.passwordOf(f) == "" || p.password.from != "":
 		return command
 	case runtime.GOOS == "windows":
 		return "$env:PGPASSWORD='" + p.password.value + "'; " + command

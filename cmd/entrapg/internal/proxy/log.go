@@ -26,20 +26,30 @@ func newLog(w io.Writer, format, level string) *log {
 	if err := lowest.UnmarshalText([]byte(level)); err != nil {
 		lowest = slog.LevelInfo
 	}
-	handler := func(w io.Writer) slog.Handler {
-		options := &slog.HandlerOptions{Level: lowest}
-		if format == "json" {
-			return slog.NewJSONHandler(w, options)
-		}
-		return slog.NewTextHandler(w, options)
-	}
 	l := &log{writer: logwriter.New(w, func(n int) []byte {
 		var record bytes.Buffer
-		slog.New(handler(&record)).Error("log records were dropped because they could not be written", "records", n)
+		slog.New(newHandler(&record, format, lowest)).Error("log records were dropped because they could not be written", "records", n)
 		return record.Bytes()
 	})}
-	l.Logger = slog.New(handler(l.writer))
+	l.Logger = slog.New(newHandler(l.writer, format, lowest))
 	return l
+}
+
+func newHandler(w io.Writer, format string, lowest slog.Level) slog.Handler {
+	options := &slog.HandlerOptions{Level: lowest, ReplaceAttr: withUnits}
+	if format == "json" {
+		return slog.NewJSONHandler(w, options)
+	}
+	return slog.NewTextHandler(w, options)
+}
+
+// withUnits writes durations as text in JSON too, which has numbers of nanoseconds
+// otherwise.
+func withUnits(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
+	return a
 }
 
 // close waits a moment for records to be written.

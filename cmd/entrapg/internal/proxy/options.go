@@ -223,10 +223,11 @@ func (o *options) addUpstreams(plan *plan, logger *slog.Logger) error {
 		if err != nil {
 			return inFront(plan.fronts, f, err)
 		}
-		f.upstream = &upstream{Upstream: u, name: plan.nameOf(u), dsn: f.dsn}
+		f.upstream = &upstream{Upstream: u, dsn: f.dsn}
 		byDSN[f.dsn] = f.upstream
 		plan.upstreams = append(plan.upstreams, f.upstream)
 	}
+	plan.nameUpstreams()
 	if o.clientUser && !slices.ContainsFunc(plan.upstreams, (*upstream).leavesUserOpen) {
 		return command.UsageError("--client-user is not used with a user in the DSN or in PGUSER; remove one")
 	}

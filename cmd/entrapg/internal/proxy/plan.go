@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -33,14 +32,33 @@ type plan struct {
 	version           string // of this program
 }
 
-// nameOf returns a unique name of an upstream for logs and metrics.
-func (p *plan) nameOf(u *engine.Upstream) string {
-	name := serversOf(u)
-	taken := func(u *upstream) bool { return u.name == name }
-	for n := 2; slices.ContainsFunc(p.upstreams, taken); n++ {
-		name = fmt.Sprintf("%s#%d", serversOf(u), n)
+// nameUpstreams gives each upstream a unique name for logs and metrics: its servers and
+// database. If several have the same, the user of the DSN or a number distinguishes them.
+func (p *plan) nameUpstreams() {
+	same := map[string]int{}
+	for _, u := range p.upstreams {
+		same[serversOf(u.Upstream)]++
 	}
-	return name
+	taken := map[string]bool{}
+	for _, u := range p.upstreams {
+		base := serversOf(u.Upstream)
+		if user := u.Config().User; same[base] > 1 && user != "" {
+			base = user + "@" + base
+		}
+		u.name = base
+		for n := 2; taken[u.name]; n++ {
+			u.name = fmt.Sprintf("%s#%d", base, n)
+		}
+		taken[u.name] = true
+	}
+}
+
+// passwordOf returns the password that clients of a front need, or "".
+func (p *plan) passwordOf(f *front) string {
+	if f.address.Private() {
+		return ""
+	}
+	return p.password.value
 }
 
 // tlsConfig returns the configuration for clients of a front, or nil.

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -58,6 +59,91 @@ func TestProxy_DatabaseAddsNothingToPrintedCommand(t *testing.T) {
 	terminaltest.RequireHarmless(t, out.String())
 	if strings.Contains(out.String(), "\nConnect:\x1b") || strings.Count(out.String(), "\nConnect:") != 1 {
 		t.Errorf("got %s", &out)
+	}
+}
+
+func TestProxy_BannerHasPasswordOnlyWhereItIsRequired(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("abstract Unix sockets exist only on Linux")
+	}
+	to, err := engine.NewUpstream("postgres://127.0.0.1/shop?sslmode=disable")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer to.Close()
+	banner := func(p *plan, addresses ...string) string {
+		p.upstreams = []*upstream{{Upstream: to}}
+		for _, text := range addresses {
+			address, err := listener.Parse(text, defaultPort)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.fronts = append(p.fronts, &front{address: address, upstream: p.upstreams[0]})
+		}
+		var out strings.Builder
+		printBanner(&terminal.Output{Writer: &out, Width: 80}, p)
+		_, commands, _ := strings.Cut(out.String(), "\n\n")
+		return strings.TrimSuffix(commands, "\n\nCtrl-C stops the proxy.\n\n")
+	}
+	for _, test := range []struct {
+		plan      *plan
+		addresses []string
+		want      string
+	}{
+		{
+			&plan{password: password{value: "secret", from: passwordVariable}},
+			[]string{"/run/a", "5433", "@b"},
+			"Connect, with the password of ENTRAPG_PROXY_PASSWORD:\n\n  psql 'host=127.0.0.1 port=5433 dbname=shop sslmode=disable'\n" +
+				"  psql 'host=@b port=5432 dbname=shop'\n\nConnect without a password:\n\n  psql 'host=/run/a port=5432 dbname=shop'",
+		},
+		{
+			&plan{},
+			[]string{"/run/a", "/run/a/x.sock"},
+			"Connect:\n\n  psql 'host=/run/a port=5432 dbname=shop'\n" +
+				"  # /run/a/x.sock: only for clients that take the path of a socket; psql needs a name such as .s.PGSQL.5432",
+		},
+	} {
+		if got := banner(test.plan, test.addresses...); got != test.want {
+			t.Errorf("%q:\n%s\nwant\n%s", test.addresses, got, test.want)
+		}
+	}
+}
+
+func TestProxy_NamesOfUpstreamsDistinguishThem(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ dsns, want []string }{
+		{[]string{"postgres://bob@127.0.0.1/a", "postgres://127.0.0.1/b"}, []string{"127.0.0.1:5432/a", "127.0.0.1:5432/b"}},
+		{
+			[]string{"postgres://bob@127.0.0.1/a", "postgres://ann@127.0.0.1/a", "postgres://127.0.0.1/a", "postgres://ann@127.0.0.1/a"},
+			[]string{"bob@127.0.0.1:5432/a", "ann@127.0.0.1:5432/a", "127.0.0.1:5432/a", "ann@127.0.0.1:5432/a#2"},
+		},
+	} {
+		var p plan
+		for _, dsn := range test.dsns {
+			u, err := engine.NewUpstream(dsn + "?sslmode=disable")
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.upstreams = append(p.upstreams, &upstream{Upstream: u})
+		}
+		p.nameUpstreams()
+		for i, u := range p.upstreams {
+			if u.name != test.want[i] {
+				t.Errorf("%s is named %s, want %s", test.dsns[i], u.name, test.want[i])
+			}
+		}
+		p.close()
+	}
+}
+
+func TestLog_DurationsHaveUnits(t *testing.T) {
+	for _, format := range []string{"text", "json"} {
+		var out strings.Builder
+		slog.New(newHandler(&out, format, slog.LevelInfo)).Info("ended", "duration", 100*time.Millisecond)
+		if !strings.Contains(out.String(), "100ms") {
+			t.Errorf("%s: %s", format, &out)
+		}
 	}
 }
 

@@ -3,12 +3,14 @@
 package certfile
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -72,6 +74,11 @@ func (p *Pair) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		return p.current, nil
 	}
 	p.tried, p.logged = found, [2]version{}
+	if slices.EqualFunc(cert.Certificate, p.current.Certificate, bytes.Equal) {
+		p.current = &cert
+		p.logger.Info("read the TLS certificate again; it has not changed", "file", p.certFile)
+		return p.current, nil
+	}
 	p.current = &cert
 	p.logger.Info("read a new TLS certificate", "file", p.certFile, "expires", cert.Leaf.NotAfter)
 	return p.current, nil

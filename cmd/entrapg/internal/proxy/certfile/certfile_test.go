@@ -93,6 +93,14 @@ func TestPair_ReadsFilesAgainWhenTheyChange(t *testing.T) {
 	if !strings.Contains(log.String(), "read a new TLS certificate") {
 		t.Errorf("not logged: %s", &log)
 	}
+	log.Reset()
+	if err := os.Chtimes(certFile, time.Time{}, time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	serves(3)
+	if got := log.String(); !strings.Contains(got, "it has not changed") || strings.Contains(got, "new") {
+		t.Errorf("logged for the same certificate: %s", got)
+	}
 	if err := os.Remove(certFile); err != nil {
 		t.Fatal(err)
 	}

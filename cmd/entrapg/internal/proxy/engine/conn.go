@@ -187,9 +187,11 @@ func (c *conn) reject(request *pgwire.Request, f *failure) {
 func (c *conn) failed(f *failure) {
 	s := c.server
 	s.rejected.add(f.kind)
-	record := func() {
-		s.log.Warn("proxy: connection rejected", append(c.logAttrs, "reason", string(f.kind), "error", f.err)...)
+	attrs := append(c.logAttrs, "reason", string(f.kind), "error", f.err)
+	if own := new(pgwire.Error); errors.As(f.err, &own) && own.Hint != "" {
+		attrs = append(attrs, "hint", own.Hint)
 	}
+	record := func() { s.log.Warn("proxy: connection rejected", attrs...) }
 	if c.admitted {
 		record()
 		return

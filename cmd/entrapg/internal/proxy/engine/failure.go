@@ -95,7 +95,8 @@ func explain(err error, l *clientLogin) *failure {
 		}
 		return &failure{kind: RejectedServer, response: pgwire.WithHint(response, sentence(hint)), err: err}
 	}
-	e := &pgwire.Error{Code: cannotConnect, Hint: sentence(entrapg.Explain(err))}
+	hint := entrapg.Explain(err)
+	e := &pgwire.Error{Code: cannotConnect, Hint: sentence(hint)}
 	kind := RejectedNetwork
 	switch {
 	case errors.As(err, &tokenErr):
@@ -121,6 +122,9 @@ func explain(err error, l *clientLogin) *failure {
 		e.Message = fmt.Sprintf("no answer from %s in time", l.servers)
 	default:
 		e.Message = fmt.Sprintf("cannot connect to %s: %s", l.servers, cause(err))
+	}
+	if hint != "" { // which the library's error contains
+		e.Message = strings.TrimSuffix(e.Message, ": "+hint)
 	}
 	e.Message = tidy(strings.TrimPrefix(e.Message, "entrapg: "))
 	if e.Hint == "" {

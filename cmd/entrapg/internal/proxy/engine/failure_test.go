@@ -48,6 +48,9 @@ func TestFailure_OfServerIsForwarded(t *testing.T) {
 		if got.Hint != "" && !strings.HasSuffix(got.Hint, ".") && !strings.HasSuffix(got.Hint, "?") {
 			t.Errorf("%s: the hint is not a sentence: %q", name, got.Hint)
 		}
+		if log := p.log.String(); strings.Contains(test.settings, "dbname=") && !strings.Contains(log, test.settings[len("dbname="):]+"`: ") {
+			t.Errorf("%s: the error in the log has another database: %s", name, log)
+		}
 		if test.rejection == nil && got.File == "" {
 			t.Errorf("%s: fields of the server's error are missing: %+v", name, got)
 		}
@@ -114,6 +117,12 @@ func TestFailure_HasCodeAndCauseForClient(t *testing.T) {
 		got := p.rejection(t, "")
 		if got.Severity != "FATAL" || got.Code != test.code || !strings.Contains(got.Message, test.message) || got.Hint == "" {
 			t.Errorf("%s: rejected with %+v", name, got)
+		}
+		if strings.Contains(got.Message, strings.TrimSuffix(got.Hint, ".")[1:]) {
+			t.Errorf("%s: the message repeats the hint: %+v", name, got)
+		}
+		if log := p.log.String(); !strings.Contains(log, "hint=") {
+			t.Errorf("%s: the hint is not logged: %s", name, log)
 		}
 		if strings.ContainsAny(got.Message+got.Hint, "\n\t\r") || len(got.Message) > 1100 {
 			t.Errorf("%s: the message has several lines: %q", name, got.Message)

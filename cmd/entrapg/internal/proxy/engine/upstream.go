@@ -83,6 +83,9 @@ func beforeConnect(ctx context.Context, config *pgx.ConnConfig) error {
 	if l.clientUser {
 		config.User = l.startup.Get("user")
 	}
+	if database := l.startup.Get("database"); database != "" {
+		config.Database = database // in pgx's errors; merge sends the client's
+	}
 	l.user, l.servers = config.User, serversOf(&config.Config)
 	l.takeover.Startup = func(user string) *pgwire.Startup { return l.merge(user, config.Database, config.RuntimeParams) }
 	l.takeover.Attach(&config.Config)

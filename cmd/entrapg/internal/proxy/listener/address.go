@@ -184,11 +184,17 @@ func (a Address) includes(b Address) bool {
 // for an abstract socket.
 func (a Address) Private() bool { return a.Path != "" && a.Path[0] != '@' }
 
+// ForLibpq reports whether clients that use libpq can connect. libpq looks for a Unix
+// socket by its directory and port.
+func (a Address) ForLibpq() bool {
+	return a.Path == "" || strings.HasPrefix(filepath.Base(a.Path), socketPrefix)
+}
+
 // ClientHost returns the host for a client on this machine. For a Unix socket, it is
 // the directory, or the socket's path if libpq could not find it by the directory.
 func (a Address) ClientHost() string {
 	switch {
-	case a.Path != "" && strings.HasPrefix(filepath.Base(a.Path), socketPrefix):
+	case a.Path != "" && a.ForLibpq():
 		return filepath.Dir(a.Path)
 	case a.Path != "":
 		return a.Path
