@@ -48,6 +48,37 @@ func TestExec_DialsAddressOfPGHOSTADDR(t *testing.T) {
 	}
 }
 
+// With the Azure CLI, entrapg runs az too.
+func TestExec_ChildProcessesInheritNoSecretOfOthers(t *testing.T) {
+	t.Parallel()
+	s := azureServer(t)
+	p := s.Tenant.NewUser("exec-secrets@contoso.example")
+	if err := s.CreateRole(t.Context(), "", p); err != nil {
+		t.Fatal(err)
+	}
+	env := azureCLI(t, s, p)
+	az := filepath.Join(strings.TrimPrefix(env[0], "PATH="), "az")
+	script, err := os.ReadFile(az)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := filepath.Join(t.TempDir(), "seen")
+	if err := os.WriteFile(az, []byte(strings.Replace(string(script), "\n", "\nexport -p >"+seen+"\n", 1)), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	env = append(env, "PGPASSWORD=hidden-1", "ENTRAPG_PROXY_PASSWORD=hidden-2", "ENTRAPG_PROXY_DSN=host=h password=hidden-3",
+		"ENTRAPG_PROXY_LISTEN=1=host=h password=hidden-4")
+	sh := lookPath(t, "sh")
+	for _, proxy := range []string{"--proxy=false", "--proxy"} {
+		r := runAs(t, env, "exec", proxy, "--", sh, "-c", "export -p")
+		tool, err := os.ReadFile(seen)
+		if err != nil || r.code != 0 || strings.Contains(r.stdout, "hidden") || strings.Contains(string(tool), "hidden") {
+			t.Errorf("%s: %+v, and az: %s, %v", proxy, r, tool, err)
+		}
+		os.Remove(seen)
+	}
+}
+
 func TestExec_ExitsWithCodeOfCommand(t *testing.T) {
 	t.Parallel()
 	_, env := identityWith(t, azureServer(t), "exec-code", true)

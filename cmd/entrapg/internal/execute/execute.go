@@ -86,8 +86,9 @@ func run(ctx context.Context, t *dsn.Target, byProxy bool, args []string, std co
 		for _, warning := range ignored {
 			fmt.Fprintln(std.Err, "entrapg: warning:", warning)
 		}
-		return runByProxy(ctx, std, login, withoutKeys(dsn, ignoredByProxy), path, argv)
+		return runByProxy(ctx, std, login, withoutOptionalKeys(dsn), path, argv)
 	}
+	unsetSecrets()
 	token, err := login.Token(ctx, true)
 	if err != nil {
 		return err
@@ -104,6 +105,17 @@ func run(ctx context.Context, t *dsn.Target, byProxy bool, args []string, std co
 		return ctx.Err()
 	}
 	return resultOf(std, argv[0], become(path, argv, env))
+}
+
+// secrets are variables that can contain a password, of this login or of the command proxy.
+var secrets = []string{"PGPASSWORD", "ENTRAPG_PROXY_DSN", "ENTRAPG_PROXY_LISTEN", "ENTRAPG_PROXY_PASSWORD"}
+
+// unsetSecrets unsets secrets once the login has been parsed, so that neither the command nor
+// a developer tool such as az inherits them.
+func unsetSecrets() {
+	for _, name := range secrets {
+		os.Unsetenv(name)
+	}
 }
 
 // environmentOf returns this process's environment with libpq's variables for a

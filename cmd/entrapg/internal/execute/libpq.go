@@ -22,7 +22,9 @@ type libpqKey struct {
 	variable string // libpq's environment variable, or empty
 	ignored  string // why a key without a variable is ignored, and what to do
 
-	foreign bool // package entrapg rejects the key, or would send it to the server
+	foreign  bool // package entrapg rejects the key, or would send it to the server
+	optional bool // exec --proxy ignores the foreign key, which does not make verification stricter
+	proxied  bool // the variable is also for the connection to the proxy of exec --proxy
 }
 
 const (
@@ -31,69 +33,72 @@ const (
 )
 
 // libpqKeys are the keys of PostgreSQL 15 to 18, and oauth_ca_file of 19, except
-// those that libpqVariables handles itself.
+// those that libpqVariables and proxyVariablesOf handle themselves.
 // https://www.postgresql.org/docs/current/libpq-connect.html
 var libpqKeys = map[string]libpqKey{
-	"application_name":          {variable: "PGAPPNAME"},
+	"application_name":          {variable: "PGAPPNAME", proxied: true},
 	"channel_binding":           {variable: "PGCHANNELBINDING"},
-	"client_encoding":           {variable: "PGCLIENTENCODING"},
-	"connect_timeout":           {variable: "PGCONNECT_TIMEOUT"},
+	"client_encoding":           {variable: "PGCLIENTENCODING", proxied: true},
+	"connect_timeout":           {variable: "PGCONNECT_TIMEOUT", proxied: true},
 	"fallback_application_name": {ignored: notAVariable + "; use application_name", foreign: true},
-	"gssdelegation":             {variable: "PGGSSDELEGATION", foreign: true},
-	"gssencmode":                {variable: "PGGSSENCMODE", foreign: true},
-	"gsslib":                    {variable: "PGGSSLIB", foreign: true},
+	"gssdelegation":             {variable: "PGGSSDELEGATION", foreign: true, optional: true},
+	"gssencmode":                {variable: "PGGSSENCMODE", foreign: true, proxied: true},
+	"gsslib":                    {variable: "PGGSSLIB", foreign: true, optional: true},
 	"hostaddr":                  {variable: "PGHOSTADDR"},
 	"keepalives":                {ignored: notAVariable},
 	"keepalives_count":          {ignored: notAVariable},
 	"keepalives_idle":           {ignored: notAVariable},
 	"keepalives_interval":       {ignored: notAVariable},
 	"krbsrvname":                {variable: "PGKRBSRVNAME"},
-	"load_balance_hosts":        {variable: "PGLOADBALANCEHOSTS", foreign: true},
-	"max_protocol_version":      {variable: "PGMAXPROTOCOLVERSION"},
-	"min_protocol_version":      {variable: "PGMINPROTOCOLVERSION"},
-	"oauth_ca_file":             {ignored: noBearer, foreign: true},
-	"oauth_client_id":           {ignored: noBearer, foreign: true},
-	"oauth_client_secret":       {ignored: noBearer, foreign: true},
-	"oauth_issuer":              {ignored: noBearer, foreign: true},
-	"oauth_scope":               {ignored: noBearer, foreign: true},
+	"load_balance_hosts":        {variable: "PGLOADBALANCEHOSTS", foreign: true, optional: true},
+	"max_protocol_version":      {variable: "PGMAXPROTOCOLVERSION", proxied: true},
+	"min_protocol_version":      {variable: "PGMINPROTOCOLVERSION", proxied: true},
+	"oauth_ca_file":             {ignored: noBearer, foreign: true, optional: true},
+	"oauth_client_id":           {ignored: noBearer, foreign: true, optional: true},
+	"oauth_client_secret":       {ignored: noBearer, foreign: true, optional: true},
+	"oauth_issuer":              {ignored: noBearer, foreign: true, optional: true},
+	"oauth_scope":               {ignored: noBearer, foreign: true, optional: true},
 	"replication":               {ignored: notAVariable, foreign: true},
 	"require_auth":              {variable: "PGREQUIREAUTH"},
 	"requirepeer":               {variable: "PGREQUIREPEER", foreign: true},
-	"scram_client_key":          {ignored: notAVariable, foreign: true},
-	"scram_server_key":          {ignored: notAVariable, foreign: true},
+	"scram_client_key":          {ignored: notAVariable, foreign: true, optional: true},
+	"scram_server_key":          {ignored: notAVariable, foreign: true, optional: true},
 	"ssl_max_protocol_version":  {variable: "PGSSLMAXPROTOCOLVERSION"},
 	"ssl_min_protocol_version":  {variable: "PGSSLMINPROTOCOLVERSION"},
 	"sslcert":                   {variable: "PGSSLCERT"},
 	"sslcertmode":               {variable: "PGSSLCERTMODE"},
-	"sslcompression":            {variable: "PGSSLCOMPRESSION", foreign: true},
+	"sslcompression":            {variable: "PGSSLCOMPRESSION", foreign: true, optional: true},
 	"sslcrl":                    {variable: "PGSSLCRL", foreign: true},
 	"sslcrldir":                 {variable: "PGSSLCRLDIR", foreign: true},
 	"sslkey":                    {variable: "PGSSLKEY"},
-	"sslkeylogfile":             {ignored: notAVariable, foreign: true},
+	"sslkeylogfile":             {ignored: notAVariable, foreign: true, optional: true},
 	"sslnegotiation":            {variable: "PGSSLNEGOTIATION"},
 	"sslpassword":               {ignored: notAVariable + "; the command asks for it if the key is encrypted"},
 	"sslsni":                    {variable: "PGSSLSNI"},
 	"target_session_attrs":      {variable: "PGTARGETSESSIONATTRS"},
-	"tcp_user_timeout":          {ignored: notAVariable, foreign: true},
+	"tcp_user_timeout":          {ignored: notAVariable, foreign: true, optional: true},
 
 	// Parameters of the server that libpq has variables for, which override
 	// PGOPTIONS.
-	"datestyle": {variable: "PGDATESTYLE"},
-	"geqo":      {variable: "PGGEQO"},
-	"timezone":  {variable: "PGTZ"},
+	"datestyle": {variable: "PGDATESTYLE", proxied: true},
+	"geqo":      {variable: "PGGEQO", proxied: true},
+	"timezone":  {variable: "PGTZ", proxied: true},
 }
+
+// keysOf returns the keys of libpq for which is reports true, in their order.
+func keysOf(is func(libpqKey) bool) []string {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(libpqKeys)), func(key string) bool { return !is(libpqKeys[key]) })
+}
+
+// replaced are variables of libpq whose settings exec reads itself and passes on in others.
+var replaced = []string{"PGPASSFILE", "PGREQUIRESSL", "PGSERVICE", "PGSERVICEFILE", "PGSSLROOTCERT"}
 
 // openForLibpq opens a login as inspect.Open does, but accepts all keys of libpq
 // and adds them to its settings. The warnings name keys that libpq cannot read from
 // the environment.
 func openForLibpq(dsn string) (login *inspect.Login, warnings []string, err error) {
 	settings := connstring.Parse(connstring.Clean(dsn))
-	var foreign []string
-	for key, libpq := range libpqKeys {
-		if libpq.foreign {
-			foreign = append(foreign, key)
-		}
-	}
+	foreign := keysOf(func(k libpqKey) bool { return k.foreign })
 	if login, err = inspect.Open(withoutKeys(dsn, foreign)); err != nil {
 		return nil, nil, err
 	}
@@ -142,8 +147,10 @@ func libpqVariables(login *inspect.Login, token *inspect.Token) (map[string]stri
 		return nil, err
 	}
 	env := map[string]string{
-		"PGUSER": token.User, "PGPASSWORD": token.Value, "PGDATABASE": config.Database,
-		"PGHOSTADDR": "", "PGPASSFILE": "", "PGSERVICE": "", "PGSERVICEFILE": "", "PGREQUIRESSL": "",
+		"PGUSER": token.User, "PGPASSWORD": token.Value, "PGDATABASE": config.Database, "PGHOSTADDR": "",
+	}
+	for _, name := range replaced {
+		env[name] = ""
 	}
 	for key, libpq := range libpqKeys {
 		if value := login.Settings.Value(key); value != "" && libpq.variable != "" {

@@ -14,25 +14,21 @@ import (
 	"github.com/entrapg/entrapg/internal/inspect"
 )
 
-// ignoredByProxy are keys of libpq that package entrapg, and therefore the proxy,
-// does not support and that can be ignored. sslcrl, sslcrldir and requirepeer are
-// not among them, because they make verification stricter.
-var ignoredByProxy = []string{
-	"gssdelegation", "gsslib", "load_balance_hosts", "oauth_ca_file", "oauth_client_id", "oauth_client_secret",
-	"oauth_issuer", "oauth_scope", "scram_client_key", "scram_server_key", "sslcompression", "sslkeylogfile",
-	"tcp_user_timeout",
-}
+// withoutOptionalKeys returns a DSN that does not set keys of libpq that the proxy ignores.
+func withoutOptionalKeys(dsn string) string { return withoutKeys(dsn, optionalKeys()) }
 
-// openForProxy opens a login as inspect.Open does, but ignores the keys in
-// ignoredByProxy. The warnings name them.
+func optionalKeys() []string { return keysOf(func(k libpqKey) bool { return k.optional }) }
+
+// openForProxy opens a login as inspect.Open does, but ignores optional keys of libpq. The
+// warnings name them.
 func openForProxy(dsn string) (login *inspect.Login, warnings []string, err error) {
 	settings := connstring.Parse(connstring.Clean(dsn))
-	for _, key := range ignoredByProxy {
+	for _, key := range optionalKeys() {
 		if setting := settings[key]; setting.Value != "" {
 			warnings = append(warnings, fmt.Sprintf("%s (%s) is ignored: the proxy does not support it", key, setting.Origin))
 		}
 	}
-	login, err = inspect.Open(withoutKeys(dsn, ignoredByProxy))
+	login, err = inspect.Open(withoutOptionalKeys(dsn))
 	return login, warnings, err
 }
 
@@ -44,6 +40,7 @@ func runByProxy(ctx context.Context, std command.Streams, login *inspect.Login, 
 		return err
 	}
 	defer upstream.Close()
+	unsetSecrets()
 	if err := upstream.RequestToken(ctx); err != nil {
 		return err // once, and not for each login of the command
 	}
@@ -59,15 +56,6 @@ func runByProxy(ctx context.Context, std command.Streams, login *inspect.Login, 
 	return resultOf(std, argv[0], runChild(path, argv, env))
 }
 
-// notForProxy are libpq's variables for the connection to the server, which do not
-// apply to the connection to the proxy.
-var notForProxy = []string{
-	"PGCHANNELBINDING", "PGGSSDELEGATION", "PGGSSLIB", "PGHOSTADDR", "PGKRBSRVNAME", "PGLOADBALANCEHOSTS",
-	"PGPASSFILE", "PGREQUIREAUTH", "PGREQUIREPEER", "PGREQUIRESSL", "PGSERVICE", "PGSERVICEFILE", "PGSSLCERT",
-	"PGSSLCERTMODE", "PGSSLCOMPRESSION", "PGSSLCRL", "PGSSLCRLDIR", "PGSSLKEY", "PGSSLMAXPROTOCOLVERSION",
-	"PGSSLMINPROTOCOLVERSION", "PGSSLNEGOTIATION", "PGSSLROOTCERT", "PGSSLSNI", "PGTARGETSESSIONATTRS",
-}
-
 // proxyVariablesOf returns libpq's variables for a client of a proxy. They include
 // the DSN's server parameters: the command's own defaults, such as psql's
 // application_name, would otherwise override those in the proxy.
@@ -76,8 +64,11 @@ func proxyVariablesOf(p *proxy.Private, login *inspect.Login) map[string]string 
 		"PGHOST": p.Host, "PGPORT": strconv.Itoa(int(p.Port)), "PGUSER": p.User,
 		"PGPASSWORD": p.Password, "PGDATABASE": login.Config.Database, "PGSSLMODE": "disable", "PGGSSENCMODE": "disable",
 	}
-	for _, name := range notForProxy {
+	for _, name := range replaced {
 		env[name] = ""
+	}
+	for _, key := range keysOf(func(k libpqKey) bool { return k.variable != "" && !k.proxied }) {
+		env[libpqKeys[key].variable] = ""
 	}
 	addParameters(env, login.Config.RuntimeParams)
 	return env
