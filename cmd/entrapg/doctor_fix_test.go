@@ -553,7 +553,7 @@ func TestDoctor_ExplainsTokenOfUser(t *testing.T) {
 	} {
 		f := &failing{env: with(env, s.DSN()+"&user="+user)}
 		last, _ := visit(t, f.env, command.Failed)
-		if last.Step != "login" || !strings.Contains(last.Explanation, test.explanation) || !strings.Contains(last.Explanation, "the person") ||
+		if last.Step != "login" || !strings.Contains(last.Explanation, test.explanation) || !strings.Contains(last.Explanation, "the token belongs to the user ") ||
 			slices.Contains(last.Fix, "az logout && az login") != (test.other != "") {
 			t.Errorf("%s: got %+v", user, last)
 		}

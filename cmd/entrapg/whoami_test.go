@@ -98,19 +98,19 @@ func TestWhoami_ShowsUserAndRule(t *testing.T) {
 			"EnvironmentCredential, of DefaultAzureCredential",
 		},
 		"a person": {
-			alice, nil, claims.Person, "alice@contoso.example", "the claim upn",
+			alice, nil, claims.User, "alice@contoso.example", "the claim upn",
 			"EnvironmentCredential, of DefaultAzureCredential",
 		},
 		"a person as a group": {
 			alice,
 			[]string{"host=h user=readers"},
-			claims.Person, "readers", "the DSN",
+			claims.User, "readers", "the DSN",
 			"EnvironmentCredential, of DefaultAzureCredential",
 		},
 		"one credential": {
 			alice,
 			[]string{"host=h entra_credential=environment"},
-			claims.Person, "alice@contoso.example", "the claim upn",
+			claims.User, "alice@contoso.example", "the claim upn",
 			"EnvironmentCredential",
 		},
 	} {

@@ -67,7 +67,7 @@ func (c Claims) Principal() string {
 
 // Kinds of principals.
 const (
-	Person           = "person"
+	User             = "user"
 	ManagedIdentity  = "managed identity"
 	ServicePrincipal = "service principal"
 )
@@ -82,7 +82,7 @@ func (c Claims) Kind() string {
 		c.Text("scp") == "" && c.Text("upn") == "" && c.Text("unique_name") == "" && c.Text("appid") != "":
 		return ServicePrincipal
 	default:
-		return Person
+		return User
 	}
 }
 
@@ -90,7 +90,7 @@ func (c Claims) Kind() string {
 // tenant or another identity provider.
 func (c Claims) Guest() bool {
 	provider, tenant := c.Text("idp"), c.Text("tid")
-	return c.Kind() == Person && c.Text("upn") == "" && provider != "" && tenant != "" &&
+	return c.Kind() == User && c.Text("upn") == "" && provider != "" && tenant != "" &&
 		!strings.Contains(provider, tenant)
 }
 

@@ -150,7 +150,7 @@ func (f fixes) guest() []string {
 // objectType returns the token's kind of identity, as an argument of
 // pgaadauth_create_principal_with_oid.
 func (f fixes) objectType() string {
-	if f.claims != nil && f.claims.Kind() == claims.Person {
+	if f.claims != nil && f.claims.Kind() == claims.User {
 		return "user"
 	}
 	return "service"

@@ -67,7 +67,7 @@ func (f roleFix) explain(ctx context.Context, p *problem) {
 	p.Fix = append(p.Fix, f.otherIdentity()...)
 	switch f.kind {
 	case pgfail.NotMapped: // the server does not tell whether the role exists
-		if f.claims.Kind() == claims.Person {
+		if f.claims.Kind() == claims.User {
 			const group = "-- or, if that is the name of a group that this user belongs to; as an Entra administrator, " +
 				"in the database postgres"
 			p.Fix = append(p.Fix, group, "select * from pgaadauth_create_principal("+quote.Literal(f.user())+", false, false);")
@@ -141,11 +141,11 @@ func (f roleFix) provision() []string {
 func (f roleFix) otherIdentity() []string {
 	text := fmt.Sprintf("# or, to log in as %s: as the identity that has this role", quote.Shell(f.user()))
 	lines := []string{quote.Comment(text)}
-	isPerson, inEnvironment := f.claims.Kind() == claims.Person, f.source() == "EnvironmentCredential"
+	isUser, inEnvironment := f.claims.Kind() == claims.User, f.source() == "EnvironmentCredential"
 	switch {
-	case isPerson && inEnvironment:
+	case isUser && inEnvironment:
 		return append(lines, quote.Export("AZURE_USERNAME", "NAME@DOMAIN"), quote.Export("AZURE_PASSWORD", "PASSWORD"))
-	case isPerson:
+	case isUser:
 		return append(lines, f.logInAgain()...)
 	case inEnvironment:
 		return append(lines, quote.Export("AZURE_CLIENT_ID", "CLIENT_ID"), quote.Export("AZURE_CLIENT_SECRET", "SECRET"))
@@ -182,7 +182,7 @@ func (f roleFix) membership(ctx context.Context, message string) (explanation st
 			fix = append(fix, sql, f.create(tokenUser))
 			fix = append(fix, f.set("user", tokenUser)...)
 		}
-	case f.claims.Kind() != claims.Person:
+	case f.claims.Kind() != claims.User:
 		explanation += ". The token was issued" + issued + ": a membership newer than that shows in the next token, " +
 			"which each new process requests; Entra can take a few minutes"
 		fix = append(fix, "# if the result is true, in a few minutes", f.commandLine("doctor"))
