@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
@@ -49,7 +50,7 @@ func TestDoctor_NamesHostOnlyFromVerifiedCertificate(t *testing.T) {
 				dsn += " " + quote.DSNSetting(false, "sslrootcert", ca)
 			}
 			last, _ := visit(t, nil, command.Failed, dsn)
-			if last.Step != "TLS" || strings.Join(pasted(last.Fix), "\n") != test.want {
+			if last.Step != "TLS" || strings.Join(pasted(last.Fix), "\n") != cmp.Or(test.want, showFingerprint(port)) {
 				t.Errorf("got %+v, want %q", last, test.want)
 			}
 			if test.notMeans != "" && strings.Contains(last.Explanation, test.notMeans) {
@@ -57,6 +58,11 @@ func TestDoctor_NamesHostOnlyFromVerifiedCertificate(t *testing.T) {
 			}
 		})
 	}
+}
+
+// showFingerprint is the fix if no name of a certificate can be used.
+func showFingerprint(port string) string {
+	return "openssl s_client -starttls postgres -connect localhost:" + port + " </dev/null | openssl x509 -noout -fingerprint -sha256"
 }
 
 // A public authority issues a certificate to anyone, for a name that they own.
@@ -70,7 +76,7 @@ func TestDoctor_NamesOnlyAzureHostUnderSystemRoots(t *testing.T) {
 		env := []string{"SSL_CERT_FILE=" + ca}
 		needsCAVariable(t, env)
 		if last, _ := visit(t, env, command.Failed, "sslmode=verify-full host=localhost port="+port); last.Step != "TLS" ||
-			strings.Join(pasted(last.Fix), "\n") != want {
+			strings.Join(pasted(last.Fix), "\n") != cmp.Or(want, showFingerprint(port)) {
 			t.Errorf("%s: got %+v", name, last)
 		}
 	}
@@ -172,7 +178,8 @@ func TestDoctor_RedactsTokenThatServerRepeatsAfterLogin(t *testing.T) {
 	for _, format := range []string{"", "--json"} {
 		dsn := "host=127.0.0.1 sslmode=disable user=a dbname=a port=" + strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 		r := runAs(t, env, slices.DeleteFunc([]string{"doctor", format, dsn}, func(s string) bool { return s == "" })...)
-		if r.code != command.Failed || strings.Contains(r.stdout+r.stderr, "eyJ") || !strings.Contains(r.stdout, "the token is [token]") {
+		if r.code != command.Failed || strings.Contains(r.stdout+r.stderr, "eyJ") || !strings.Contains(r.stdout, "the token is [token]") ||
+			!strings.Contains(r.stdout, "entrapg exec DSN -- psql -Xc 'select version()'") {
 			t.Errorf("%q: %+v", format, r)
 		}
 	}

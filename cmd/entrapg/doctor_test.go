@@ -208,6 +208,14 @@ func TestDoctor_ExplainsAzureErrorAndFix(t *testing.T) {
 			"53300", "sorry, too many clients already", "", "no free connection",
 			"select usename, count(*) from pg_stat_activity group by 1 order by 2 desc;",
 		},
+		{
+			"28000", `role "ROLE" is not permitted to log in`, "", "",
+			"select rolname, rolcanlogin, rolconnlimit, rolvaliduntil from pg_roles where rolname = 'ROLE';",
+		},
+		{
+			"XX000", "something new", "", "",
+			"select rolname, rolcanlogin, rolconnlimit, rolvaliduntil from pg_roles where rolname = 'ROLE';",
+		},
 		{"57P03", "the database system is starting up", "", "again in a minute", "# shows whether the server accepts connections"},
 		{"42704", `unrecognized configuration parameter "keepalives"`, "", "remove it", ""},
 		{"42501", `permission denied for database "postgres"`, "", "CONNECT", `grant connect on database "postgres" to "ROLE";`},
@@ -471,6 +479,7 @@ func TestDoctor_FindsFaultInNetworkAndTLS(t *testing.T) {
 	named, namedCA := withCertificate(t, func(c *x509.Certificate) { c.DNSNames = []string{"db.corner.example"} })
 	expired, expiredCA := withCertificate(t, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-24 * time.Hour) })
 	other, _ := withCertificate(t, func(*x509.Certificate) {})
+	foreign, _ := withCertificate(t, func(c *x509.Certificate) { c.DNSNames = []string{"db.corner.example"} })
 
 	for name, test := range map[string]struct {
 		dsn, step      string
@@ -512,6 +521,10 @@ func TestDoctor_FindsFaultInNetworkAndTLS(t *testing.T) {
 		"a wrong name": {
 			"host=localhost port=" + named + " " + quote.DSNSetting(false, "sslrootcert", namedCA), "TLS", "db.corner.example",
 			"the certificate is for db.corner.example, and not for localhost", "host=db.corner.example",
+		},
+		"a wrong name, and an unknown root": {
+			"host=localhost port=" + foreign, "TLS", "db.corner.example", "do not use the names in this certificate",
+			"openssl s_client -starttls postgres -connect localhost:" + foreign + " </dev/null | openssl x509 -noout -fingerprint -sha256",
 		},
 		"expired": {
 			"host=localhost port=" + expired + " " + quote.DSNSetting(false, "sslrootcert", expiredCA), "TLS", "expired",

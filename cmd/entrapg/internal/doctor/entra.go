@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -33,7 +34,7 @@ func (s entraSteps) requestToken(ctx context.Context, f *finding) *problem {
 	case errors.As(err, &failed):
 		return s.noToken(failed)
 	case err != nil:
-		return &problem{Error: err.Error()}
+		return &problem{Error: err.Error(), Fix: s.investigate(err.Error())}
 	}
 	s.token = token
 	if !s.login.Entra() {
@@ -59,7 +60,29 @@ func (s entraSteps) noToken(err *entrapg.TokenError) *problem {
 			}
 		}
 	}
-	return &problem{Error: condense(err.Err.Error()), Explanation: found.Hint, Fix: s.fix(found.Kind)}
+	p := &problem{Error: condense(err.Err.Error()), Explanation: found.Hint, Fix: s.fix(found.Kind)}
+	if len(p.Fix) == 0 {
+		p.Fix = s.investigate(p.Error)
+	}
+	return p
+}
+
+// entraCode matches the code of an error of Entra.
+var entraCode = regexp.MustCompile(`\bAADSTS(\d{4,9})\b`)
+
+// investigate returns the lines that tell more about an error without a known fix.
+func (s entraSteps) investigate(text string) []string {
+	if code := entraCode.FindStringSubmatch(text); code != nil {
+		return []string{"# Microsoft describes this error at https://login.microsoftonline.com/error?code=" + code[1]}
+	}
+	discard := "/dev/null"
+	if runtime.GOOS == "windows" {
+		discard = "$null"
+	}
+	return []string{
+		"# logs the requests for tokens, without secrets",
+		quote.Export("AZURE_SDK_GO_LOGGING", "all"), fixes(s).commandLine("token") + " >" + discard,
+	}
 }
 
 // fix returns the lines that fix a failed token request.
@@ -130,6 +153,8 @@ func (s entraSteps) fix(kind credfail.Kind) []string {
 		}, fix.set("entra_credential", "default")...)
 	case credfail.NotConfigured:
 		return s.configure()
+	case credfail.Throttled, credfail.ServiceFailed, credfail.NoAnswer:
+		return []string{"# in a minute", fix.commandLine("doctor")}
 	default:
 		return nil
 	}

@@ -50,6 +50,7 @@ func (s serverSteps) failed(ctx context.Context, err error) *problem {
 		return &problem{
 			Error:       strings.TrimPrefix(config.Error(), "entrapg: "),
 			Explanation: "the connection is not safe for a token, so no token was sent",
+			Fix:         fixes(s).set("sslmode", "verify-full"),
 		}
 	}
 	var login *entrapg.LoginError
@@ -157,8 +158,13 @@ func (s serverSteps) fix(kind pgfail.Kind, err error) []string {
 		return s.fixParameter(kind, err)
 	case pgfail.NotReady:
 		return s.isReady()
+	case pgfail.TransactionPooling:
+		return fix.set("default_query_exec_mode", "exec")
 	default:
-		return nil
+		return []string{
+			"-- as an Entra administrator or a superuser: shows whether the role can log in",
+			"select rolname, rolcanlogin, rolconnlimit, rolvaliduntil from pg_roles where rolname = " + quote.Literal(s.user()) + ";",
+		}
 	}
 }
 
@@ -278,7 +284,10 @@ func (s serverSteps) describe(ctx context.Context, f *finding) *problem {
 	err := s.conn.QueryRow(ctx, "select current_setting('server_version'), session_user::text, pg_backend_pid()",
 		pgx.QueryExecModeSimpleProtocol).Scan(&version, &user, &pid)
 	if err != nil {
-		return &problem{Error: err.Error(), Explanation: "the login works, but the first query fails"}
+		return &problem{
+			Error: err.Error(), Explanation: "the login works, but the first query fails",
+			Fix: []string{"# repeats the login and a query with another program", fixes(s).commandLine("exec") + " -- psql -Xc 'select version()'"},
+		}
 	}
 	encrypted := "plaintext"
 	if conn, ok := s.conn.PgConn().Conn().(*tls.Conn); ok {

@@ -122,6 +122,7 @@ func (s tlsStep) noServerTLS(e *endpoint) *problem {
 	case s.login.Azure:
 		p.Explanation = "Azure's servers always support TLS: another machine answers under the server's name. Check the network; " +
 			"no token was sent"
+		p.Fix = []string{"# shows the address that answers", "nslookup " + quote.Shell(e.host)}
 	case inspect.IsLocal(e.host) && !s.login.Entra():
 		p.Explanation = "a server on this machine needs no TLS for a login with a password"
 		p.Fix = disable
@@ -193,10 +194,12 @@ func (s tlsStep) noTLS(e *endpoint, err error, chain []*x509.Certificate) *probl
 		if !verifies(chain, e.tls.RootCAs) {
 			p.Explanation += ", and it does not chain to a trusted root: another server may be impersonating yours. " +
 				"Check host, port and the network, and do not use the names in this certificate"
+			p.Fix = s.showCertificate(e)
 			break
 		}
 		p.Explanation += "; set host to the server's own name. Azure's servers keep their name behind a private endpoint, so " +
 			"an address, an alias or the name of a tunnel cannot be verified"
+		p.Fix = s.showCertificate(e)
 		if host := hostToUse(chain[0], e.tls.RootCAs != nil); host != "" {
 			p.Fix = fix.set("host", host)
 		}
@@ -215,6 +218,15 @@ func (s tlsStep) noTLS(e *endpoint, err error, chain []*x509.Certificate) *probl
 		p.Fix = []string{"openssl s_client -starttls postgres -connect " + quote.Shell(e.String()) + " </dev/null"}
 	}
 	return p
+}
+
+// showCertificate returns the lines that identify a certificate whose names cannot be used.
+func (s tlsStep) showCertificate(e *endpoint) []string {
+	return []string{
+		"# shows the certificate's fingerprint: ask the server's administrator whether it is the server's",
+		"openssl s_client -starttls postgres -connect " + quote.Shell(e.String()) +
+			" </dev/null | openssl x509 -noout -fingerprint -sha256",
+	}
 }
 
 // namesOf lists the first few names that a certificate is for.
