@@ -158,6 +158,37 @@ func TestDoctor_RoleIsMappedOnceFixIsPasted(t *testing.T) {
 	}
 }
 
+// PostgreSQL itself rejects these logins after the token is accepted.
+func TestDoctor_LimitIsRaisedOnceFixIsPasted(t *testing.T) {
+	t.Parallel()
+	s := azureServer(t)
+	db := administrator(t, s)
+	for i, test := range []struct{ limit, explanation, fix string }{
+		{`alter role "ROLE" nologin;`, "NOLOGIN", `alter role "ROLE" login;`},
+		{`alter role "ROLE" connection limit 0;`, "as many connections as its limit", `alter role "ROLE" connection limit -1;`},
+		{`alter database "ROLE" connection limit 0;`, "as many connections as its limit", `alter database "ROLE" connection limit -1;`},
+		{`alter database "ROLE" allow_connections false;`, "does not allow connections", `alter database "ROLE" allow_connections true;`},
+	} {
+		t.Run(test.fix, func(t *testing.T) {
+			t.Parallel()
+			role := fmt.Sprintf("limit %d", i)
+			_, env := identityWith(t, s, role, true)
+			f := &failing{env: with(env, s.DSN("dbname="+role)), db: db}
+			f.paste(t, `create database "`+role+`";`)
+			f.paste(t, strings.ReplaceAll(test.limit, "ROLE", role))
+			last, _ := visit(t, f.env, command.Failed)
+			fix := strings.ReplaceAll(test.fix, "ROLE", role)
+			if last.Step != "login" || !strings.Contains(last.Explanation, test.explanation) || !slices.Equal(pasted(last.Fix), []string{fix}) {
+				t.Fatalf("got %+v, want %s", last, fix)
+			}
+			f.paste(t, fix)
+			if r := runAs(t, f.env, "doctor"); r.code != command.Done {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+}
+
 func TestDoctor_ConnectsOnceFixIsPasted(t *testing.T) {
 	t.Parallel()
 	s := azureServer(t)

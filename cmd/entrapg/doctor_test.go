@@ -209,10 +209,6 @@ func TestDoctor_ExplainsAzureErrorAndFix(t *testing.T) {
 			"select usename, count(*) from pg_stat_activity group by 1 order by 2 desc;",
 		},
 		{
-			"28000", `role "ROLE" is not permitted to log in`, "", "",
-			"select rolname, rolcanlogin, rolconnlimit, rolvaliduntil from pg_roles where rolname = 'ROLE';",
-		},
-		{
 			"XX000", "something new", "", "",
 			"select rolname, rolcanlogin, rolconnlimit, rolvaliduntil from pg_roles where rolname = 'ROLE';",
 		},

@@ -136,7 +136,7 @@ func (s serverSteps) fix(kind pgfail.Kind, err error) []string {
 		return s.createDatabase()
 	case pgfail.NoConnectPrivilege:
 		return []string{
-			"-- as the owner of the database, or as an Entra administrator of the server",
+			asOwner,
 			"grant connect on database " + quote.Identifier(s.database()) + " to " + quote.Identifier(s.user()) + ";",
 		}
 	case pgfail.ServerFull:
@@ -144,6 +144,14 @@ func (s serverSteps) fix(kind pgfail.Kind, err error) []string {
 			"-- as an Entra administrator of the server: shows who has the connections",
 			"select usename, count(*) from pg_stat_activity group by 1 order by 2 desc;",
 		}
+	case pgfail.RoleFull:
+		return []string{asAdministrator, "alter role " + quote.Identifier(s.user()) + " connection limit -1;"}
+	case pgfail.DatabaseFull:
+		return []string{asOwner, "alter database " + quote.Identifier(s.database()) + " connection limit -1;"}
+	case pgfail.DatabaseClosed:
+		return []string{asOwner, "alter database " + quote.Identifier(s.database()) + " allow_connections true;"}
+	case pgfail.NoLogin:
+		return []string{asAdministrator, "alter role " + quote.Identifier(s.user()) + " login;"}
 	case pgfail.NoTLS:
 		return fix.set("sslmode", "verify-full")
 	case pgfail.HostNotAllowed:
@@ -167,6 +175,9 @@ func (s serverSteps) fix(kind pgfail.Kind, err error) []string {
 		}
 	}
 }
+
+// asOwner is the comment before SQL that changes a database.
+const asOwner = "-- as the owner of the database, or as an Entra administrator of the server"
 
 // isReady returns the lines that show the state of the servers.
 func (s serverSteps) isReady() []string {
