@@ -266,7 +266,7 @@ func TestDoctor_FixesInvalidSettings(t *testing.T) {
 		"host=h sslmode=prefer":                      "sslmode=verify-full",
 		"host=h hostname=h":                          "host=h",
 		"host=h USER=bob":                            "user=bob",
-		"host=h service=x servicefile=/nowhere":      "export PGSERVICEFILE=SERVICE_FILE",
+		"host=h service=x servicefile=/nowhere":      "servicefile=SERVICE_FILE",
 		"host=h service=x servicefile=" + os.DevNull: `grep '^\[' ` + os.DevNull,
 		"postgres://h/?options=-csearch_path=a%20b":  "options=-csearch_path%3Da%20b",
 		"postgres://h/?options=a&options=-c%zz":      "options=-c%25zz",

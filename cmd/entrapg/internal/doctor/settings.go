@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"os"
 	"regexp"
 	"strings"
 
@@ -126,8 +127,11 @@ func (s settingsStep) fixService(hint inspect.Fix) []string {
 	if hint.Variable != "" {
 		return []string{"# in the environment", quote.Export(hint.Variable, "SERVICE_FILE")}
 	}
-	file := quote.Shell(connstring.ServiceFile(s.settings()))
-	return []string{"# shows the services of the file", `grep '^\[' ` + file}
+	file := connstring.ServiceFile(s.settings())
+	if _, err := os.Stat(file); err != nil {
+		return fixes(s).set("servicefile", "SERVICE_FILE")
+	}
+	return []string{"# shows the services of the file", `grep '^\[' ` + quote.Shell(file)}
 }
 
 var leadingDigits = regexp.MustCompile(`^[1-9][0-9]*`)
