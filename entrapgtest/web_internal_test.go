@@ -77,21 +77,32 @@ func TestWebServer_ClosesConnectionsThatSendNothing(t *testing.T) {
 }
 
 func TestWebServer_AnswersWhileClientsHoldConnections(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		identity, begun := serveWeb(t), time.Now()
-		oldest := identity.dial()
-		for range maxConnections - 1 {
-			defer identity.dial().Close()
-		}
-		conn := identity.dial()
-		defer conn.Close()
-		go io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-		if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(line, "404") {
-			t.Errorf("the new connection: %q, %v", line, err)
-		}
-		io.Copy(io.Discard, oldest)
-		if held := time.Since(begun); held > 0 {
-			t.Errorf("the oldest connection stays open for %s", held)
-		}
-	})
+	for name, sent := range map[string]string{
+		"nothing":             "",
+		"request but no body": "GET /msi/token HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			identity, begun := serveWeb(t), time.Now()
+			hold := func() net.Conn {
+				conn := identity.dial()
+				io.WriteString(conn, sent)
+				return conn
+			}
+			oldest := hold()
+			for range maxConnections - 1 {
+				defer hold().Close()
+			}
+			synctest.Wait()
+			conn := identity.dial()
+			defer conn.Close()
+			go io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+			if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(line, "404") {
+				t.Errorf("%s: the new connection: %q, %v", name, line, err)
+			}
+			io.Copy(io.Discard, oldest)
+			if held := time.Since(begun); held > 0 {
+				t.Errorf("%s: the oldest connection stays open for %s", name, held)
+			}
+		})
+	}
 }

@@ -10,15 +10,20 @@ import (
 	"sync"
 )
 
-// A Limit limits the number of open connections of a server. Beyond the limit, each
-// new connection closes the oldest one whose request is not being answered. Otherwise,
-// clients that hold connections open could keep others out. If all requests are being
-// answered, the new connection is closed.
+// A Limit limits the number of open connections of a server, so that clients that hold
+// connections cannot keep others out. Beyond the limit, each new connection closes
+// another one. That is the connection that has waited longest for a request, unless
+// more than half of the connections have requests that are being answered. Then it is
+// the one of them whose request is the oldest.
+//
+// A request is being answered from when its body has been read until its handler
+// returns. Then its connection is the last one to be closed of those that wait for
+// requests, so a client has time to read the answer.
 type Limit struct {
 	Max int // open connections
 
-	mu   sync.Mutex
-	open []*conn // the oldest first
+	mu                 sync.Mutex
+	waiting, answering []*conn // each in the order in which connections have entered it
 }
 
 // contextKey is the key of a connection in the contexts of its requests.
@@ -32,18 +37,18 @@ func (l *Limit) Apply(s *http.Server) {
 	}
 	handler := s.Handler
 	s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		l.setAnswering(r.Context().Value(contextKey{}).(*conn), true)
+		c := r.Context().Value(contextKey{}).(*conn)
+		defer l.move(c, &l.answering, &l.waiting)
+		received := func() { l.move(c, &l.waiting, &l.answering) }
+		if r.Body == http.NoBody {
+			received()
+		} else {
+			copied := *r
+			copied.Body = &body{r.Body, received}
+			r = &copied
+		}
 		handler.ServeHTTP(w, r)
 	})
-	changed := s.ConnState
-	s.ConnState = func(c net.Conn, state http.ConnState) {
-		if state == http.StateIdle { // the answer is sent
-			l.setAnswering(unwrap(c), false)
-		}
-		if changed != nil {
-			changed(c, state)
-		}
-	}
 }
 
 func unwrap(c net.Conn) *conn {
@@ -53,64 +58,41 @@ func unwrap(c net.Conn) *conn {
 	return c.(*conn)
 }
 
-func (l *Limit) setAnswering(c *conn, answering bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	c.answering = answering
-}
-
 // Listener returns a listener that counts connections. Several listeners can share a
 // Limit.
 func (l *Limit) Listener(inner net.Listener) net.Listener { return &listener{inner, l} }
+
+// move moves a connection to the end of another list, if it is in the first one.
+func (l *Limit) move(c *conn, from, to *[]*conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if i := slices.Index(*from, c); i >= 0 {
+		*from = slices.Delete(*from, i, i+1)
+		*to = append(*to, c)
+	}
+}
 
 // add counts a connection, and returns the one to close, if any.
 func (l *Limit) add(c *conn) *conn {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.open = append(l.open, c)
-	if len(l.open) <= l.Max {
+	l.waiting = append(l.waiting, c)
+	if len(l.waiting)+len(l.answering) <= l.Max {
 		return nil
 	}
-	i := slices.IndexFunc(l.open, func(c *conn) bool { return !c.answering })
-	closed := l.open[i]
-	l.open = slices.Delete(l.open, i, i+1)
-	return closed
+	list := &l.waiting
+	if len(l.answering) > l.Max/2 {
+		list = &l.answering
+	}
+	surplus := (*list)[0]
+	*list = slices.Delete(*list, 0, 1)
+	return surplus
 }
 
 func (l *Limit) remove(c *conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.open = slices.DeleteFunc(l.open, func(other *conn) bool { return other == c })
-}
-
-type listener struct {
-	net.Listener
-	limit *Limit
-}
-
-func (l *listener) Accept() (net.Conn, error) {
-	network, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
+	for _, list := range []*[]*conn{&l.waiting, &l.answering} {
+		*list = slices.DeleteFunc(*list, func(other *conn) bool { return other == c })
 	}
-	c := &conn{Conn: network, limit: l.limit}
-	if surplus := l.limit.add(c); surplus != nil {
-		surplus.Conn.Close()
-	}
-	return c, nil
-}
-
-// A conn is counted until it is closed.
-type conn struct {
-	net.Conn
-	limit     *Limit
-	answering bool // guarded by limit.mu
-}
-
-// NetConn returns the connection that is counted.
-func (c *conn) NetConn() net.Conn { return c.Conn }
-
-func (c *conn) Close() error {
-	c.limit.remove(c)
-	return c.Conn.Close()
 }

@@ -86,16 +86,31 @@ func TestServer_AnswersProbesAndScrapes(t *testing.T) {
 // TestServer_AnswersWhileClientsHoldConnections holds more connections than the limit,
 // like an attacker that makes probes fail.
 func TestServer_AnswersWhileClientsHoldConnections(t *testing.T) {
-	addr := serve(t, Pages{})
-	for range maxConnections + 1 {
-		conn, err := net.Dial("tcp", addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-	}
-	if status, _, body := request(t, "GET", "http://"+addr+"/liveness"); status != http.StatusOK {
-		t.Errorf("%d %s", status, body)
+	const withoutBody = "GET /startup HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
+	for name, sent := range map[string]string{
+		"nothing": "", "part of a request": withoutBody[:20], "request without its body": withoutBody,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			handled := make(chan struct{}, maxConnections+1)
+			addr := serve(t, Pages{Started: func() bool { handled <- struct{}{}; return true }})
+			for range maxConnections + 1 {
+				conn, err := net.Dial("tcp", addr)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				io.WriteString(conn, sent)
+			}
+			if sent == withoutBody {
+				for range maxConnections {
+					<-handled
+				}
+			}
+			if status, _, body := request(t, "GET", "http://"+addr+"/liveness"); status != http.StatusOK {
+				t.Errorf("%d %s", status, body)
+			}
+		})
 	}
 }
 
