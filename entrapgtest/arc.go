@@ -8,13 +8,20 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 )
 
-// arcKeyLife is how long a client has to read a key file.
-const arcKeyLife = time.Minute
+const (
+	// arcKeyLife is how long a client has to read a key file.
+	arcKeyLife = time.Minute
+
+	// maxArcKeys bounds the number of key files, because clients that are not authenticated
+	// cause them. A new file replaces the oldest one.
+	maxArcKeys = 256
+)
 
 // arcKeyDir is the only directory in which clients look for key files.
 func arcKeyDir() string {
@@ -38,48 +45,53 @@ func prepareArcKeyDir() error {
 	return errors.Join(probe.Close(), os.Remove(probe.Name()))
 }
 
-// arcKeys are the key files that clients have not used yet.
+// An arcKey is a key and the file that contains it.
+type arcKey struct{ key, path string }
+
+// arcKeys are the keys that clients have not used yet.
 type arcKeys struct {
-	mu    sync.Mutex
-	files map[string]string // by key
+	mu   sync.Mutex
+	keys []arcKey // the oldest first
 }
 
 // challenge writes a key file and returns its path.
 func (k *arcKeys) challenge() (string, error) {
-	key, path := rand.Text(), filepath.Join(arcKeyDir(), rand.Text()+".key")
-	if err := os.WriteFile(path, []byte(key), 0o640); err != nil {
-		return "", err
-	}
+	key := arcKey{rand.Text(), filepath.Join(arcKeyDir(), rand.Text()+".key")}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.files == nil {
-		k.files = map[string]string{}
+	if err := os.WriteFile(key.path, []byte(key.key), 0o640); err != nil {
+		return "", err
 	}
-	k.files[key] = path
-	time.AfterFunc(arcKeyLife, func() { k.use(key) })
-	return path, nil
+	if len(k.keys) == maxArcKeys {
+		os.Remove(k.keys[0].path)
+		k.keys = slices.Delete(k.keys, 0, 1)
+	}
+	k.keys = append(k.keys, key)
+	time.AfterFunc(arcKeyLife, func() { k.use(key.key) })
+	return key.path, nil
 }
 
 // use reports whether a key is valid, and removes it: a key can be used once.
 func (k *arcKeys) use(key string) bool {
 	k.mu.Lock()
-	path, valid := k.files[key]
-	delete(k.files, key)
-	k.mu.Unlock()
-	if valid {
-		os.Remove(path)
+	defer k.mu.Unlock()
+	i := slices.IndexFunc(k.keys, func(valid arcKey) bool { return valid.key == key })
+	if i < 0 {
+		return false
 	}
-	return valid
+	os.Remove(k.keys[i].path)
+	k.keys = slices.Delete(k.keys, i, i+1)
+	return true
 }
 
 // close removes the remaining files.
 func (k *arcKeys) close() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for _, path := range k.files {
-		os.Remove(path)
+	for _, key := range k.keys {
+		os.Remove(key.path)
 	}
-	k.files = nil
+	k.keys = nil
 	return nil
 }
 

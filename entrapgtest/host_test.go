@@ -391,7 +391,18 @@ func TestHost_AzureArcChecksKeyFile(t *testing.T) {
 			t.Errorf("%q: %d %s, want %d", test.header, status, body, test.status)
 		}
 	}
+	const most = 256 // key files that exist at a time
+	_, _, oldest := request("Metadata", "true")
+	for range most - 1 {
+		request("Metadata", "true")
+	}
+	if _, err := os.Stat(oldest); err != nil {
+		t.Errorf("with %d key files: %v", most, err)
+	}
 	_, _, left := request("Metadata", "true")
+	if _, err := os.Stat(oldest); err == nil {
+		t.Errorf("more than %d key files exist", most)
+	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
