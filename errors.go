@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/entrapg/entrapg/internal/credfail"
 	"github.com/entrapg/entrapg/internal/inspect"
 	"github.com/entrapg/entrapg/internal/pgfail"
 )
@@ -46,9 +47,10 @@ func (e *ConfigError) Unwrap() error { return e.Err }
 // server has been dialed. If a rejected token cannot be replaced, it is joined to
 // the LoginError.
 //
-// Its cause is the credential's own error, for example
-// *azidentity.AuthenticationFailedError, unless that error contains a token; then
-// it is replaced. If the caller's context is done, it is the context's error.
+// Its text is one line. Its cause has all details, such as the HTTP response: it is
+// the credential's own error, for example *azidentity.AuthenticationFailedError,
+// unless that error contains a token; then it is replaced. If the caller's context is
+// done, it is the context's error.
 type TokenError struct {
 	Credential string // the credential's type, without the package if it is azidentity's
 	Scope      string // of the token
@@ -60,12 +62,13 @@ func (e *TokenError) Error() string {
 	if e.Hint == "" {
 		return e.problem()
 	}
-	return e.problem() + ": " + e.Hint
+	return strings.TrimSuffix(e.problem(), ".") + ": " + e.Hint
 }
 
 // problem returns the error without the hint.
 func (e *TokenError) problem() string {
-	return fmt.Sprintf("entrapg: no token from %s for %s: %v", e.Credential, e.Scope, e.Err)
+	cause := credfail.Summarize(fmt.Sprint(e.Err))
+	return fmt.Sprintf("entrapg: no token from %s for %s: %s", e.Credential, e.Scope, cause)
 }
 
 // Unwrap returns the cause.

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -123,5 +124,26 @@ func TestErrors_AzureMessagesHaveHints(t *testing.T) {
 		if login.User != "app" {
 			t.Errorf("%s: user %q", test.message, login.User)
 		}
+	}
+}
+
+func TestErrors_TokenErrorIsOneLineWithHint(t *testing.T) {
+	s := start(t, entrapgtest.Config{})
+	p := s.Tenant.NewServicePrincipal("one line")
+	credential, err := azidentity.NewClientSecretCredential(s.Tenant.ID, p.ClientID, "wrong", &azidentity.ClientSecretCredentialOptions{
+		ClientOptions: s.Tenant.ClientOptions(), DisableInstanceDiscovery: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = connect(t, entrapg.NewConnector(s.DSN(), entrapg.WithCredential(credential)))
+	var token *entrapg.TokenError
+	var failed *azidentity.AuthenticationFailedError
+	if !errors.As(err, &token) || !errors.As(err, &failed) || !strings.Contains(token.Err.Error(), "RESPONSE 401") {
+		t.Fatalf("got %v, want a TokenError that wraps azidentity's error with the response", err)
+	}
+	text := err.Error()
+	if strings.Contains(text, "\n") || !strings.Contains(text, " HTTP 401: AADSTS7000215: ") || !strings.HasSuffix(text, ": "+token.Hint) {
+		t.Errorf("got %s", text)
 	}
 }

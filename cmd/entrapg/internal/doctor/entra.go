@@ -3,13 +3,11 @@ package doctor
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"regexp"
 	"runtime"
-	"slices"
 	"strings"
 	"time"
 
@@ -55,12 +53,12 @@ func (s entraSteps) noToken(err *entrapg.TokenError) *problem {
 			os.Getenv("MSI_ENDPOINT") == "" && os.Getenv("IMDS_ENDPOINT") == "" {
 			const hint = "IDENTITY_ENDPOINT is not used, because IDENTITY_HEADER is not set; set both, or remove both"
 			return &problem{
-				Error: condense(err.Err.Error()), Explanation: hint,
+				Error: credfail.Condense(err.Err.Error()), Explanation: hint,
 				Fix: []string{quote.Export("IDENTITY_HEADER", "HEADER")},
 			}
 		}
 	}
-	p := &problem{Error: condense(err.Err.Error()), Explanation: found.Hint, Fix: s.fix(found.Kind)}
+	p := &problem{Error: credfail.Condense(err.Err.Error()), Explanation: found.Hint, Fix: s.fix(found.Kind)}
 	if len(p.Fix) == 0 {
 		p.Fix = s.investigate(p.Error)
 	}
@@ -188,32 +186,6 @@ func (s entraSteps) configure() []string {
 	return lines
 }
 
-// nested matches the tabs by which a chain of credentials indents its members' errors.
-var nested = regexp.MustCompile(`(?m)^\t+`)
-
-// dump matches an HTTP response in an error of azidentity.
-var dump = regexp.MustCompile(
-	`(?s)\s*(?:GET|POST) https?://\S+\n-{10,}\nRESPONSE (\d+)[^\n]*\n-{10,}\n(.*?)\n-{10,}\n?`)
-
-// condense replaces each HTTP response with the message in it.
-func condense(text string) string {
-	text = nested.ReplaceAllString(text, "")
-	text = dump.ReplaceAllStringFunc(text, func(found string) string {
-		parts := dump.FindStringSubmatch(found)
-		var body struct {
-			Description string `json:"error_description"`
-			Message     string `json:"message"`
-		}
-		message := parts[2]
-		if json.Unmarshal([]byte(message), &body) == nil {
-			message = cmp.Or(body.Description, body.Message, message)
-		}
-		return "\nHTTP " + parts[1] + ": " + message + "\n"
-	})
-	lines := slices.DeleteFunc(strings.Split(text, "\n"), func(line string) bool { return strings.TrimSpace(line) == "" })
-	return strings.Join(lines, "\n")
-}
-
 func (s entraSteps) readToken(_ context.Context, f *finding) *problem {
 	if s.token == nil || !s.login.Entra() {
 		return nil
@@ -261,7 +233,7 @@ func (s entraSteps) nameUser(_ context.Context, f *finding) *problem {
 	}
 	if lookup := new(entrapg.TokenError); errors.As(s.token.Lookup, &lookup) {
 		f.warn(&problem{
-			Error: condense(lookup.Err.Error()),
+			Error: credfail.Condense(lookup.Err.Error()),
 			Explanation: "the request for a token for Azure Resource Manager, which names a managed identity, failed; " +
 				"if the role has another name than this user, set user to it",
 		})
