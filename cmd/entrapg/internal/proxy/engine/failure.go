@@ -14,6 +14,7 @@ import (
 
 	"github.com/entrapg/entrapg"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/logwriter"
+	"github.com/entrapg/entrapg/internal/credfail"
 	"github.com/entrapg/entrapg/internal/pgwire"
 )
 
@@ -101,7 +102,8 @@ func explain(err error, l *clientLogin) *failure {
 	switch {
 	case errors.As(err, &tokenErr):
 		kind, e.Code = RejectedToken, invalidLogin
-		e.Message = fmt.Sprintf("no token from %s for %s: %v", tokenErr.Credential, tokenErr.Scope, tokenErr.Err)
+		e.Message = fmt.Sprintf("no token from %s for %s: %s", tokenErr.Credential, tokenErr.Scope,
+			credfail.Summarize(tokenErr.Err.Error()))
 	case errors.As(err, &usernameErr):
 		e.Code, e.Message, kind = invalidLogin, err.Error(), RejectedToken
 	case errors.As(err, &loginErr):
