@@ -167,14 +167,18 @@ func diagnose(config *pgconn.Config, err error, details loginDetails) pgfail.Dia
 	if d.Kind == pgfail.UnnamedIdentity && details.lookup.Hint != "" {
 		d.Hint += "; the request failed because " + details.lookup.Hint
 	}
+	if d.Kind.AboutUser() && details.userOrigin != "" {
+		d.Hint += "; the user comes from " + details.userOrigin
+	}
 	return d
 }
 
 // Explain returns what an error of a login means on Azure and what to do, or ""
 // if nothing is known. It accepts errors of database/sql, pgxpool, pgx and this
-// package, wrapped or joined. It also explains errors of connections, such as an
-// untrusted certificate, and errors of statements that depend on how the program
-// connects, such as prepared statements behind PgBouncer.
+// package, wrapped or joined. The explanations of joined errors are separated by
+// semicolons. It also explains errors of connections, such as an untrusted
+// certificate, and errors of statements that depend on how the program connects,
+// such as prepared statements behind PgBouncer.
 //
 // A [LoginError] and a [TokenError] contain the same text as their Hint. Errors of
 // pgxpool do not. The text contains nothing that a server sent, so it can be shown
@@ -200,11 +204,13 @@ func Explain(err error) string {
 	case interface{ Unwrap() error }:
 		return Explain(e.Unwrap())
 	case interface{ Unwrap() []error }:
+		var hints []string
 		for _, e := range e.Unwrap() {
-			if hint := Explain(e); hint != "" {
-				return hint
+			if hint := Explain(e); hint != "" && !slices.Contains(hints, hint) {
+				hints = append(hints, hint)
 			}
 		}
+		return strings.Join(hints, "; ")
 	}
 	return ""
 }
