@@ -65,15 +65,11 @@ func (c *Canceler) Cancel(ctx context.Context, request CancelRequest) error {
 
 func (c *Canceler) encrypt(ctx context.Context, conn net.Conn) (net.Conn, error) {
 	if !c.Direct {
-		request := binary.BigEndian.AppendUint32([]byte{0, 0, 0, 8}, codeTLS)
-		if _, err := conn.Write(request); err != nil {
+		answer, err := RequestTLS(conn)
+		if err != nil {
 			return nil, err
 		}
-		var answer [1]byte
-		if _, err := io.ReadFull(conn, answer[:]); err != nil {
-			return nil, err
-		}
-		if answer[0] != 'S' {
+		if answer != 'S' {
 			return nil, errors.New("the server does not support TLS for cancel requests")
 		}
 	}

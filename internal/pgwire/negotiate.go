@@ -54,6 +54,18 @@ type Request struct {
 	Cancel *CancelRequest
 }
 
+// RequestTLS requests TLS from a server, and returns the first byte of the answer: 'S' if
+// the server is ready for the handshake, and 'N' if it does not support TLS.
+func RequestTLS(conn net.Conn) (answer byte, err error) {
+	request := binary.BigEndian.AppendUint32([]byte{0, 0, 0, 8}, codeTLS)
+	if _, err := conn.Write(request); err != nil {
+		return 0, err
+	}
+	var b [1]byte
+	_, err = io.ReadFull(conn, b[:])
+	return b[0], err
+}
+
 // ServerTLS returns a TLS configuration for a server of PostgreSQL's protocol.
 func ServerTLS(config *tls.Config) *tls.Config {
 	if config == nil {

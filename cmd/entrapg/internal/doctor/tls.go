@@ -5,15 +5,14 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/quote"
 	"github.com/entrapg/entrapg/internal/inspect"
+	"github.com/entrapg/entrapg/internal/pgwire"
 )
 
 // tlsStep encrypts the connections and shows the certificates.
@@ -59,15 +58,9 @@ func (s tlsStep) encrypt(ctx context.Context, f *finding) *problem {
 	})
 }
 
-// requestTLS sends PostgreSQL's request for TLS and reads the answer.
+// requestTLS requests TLS from the server, and explains an answer that does not begin it.
 func (s tlsStep) requestTLS(e *endpoint) *problem {
-	const sslRequest = 80877103
-	message := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, 8), sslRequest)
-	answer := make([]byte, 1)
-	_, err := e.conn.Write(message)
-	if err == nil {
-		_, err = io.ReadFull(e.conn, answer)
-	}
+	answer, err := pgwire.RequestTLS(e.conn)
 	switch {
 	case isTimeout(err):
 		return s.silence(e, "accepts the connection and does not answer",
@@ -79,13 +72,13 @@ func (s tlsStep) requestTLS(e *endpoint) *problem {
 				"check host and port",
 			Fix: s.fixPort(e),
 		}
-	case answer[0] == 'S':
+	case answer == 'S':
 		return nil
-	case answer[0] == 'N':
+	case answer == 'N':
 		return s.noServerTLS(e)
 	default:
 		return &problem{
-			Error:       fmt.Sprintf("the answer to a request for TLS begins with %q", answer),
+			Error:       fmt.Sprintf("the answer to a request for TLS begins with %q", []byte{answer}),
 			Explanation: "this is not PostgreSQL; check host and port",
 			Fix:         s.fixPort(e),
 		}
