@@ -116,7 +116,7 @@ func (c *config) dropReplacedSettings(parsed *pgconn.Config) {
 func (c *config) checkSpace() error {
 	for _, setting := range []struct{ key, value string }{{"user", c.pgx.User}, {"dbname", c.pgx.Database}} {
 		space := "\t\r\n"
-		if foreignOrigin(c.settings, setting.key) != "" {
+		if c.settings.OriginOutsideDSN(setting.key) != "" {
 			space += " "
 		}
 		if strings.Trim(setting.value, space) != setting.value {
@@ -143,7 +143,7 @@ func (c *config) checkUser() error {
 		return nil
 	}
 	subject := "the user"
-	if origin := foreignOrigin(c.settings, "user"); origin != "" {
+	if origin := c.settings.OriginOutsideDSN("user"); origin != "" {
 		subject += " from " + origin
 	}
 	return &UsernameError{Problem: subject + " cannot be the name of a role", Err: err}

@@ -21,22 +21,13 @@ func withOrigin(err error, settings connstring.Settings) error {
 	if !ok {
 		return err
 	}
-	origin := foreignOrigin(settings, invalid.Setting)
+	origin := settings.OriginOutsideDSN(invalid.Setting)
 	if origin == "" {
 		return err
 	}
 	located := *invalid
 	located.Origin = origin
 	return &located
-}
-
-// foreignOrigin returns where a setting comes from, or "" if it is not set or
-// comes from the DSN.
-func foreignOrigin(settings connstring.Settings, key string) string {
-	if origin := settings[key].Origin; origin != connstring.OriginDSN {
-		return origin
-	}
-	return ""
 }
 
 func passwordError(key string) error {

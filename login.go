@@ -237,7 +237,7 @@ func (l *login) bearer(context.Context) (string, error) {
 func (l *login) details() loginDetails {
 	details := loginDetails{noEntra: l.token == nil, tokenCut: l.tokenCut}
 	if l.config != nil && l.config.User == l.user {
-		details.userOrigin = foreignOrigin(l.settings, "user")
+		details.userOrigin = l.settings.OriginOutsideDSN("user")
 	}
 	if l.token == nil {
 		return details

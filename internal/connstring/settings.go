@@ -78,6 +78,14 @@ func Clean(dsn string) string {
 // Value returns the value of key, or "" if it is not set.
 func (s Settings) Value(key string) string { return s[key].Value }
 
+// OriginOutsideDSN returns the origin of a setting, or "" if it is not set or is in the DSN.
+func (s Settings) OriginOutsideDSN(key string) string {
+	if origin := s[key].Origin; origin != OriginDSN {
+		return origin
+	}
+	return ""
+}
+
 // merge returns the settings of all sets, in which later sets override earlier ones.
 func merge(sets ...Settings) Settings {
 	all := Settings{}

@@ -103,7 +103,7 @@ func attacked(t *testing.T, dsn string) *state {
 	return &state{
 		// A second login fails at once, because it finds no az.
 		dsn: dsn + " entra_credential=azurecli", tried: &azlog.Attempts{},
-		login: login, endpoints: endpointsOf(login.Config), token: &inspect.Token{User: injection + "@shop"},
+		login: login, endpoints: endpointsOf(login), token: &inspect.Token{User: injection + "@shop"},
 		claims: claims.Claims{"oid": injection, "tid": injection, "idtyp": "app"},
 	}
 }

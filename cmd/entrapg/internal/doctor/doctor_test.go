@@ -33,7 +33,7 @@ func TestDoctor_PutsServerNameInAzureCommands(t *testing.T) {
 	defer login.Close()
 	x := &state{
 		login:     login,
-		endpoints: endpointsOf(login.Config),
+		endpoints: endpointsOf(login),
 		token:     &inspect.Token{User: "shop-api", Claim: "app_displayname"},
 		claims:    claims.Claims{"oid": "1", "tid": "2", "idtyp": "app"},
 	}
@@ -107,7 +107,7 @@ func TestDoctor_ScopeComesFromHostAndNotFromServer(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer login.Close()
-		x := &state{dsn: test.dsn, login: login, endpoints: endpointsOf(login.Config), token: &inspect.Token{User: "shop-api", Claim: "x"}}
+		x := &state{dsn: test.dsn, login: login, endpoints: endpointsOf(login), token: &inspect.Token{User: "shop-api", Claim: "x"}}
 		response := &pgconn.PgError{
 			Code:    "28000",
 			Message: `The access token does not have a valid audience claim. Please acquire a new token for the resource "` + test.named + `".`,
@@ -195,7 +195,7 @@ func TestDoctor_ShowsCommandsForCredentials(t *testing.T) {
 		x := &state{
 			dsn:       "host=shop.postgres.database.azure.com " + test.dsn,
 			login:     login,
-			endpoints: endpointsOf(login.Config),
+			endpoints: endpointsOf(login),
 			tried:     &azlog.Attempts{},
 		}
 		got := entraSteps{x}.noToken(&entrapg.TokenError{Err: errors.New(test.text)})

@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"net"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/quote"
+	"github.com/entrapg/entrapg/internal/inspect"
 )
 
 // An endpoint is a host of the DSN, with the results of the steps for it.
@@ -36,18 +36,11 @@ func (e *endpoint) isReady() string {
 	return fmt.Sprintf("pg_isready -h %s -p %d", quote.Shell(e.host), e.port)
 }
 
-func endpointsOf(config *pgx.ConnConfig) []*endpoint {
+func endpointsOf(login *inspect.Login) []*endpoint {
 	var all []*endpoint
-	add := func(host string, port uint16, tls *tls.Config) {
-		if n := len(all); n > 0 && all[n-1].host == host && all[n-1].port == port {
-			return
-		}
-		network, _ := pgconn.NetworkAddress(host, port)
-		all = append(all, &endpoint{host: host, port: port, tls: tls, network: network})
-	}
-	add(config.Host, config.Port, config.TLSConfig)
-	for _, f := range config.Fallbacks {
-		add(f.Host, f.Port, f.TLSConfig)
+	for _, h := range inspect.Hosts(&login.Config.Config) {
+		network, _ := pgconn.NetworkAddress(h.Host, h.Port)
+		all = append(all, &endpoint{host: h.Host, port: h.Port, tls: h.TLSConfig, network: network})
 	}
 	return all
 }

@@ -30,7 +30,7 @@ func (s settingsStep) read(_ context.Context, f *finding) *problem {
 		return &problem{Error: strings.TrimPrefix(err.Error(), "entrapg: "), Fix: s.fixUser(err)}
 	}
 	s.login = login
-	s.endpoints = endpointsOf(login.Config)
+	s.endpoints = endpointsOf(login)
 	f.Settings = settings.InEffect(login, s.source)
 	f.Found = settings.ByOrigin(f.Settings)
 	if login.Azure && (login.SSLMode == "require" || login.SSLMode == "verify-ca" && !login.Entra()) {

@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/entrapg/entrapg"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/roots"
 	"github.com/entrapg/entrapg/internal/connstring"
@@ -22,8 +20,8 @@ type libpqKey struct {
 	variable string // libpq's environment variable, or empty
 	ignored  string // why a key without a variable is ignored, and what to do
 
-	foreign  bool // package entrapg rejects the key, or would send it to the server
-	optional bool // exec --proxy ignores the foreign key, which does not make verification stricter
+	rejected bool // package entrapg rejects the key, or sends it to the server
+	optional bool // exec --proxy ignores the rejected key, which does not make verification stricter
 	proxied  bool // the variable is also for the connection to the proxy of exec --proxy
 }
 
@@ -40,43 +38,43 @@ var libpqKeys = map[string]libpqKey{
 	"channel_binding":           {variable: "PGCHANNELBINDING"},
 	"client_encoding":           {variable: "PGCLIENTENCODING", proxied: true},
 	"connect_timeout":           {variable: "PGCONNECT_TIMEOUT", proxied: true},
-	"fallback_application_name": {ignored: notAVariable + "; use application_name", foreign: true},
-	"gssdelegation":             {variable: "PGGSSDELEGATION", foreign: true, optional: true},
-	"gssencmode":                {variable: "PGGSSENCMODE", foreign: true, proxied: true},
-	"gsslib":                    {variable: "PGGSSLIB", foreign: true, optional: true},
+	"fallback_application_name": {ignored: notAVariable + "; use application_name", rejected: true},
+	"gssdelegation":             {variable: "PGGSSDELEGATION", rejected: true, optional: true},
+	"gssencmode":                {variable: "PGGSSENCMODE", rejected: true, proxied: true},
+	"gsslib":                    {variable: "PGGSSLIB", rejected: true, optional: true},
 	"hostaddr":                  {variable: "PGHOSTADDR"},
 	"keepalives":                {ignored: notAVariable},
 	"keepalives_count":          {ignored: notAVariable},
 	"keepalives_idle":           {ignored: notAVariable},
 	"keepalives_interval":       {ignored: notAVariable},
 	"krbsrvname":                {variable: "PGKRBSRVNAME"},
-	"load_balance_hosts":        {variable: "PGLOADBALANCEHOSTS", foreign: true, optional: true},
+	"load_balance_hosts":        {variable: "PGLOADBALANCEHOSTS", rejected: true, optional: true},
 	"max_protocol_version":      {variable: "PGMAXPROTOCOLVERSION", proxied: true},
 	"min_protocol_version":      {variable: "PGMINPROTOCOLVERSION", proxied: true},
-	"oauth_ca_file":             {ignored: noBearer, foreign: true, optional: true},
-	"oauth_client_id":           {ignored: noBearer, foreign: true, optional: true},
-	"oauth_client_secret":       {ignored: noBearer, foreign: true, optional: true},
-	"oauth_issuer":              {ignored: noBearer, foreign: true, optional: true},
-	"oauth_scope":               {ignored: noBearer, foreign: true, optional: true},
-	"replication":               {ignored: notAVariable, foreign: true},
+	"oauth_ca_file":             {ignored: noBearer, rejected: true, optional: true},
+	"oauth_client_id":           {ignored: noBearer, rejected: true, optional: true},
+	"oauth_client_secret":       {ignored: noBearer, rejected: true, optional: true},
+	"oauth_issuer":              {ignored: noBearer, rejected: true, optional: true},
+	"oauth_scope":               {ignored: noBearer, rejected: true, optional: true},
+	"replication":               {ignored: notAVariable, rejected: true},
 	"require_auth":              {variable: "PGREQUIREAUTH"},
-	"requirepeer":               {variable: "PGREQUIREPEER", foreign: true},
-	"scram_client_key":          {ignored: notAVariable, foreign: true, optional: true},
-	"scram_server_key":          {ignored: notAVariable, foreign: true, optional: true},
+	"requirepeer":               {variable: "PGREQUIREPEER", rejected: true},
+	"scram_client_key":          {ignored: notAVariable, rejected: true, optional: true},
+	"scram_server_key":          {ignored: notAVariable, rejected: true, optional: true},
 	"ssl_max_protocol_version":  {variable: "PGSSLMAXPROTOCOLVERSION"},
 	"ssl_min_protocol_version":  {variable: "PGSSLMINPROTOCOLVERSION"},
 	"sslcert":                   {variable: "PGSSLCERT"},
 	"sslcertmode":               {variable: "PGSSLCERTMODE"},
-	"sslcompression":            {variable: "PGSSLCOMPRESSION", foreign: true, optional: true},
-	"sslcrl":                    {variable: "PGSSLCRL", foreign: true},
-	"sslcrldir":                 {variable: "PGSSLCRLDIR", foreign: true},
+	"sslcompression":            {variable: "PGSSLCOMPRESSION", rejected: true, optional: true},
+	"sslcrl":                    {variable: "PGSSLCRL", rejected: true},
+	"sslcrldir":                 {variable: "PGSSLCRLDIR", rejected: true},
 	"sslkey":                    {variable: "PGSSLKEY"},
-	"sslkeylogfile":             {ignored: notAVariable, foreign: true, optional: true},
+	"sslkeylogfile":             {ignored: notAVariable, rejected: true, optional: true},
 	"sslnegotiation":            {variable: "PGSSLNEGOTIATION"},
 	"sslpassword":               {ignored: notAVariable + "; the command asks for it if the key is encrypted"},
 	"sslsni":                    {variable: "PGSSLSNI"},
 	"target_session_attrs":      {variable: "PGTARGETSESSIONATTRS"},
-	"tcp_user_timeout":          {ignored: notAVariable, foreign: true, optional: true},
+	"tcp_user_timeout":          {ignored: notAVariable, rejected: true, optional: true},
 
 	// Parameters of the server that libpq has variables for, which override
 	// PGOPTIONS.
@@ -98,13 +96,13 @@ var replaced = []string{"PGPASSFILE", "PGREQUIRESSL", "PGSERVICE", "PGSERVICEFIL
 // the environment.
 func openForLibpq(dsn string) (login *inspect.Login, warnings []string, err error) {
 	settings := connstring.Parse(connstring.Clean(dsn))
-	foreign := keysOf(func(k libpqKey) bool { return k.foreign })
-	if login, err = inspect.Open(withoutKeys(dsn, foreign)); err != nil {
+	rejected := keysOf(func(k libpqKey) bool { return k.rejected })
+	if login, err = inspect.Open(withoutKeys(dsn, rejected)); err != nil {
 		return nil, nil, err
 	}
 	for _, key := range slices.Sorted(maps.Keys(libpqKeys)) {
 		setting, libpq := settings[key], libpqKeys[key]
-		if libpq.foreign && setting.Value != "" {
+		if libpq.rejected && setting.Value != "" {
 			login.Settings[key] = setting
 			delete(login.Config.RuntimeParams, key)
 		}
@@ -157,7 +155,7 @@ func libpqVariables(login *inspect.Login, token *inspect.Token) (map[string]stri
 			env[libpq.variable] = value
 		}
 	}
-	env["PGHOST"], env["PGPORT"] = endpoints(config)
+	env["PGHOST"], env["PGPORT"] = hostsAndPorts(login)
 	env["PGSSLMODE"], env["PGSSLROOTCERT"] = tlsFor(login)
 	if err := makeAbsolute(env); err != nil {
 		return nil, err
@@ -170,7 +168,7 @@ func libpqVariables(login *inspect.Login, token *inspect.Token) (map[string]stri
 	if login.Entra() {
 		if !allowsPassword(config.RequireAuth) {
 			return nil, &entrapg.ConfigError{
-				Setting: "require_auth", Origin: foreignOrigin(login, "require_auth"),
+				Setting: "require_auth", Origin: login.Settings.OriginOutsideDSN("require_auth"),
 				Problem: "must allow password, because libpq cannot send the token by OAUTHBEARER; use require_auth=password or omit it",
 			}
 		}
@@ -187,11 +185,11 @@ func checkDatabase(login *inspect.Login, user, derived string) error {
 	switch database := login.Config.Database; {
 	case isConnectionString(database):
 		return &entrapg.ConfigError{
-			Setting: "dbname", Origin: foreignOrigin(login, "dbname"),
+			Setting: "dbname", Origin: login.Settings.OriginOutsideDSN("dbname"),
 			Problem: problem + "omit it, and name the database in the command",
 		}
 	case database == "" && isConnectionString(user):
-		origin := foreignOrigin(login, "user")
+		origin := login.Settings.OriginOutsideDSN("user")
 		if login.Config.User == "" {
 			origin = derived
 		}
@@ -210,14 +208,6 @@ func isConnectionString(name string) bool {
 		strings.Contains(name, "=")
 }
 
-// foreignOrigin returns where a setting comes from, or "" for the DSN.
-func foreignOrigin(login *inspect.Login, key string) string {
-	if origin := login.Settings[key].Origin; origin != connstring.OriginDSN {
-		return origin
-	}
-	return ""
-}
-
 // allowsPassword reports whether a value of require_auth allows cleartext
 // passwords.
 func allowsPassword(requireAuth string) bool {
@@ -228,19 +218,12 @@ func allowsPassword(requireAuth string) bool {
 	return slices.Contains(methods, "password")
 }
 
-// endpoints returns the lists of hosts and ports. If sslmode is prefer or allow, pgx
-// has two endpoints for each host, with and without TLS, which are merged.
-func endpoints(config *pgx.ConnConfig) (hosts, ports string) {
-	host, port, encrypted := config.Host, config.Port, config.TLSConfig != nil
-	hosts, ports = host, fmt.Sprint(port)
-	for _, f := range config.Fallbacks {
-		same := f.Host == host && f.Port == port && (f.TLSConfig != nil) != encrypted
-		host, port, encrypted = f.Host, f.Port, f.TLSConfig != nil
-		if !same {
-			hosts, ports = hosts+","+host, ports+","+fmt.Sprint(port)
-		}
+// hostsAndPorts returns the lists of hosts and ports.
+func hostsAndPorts(login *inspect.Login) (hosts, ports string) {
+	for _, h := range inspect.Hosts(&login.Config.Config) {
+		hosts, ports = hosts+","+h.Host, ports+","+fmt.Sprint(h.Port)
 	}
-	return hosts, ports
+	return hosts[1:], ports[1:]
 }
 
 // tlsFor returns libpq's sslmode and sslrootcert that verify the server at least

@@ -228,7 +228,7 @@ func (o *options) addUpstreams(plan *plan, logger *slog.Logger) error {
 		plan.upstreams = append(plan.upstreams, f.upstream)
 	}
 	plan.nameUpstreams()
-	if o.clientUser && !slices.ContainsFunc(plan.upstreams, (*upstream).leavesUserOpen) {
+	if o.clientUser && !slices.ContainsFunc(plan.upstreams, (*upstream).userIsUnset) {
 		return command.UsageError("--client-user is not used with a user in the DSN or in PGUSER; remove one")
 	}
 	if o.config != "" && secret {

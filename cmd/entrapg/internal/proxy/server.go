@@ -33,7 +33,7 @@ func newServer(plan *plan, logger *slog.Logger) *server {
 	for _, f := range plan.fronts {
 		engine := &engine.Server{
 			Upstream: f.upstream.Upstream, TLS: plan.tlsConfig(f), Limit: plan.limit,
-			ClientUser: plan.clientUser && f.upstream.leavesUserOpen(), Password: plan.passwordOf(f),
+			ClientUser: plan.clientUser && f.upstream.userIsUnset(), Password: plan.passwordOf(f),
 		}
 		s.engines = append(s.engines, engine)
 	}

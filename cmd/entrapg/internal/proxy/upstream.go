@@ -12,6 +12,7 @@ import (
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/engine"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/monitor"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/terminal"
+	"github.com/entrapg/entrapg/internal/inspect"
 )
 
 // An upstream is one of the engine, with a name and the state of its tokens.
@@ -26,19 +27,15 @@ type upstream struct {
 
 // serversOf returns the hosts and the database of an upstream.
 func serversOf(u *engine.Upstream) string {
-	config := u.Config()
-	servers := []string{net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port)))}
-	for _, f := range config.Fallbacks {
-		server := net.JoinHostPort(f.Host, strconv.Itoa(int(f.Port)))
-		if server != servers[len(servers)-1] {
-			servers = append(servers, server)
-		}
+	var servers []string
+	for _, h := range inspect.Hosts(&u.Config().Config) {
+		servers = append(servers, net.JoinHostPort(h.Host, strconv.Itoa(int(h.Port))))
 	}
-	return strings.TrimSuffix(strings.Join(servers, ",")+"/"+config.Database, "/")
+	return strings.TrimSuffix(strings.Join(servers, ",")+"/"+u.Config().Database, "/")
 }
 
-// leavesUserOpen reports whether no setting determines the user of the server.
-func (u *upstream) leavesUserOpen() bool { return u.Config().User == "" }
+// userIsUnset reports whether neither the DSN nor the environment sets the user.
+func (u *upstream) userIsUnset() bool { return u.Config().User == "" }
 
 // ready returns an error if token requests have failed for too long. While they
 // fail, it requests a token; otherwise an idle proxy would never become ready again.
