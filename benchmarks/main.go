@@ -2,8 +2,9 @@
 // one run, as ratios. It prints a table, writes it to results.md and results.json,
 // and draws docs/performance.svg.
 //
-//	go run .           in this directory
-//	go run . -picture  draws the picture of the existing results.json
+//	go run .                 in this directory
+//	go run . -picture        draws the picture of the existing results.json
+//	go run . -sessions 5000  opens this number of sessions through the proxy at once
 //
 // The table shows targets that were missed. The exit code is 1 if something could
 // not be measured.
@@ -31,10 +32,20 @@ const (
 func main() {
 	onlyPicture := flag.Bool("picture", false, "draw the picture of results.json without measuring")
 	onlyProxy := flag.Bool("proxy", false, "measure the proxy only, and write nothing")
+	sessions := flag.Int("sessions", 0, "open this `number` of sessions through the proxy at once, and write nothing")
 	short := flag.Bool("short", false, "run briefly and write nothing, to test the benchmarks themselves")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	if *sessions > 0 {
+		text, err := measureSessions(ctx, *sessions)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		fmt.Print(text)
+		return
+	}
 	if *onlyProxy {
 		rows, err := measureProxy(ctx, *short)
 		fmt.Print(aligned(cells(proxyColumns, rows)))

@@ -70,6 +70,13 @@ func TestBenchmarks_MeasureEveryQuestion(t *testing.T) {
 	}
 }
 
+func TestBenchmarks_MeasureSessions(t *testing.T) {
+	text, err := measureSessions(t.Context(), 20)
+	if err != nil || !strings.HasPrefix(text, "20 sessions: ") {
+		t.Errorf("%s, error %v", text, err)
+	}
+}
+
 func known(name string) bool {
 	for _, w := range ways {
 		if w.name == name {

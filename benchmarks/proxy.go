@@ -54,9 +54,18 @@ type proxyBench struct {
 
 const proxyPassword = "benchmark"
 
-// startProxyBench starts all three. They listen on separate loopback addresses, which Linux
-// has, so that the usual ports remain free. The network is random, so that two benchmarks can
-// run at the same time.
+// newProxyBench returns a bench without processes. Each gets a separate loopback address, which
+// Linux has, so that the usual ports remain free. The network is random, so that two benchmarks
+// can run at the same time.
+func newProxyBench() *proxyBench {
+	network := fmt.Sprintf("127.83.%d.", mathrand.IntN(256))
+	return &proxyBench{
+		network: network, host: network + "1", roots: x509.NewCertPool(),
+		dsns: map[string]string{}, process: map[string]*exec.Cmd{},
+	}
+}
+
+// startProxyBench starts all three.
 func startProxyBench(ctx context.Context, short bool) (_ *proxyBench, err error) {
 	bouncer, err := exec.LookPath("pgbouncer")
 	if err != nil { // not on the PATH of every user on Debian
@@ -69,11 +78,8 @@ func startProxyBench(ctx context.Context, short bool) (_ *proxyBench, err error)
 			return nil, err
 		}
 	}
-	b := &proxyBench{
-		network: fmt.Sprintf("127.83.%d.", mathrand.IntN(256)), roots: x509.NewCertPool(),
-		dsns: map[string]string{}, process: map[string]*exec.Cmd{}, short: short,
-	}
-	b.host = b.network + "1"
+	b := newProxyBench()
+	b.short = short
 	defer func() {
 		if err != nil {
 			b.close()
@@ -92,8 +98,7 @@ func startProxyBench(ctx context.Context, short bool) (_ *proxyBench, err error)
 		return nil, err
 	}
 	ca := filepath.Join(b.dir, "ca.pem")
-	b.dsns[direct] = fmt.Sprintf("host=%s user=bench password=%s dbname=bench sslmode=verify-full sslrootcert=%s",
-		b.host, proxyPassword, ca)
+	b.dsns[direct] = b.directDSN()
 	if out, err := b.command(ctx, "pgbench", "--initialize", "--quiet", "--scale="+pick(short, "1", "10"),
 		b.dsns[direct]).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("pgbench: %w\n%s", err, out)
@@ -102,6 +107,12 @@ func startProxyBench(ctx context.Context, short bool) (_ *proxyBench, err error)
 		return nil, err
 	}
 	return b, b.startProxy(ctx)
+}
+
+// directDSN returns the DSN of the server.
+func (b *proxyBench) directDSN() string {
+	return fmt.Sprintf("host=%s user=bench password=%s dbname=bench sslmode=verify-full sslrootcert=%s",
+		b.host, proxyPassword, filepath.Join(b.dir, "ca.pem"))
 }
 
 // listen makes the server listen with TLS, and creates the role and the database.
