@@ -268,6 +268,35 @@ func TestSession_ReplicatesLogically(t *testing.T) {
 	}
 }
 
+func TestSession_ReplicatesPhysically(t *testing.T) {
+	s := server(t)
+	app := newIdentity(t, s)
+	admin(t, s, fmt.Sprintf("alter role %s replication", pgx.Identifier{app.Name}.Sanitize()))
+	for _, test := range []struct{ attrs, replication, failure string }{
+		{"any", "true", ""},
+		{"primary", "T", ""},
+		{"read-write", "yes", ""},
+		{"prefer-standby", "on", ""},
+		{"standby", "1", "is not a standby"},
+		{"read-only", "true", "are not read-only"},
+	} {
+		p := start(t, &engine.Server{Upstream: upstream(t, s.DSN()+"&target_session_attrs="+test.attrs, withApp(app)...)})
+		client := dialWire(t, "tcp", p.addr.String())
+		client.startup("3.0", "user", "client", "replication", test.replication)
+		messages := client.untilReady()
+		last := messages[len(messages)-1]
+		switch accepted := last[0] == 'Z'; {
+		case accepted != (test.failure == "") || !strings.Contains(last, test.failure):
+			t.Errorf("%+v: %q", test, last)
+		case accepted:
+			client.send('Q', "IDENTIFY_SYSTEM\x00")
+			if kinds := kindsOf(client.untilReady()); kinds != "TDCZ" {
+				t.Errorf("%+v: IDENTIFY_SYSTEM is answered %s", test, kinds)
+			}
+		}
+	}
+}
+
 func TestSession_SupportsBaseBackup(t *testing.T) {
 	s := server(t)
 	app := newIdentity(t, s)

@@ -23,6 +23,7 @@ import (
 type Upstream struct {
 	connector *entrapg.Connector
 	config    *pgx.ConnConfig
+	attrs     string          // target_session_attrs
 	dial      pgconn.DialFunc // of the connector's configuration, without its wrapper
 }
 
@@ -35,9 +36,9 @@ func NewUpstream(dsn string, opts ...entrapg.Option) (*Upstream, error) {
 		return nil, err
 	}
 	defer parsed.Close()
-	u := &Upstream{config: parsed.Config}
+	u := &Upstream{config: parsed.Config, attrs: parsed.Settings.Value("target_session_attrs")}
 	u.connector = entrapg.NewConnector(dsn, append(slices.Clip(opts),
-		entrapg.WithConnConfig(u.adjust), entrapg.WithStdlib(stdlib.OptionBeforeConnect(beforeConnect)))...)
+		entrapg.WithConnConfig(u.adjust), entrapg.WithStdlib(stdlib.OptionBeforeConnect(u.beforeConnect)))...)
 	return u, nil
 }
 
@@ -75,7 +76,7 @@ type clientLogin struct {
 
 type clientLoginContextKey struct{}
 
-func beforeConnect(ctx context.Context, config *pgx.ConnConfig) error {
+func (u *Upstream) beforeConnect(ctx context.Context, config *pgx.ConnConfig) error {
 	l, ok := ctx.Value(clientLoginContextKey{}).(*clientLogin)
 	if !ok {
 		return nil
@@ -89,6 +90,9 @@ func beforeConnect(ctx context.Context, config *pgx.ConnConfig) error {
 	l.user, l.servers = config.User, serversOf(&config.Config)
 	l.takeover.Startup = func(user string) *pgwire.Startup { return l.merge(user, config.Database, config.RuntimeParams) }
 	l.takeover.Attach(&config.Config)
+	if config.ValidateConnect != nil && isPhysical(l.startup.Get("replication")) {
+		config.ValidateConnect = validatePhysical(u.attrs, config.ValidateConnect)
+	}
 	return nil
 }
 
