@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -309,7 +310,11 @@ func (c *cluster) started(ctx context.Context) (string, error) {
 func (c *cluster) stop() error {
 	var errs []error
 	if p := c.current(); p != nil {
-		errs = append(errs, p.stop())
+		err := p.stop()
+		if err != nil {
+			c.releaseMemory()
+		}
+		errs = append(errs, err)
 	}
 	for _, dir := range c.dirs {
 		errs = append(errs, dir.remove())
@@ -317,14 +322,33 @@ func (c *cluster) stop() error {
 	return errors.Join(errs...)
 }
 
+// releaseMemory releases the shared memory of a server that was killed. PostgreSQL does
+// so when it starts with the same data.
+func (c *cluster) releaseMemory() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for {
+		err := c.run(c.owner.command(ctx, c.dir, filepath.Join(c.bin, program("postgres")), "--single", "-D", c.data, "postgres"))
+		// The old server's remaining processes can use it for a moment.
+		if err == nil || !strings.Contains(err.Error(), "still in use") || sleep(ctx, 10*time.Millisecond) != nil {
+			return
+		}
+	}
+}
+
 // quote escapes a value for a keyword/value DSN.
 func quote(s string) string { return strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) }
 
 // environment returns the environment for PostgreSQL's programs. It contains neither
-// PG* variables, which would change their behavior, nor secrets.
+// PG* variables, which would change their behavior, nor secrets. PATH also contains the
+// system's programs.
 func environment() []string {
-	var kept []string
-	for _, name := range []string{"PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TZ", "SystemRoot", "TEMP", "TMP"} {
+	path := os.Getenv("PATH")
+	if runtime.GOOS != "windows" {
+		path = strings.TrimPrefix(path+":/usr/bin:/bin", ":")
+	}
+	kept := []string{"PATH=" + path}
+	for _, name := range []string{"LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TZ", "SystemRoot", "TEMP", "TMP"} {
 		if v, ok := os.LookupEnv(name); ok {
 			kept = append(kept, name+"="+v)
 		}

@@ -172,6 +172,14 @@ func TestHost_RequestWithoutItsSecretIsRejected(t *testing.T) {
 			[2]string{"X-IDENTITY-HEADER", environ["IDENTITY_HEADER"]},
 			400, "api-version", 0,
 		},
+		"App Service, a future version": {
+			http.DefaultClient, appService + "?resource=x&api-version=2999-01-01",
+			[2]string{"X-IDENTITY-HEADER", environ["IDENTITY_HEADER"]},
+			400, "api-version", 0,
+		},
+		"IMDS, a future version": {
+			host.Client(), imds + "?resource=x&api-version=2999-01-01", [2]string{"Metadata", "true"}, 400, `"newest-versions":[`, 0,
+		},
 		"IMDS, no version": {
 			host.Client(), imds + "?resource=x",
 			[2]string{"Metadata", "true"},

@@ -60,7 +60,7 @@ func (e identityEndpoint) token(r *http.Request, h *Host, api identityAPI) (map[
 	}
 	query := r.URL.Query()
 	version := strings.TrimSuffix(query.Get("api-version"), "-preview")
-	if _, err := time.Parse(time.DateOnly, version); err != nil || version < api.since {
+	if date, err := time.Parse(time.DateOnly, version); err != nil || version < api.since || date.After(time.Now()) {
 		return nil, time.Time{}, noAPIVersion
 	}
 	resource := query.Get("resource")

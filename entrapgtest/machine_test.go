@@ -189,6 +189,16 @@ func TestServer_StartsWithoutUsableHome(t *testing.T) {
 	}
 }
 
+func TestServer_StartsWithoutPath(t *testing.T) {
+	t.Setenv("ENTRAPG_POSTGRES_BIN", admin(t, share(t), "select setting from pg_config where name = 'BINDIR'"))
+	for name, path := range map[string]string{"empty": "", "of another machine": "/nowhere"} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("PATH", path)
+			checkServerWorks(t)
+		})
+	}
+}
+
 func TestServer_TemplateIsPrivateSharedAndReplacedIfDamaged(t *testing.T) {
 	cache := temporary(t, "cache")
 	t.Setenv("XDG_CACHE_HOME", cache)
@@ -393,6 +403,41 @@ func sharedMemory(t testing.TB, s *entrapgtest.Server) (files, segments []string
 	return files, segments
 }
 
+// memoryLeft lists the shared memory that still exists.
+func memoryLeft(files, segments []string) (left string) {
+	for _, file := range files {
+		if _, err := os.Stat(file); err == nil {
+			left += file + "; "
+		}
+	}
+	all, _ := os.ReadFile("/proc/sysvipc/shm")
+	for line := range strings.Lines(string(all)) {
+		if fields := strings.Fields(line); len(fields) > 1 && slices.Contains(segments, strings.Join(fields[:2], " ")) {
+			left += "segment " + line
+		}
+	}
+	return left
+}
+
+func TestServer_CloseReleasesMemoryOfKilledPostgreSQL(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("finds shared memory only on Linux")
+	}
+	t.Parallel()
+	s := must[*entrapgtest.Server](t)(entrapgtest.Start(t.Context(), entrapgtest.Config{}))
+	files, segments := sharedMemory(t, s)
+	if err := syscall.Kill(postmaster(t, s), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Wait(t.Context()); err == nil {
+		t.Error("Wait returns no error")
+	}
+	_ = s.Close() // reports the kill
+	if left := memoryLeft(files, segments); left != "" || len(files) == 0 || len(segments) == 0 {
+		t.Errorf("left of files %v and segments %v: %s", files, segments, left)
+	}
+}
+
 // ENTRAPGTEST_SERVERS=200 starts 200 servers, each with its own PostgreSQL.
 func TestServer_RepeatedStartsLeakNothing(t *testing.T) {
 	upstream := share(t).AdminDSN()
@@ -443,18 +488,7 @@ func TestServer_RepeatedStartsLeakNothing(t *testing.T) {
 			break
 		}
 	}
-	for _, file := range files {
-		if _, err := os.Stat(file); err == nil {
-			left += file + "; "
-		}
-	}
-	all, _ := os.ReadFile("/proc/sysvipc/shm")
-	for line := range strings.Lines(string(all)) {
-		if fields := strings.Fields(line); len(fields) > 1 && slices.Contains(segments, strings.Join(fields[:2], " ")) {
-			left += "segment " + line
-		}
-	}
-	if left != "" {
+	if left += memoryLeft(files, segments); left != "" {
 		t.Errorf("left: %s", left)
 	}
 	if runtime.GOOS == "linux" && (len(files) == 0 || len(segments) == 0) {

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"net"
 	"os"
@@ -226,12 +227,14 @@ func TestEmulator_ServesProgramsThatReadItsSettings(t *testing.T) {
 	}
 	e.await("· emu-api → postgres, psql: the role is not mapped to Entra")
 
-	admin := emulate(t, "--upstream", azureServer(t).AdminDSN(), "--admin", "emu-admin-2", "--identity", "emu-2",
+	created := "emu-" + strings.ToLower(rand.Text()) // another one each time that the test runs
+	admin := emulate(t, "--upstream", azureServer(t).AdminDSN(), "--admin", "emu-admin-2", "--identity", created,
 		"--as", "emu-admin-2", "--no-roles")
-	script := "select * from pgaadauth_create_principal('emu-2', false, false); select rolename from pgaadauth_list_principals(false) order by 1"
+	script := "select * from pgaadauth_create_principal('" + created + "', false, false); " +
+		"select rolename from pgaadauth_list_principals(false)"
 	if r := runAs(t, nil, "exec", "--env-file", admin.envFile, "--", psql, "-XAtc", script); r.code != 0 ||
-		!strings.Contains(r.stdout, "Created role for \"emu-2\"\n") ||
-		!strings.Contains(r.stdout, "emu-2\nemu-admin-2\n") {
+		!strings.HasPrefix(r.stdout, "Created role for \""+created+"\"\n") || strings.Count(r.stdout, "\n") != 3 ||
+		!strings.Contains(r.stdout, "\n"+created+"\n") || !strings.Contains(r.stdout, "\nemu-admin-2\n") {
 		t.Errorf("provisioning: %+v", r)
 	}
 	admin.await("✓ emu-admin-2 → postgres, psql: accepted")
