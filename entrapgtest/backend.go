@@ -101,11 +101,8 @@ func (b *backend) logIn(ctx context.Context, config *pgconn.Config) (*pgconn.PgC
 }
 
 func (b *backend) setPassword(ctx context.Context, role string) error {
-	secret, err := verifier(b.roles.password(role))
-	if err != nil {
-		return err
-	}
-	err = b.exec(ctx, fmt.Sprintf("alter role %s password '%s'", pgx.Identifier{role}.Sanitize(), secret))
+	secret := b.roles.verifier(role)
+	err := b.exec(ctx, fmt.Sprintf("alter role %s password '%s'", pgx.Identifier{role}.Sanitize(), secret))
 	if hasCode(err, readOnly) && b.primary != nil {
 		return b.primary.setPassword(ctx, role)
 	}

@@ -78,12 +78,8 @@ func (a *administration) createRole(ctx context.Context, role string, p *Princip
 	if admin {
 		rights = " createrole createdb; grant azure_pg_admin to " + name
 	}
-	secret, err := verifier(a.roles.password(role))
-	if err != nil {
-		return err
-	}
 	if err := a.backend.exec(ctx,
-		advisoryLock+"alter role "+name+" login password '"+secret+"'"+rights); err != nil {
+		advisoryLock+"alter role "+name+" login password '"+a.roles.verifier(role)+"'"+rights); err != nil {
 		return err
 	}
 	m := mapping{objectID: p.ObjectID, objectType: p.Kind.objectType(), admin: admin}

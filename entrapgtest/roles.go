@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"sync"
+
+	"github.com/entrapg/entrapg/internal/pgwire"
 )
 
 // roles are the roles that are mapped to principals. A primary and its replicas share
@@ -25,6 +27,16 @@ func (r *roles) password(name string) string {
 	mac := hmac.New(sha256.New, r.key)
 	mac.Write([]byte(name))
 	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+}
+
+// verifierIterations is low because more would only slow down each login: the passwords
+// are random. The superuser's password keeps PostgreSQL's 4096 iterations, because clients
+// use it, and some require that, such as lib/pq.
+const verifierIterations = 1
+
+// verifier returns what PostgreSQL stores to check the password of a mapped role.
+func (r *roles) verifier(name string) string {
+	return pgwire.NewVerifier(r.password(name), verifierIterations).Encode()
 }
 
 func (r *roles) find(name string) (m mapping, mapped, provisioned bool) {

@@ -22,16 +22,20 @@ import (
 
 // The parameters of SCRAM-SHA-256 are PostgreSQL's.
 const (
-	scramMechanism  = "SCRAM-SHA-256"
-	scramIterations = 4096
-	maxSASLMessage  = 1024
+	scramMechanism = "SCRAM-SHA-256"
+	maxSASLMessage = 1024
 )
+
+// ScramIterations is the number of iterations that PostgreSQL uses by default. Some clients
+// reject fewer.
+const ScramIterations = 4096
 
 // A Verifier checks a password by SCRAM-SHA-256 (RFC 5802 and 7677). It does not
 // contain the password.
 type Verifier struct {
-	salt []byte
-	keys []scramKeys // of each normalization of the password
+	salt       []byte
+	iterations int
+	keys       []scramKeys // of each normalization of the password; the first one is of the password itself
 }
 
 // scramKeys are StoredKey and ServerKey.
@@ -39,17 +43,18 @@ type scramKeys struct{ stored, server []byte }
 
 // NewVerifier returns a Verifier of a password. Clients differ in how they
 // normalize passwords that are not ASCII: by SASLprep, by its successor or not
-// at all. Each of these is accepted.
-func NewVerifier(password string) *Verifier {
+// at all. Each of these is accepted. Fewer iterations than ScramIterations are for
+// passwords that are random and have at least 128 bits.
+func NewVerifier(password string, iterations int) *Verifier {
 	salt := make([]byte, 16)
 	rand.Read(salt)
-	return newVerifier(password, salt)
+	return newVerifier(password, salt, iterations)
 }
 
-func newVerifier(password string, salt []byte) *Verifier {
-	v := &Verifier{salt: salt}
+func newVerifier(password string, salt []byte, iterations int) *Verifier {
+	v := &Verifier{salt: salt, iterations: iterations}
 	for _, form := range normalizations(password) {
-		salted, err := pbkdf2.Key(sha256.New, form, v.salt, scramIterations, sha256.Size)
+		salted, err := pbkdf2.Key(sha256.New, form, salt, iterations, sha256.Size)
 		if err != nil {
 			panic(err) // never with this length
 		}
@@ -57,6 +62,14 @@ func newVerifier(password string, salt []byte) *Verifier {
 		v.keys = append(v.keys, scramKeys{stored[:], sum(salted, "Server Key")})
 	}
 	return v
+}
+
+// Encode returns what PostgreSQL stores to check the password itself (RFC 5803), but none
+// of its normalizations.
+func (v *Verifier) Encode() string {
+	encode := base64.StdEncoding.EncodeToString
+	return fmt.Sprintf("%s$%d:%s$%s:%s", scramMechanism, v.iterations, encode(v.salt),
+		encode(v.keys[0].stored), encode(v.keys[0].server))
 }
 
 // normalizations returns the forms of a password that clients may use.
@@ -188,7 +201,7 @@ func (x *scramExchange) first(message string) (string, *Error) {
 		return "", errMalformed
 	}
 	x.nonce = nonce + rand.Text()
-	x.server = fmt.Sprintf("r=%s,s=%s,i=%d", x.nonce, base64.StdEncoding.EncodeToString(x.verifier.salt), scramIterations)
+	x.server = fmt.Sprintf("r=%s,s=%s,i=%d", x.nonce, base64.StdEncoding.EncodeToString(x.verifier.salt), x.verifier.iterations)
 	return x.server, nil
 }
 

@@ -17,7 +17,7 @@ func rfc7677(t *testing.T, password string) *scramExchange {
 	}
 	const nonce = "rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
 	return &scramExchange{
-		verifier: newVerifier(password, salt), header: "n,,", nonce: nonce, clientFirst: "n=user,r=rOprNGfwEbeRWgbNEkqO",
+		verifier: newVerifier(password, salt, ScramIterations), header: "n,,", nonce: nonce, clientFirst: "n=user,r=rOprNGfwEbeRWgbNEkqO",
 		server: "r=" + nonce + ",s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096",
 	}
 }
@@ -28,6 +28,14 @@ func TestVerifier_AgreesWithRFC7677(t *testing.T) {
 	got, err := rfc7677(t, "pencil").final(rfc7677Final)
 	if want := "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="; got != want || err != nil {
 		t.Errorf("signature %s, want %s; error %v", got, want, err)
+	}
+}
+
+func TestVerifier_EncodesAsPostgreSQL(t *testing.T) {
+	const want = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==" +
+		"$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU="
+	if got := rfc7677(t, "pencil").verifier.Encode(); got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 
@@ -62,7 +70,7 @@ func TestVerifier_AcceptsNormalizations(t *testing.T) {
 		"ascii": 1, "Å": 1, "\u212b": 2, "\ufb01": 2, "a\u00a0b": 2,
 		"\xff": 1, "\u00ad": 1,
 	} {
-		if got := len(newVerifier(password, []byte("salt")).keys); got != want {
+		if got := len(newVerifier(password, []byte("salt"), 1).keys); got != want {
 			t.Errorf("%q: %d forms, want %d", password, got, want)
 		}
 		if forms := normalizations(password); slices.Contains(forms, "") {

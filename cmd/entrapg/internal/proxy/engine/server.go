@@ -92,7 +92,7 @@ func (s *Server) setUp() {
 	s.prepare.Do(func() {
 		s.terms = pgwire.Terms{TLS: pgwire.ServerTLS(s.TLS), Newest: pgwire.Version32}
 		if s.Password != "" {
-			s.verifier.Store(pgwire.NewVerifier(s.Password))
+			s.verifier.Store(pgwire.NewVerifier(s.Password, pgwire.ScramIterations))
 		}
 		s.log = s.Logger
 		if s.log == nil {
@@ -109,7 +109,7 @@ func (s *Server) setUp() {
 // continue. The password must not be empty.
 func (s *Server) SetPassword(password string) {
 	s.setUp()
-	s.verifier.Store(pgwire.NewVerifier(password))
+	s.verifier.Store(pgwire.NewVerifier(password, pgwire.ScramIterations))
 }
 
 // Serve accepts clients until Shutdown or Close, and then returns
