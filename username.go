@@ -93,8 +93,7 @@ func (u *userCache) resolve(ctx context.Context, r token.Request, t *token.Token
 	switch {
 	case name.Role != "":
 	case c.Guest():
-		const problem = "the token belongs to a guest and does not contain the name of the guest's role, which contains #EXT#"
-		err = &UsernameError{Problem: problem, Claims: c.Keys(), Err: lookupErr}
+		err = &UsernameError{Problem: claims.GuestRole, Claims: c.Keys(), Err: lookupErr}
 	default:
 		if name = c.ApplicationName(); name.Role == "" {
 			err = &UsernameError{Problem: "no claim of the token identifies one", Claims: c.Keys(), Err: lookupErr}

@@ -133,7 +133,7 @@ func identify(login *inspect.Login, token *inspect.Token, tried *azlog.Attempts,
 		who.Name = token.User // the token for the database does not name it
 	}
 	if c.Guest() && !strings.Contains(token.User, "#EXT#") {
-		who.Note = claims.GuestRole + ", such as " + claims.GuestName(c)
+		who.Note = claims.GuestRole + "; set user to that name, such as " + c.GuestName()
 	}
 	return who
 }

@@ -94,6 +94,28 @@ func (c Claims) Guest() bool {
 		!strings.Contains(provider, tenant)
 }
 
+// GuestRole explains why the token of a guest does not tell which role to log in as.
+const GuestRole = "the token belongs to a guest and does not contain the name of the guest's role, which contains #EXT#"
+
+// GuestName returns the name of a guest's role, with a placeholder for the domain of the
+// tenant, which the token does not contain.
+func (c Claims) GuestName() string {
+	account := c.Text("unique_name")
+	if email := c.Text("email"); email != "" {
+		account = email
+	}
+	if _, mail, ok := strings.Cut(account, "#"); ok { // provider#mail
+		account = mail
+	}
+	if UsableName(account) != nil || !strings.Contains(account, "@") {
+		account = "NAME@DOMAIN"
+	}
+	return strings.ReplaceAll(account, "@", "_") + "#EXT#@" + tenantDomain
+}
+
+// tenantDomain stands for the tenant's first domain.
+const tenantDomain = "TENANT.onmicrosoft.com"
+
 // RoleName returns the name of the role that Azure's documentation tells users to
 // create for an identity: the name of a managed identity, a user's user principal
 // name, or the name of the resource with a system-assigned identity.

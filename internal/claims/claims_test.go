@@ -34,14 +34,14 @@ func TestGuest_IsUserOfAnotherTenant(t *testing.T) {
 	}
 }
 
-func TestGuestName_EndsWithPlaceholderOfDomain(t *testing.T) {
+func TestGuest_NameEndsWithPlaceholderOfDomain(t *testing.T) {
 	for want, c := range map[string]claims.Claims{
 		"bob_fabrikam.com#EXT#@TENANT.onmicrosoft.com": {"unique_name": "bob@fabrikam.com"},
 		"bob_outlook.com#EXT#@TENANT.onmicrosoft.com":  {"unique_name": "live.com#bob@outlook.com"},
 		"ann_outlook.com#EXT#@TENANT.onmicrosoft.com":  {"unique_name": "live.com#x", "email": "ann@outlook.com"},
 		"NAME_DOMAIN#EXT#@TENANT.onmicrosoft.com":      {"unique_name": "bob"},
 	} {
-		if got := claims.GuestName(c); got != want {
+		if got := c.GuestName(); got != want {
 			t.Errorf("%v: got %q, want %q", c, got, want)
 		}
 	}

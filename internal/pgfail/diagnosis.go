@@ -53,9 +53,9 @@ func classify(err error) Diagnosis {
 		}
 	}
 	all := Attempts(err)
-	for _, classify := range []func(error) Diagnosis{diagnoseBearer, diagnoseMethod} {
+	for _, diagnose := range []func(error) Diagnosis{diagnoseBearer, diagnoseMethod} {
 		for _, attempt := range all {
-			if d := classify(attempt); d.Kind != Unknown {
+			if d := diagnose(attempt); d.Kind != Unknown {
 				return d
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/entrapg/entrapg/internal/claims"
 	"github.com/entrapg/entrapg/internal/pgfail"
 )
 
@@ -253,8 +254,8 @@ func TestClassify_RefinesDiagnosisByLogin(t *testing.T) {
 			"remove the last @",
 		},
 		"user@domain":        {pgfail.Login{User: "alice@contoso.com", Hosts: []string{host}}, noRole, pgfail.NoRole, "case-sensitive"},
-		"guest":              {pgfail.Login{User: "bob@fabrikam.com", Guest: true}, noRole, pgfail.GuestName, "#EXT#"},
-		"guest of Microsoft": {pgfail.Login{User: "live.com#bob@outlook.com", Guest: true}, noRole, pgfail.GuestName, "#EXT#"},
+		"guest":              {pgfail.Login{User: "bob@fabrikam.com", Guest: true}, noRole, pgfail.GuestName, claims.GuestRole},
+		"guest of Microsoft": {pgfail.Login{User: "live.com#bob@outlook.com", Guest: true}, noRole, pgfail.GuestName, claims.GuestRole},
 		"guest by name": {
 			pgfail.Login{User: "bob_fabrikam.com#EXT#@contoso.com", Guest: true}, noRole, pgfail.NoRole, "case-sensitive",
 		},

@@ -14,7 +14,7 @@ type Login struct {
 	Guest    bool   // the token belongs to a guest in the tenant
 	Unnamed  bool   // User is the application's name or ID, because the lookup of the identity's name failed
 	Password bool   // it uses a password instead of a token
-	TokenCut bool   // a connection broke after a token was sent that may be too long for PgBouncer
+	TokenCut bool   // a connection broke after the login sent a token that may be too long for PgBouncer
 }
 
 // refine returns d, or a more specific diagnosis for this login.

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/entrapg/entrapg/internal/claims"
 )
 
 // A message describes error responses and their diagnosis.
@@ -197,8 +199,7 @@ var (
 	}
 	guestName = Diagnosis{
 		GuestName,
-		"the token belongs to a guest and does not contain the name of the guest's role; " +
-			"set user to that name, which contains #EXT#, with each # written as %23 in a URL",
+		claims.GuestRole + "; set user to that name, with each # written as %23 in a URL",
 	}
 	unnamed = Diagnosis{
 		UnnamedIdentity,
@@ -217,7 +218,7 @@ var (
 	}
 	noAuthentication = Diagnosis{
 		NoAuthentication,
-		"the server requests no authentication, which every Azure server does; " +
+		"the server requests no authentication, but every Azure server does; " +
 			"for a server that accepts every client, set entra_credential=none or require_auth=none,password",
 	}
 )

@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// Network returns what an error of a connection means on which no login was tried, and
-// what to do, or "". It does not quote the error.
+// Network returns the meaning of an error that occurred before a login was tried, and what
+// to do, or "" if it is unknown. It does not quote the error.
 func Network(err error) string {
 	for _, attempt := range Attempts(err) {
 		if hint := network(attempt); hint != "" {

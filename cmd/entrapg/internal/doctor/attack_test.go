@@ -268,7 +268,7 @@ func TestDoctor_SQLHasNoInjectedStatement(t *testing.T) {
 				}
 				bare := line
 				for _, quoted := range []string{
-					quote.Literal(x.token.User), quote.Identifier(x.token.User), quote.Literal(injection), quote.Literal(claims.GuestName(x.claims)), quote.Identifier(x.login.Config.Database),
+					quote.Literal(x.token.User), quote.Identifier(x.token.User), quote.Literal(injection), quote.Literal(x.claims.GuestName()), quote.Identifier(x.login.Config.Database),
 					quote.Literal("aadauth,oid=" + x.claims.Text("oid") + ",type=service"), quote.Literal("aadauth,oid=" + x.claims.Text("oid") + ",type=user"),
 					quote.Literal(x.claims.Text("oid")),
 				} {

@@ -215,7 +215,7 @@ func (s entraSteps) nameUser(_ context.Context, f *finding) *problem {
 			Explanation: "the token does not identify a role; set user in the DSN", Fix: fix.set("user", "ROLE"),
 		}
 		if s.claims.Guest() {
-			p.Explanation, p.Fix = claims.GuestRole, fix.guest()
+			p.Explanation, p.Fix = claims.GuestRole+"; set user to that name", fix.guest()
 		}
 		return p
 	}
@@ -229,7 +229,7 @@ func (s entraSteps) nameUser(_ context.Context, f *finding) *problem {
 	}
 	f.note("%s, from the claim %s", s.user(), s.token.Claim)
 	if s.claims.Guest() && !strings.Contains(s.user(), "#EXT#") {
-		f.note("%s", claims.GuestRole)
+		f.note("%s; set user to that name", claims.GuestRole)
 	}
 	if lookup := new(entrapg.TokenError); errors.As(s.token.Lookup, &lookup) {
 		f.warn(&problem{

@@ -141,10 +141,10 @@ func (f fixes) guest() []string {
 		"# shows your user principal name, which contains #EXT#",
 		"az ad signed-in-user show --query userPrincipalName --output tsv",
 	}
-	lines = append(lines, f.set("user", claims.GuestName(f.claims))...)
+	lines = append(lines, f.set("user", f.claims.GuestName())...)
 	return append(lines,
 		asAdministrator+": shows the names of the roles", "select * from pgaadauth_list_principals(false);",
-		"-- or, if there is none for this guest", f.create(claims.GuestName(f.claims)))
+		"-- or, if there is none for this guest", f.create(f.claims.GuestName()))
 }
 
 // objectType returns the token's kind of identity, as an argument of

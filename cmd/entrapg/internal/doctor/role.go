@@ -34,7 +34,7 @@ func (f roleFix) explain(ctx context.Context, p *problem) {
 		p.Fix = f.set("user", f.user()[:strings.LastIndexByte(f.user(), '@')])
 		return
 	case pgfail.GuestName:
-		p.Explanation, p.Fix = f.describePrincipal("")+". "+claims.GuestRole, f.guest()
+		p.Explanation, p.Fix = f.describePrincipal("")+". "+claims.GuestRole+"; set user to that name", f.guest()
 		return
 	case pgfail.UnnamedIdentity:
 		p.Fix = f.set("user", "ROLE")
