@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/entrapg/entrapg"
+	"github.com/entrapg/entrapg/entrapgtest"
 )
 
 // A way is one method by which a Go program logs in with an Entra token.
@@ -105,7 +106,7 @@ func openFixed(ctx context.Context, to target) (driver.Connector, error) {
 	return stdlib.GetConnector(*config), nil
 }
 
-var databaseToken = policy.TokenRequestOptions{Scopes: []string{"https://ossrdbms-aad.database.windows.net/.default"}}
+var databaseToken = policy.TokenRequestOptions{Scopes: []string{entrapgtest.DefaultScope}}
 
 // config returns the configuration of the ways that use pgx directly. It has the
 // timeout that is entrapg's default, because pgx allocates for a timeout.

@@ -2,10 +2,15 @@ package entrapgtest
 
 import (
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 )
+
+// DefaultScope is the scope of tokens that a server accepts unless [Config].Audience is
+// set: that of Azure Database for PostgreSQL in the public cloud.
+const DefaultScope = "https://ossrdbms-aad.database.windows.net/.default"
 
 // Config configures a server. The zero value is valid.
 type Config struct {
@@ -27,8 +32,7 @@ type Config struct {
 	// down to whole seconds, so a client considers a token expired in its last second.
 	TokenLife time.Duration
 
-	// Audience is the resource that tokens must be for: by default, Azure Database for
-	// PostgreSQL in the public cloud.
+	// Audience is the resource that tokens must be for: by default, that of [DefaultScope].
 	Audience string
 
 	// GroupSync sets Azure's server parameter pgaadauth.enable_group_sync: each member of
@@ -83,7 +87,7 @@ func (c *Config) setDefaults() {
 		c.TokenLife = time.Hour
 	}
 	if c.Audience == "" {
-		c.Audience = "https://ossrdbms-aad.database.windows.net"
+		c.Audience = strings.TrimSuffix(DefaultScope, "/.default")
 	}
 	for _, addr := range []*string{&c.Addr, &c.TenantAddr, &c.IdentityAddr} {
 		if *addr == "" {

@@ -13,8 +13,9 @@ import (
 	"github.com/entrapg/entrapg/internal/pgfail"
 )
 
-// Open parses a DSN, which may contain pgxpool's settings, and does not dial. Package
-// entrapg sets it. Its errors are those of NewConnector.
+// Open parses a DSN, which may contain pgxpool's settings, and does not dial. Its errors are
+// those of NewConnector. The Login must be closed. Its functions are safe for concurrent
+// use. Package entrapg sets Open.
 var Open func(dsn string) (*Login, error)
 
 // FixOf returns the fix for a ConfigError. Package entrapg sets it.

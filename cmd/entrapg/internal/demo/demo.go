@@ -104,7 +104,7 @@ func start(ctx context.Context) (_ *demonstration, err error) {
 	}
 
 	// The second pool keeps this token.
-	token, err := d.identity.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{scope}})
+	token, err := d.identity.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{entrapgtest.DefaultScope}})
 	if err != nil {
 		return nil, err
 	}
@@ -122,9 +122,6 @@ func start(ctx context.Context) (_ *demonstration, err error) {
 	return d, d.fresh.db.QueryRowContext(ctx,
 		"select split_part(current_setting('server_version'), ' ', 1)").Scan(&d.version)
 }
-
-// scope is that of tokens for databases in Azure's public cloud.
-const scope = "https://ossrdbms-aad.database.windows.net/.default"
 
 // work runs both pools, and prints a line each second.
 func (d *demonstration) work(ctx context.Context, length time.Duration, out *terminal.Output) error {
@@ -209,7 +206,7 @@ func (s span) overlaps(other span) bool { return s.from.Before(other.to) && othe
 func (s span) length() time.Duration    { return s.to.Sub(s.from) }
 
 func (r *requests) GetToken(ctx context.Context, options policy.TokenRequestOptions) (azcore.AccessToken, error) {
-	if options.Scopes[0] != scope {
+	if options.Scopes[0] != entrapgtest.DefaultScope {
 		return r.credential.GetToken(ctx, options)
 	}
 	from := time.Now()

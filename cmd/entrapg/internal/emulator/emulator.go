@@ -62,7 +62,7 @@ func Command(std command.Streams) *cli.Command {
 			"Node.js: new DefaultAzureCredential({ disableInstanceDiscovery: true }) of @azure/identity.\n" +
 			"Python: DefaultAzureCredential(disable_instance_discovery=True) of azure-identity. For users and guests, it ignores " +
 			"the tenant's port: start the emulator with --tenant-addr 127.0.0.1:443.\n" +
-			"In each language, get a token for https://ossrdbms-aad.database.windows.net/.default, and log in to DATABASE_URL " +
+			"In each language, get a token for " + entrapgtest.DefaultScope + ", and log in to DATABASE_URL " +
 			"with the token as the password and PGUSER as the user. SSL_CERT_FILE and REQUESTS_CA_BUNDLE replace the " +
 			"certificates that a program trusts otherwise.\n" +
 			"An address is HOST:PORT, or a port of 127.0.0.1. Each flag can be set by its environment variable; several " +

@@ -55,13 +55,10 @@ func selectLogins(principals []principal, names []string) ([]login, error) {
 	return logins, nil
 }
 
-// scope is that of tokens for databases in Azure's public cloud.
-const scope = "https://ossrdbms-aad.database.windows.net/.default"
-
 // settings returns the variables with which programs use the server and the tenant as this
 // login.
 func (l login) settings(ctx context.Context, server *entrapgtest.Server, principals []principal) ([]variable, error) {
-	token, err := l.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{scope}})
+	token, err := l.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{entrapgtest.DefaultScope}})
 	if err != nil {
 		return nil, err
 	}
