@@ -638,16 +638,16 @@ func TestEmulator_IgnoresProbes(t *testing.T) {
 
 func TestEmulator_VariablesSetFlags(t *testing.T) {
 	t.Parallel()
-	for variable, says := range map[string]string{
+	for variable, want := range map[string]string{
 		"ENTRAPG_EMULATOR_HOSTNAME=emulator:15432":  `--hostname: "emulator:15432" is neither a host name nor an IP address`,
 		"ENTRAPG_EMULATOR_IDENTITY=one\ntwo\none\n": `"one" has the same role name as "one"`,
 		"ENTRAPG_EMULATOR_TOKEN_LIFE=1ms":           "must be at least 1s",
 		"ENTRAPG_EMULATOR_PRINCIPALS=/nowhere":      "--principals: open /nowhere",
-		"ENTRAPG_EMULATOR_ENV_FILE=/nowhere/a\n/b":  "--env-file: 1 more than principals; add --as NAME for each file",
+		"ENTRAPG_EMULATOR_ENV_FILE=/nowhere/a\n/b":  "--env-file: 2 files, but the number of principals is 1; add --as NAME for each file",
 		"ENTRAPG_EMULATOR_CA_FILE=" + os.Args[0]:    "--ca-file: " + os.Args[0] + " already exists",
 	} {
 		args := append([]string{"emulator"}, anyPorts...)
-		if r := runAs(t, []string{variable}, args...); r.code == command.Done || !strings.Contains(r.stderr, says) {
+		if r := runAs(t, []string{variable}, args...); r.code == command.Done || !strings.Contains(r.stderr, want) {
 			t.Errorf("%s: %+v", variable, r)
 		}
 	}
@@ -707,7 +707,7 @@ func TestEmulator_ReportsInvalidArguments(t *testing.T) {
 	file := func(content string) string { return write(t, "principals", content) }
 	for _, test := range []struct {
 		args []string
-		says string
+		want string
 	}{
 		{[]string{"--principals", file("identity a\nrobot b\n")}, `--principals: FILE, line 2: unknown kind "robot"`},
 		{[]string{"--principals", file("identity a\n\nidentity\n")}, "--principals: FILE, line 3: missing name after identity"},
@@ -743,8 +743,8 @@ func TestEmulator_ReportsInvalidArguments(t *testing.T) {
 		{[]string{"extra"}, "extra"},
 	} {
 		r := runAs(t, nil, append([]string{"emulator"}, test.args...)...)
-		says := strings.ReplaceAll(test.says, "FILE", test.args[min(1, len(test.args)-1)])
-		if r.code != command.Misuse || !strings.Contains(r.stderr, says) {
+		want := strings.ReplaceAll(test.want, "FILE", test.args[min(1, len(test.args)-1)])
+		if r.code != command.Misuse || !strings.Contains(r.stderr, want) {
 			t.Errorf("%q: %+v", test.args, r)
 		}
 	}

@@ -92,7 +92,7 @@ func TestExecProxy_ReportsFailuresBeforeCommandRuns(t *testing.T) {
 		env  []string
 		args []string
 		code int
-		says string
+		want string
 	}{
 		"no token":        {stranger, []string{"--", "echo", "ran"}, command.Failed, "no token from"},
 		"invalid DSN":     {env, []string{"host=h sslmode=prefer", "--", "echo", "ran"}, command.Failed, "sslmode"},
@@ -105,7 +105,7 @@ func TestExecProxy_ReportsFailuresBeforeCommandRuns(t *testing.T) {
 		},
 	} {
 		r := runAs(t, test.env, append([]string{"exec", "--proxy"}, test.args...)...)
-		if r.code != test.code || !strings.Contains(r.stderr, test.says) || r.stdout != "" {
+		if r.code != test.code || !strings.Contains(r.stderr, test.want) || r.stdout != "" {
 			t.Errorf("%s: %+v", name, r)
 		}
 	}

@@ -25,7 +25,7 @@ func TestProxy_RejectsUnsafeAndContradictorySettings(t *testing.T) {
 	for _, test := range []struct {
 		env  string
 		args []string
-		says string
+		want string
 	}{
 		{"", nil, "missing DSN"},
 		{"ENTRAPG_PROXY_PASSWORD=secret", []string{"--trust", upstream}, "--trust requires no password, but ENTRAPG_PROXY_PASSWORD sets one"},
@@ -48,7 +48,7 @@ func TestProxy_RejectsUnsafeAndContradictorySettings(t *testing.T) {
 		{"", []string{"--client-user", upstream + " user=shop"}, "--client-user is not used with a user in the DSN"},
 		{"", []string{"--listen", "127.0.0.1:x", upstream}, "--listen: invalid port"},
 		{"", []string{"--listen", "", upstream}, "--listen: missing address"},
-		{"", []string{"--listen", "5433=shop", upstream}, `what follows "5433=" must be a DSN`},
+		{"", []string{"--listen", "5433=shop", upstream}, `"5433=" must be followed by a DSN`},
 		{"", []string{"--listen", "5433", "--listen", "127.0.0.1:5433", upstream}, "the address is set twice"},
 		{"", []string{"--status", "x:y", upstream}, "--status: invalid port"},
 		{"", []string{"--status", "/run/entrapg", upstream}, "--status: "},
@@ -64,15 +64,15 @@ func TestProxy_RejectsUnsafeAndContradictorySettings(t *testing.T) {
 		{
 			"",
 			[]string{"--listen", "5433", "--status", "5433", upstream},
-			"--status 127.0.0.1:5433: clients of PostgreSQL connect there (--listen 127.0.0.1:5433)",
+			"--status 127.0.0.1:5433: conflicts with --listen 127.0.0.1:5433;",
 		},
-		{"", []string{"--status", ":5432", upstream}, "--status :5432: clients of PostgreSQL connect there (127.0.0.1:5432)"},
+		{"", []string{"--status", ":5432", upstream}, "--status :5432: conflicts with 127.0.0.1:5432;"},
 		{
 			"",
 			[]string{"--listen", "internal", upstream},
 			`--listen: "internal" is a directory; write "./internal" for a socket in it, or "internal:5432" for a host`,
 		},
-		{"", []string{upstream, upstream}, "unexpected argument"},
+		{"", []string{upstream, upstream}, "unexpected second DSN"},
 		{"", []string{upstream, "--dsn", upstream}, "the DSN is set twice"},
 	} {
 		if args := strings.Join(test.args, " "); runtime.GOOS == "windows" &&
@@ -84,20 +84,20 @@ func TestProxy_RejectsUnsafeAndContradictorySettings(t *testing.T) {
 			env = []string{test.env}
 		}
 		r := runAs(t, env, append([]string{"proxy"}, test.args...)...)
-		if r.code != command.Misuse || !strings.Contains(r.stderr, test.says) || r.stdout != "" {
-			t.Errorf("%s %q: exit code %d, want %d and %q:\n%s%s", test.env, test.args, r.code, command.Misuse, test.says, r.stderr, r.stdout)
+		if r.code != command.Misuse || !strings.Contains(r.stderr, test.want) || r.stdout != "" {
+			t.Errorf("%s %q: exit code %d, want %d and %q:\n%s%s", test.env, test.args, r.code, command.Misuse, test.want, r.stderr, r.stdout)
 		}
 	}
 }
 
 func TestProxy_ErrorsNameFileAndLineWithoutSecrets(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string]struct{ content, says string }{
+	for name, test := range map[string]struct{ content, want string }{
 		"no DSN":          {"# fronts\n\n5433\n", "proxy.conf, line 3: missing DSN; a line is ADDRESS = DSN"},
 		"invalid address": {"5433:x = host=db.example password=hidden\n", `proxy.conf, line 1: invalid port "x"`},
 		"invalid DSN":     {"5433 = host=a\n5434 = host=a sslmode=prefer application_name=hidden # hidden\n", "proxy.conf, line 2: sslmode"},
 		"only DSN":        {"\n5433 = host=a sslmode=prefer\n", "--config: FILE, line 2: sslmode"},
-		"no URL":          {"5433 = hidden\n", `proxy.conf, line 1: what follows "5433="`},
+		"no URL":          {"5433 = hidden\n", `proxy.conf, line 1: "5433=" must be followed by a DSN`},
 		"no address":      {"postgres://a:hidden@host/a?b=c\n", "proxy.conf, line 1: missing address before the DSN"},
 		"DSN as port":     {"5433 postgres://a:hidden@host/a?b=c\n", "proxy.conf, line 1: missing address before the DSN"},
 		"set twice":       {"5433 = host=a\n127.0.0.1:5433 = host=b\n", "proxy.conf, line 2: the address is set twice"},
@@ -109,9 +109,9 @@ func TestProxy_ErrorsNameFileAndLineWithoutSecrets(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := runAs(t, nil, "proxy", "--config", path)
-		says := strings.ReplaceAll(test.says, "FILE", path)
-		if r.code == command.Done || !strings.Contains(r.stderr, says) || strings.Contains(r.stderr, "hidden") || r.stdout != "" {
-			t.Errorf("%s: exit code %d, want %q:\n%s%s", name, r.code, test.says, r.stderr, r.stdout)
+		want := strings.ReplaceAll(test.want, "FILE", path)
+		if r.code == command.Done || !strings.Contains(r.stderr, want) || strings.Contains(r.stderr, "hidden") || r.stdout != "" {
+			t.Errorf("%s: exit code %d, want %q:\n%s%s", name, r.code, test.want, r.stderr, r.stdout)
 		}
 	}
 	var r result

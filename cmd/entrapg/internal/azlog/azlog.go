@@ -20,8 +20,7 @@ type Attempts struct {
 	notSet []string // a name, a colon and the reason
 }
 
-// Watch starts recording. It replaces azcore's log listener, of which a process has
-// only one.
+// Watch starts recording. It replaces azcore's log listener; a process has only one.
 func Watch() *Attempts {
 	a := &Attempts{}
 	log.SetEvents(azidentity.EventAuthentication)

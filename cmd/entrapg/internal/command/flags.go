@@ -57,7 +57,7 @@ func NotEmpty(value string) error {
 	return nil
 }
 
-// AtLeast rejects shorter durations.
+// AtLeast returns a validator that rejects shorter durations.
 func AtLeast(least time.Duration) func(time.Duration) error {
 	return func(d time.Duration) error {
 		if d < least {
@@ -67,7 +67,7 @@ func AtLeast(least time.Duration) func(time.Duration) error {
 	}
 }
 
-// OneOf rejects other values.
+// OneOf returns a validator that rejects other values.
 func OneOf(values ...string) func(string) error {
 	return func(value string) error {
 		for _, v := range values {

@@ -71,6 +71,7 @@ var rewordings = []struct {
 	{regexp.MustCompile(`; strconv\.\w+: parsing ".*": `), "; must be a number: "},
 }
 
+// UsageErrorOf converts an error of urfave/cli to a UsageError.
 func UsageErrorOf(err error) UsageError {
 	text := err.Error()
 	for _, r := range rewordings {

@@ -28,6 +28,7 @@ import (
 	"github.com/entrapg/entrapg/internal/pgfail"
 )
 
+// Command returns the command demo, which writes to std.
 func Command(std command.Streams) *cli.Command {
 	length := 20 * time.Second
 	return &cli.Command{

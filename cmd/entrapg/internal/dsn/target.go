@@ -53,13 +53,13 @@ func (t *Target) Find(args []string) (string, error) {
 	if t.EnvFileError != nil {
 		return "", t.EnvFileError
 	}
-	roots.TrustCertFile() // which the file may name
+	roots.TrustCertFile() // the .env file can set SSL_CERT_FILE
 	switch {
-	case len(args) > 1 && isSetting(args[0]) && isSetting(args[1]): // which may be a password
+	case len(args) > 1 && isSetting(args[0]) && isSetting(args[1]): // do not quote it: it may contain a password
 		return "", command.UsageError(
-			"unexpected argument, which is a second DSN; write all settings in one argument: 'host=NAME dbname=NAME'")
-	case len(args) > 1 && Is(args[1]): // which may contain a password
-		return "", command.UsageError("unexpected argument, which is a second DSN; remove one")
+			"unexpected second DSN; write all settings in one argument: 'host=NAME dbname=NAME'")
+	case len(args) > 1 && Is(args[1]): // do not quote it: it may contain a password
+		return "", command.UsageError("unexpected second DSN; remove one")
 	case len(args) > 1:
 		return "", command.UsageError(fmt.Sprintf("unexpected argument %q", args[1]))
 	case len(args) == 1 && t.DSN != "":
@@ -118,7 +118,7 @@ func CommandLine(subcommand, dsn string) string {
 	return line
 }
 
-// Source returns the source of find's DSN: "argument", "--dsn", "DATABASE_URL", or ""
+// Source returns the source of Find's DSN: "argument", "--dsn", "DATABASE_URL", or ""
 // if PG* variables replace it.
 func (t *Target) Source(args []string) string {
 	switch {

@@ -24,6 +24,7 @@ import (
 	"github.com/entrapg/entrapg/entrapgtest"
 )
 
+// Command returns the command emulator, which writes to std.
 func Command(std command.Streams) *cli.Command {
 	o := &options{}
 	var file string
@@ -200,8 +201,9 @@ func (o *options) run(ctx context.Context, std command.Streams) (err error) {
 	if err != nil {
 		return err
 	}
-	if more := len(o.envFiles) - len(logins); more > 0 {
-		return command.UsageError(fmt.Sprintf("--env-file: %d more than principals; add --as NAME for each file", more))
+	if len(o.envFiles) > len(logins) {
+		return command.UsageError(fmt.Sprintf("--env-file: %d files, but the number of principals is %d; add --as NAME for each file",
+			len(o.envFiles), len(logins)))
 	}
 	mode := os.FileMode(0o600)
 	if o.worldReadable {
@@ -317,7 +319,7 @@ func (o *options) printBanner(
 		if len(o.as) > 0 {
 			title = "Paste this into a shell to log in as " + l.role + ":"
 		}
-		out.Printf("\n%s\n\n%s\n", out.Bold(title), terminal.Text(shell.lines(settings)))
+		out.Printf("\n%s\n\n%s\n", out.Bold(title), shell.lines(settings))
 		if i < len(files) {
 			out.Printf("Or use the file with these settings:\n\n  entrapg exec --env-file %s -- psql\n",
 				shell.quote(files[i].path))

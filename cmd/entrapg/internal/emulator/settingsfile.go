@@ -85,7 +85,7 @@ func removeStale(path string) error {
 		return err
 	}
 	defer file.Close()
-	// Again, now that it is locked.
+	// Check again under the lock.
 	opened, err := file.Stat()
 	if err == nil {
 		content, err = io.ReadAll(file)
@@ -96,7 +96,7 @@ func removeStale(path string) error {
 	if err != nil {
 		return err
 	}
-	if runtime.GOOS == "windows" { // which removes no open file
+	if runtime.GOOS == "windows" { // Windows cannot remove an open file
 		file.Close()
 	}
 	return os.Remove(path)
@@ -123,7 +123,7 @@ func (f *settingsFile) write(all []variable) error {
 
 // publish gives the file its name. It replaces no file that has appeared in the meantime.
 func (f *settingsFile) publish() error {
-	if runtime.GOOS != "windows" { // where an open file would keep its other name, too
+	if runtime.GOOS != "windows" { // on Windows, an open file would keep both names
 		err := os.Link(f.name, f.path)
 		if errors.Is(err, os.ErrExist) {
 			return errorExists(f.path)
@@ -138,7 +138,7 @@ func (f *settingsFile) publish() error {
 	if _, err := os.Lstat(f.path); err == nil {
 		return errorExists(f.path)
 	}
-	if runtime.GOOS == "windows" { // which cannot rename an open file
+	if runtime.GOOS == "windows" { // Windows cannot rename an open file
 		f.file.Close()
 	}
 	if err := os.Rename(f.name, f.path); err != nil {
@@ -158,7 +158,7 @@ func (f *settingsFile) fill(all []variable) error {
 	var b strings.Builder
 	var unset []string
 	for _, v := range all {
-		if v.value == "" { // which azidentity for Go and for Python report as invalid
+		if v.value == "" { // azidentity rejects empty variables
 			unset = append(unset, v.name)
 			continue
 		}
@@ -184,7 +184,7 @@ func (f *settingsFile) remove() error {
 	content, unreadable := os.ReadFile(f.name)
 	ours := missing == nil && err == nil && os.SameFile(opened, named) && unreadable == nil &&
 		bytes.Equal(content, f.content)
-	if ours && runtime.GOOS == "windows" { // which cannot remove an open file, nor replace it
+	if ours && runtime.GOOS == "windows" { // Windows cannot remove an open file
 		f.file.Close()
 	}
 	if ours {

@@ -18,6 +18,7 @@ import (
 	"github.com/entrapg/entrapg/internal/inspect"
 )
 
+// Command returns the command exec, which writes to std.
 func Command(std command.Streams) *cli.Command {
 	var t dsn.Target
 	var byProxy bool

@@ -286,7 +286,7 @@ func addParameters(env, params map[string]string) {
 		lower := strings.ToLower(name)
 		variable := libpqKeys[lower].variable
 		switch {
-		case name == "options" || name == "replication": // which is not a parameter of the server
+		case name == "options" || name == "replication": // handled above, or not a server parameter
 		case variable == "":
 			words = append(words, "-c "+optionEscaper.Replace(name+"="+params[name]))
 		case env[variable] == "" || name != lower: // which only the DSN and service files can contain

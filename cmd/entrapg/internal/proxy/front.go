@@ -71,7 +71,7 @@ func parseFront(text string) (*front, error) {
 		return nil, errors.New("missing address before the DSN; want ADDRESS=DSN")
 	}
 	if hasDSN && !dsn.Is(value) {
-		return nil, fmt.Errorf("what follows %q must be a DSN: a postgres:// URL or a list of key=value settings", where+"=")
+		return nil, fmt.Errorf("%q must be followed by a DSN: a postgres:// URL or a list of key=value settings", where+"=")
 	}
 	address, err := listener.Parse(where, defaultPort)
 	if err != nil {

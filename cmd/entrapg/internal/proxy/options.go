@@ -82,7 +82,7 @@ func (o *options) plan(args []string, logger *slog.Logger) (_ *plan, err error) 
 		}
 		for _, f := range plan.fronts {
 			if f.address.Conflicts(address) {
-				return nil, command.UsageError(fmt.Sprintf("--status %s: clients of PostgreSQL connect there (%s); choose another port",
+				return nil, command.UsageError(fmt.Sprintf("--status %s: conflicts with %s; choose another port",
 					address, f.from))
 			}
 		}

@@ -12,7 +12,7 @@ import (
 // passwordVariable sets the password of the proxy.
 const passwordVariable = "ENTRAPG_PROXY_PASSWORD"
 
-// A password is the password of clients over TCP. The zero value is none.
+// A password is the password of clients over TCP. The zero value means no password.
 type password struct {
 	value string
 	from  string // the setting; empty if the password is generated

@@ -13,6 +13,7 @@ import (
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/dsn"
 )
 
+// Command returns the command proxy, which writes to std.
 func Command(std command.Streams) *cli.Command {
 	o := &options{grace: 10 * time.Second, readyWithoutToken: 5 * time.Minute, logFormat: "text", logLevel: "info"}
 	flags := append(o.Flags(),

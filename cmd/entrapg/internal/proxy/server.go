@@ -76,8 +76,8 @@ func (s *server) start(ctx context.Context) error {
 }
 
 // wait waits for a signal that ends the proxy, or returns the error of a listener
-// that fails. SIGHUP ends the proxy on a terminal, which has then been closed;
-// otherwise the files are read again.
+// that fails. On a terminal, SIGHUP means that the terminal was closed, and ends
+// the proxy. Otherwise, the files are read again.
 func (s *server) wait(ends, hangups <-chan os.Signal, onTerminal bool) error {
 	for {
 		select {

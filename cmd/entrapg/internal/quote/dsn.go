@@ -7,7 +7,7 @@ import (
 	"unicode/utf8"
 )
 
-// DSNSetting is a setting for a DSN, a URL or key=value settings. A placeholder
+// DSNSetting returns a setting for a DSN, a URL or key=value settings. A placeholder
 // replaces a value that a shell and key=value settings quote differently.
 func DSNSetting(isURL bool, key, value string) string {
 	switch {
@@ -26,7 +26,7 @@ func DSNSetting(isURL bool, key, value string) string {
 // the first @ or / as the end of the user or of the host.
 var inQuery = strings.NewReplacer("+", "%20", "%2F", "/", "%3A", ":", "%2C", ",")
 
-// ServiceSetting is a setting for a service file, in which values are not quoted.
+// ServiceSetting returns a setting for a service file, in which values are not quoted.
 func ServiceSetting(key, value string) string {
 	if !plain.MatchString(strings.ReplaceAll(value, "#", "")) {
 		value = placeholder(key)

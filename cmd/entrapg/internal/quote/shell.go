@@ -7,7 +7,7 @@ import (
 	"unicode/utf8"
 )
 
-// Shell quotes a string for a shell of POSIX.
+// Shell quotes a string for a POSIX shell.
 func Shell(s string) string {
 	switch {
 	case plain.MatchString(s):
@@ -55,8 +55,8 @@ func Comment(s string) string {
 	}, s)
 }
 
-// Inert replaces what is more than text to a shell. By default, an interactive zsh, the
-// shell of macOS, runs a comment that is pasted as a command.
+// Inert replaces characters that a shell interprets with look-alikes. By default, an
+// interactive zsh, the shell of macOS, runs a comment that is pasted as a command.
 func Inert(s string) string { return lookalikes.Replace(s) }
 
 var lookalikes = strings.NewReplacer(
@@ -64,8 +64,8 @@ var lookalikes = strings.NewReplacer(
 	"<", "\uff1c", ">", "\uff1e", "(", "\uff08", ")", "\uff09", "!", "\uff01", "{", "\uff5b", `\`, "\uff3c",
 )
 
-// PowerShell quotes a value for PowerShell. It takes the typographic quotation
-// marks for the straight one.
+// PowerShell quotes a value for PowerShell. It doubles typographic quotation marks too,
+// because PowerShell treats them as straight ones.
 func PowerShell(s string) string {
 	var b strings.Builder
 	b.WriteByte('\'')

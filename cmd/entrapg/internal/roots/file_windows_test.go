@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestRoots_AreThoseOfWindows(t *testing.T) {
+func TestRoots_ComeFromWindowsStore(t *testing.T) {
 	t.Setenv("SSL_CERT_FILE", "")
 	path, remove, err := File()
 	if err != nil {

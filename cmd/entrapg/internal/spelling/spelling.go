@@ -1,8 +1,8 @@
 // Package spelling finds the word that a misspelled one may mean.
 package spelling
 
-// Closest returns the candidate that is most similar to a word, or otherwise if more
-// than a third of the letters of each differ.
+// Closest returns the candidate that is most similar to word, or otherwise if none is
+// within a third of its length.
 func Closest(word string, candidates []string, otherwise string) string {
 	best, least := otherwise, len(word)
 	for _, candidate := range candidates {

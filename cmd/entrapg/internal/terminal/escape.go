@@ -10,7 +10,7 @@ import (
 )
 
 // Text is text for a terminal: escaped, and possibly with this program's own
-// colors. Only escape converts other text to it.
+// colors. Only Escape and Sprintf convert other text to it.
 type Text string
 
 // Escape replaces characters that do not print, so that certificates, servers,

@@ -113,15 +113,15 @@ func TestLoad_RejectsUnusableFiles(t *testing.T) {
 	write(t, file("a.crt"), file("a.key"), 1, time.Now().Add(time.Hour))
 	write(t, file("b.crt"), file("b.key"), 1, time.Now().Add(time.Hour))
 	write(t, file("old.crt"), file("old.key"), 1, time.Now().Add(-time.Hour))
-	for _, test := range []struct{ cert, key, says string }{
+	for _, test := range []struct{ cert, key, want string }{
 		{"a.crt", "missing", "missing"},
 		{"missing", "a.key", "missing"},
 		{"a.crt", "b.key", "does not match"},
 		{"a.key", "a.crt", "certificate"},
 		{"old.crt", "old.key", "expired at"},
 	} {
-		if _, err := Load(file(test.cert), file(test.key), slog.Default()); err == nil || !strings.Contains(err.Error(), test.says) {
-			t.Errorf("%s with %s: %v, want %q", test.cert, test.key, err, test.says)
+		if _, err := Load(file(test.cert), file(test.key), slog.Default()); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s with %s: %v, want %q", test.cert, test.key, err, test.want)
 		}
 	}
 }

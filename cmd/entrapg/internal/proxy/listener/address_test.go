@@ -84,7 +84,7 @@ func TestParse_AcceptsUnixSockets(t *testing.T) {
 }
 
 func TestParse_RejectsInvalidAddresses(t *testing.T) {
-	for text, says := range map[string]string{
+	for text, want := range map[string]string{
 		"":                             "is empty",
 		"65536":                        "from 1 to 65535",
 		"-1":                           "from 1 to 65535",
@@ -102,8 +102,8 @@ func TestParse_RejectsInvalidAddresses(t *testing.T) {
 		a, err := Parse(text, 5432)
 		if err == nil {
 			t.Errorf("%q: accepted as %+v", text, a)
-		} else if runtime.GOOS == "linux" && !strings.Contains(err.Error(), says) {
-			t.Errorf("%q: %v, want %q", text, err, says)
+		} else if runtime.GOOS == "linux" && !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
 		}
 	}
 }

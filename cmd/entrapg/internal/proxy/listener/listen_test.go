@@ -138,7 +138,7 @@ func TestListen_NeverReplacesPathInUse(t *testing.T) {
 	dir := socketDir(t)
 	for name, test := range map[string]struct {
 		occupy func(t *testing.T, path string)
-		says   string
+		want   string
 	}{
 		"a live socket": {func(t *testing.T, path string) {
 			l, err := net.Listen("unix", path)
@@ -171,8 +171,8 @@ func TestListen_NeverReplacesPathInUse(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := open(t, path); err == nil || !strings.Contains(err.Error(), test.says) {
-			t.Errorf("%s: got %v, want %q", name, err, test.says)
+		if _, err := open(t, path); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got %v, want %q", name, err, test.want)
 		}
 		if after, err := os.Lstat(path); err != nil || !os.SameFile(before, after) {
 			t.Errorf("%s was replaced", name)
