@@ -23,12 +23,13 @@ type Config struct {
 	// Primary is another server. If it is set, the throwaway PostgreSQL is a streaming
 	// replica of Primary's. It is read-only until AdminDSN executes "select
 	// pg_promote()". The two servers share the Tenant and the roles. Each has its own
-	// certificate and its own login faults, and must be closed. It requires the program
-	// pg_basebackup, and a Primary without Upstream.
+	// certificate and its own login faults, and must be closed. TokenLife, TenantAddr and
+	// IdentityAddr have no effect. Upstream and StateDir must not be set, nor the
+	// primary's Upstream. The program pg_basebackup must be installed.
 	Primary *Server
 
-	// TokenLife is the lifetime of tokens: an hour by default. Ten seconds and more are
-	// rounded down to whole seconds. Over HTTP, the remaining lifetime is always rounded
+	// TokenLife is the lifetime of tokens: an hour by default. Lifetimes of ten seconds and
+	// more are rounded down to whole seconds. Over HTTP, the remaining lifetime is always rounded
 	// down to whole seconds, so a client considers a token expired in its last second.
 	TokenLife time.Duration
 
@@ -49,22 +50,24 @@ type Config struct {
 	// certificate authority, the tenant with its key, and the data and roles of the
 	// throwaway PostgreSQL. Principals and hosts that are created with the same names in
 	// the same order get the same IDs and secrets. The directory must be new, empty or an
-	// earlier StateDir. Its permissions become 0700. One server at a time can use it. If
-	// StateDir is empty, each start creates a new state, and Close removes it.
+	// earlier StateDir. Its permissions become 0700. Only one server at a time can use it.
+	// If StateDir is empty, each start creates a new state, and Close removes it.
 	StateDir string
 
-	// Addr is the address to listen on, "127.0.0.1:0" by default.
+	// Addr is the TCP address to listen on, HOST:PORT. The default is "127.0.0.1:0", which
+	// selects a free port.
 	Addr string
 
-	// TenantAddr is the address of the tenant over HTTPS, "127.0.0.1:0" by default.
+	// TenantAddr is the address of the tenant over HTTPS. Its form and default are those of
+	// Addr.
 	TenantAddr string
 
-	// IdentityAddr is the address of the managed identity endpoints over plain HTTP,
-	// "127.0.0.1:0" by default.
+	// IdentityAddr is the address of the managed identity endpoints over plain HTTP. Its
+	// form and default are those of Addr.
 	IdentityAddr string
 
-	// OnLogin, if set, is called for every attempt to log in, before the client gets the
-	// result. Many goroutines call it at the same time.
+	// OnLogin, if set, is called for every attempt to log in that [Server.Logins] returns,
+	// before the client gets the result. Several goroutines can call it at the same time.
 	OnLogin func(Login)
 
 	// Hostnames are names and IP addresses that the certificate is valid for, besides
@@ -75,7 +78,7 @@ type Config struct {
 	Hostnames []string
 
 	// CAFile is the file to write the certificate of the server's certificate authority
-	// to. Every user can read it. An existing file is replaced only if it is the
+	// to, in PEM. Every user can read it. An existing file is replaced only if it is the
 	// certificate of an earlier server. Close removes the file. By default it is in
 	// StateDir or in a temporary directory, which other users cannot enter.
 	CAFile string
@@ -115,10 +118,11 @@ func (c *Config) check() error {
 	return nil
 }
 
-// A ConfigError reports an invalid field of [Config].
+// A ConfigError reports a field of [Config] that is invalid or cannot be used, such as an
+// address that is in use.
 type ConfigError struct {
-	Field string
-	Err   error
+	Field string // of Config
+	Err   error  // the cause
 }
 
 func (e *ConfigError) Error() string { return "Config." + e.Field + ": " + e.Err.Error() }

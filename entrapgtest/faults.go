@@ -7,32 +7,32 @@ import (
 
 // Faults are failures to inject. The zero value injects none.
 type Faults struct {
-	TokenLife  time.Duration // lifetime of tokens issued from now on, instead of Config.TokenLife
+	TokenLife  time.Duration // if not 0, the lifetime of tokens issued from now on, instead of Config.TokenLife
 	Entra      EntraFault    // how the tenant answers token requests
 	EntraDelay time.Duration // delay before the tenant answers a token request
 	EntraDown  bool          // the tenant rejects every request, over HTTP with 503
 	Identity   IdentityFault // how managed identity endpoints answer
-	LoginDelay time.Duration // delay before the server answers a password
-	CutLogin   Stage         // when the server closes the connection
+	LoginDelay time.Duration // delay before the server answers a token
+	CutLogin   Stage         // the stage of a login at which the server closes the connection
 	NoTLS      bool          // the server answers that it does not support TLS
 	Reject     *Rejection    // if set, every login as a mapped role is rejected with it
 }
 
-// A Rejection is the error with which the server rejects a login.
+// A Rejection is the error response with which the server rejects a login.
 type Rejection struct {
 	Code    string // SQLSTATE, such as "28000"
 	Message string
 	Hint    string // optional
 }
 
-// EntraFault is a failure of the tenant. It affects [Principal.GetToken] in the same way
-// as requests over HTTP.
+// EntraFault is a failure of the tenant. It affects [Principal.GetToken] and requests over
+// HTTP.
 type EntraFault int
 
-// The failures of the tenant.
+// The failures of the tenant, with the HTTP status or the error.
 const (
 	EntraOK          EntraFault = iota
-	EntraThrottled              // 429, with Retry-After: 1
+	EntraThrottled              // 429, with Retry-After: 1 second
 	EntraServerError            // 500
 	EntraTruncated              // 200, with truncated JSON
 	EntraReset                  // every connection is reset, for any request
@@ -43,13 +43,13 @@ const (
 // affect [Principal.GetToken].
 type IdentityFault int
 
-// The failures of managed identity endpoints.
+// The failures of managed identity endpoints, with the HTTP status.
 const (
 	IdentityOK          IdentityFault = iota
 	IdentityMissing                   // 400: no identity is assigned, or not yet
 	IdentityStarting                  // 404: the endpoint is starting
 	IdentityUpdating                  // 410: the endpoint is being updated, for up to 70 seconds on Azure
-	IdentityThrottled                 // 429, with Retry-After: 1
+	IdentityThrottled                 // 429, with Retry-After: 1 second
 	IdentityServerError               // 500
 )
 
@@ -103,13 +103,13 @@ func (f Faults) failure() error {
 // Stage is a stage of a login.
 type Stage int
 
-// The stages at which a login can be cut.
+// The stages of a login at which the server can close the connection.
 const (
 	CutNever      Stage = iota
 	AtConnect           // when the network connection is established
 	AfterTLS            // before the client's startup message is read
-	AfterStartup        // instead of asking for the password
-	AfterPassword       // instead of an answer to the password
+	AfterStartup        // instead of a request for the token
+	AfterPassword       // instead of an answer to the token
 )
 
 // currentFaults are the faults to inject now.

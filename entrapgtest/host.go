@@ -21,15 +21,16 @@ type Host struct {
 	id         string // not a secret
 }
 
-// Environ returns the variables of App Service, with which azidentity's credentials
-// request tokens from this host. They contain its secret, which each request must
-// contain.
+// Environ returns the variables of App Service, in the form NAME=VALUE, with which
+// azidentity's credentials request tokens from this host. They contain its secret, which
+// each request must contain.
 func (h *Host) Environ() []string {
 	return []string{"IDENTITY_ENDPOINT=" + h.tenant.site.identityURL + appServicePath, "IDENTITY_HEADER=" + h.secret}
 }
 
-// ServiceFabricEnviron returns the variables of Service Fabric. Clients verify the
-// endpoint's certificate by its thumbprint.
+// ServiceFabricEnviron returns the variables of Service Fabric, in the form NAME=VALUE.
+// They contain the host's secret, and the thumbprint of the endpoint's certificate, by
+// which clients verify it.
 func (h *Host) ServiceFabricEnviron() []string {
 	return []string{
 		"IDENTITY_ENDPOINT=" + h.tenant.site.url + serviceFabricPath, "IDENTITY_HEADER=" + h.secret,
@@ -37,11 +38,11 @@ func (h *Host) ServiceFabricEnviron() []string {
 	}
 }
 
-// ArcEnviron returns the variables of a machine that is connected by Azure Arc. To get
-// a token, a client must prove that it can read a key file. The file is always in
-// /var/opt/azcmagent/tokens or, on Windows, in a directory of ProgramData. If this
-// process cannot write there, ArcEnviron returns an error. Clients on other operating
-// systems do not support Azure Arc.
+// ArcEnviron returns the variables of a machine that is connected by Azure Arc, in the form
+// NAME=VALUE. To get a token, a client must prove that it can read a key file. The file is
+// always in /var/opt/azcmagent/tokens or, on Windows, in a directory of ProgramData. If this
+// process cannot write there, ArcEnviron returns an error. Clients support Azure Arc only
+// on Linux and Windows.
 func (h *Host) ArcEnviron() ([]string, error) {
 	if err := prepareArcKeyDir(); err != nil {
 		return nil, fmt.Errorf("entrapgtest: the directory of Azure Arc's key files: %w", err)
@@ -54,7 +55,8 @@ func (h *Host) ArcEnviron() ([]string, error) {
 
 // Client returns a client for which 169.254.169.254 is the Instance Metadata Service of
 // this host. It sends other requests unchanged, and trusts the tenant's certificate.
-// Set it as the Transport in azidentity's options.
+// Set it as the Transport of azcore.ClientOptions in the options of azidentity's
+// credentials.
 func (h *Host) Client() *http.Client { return &http.Client{Transport: imds{h}} }
 
 // choose returns the identity that a request selects. The default is the

@@ -8,15 +8,15 @@ import (
 
 // A Login is the server's record of one attempt to log in.
 type Login struct {
-	Time        time.Time
-	User        string // the requested role
-	Database    string
-	Application string // application_name
-	TLS         bool
-	Accepted    bool
-	Code        string // SQLSTATE of the rejection
-	Message     string // of the rejection, as sent to the client
-	Reason      string // explains the result in more detail; never contains a token
+	Time        time.Time // when the startup message arrived
+	User        string    // the requested role
+	Database    string    // the requested one; the name of the role by default
+	Application string    // application_name
+	TLS         bool      // the connection is encrypted
+	Accepted    bool      // the client has a session with its token
+	Code        string    // SQLSTATE of the rejection, if any
+	Message     string    // of the rejection, as sent to the client
+	Reason      string    // explains in more detail why the login is not accepted; never contains a token
 }
 
 // keptLogins is how many of the newest attempts are kept at least.

@@ -40,18 +40,18 @@ func (k Kind) objectType() string {
 }
 
 // A Principal is a user, a guest, a group, a managed identity or a service principal of
-// a [Tenant]. It is an [azcore.TokenCredential] that does not cache tokens; a group gets
-// none. It is safe for concurrent use, but its fields must not be changed after the
-// first token request.
+// a [Tenant], which creates it. It is an [azcore.TokenCredential] that does not cache
+// tokens. Groups get no tokens. A Principal is safe for concurrent use. Set Groups,
+// Certificates and Claims before its first use; the other fields must not be changed.
 type Principal struct {
 	Kind       Kind
-	Name       string // the usual name of its role: a UPN, a display name or a resource's name
-	ObjectID   string
-	ClientID   string // application ID of a managed identity or service principal
-	ResourceID string // of a user-assigned identity, or of the resource that a system-assigned one belongs to
-	Groups     []*Principal
+	Name       string       // the usual name of its role: a UPN, a display name or a resource's name
+	ObjectID   string       // a GUID
+	ClientID   string       // application ID of a managed identity or service principal: a GUID
+	ResourceID string       // of a user-assigned identity, or of the resource that a system-assigned one belongs to
+	Groups     []*Principal // that it is a member of
 
-	// Secrets with which clients get the principal's tokens over HTTP. Tokens of
+	// Secrets with which clients get the principal's tokens over HTTPS. Tokens of
 	// managed identities come from a Host instead.
 	ClientSecret string              // random, for service principals
 	Certificates []*x509.Certificate // registered with a service principal; initially empty
@@ -68,7 +68,9 @@ type Principal struct {
 var _ azcore.TokenCredential = (*Principal)(nil)
 
 // GetToken requests a token from the tenant. options must have one scope, which is a
-// resource followed by "/.default". GetToken honors ctx and [Faults].
+// resource followed by "/.default", such as [DefaultScope]. GetToken ignores the other
+// options. It is subject to [Faults]. Errors of Entra contain their AADSTS code. A delay
+// ends with ctx.
 func (p *Principal) GetToken(ctx context.Context, options policy.TokenRequestOptions) (azcore.AccessToken, error) {
 	if len(options.Scopes) != 1 {
 		return azcore.AccessToken{}, fmt.Errorf("entrapgtest: GetToken takes one scope, not %d", len(options.Scopes))
@@ -95,9 +97,9 @@ func (p *Principal) getToken(ctx context.Context, scope string) (azcore.AccessTo
 	return p.tenant.tokens.issue(p, application, resource)
 }
 
-// Environ returns the variables with which azidentity's EnvironmentCredential
-// authenticates as this service principal, user or guest. They contain the secret or
-// password. For other kinds, Environ returns nil.
+// Environ returns the variables, in the form NAME=VALUE, with which azidentity's
+// EnvironmentCredential authenticates as this service principal, user or guest. They
+// contain the secret or password. For other kinds, Environ returns nil.
 func (p *Principal) Environ() []string {
 	environ := []string{"AZURE_AUTHORITY_HOST=" + p.tenant.site.url, "AZURE_TENANT_ID=" + p.tenant.ID}
 	switch p.Kind {
@@ -114,9 +116,10 @@ func (p *Principal) Environ() []string {
 	}
 }
 
-// FederatedToken returns a token like those that Kubernetes mounts for workload
-// identity. It is valid for an hour. The tenant accepts it only as the client assertion
-// of this service principal or user-assigned identity.
+// FederatedToken returns a JSON Web Token like those that Kubernetes mounts for workload
+// identity, in the file that AZURE_FEDERATED_TOKEN_FILE names. It is valid for an hour. The
+// tenant accepts it only as the client assertion of this service principal or user-assigned
+// identity. For other kinds, FederatedToken returns an error.
 func (p *Principal) FederatedToken() (string, error) {
 	if p.Kind != ServicePrincipal && p.Kind != UserAssignedIdentity {
 		return "", fmt.Errorf("entrapgtest: a %s cannot have a federated credential", p.Kind)

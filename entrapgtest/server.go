@@ -11,10 +11,10 @@ import (
 	"sync"
 )
 
-// A Server is a running PostgreSQL that checks tokens. Its methods are safe for
-// concurrent use.
+// A Server is a running PostgreSQL that checks tokens. It accepts only connections with
+// TLS. Its methods are safe for concurrent use.
 type Server struct {
-	Tenant *Tenant
+	Tenant *Tenant // whose tokens the server accepts; the primary's with Config.Primary
 
 	config         Config
 	front          *front
@@ -36,7 +36,8 @@ type Server struct {
 
 // Start starts a server. ctx bounds only Start itself: the server runs until
 // [Server.Close]. If the process exits or is killed without calling Close, the throwaway
-// PostgreSQL and its files are removed too, except on Windows.
+// PostgreSQL and its files are removed too, except on Windows. If a field of config is
+// invalid or cannot be used, the error is a [*ConfigError].
 //
 // Without Config.Upstream, Start searches for PostgreSQL's programs in the directory
 // that ENTRAPG_POSTGRES_BIN names, then in PATH, and then in the usual directories of
@@ -191,8 +192,8 @@ func (s *Server) release() error {
 }
 
 // Wait returns an error as soon as the throwaway PostgreSQL exits without being stopped.
-// It returns nil after Close, and ctx's error if ctx is canceled first. It does not
-// monitor the PostgreSQL of Config.Upstream.
+// It returns nil after Close, and ctx.Err() if ctx is done first. It does not monitor the
+// PostgreSQL of Config.Upstream.
 func (s *Server) Wait(ctx context.Context) error {
 	var ended chan struct{}
 	if s.cluster != nil {
@@ -216,8 +217,9 @@ func (s *Server) Wait(ctx context.Context) error {
 	}
 }
 
-// Close ends all sessions, stops the throwaway PostgreSQL and removes its files. A
-// second call does nothing and returns the result of the first one.
+// Close ends all sessions, stops the throwaway PostgreSQL and removes its files, except
+// those in Config.StateDir. It returns an error if the PostgreSQL does not stop cleanly or
+// if files remain. A second call does nothing and returns the result of the first one.
 func (s *Server) Close() error {
 	s.closing.Do(func() {
 		s.cancel()
@@ -249,20 +251,22 @@ func (s *Server) Restart(ctx context.Context) error {
 	return nil
 }
 
-// Addr returns the address that the server listens on.
+// Addr returns the address that the server listens on, IP:PORT.
 func (s *Server) Addr() string { return s.front.listener.Addr().String() }
 
-// CAFile returns the file with the certificate of the server's certificate authority.
+// CAFile returns the path of a PEM file with the certificate of the server's certificate
+// authority.
 func (s *Server) CAFile() string { return s.caFile }
 
 // DSN returns a URL to connect with: the address, the database postgres,
 // sslmode=verify-full and the file of the certificate authority. It has no user and
 // no password.
 //
-// Each argument changes one setting: "dbname=shop" sets a value, and "user" without a
-// value removes the setting. The PG* variables and the service of the calling process
-// do not change a connection: for those that are set, the URL contains the default
-// values. An empty user there means the user that the token identifies.
+// Each argument changes one setting: "dbname=shop" sets a value, which DSN escapes, and
+// "sslrootcert" without a value removes the setting. The PG* variables and the service of
+// the calling process do not change a connection: the URL contains the default value of
+// each setting that they change. For PGUSER that is an empty user: package entrapg then
+// uses the user that the token identifies.
 func (s *Server) DSN(settings ...string) string {
 	fixed := []setting{{"dbname", "postgres"}, {"sslmode", "verify-full"}, {"sslrootcert", s.caFile}}
 	if os.Getenv("PGHOSTADDR") != "" {
@@ -272,12 +276,14 @@ func (s *Server) DSN(settings ...string) string {
 	return connectionURL(address, append(fixed, defaults(s.tempDir)...), settings)
 }
 
-// AdminDSN returns the DSN, with the password, of a superuser on the real PostgreSQL
-// behind the front. Use it to create tables and test data.
+// AdminDSN returns the DSN of a superuser, with the password. It connects directly to the
+// real PostgreSQL, which checks no tokens. Use it to create tables and test data.
 func (s *Server) AdminDSN() string { return s.backend.config.ConnString() }
 
 // CreateRole maps a role to a principal, as pgaadauth_create_principal_with_oid does. It
-// creates the role if it does not exist. An empty role means the principal's name.
+// creates the role if it does not exist. An empty role means the principal's name. The
+// principal must be of the server's tenant. CreateRole returns an error if the name of the
+// role is longer than 63 bytes, contains NUL, or is the name of the superuser in AdminDSN.
 func (s *Server) CreateRole(ctx context.Context, role string, p *Principal) error {
 	return wrap(s.administration.createRole(ctx, role, p, false))
 }
@@ -299,27 +305,30 @@ func (s *Server) CreateAdmin(ctx context.Context, role string, p *Principal) err
 	return wrap(s.administration.createAdmin(ctx, role, p))
 }
 
-// SyncGroups creates roles for the members of groups that have a role. It requires
-// Config.GroupSync. Azure, and this server, also do that every 30 minutes and when an
+// SyncGroups creates roles for the members of groups that have a role. Without
+// Config.GroupSync, it returns an error. Azure, and this server, also do that every 30 minutes and when an
 // administrator calls pgaadauth_sync_roles_for_group_members.
 func (s *Server) SyncGroups(ctx context.Context) error {
 	return wrap(s.administration.syncGroups(ctx))
 }
 
-// SetFaults replaces the current faults.
+// SetFaults replaces the current faults. They affect token requests and connections that
+// begin afterwards. A server and its Config.Primary share the faults of the tenant.
 func (s *Server) SetFaults(f Faults) {
 	s.Tenant.tokens.faults.set(f)
 	s.front.faults.set(f)
 }
 
-// RevokeTokens makes the server reject every token that has been issued so far.
-// Sessions continue.
+// RevokeTokens makes the server, and all others that use the tenant, reject every token
+// that has been issued so far. Sessions continue. It returns an error if it cannot create a
+// new signing key.
 func (s *Server) RevokeTokens() error { return s.Tenant.tokens.rotate() }
 
 // Logins returns the attempts to log in, the oldest first: at least the newest ten
-// thousand. An attempt is recorded before its client gets the result. PostgreSQL itself
-// authenticates a role that is not mapped. Such an attempt is recorded as not accepted,
-// and its Reason says so.
+// thousand. An attempt is recorded before its client gets the result. It is not recorded if
+// the client disconnects before that, or if the connection is cut before the startup
+// message. PostgreSQL itself authenticates a role that is not mapped. Such an attempt is
+// recorded as not accepted, and its Reason contains the explanation.
 func (s *Server) Logins() []Login { return s.front.log.all() }
 
 // wrap adds the package's name to an error.

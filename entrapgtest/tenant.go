@@ -18,7 +18,8 @@ const (
 )
 
 // A Tenant emulates Microsoft Entra ID. It has principals, and issues signed tokens to
-// them in this process and over HTTPS. Its methods are safe for concurrent use.
+// them in this process and over HTTPS. Its methods are safe for concurrent use. Principals
+// that are created with the same name are different principals.
 type Tenant struct {
 	ID string // a GUID
 
@@ -49,12 +50,13 @@ func newTenant(st *state, life time.Duration, where site) *Tenant {
 	}
 }
 
-// URL returns the URL of the tenant, which is the value for AZURE_AUTHORITY_HOST.
+// URL returns the HTTPS URL of the tenant, without a path. It is the value for
+// AZURE_AUTHORITY_HOST.
 func (t *Tenant) URL() string { return t.site.url }
 
 // ClientOptions returns options with which azidentity's credentials use the tenant and
 // trust its certificate. Also set DisableInstanceDiscovery in the credential's own
-// options; otherwise it sends a request to Microsoft first.
+// options; otherwise the credential sends a request to Microsoft first.
 func (t *Tenant) ClientOptions() azcore.ClientOptions {
 	return azcore.ClientOptions{
 		Cloud:     cloud.Configuration{ActiveDirectoryAuthorityHost: t.site.url},
@@ -70,17 +72,18 @@ func (t *Tenant) Requests() int { return t.tokens.count() }
 // "https://management.azure.com". At most 256 resources are counted.
 func (t *Tenant) RequestsFor(resource string) int { return t.tokens.countFor(resource) }
 
-// NewUser adds a member of the tenant and of groups. upn is the user principal name,
-// such as "alice@contoso.example".
+// NewUser adds a user who is a member of the groups. upn is the user principal name, such
+// as "alice@contoso.example".
 func (t *Tenant) NewUser(upn string, groups ...*Principal) *Principal {
 	return t.add(&Principal{Kind: User, Name: upn, Groups: groups})
 }
 
 // NewGuest adds a guest, whose account is in another directory. account is the mail
-// address in another tenant, or an identity provider, # and an address, as in
-// "live.com#bob@outlook.example". Name becomes the user principal name that Entra
-// assigns to such a guest, as in "bob_outlook.example#EXT#@contoso.example". As on
-// Azure, the guest's tokens contain the account but not that name.
+// address in another tenant, such as "bob@fabrikam.example", or PROVIDER#ADDRESS for
+// another identity provider, such as "live.com#bob@outlook.example". Name becomes the user
+// principal name that Entra assigns to such a guest, as in
+// "bob_outlook.example#EXT#@contoso.example". As on Azure, the guest's tokens contain the
+// account but not that name.
 func (t *Tenant) NewGuest(account string, groups ...*Principal) *Principal {
 	_, mail := splitAccount(account)
 	name := strings.ReplaceAll(mail, "@", "_") + "#EXT#@" + tenantDomain
@@ -116,7 +119,7 @@ func (t *Tenant) NewSystemAssignedIdentity(resource string) *Principal {
 	})
 }
 
-// NewServicePrincipal adds an application by its display name.
+// NewServicePrincipal adds an application with a client secret. Its Name is displayName.
 func (t *Tenant) NewServicePrincipal(displayName string) *Principal {
 	return t.add(&Principal{Kind: ServicePrincipal, Name: displayName})
 }
@@ -126,8 +129,10 @@ func (t *Tenant) add(p *Principal) *Principal {
 	return t.directory.add(p)
 }
 
-// NewHost adds a host with user- and system-assigned identities of the tenant. It
-// panics if a principal is of another kind or tenant.
+// NewHost adds a host with user- and system-assigned identities of the tenant. A client
+// that selects no identity gets tokens of the system-assigned one or, except from App
+// Service, of the only user-assigned one. NewHost panics if a principal is of another kind
+// or tenant.
 func (t *Tenant) NewHost(identities ...*Principal) *Host {
 	for _, p := range identities {
 		if p == nil || p.tenant != t || p.Kind != UserAssignedIdentity && p.Kind != SystemAssignedIdentity {
