@@ -263,6 +263,7 @@ func TestDoctor_FindsFaultInDSNCredentialAndRole(t *testing.T) {
 	nobody := s.Tenant.NewServicePrincipal("nameless")
 	nobody.Claims = map[string]any{"app_displayname": nil, "appid": nil} // before the tenant is used again
 	service := s.Tenant.NewServicePrincipal("deployer")
+	passwords := write(t, ".pgpass", "*:*:*:postgres:hunter2\n")
 	guest := s.Tenant.NewServicePrincipal("guest") // a separate process cannot log in as a user
 	guest.Claims = map[string]any{
 		"idtyp": nil, "appidacr": nil, "app_displayname": nil, "idp": "live.com", "scp": "x", "unique_name": "live.com#bob@outlook.example",
@@ -371,6 +372,18 @@ func TestDoctor_FindsFaultInDSNCredentialAndRole(t *testing.T) {
 			[]string{s.DSN() + "&max_connections=10"},
 			"login", "cannot be changed", "rejects the value of a parameter",
 			"# in the DSN: remove max_connections",
+		},
+		"a wrong password, in a file": {
+			[]string{"PGPASSFILE=" + passwords},
+			[]string{s.DSN() + "&entra_credential=none&user=postgres"},
+			"login",
+			"password authentication failed", "the password is that of " + passwords + ", from PGPASSFILE", "",
+		},
+		"no password": {
+			[]string{"PGPASSFILE=/nowhere"},
+			[]string{s.DSN() + "&entra_credential=none&user=postgres"},
+			"login",
+			"password authentication failed", "no password is set", "password=PASSWORD",
 		},
 		"a wrong password": {
 			nil,

@@ -29,6 +29,7 @@ func TestExec_ExitsWith126Or127IfCommandDoesNotRun(t *testing.T) {
 		code int
 		want string
 	}{
+		"":                   {127, "exec: the command is empty; check the variable that it comes from"},
 		"no-such-command":    {127, `exec: "no-such-command" is not in PATH; install it, or run it by its path`},
 		in("missing"):        {127, `missing" does not exist`},
 		in("no-interpreter"): {127, `its interpreter is missing`},

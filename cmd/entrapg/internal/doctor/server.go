@@ -239,13 +239,18 @@ func (s serverSteps) unsuitable(err error) *problem {
 
 // passwordOrigin describes the origin of the password.
 func (s serverSteps) passwordOrigin() string {
-	switch origin := s.settings()["password"].Origin; origin {
-	case "":
-		return "; no password is set in the DSN or PGPASSWORD"
-	case connstring.OriginDSN:
+	settings := s.settings()
+	switch origin := settings["password"].Origin; {
+	case origin == connstring.OriginDSN:
 		return "; the password is that of " + s.origin("password")
-	default:
+	case origin != "":
 		return "; the password is that of " + origin
+	case s.token.Value == "":
+		return "; no password is set in the DSN, PGPASSWORD or a password file"
+	case settings.Value("passfile") == "":
+		return "; the password is that of ~/.pgpass"
+	default:
+		return "; the password is that of " + settings.Value("passfile") + ", from " + s.origin("passfile")
 	}
 }
 

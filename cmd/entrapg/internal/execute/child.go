@@ -25,7 +25,7 @@ const (
 // file that exists but is not executable counts as found.
 func findCommand(name string) (string, error) {
 	path, err := exec.LookPath(name)
-	if !errors.Is(err, exec.ErrNotFound) {
+	if !errors.Is(err, exec.ErrNotFound) || name == "" {
 		return path, err
 	}
 	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
@@ -45,6 +45,8 @@ func exists(path string) bool {
 // start.
 func startFailure(name string, err error) (command.ExitCode, string) {
 	switch {
+	case name == "":
+		return notFound, "exec: the command is empty; check the variable that it comes from"
 	case errors.Is(err, exec.ErrNotFound):
 		return notFound, fmt.Sprintf("exec: %q is not in PATH; install it, or run it by its path", name)
 	case errors.Is(err, exec.ErrDot):
