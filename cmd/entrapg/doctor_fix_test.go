@@ -664,7 +664,7 @@ func TestDoctor_ReportsOriginOfSettings(t *testing.T) {
 	s := azureServer(t)
 	app, env := identityWith(t, s, "origins", true)
 	services := filepath.Join(t.TempDir(), "services")
-	if err := os.WriteFile(services, []byte("[shop]\ndbname=postgres\nconnect_timeout=7\n"), 0o644); err != nil {
+	if err := os.WriteFile(services, []byte("[shop]\ndbname=postgres\nconnect_timeout=77\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	dsn := "host=127.0.0.1 port=" + portOf(t, s)
@@ -678,7 +678,7 @@ func TestDoctor_ReportsOriginOfSettings(t *testing.T) {
 			{"host", "127.0.0.1", test.source},
 			{"port", portOf(t, s), test.source},
 			{"dbname", "postgres", "service shop in " + services},
-			{"connect_timeout", "7", "service shop in " + services},
+			{"connect_timeout", "77", "service shop in " + services},
 			{"service", "shop", "PGSERVICE"},
 			{"sslrootcert", s.CAFile(), "PGSSLROOTCERT"},
 			{"sslmode", "verify-full", "default"},

@@ -56,7 +56,8 @@ func program(t *testing.T, args ...string) (cmd *exec.Cmd, out *bytes.Buffer, di
 		return strings.HasPrefix(name, "PG") || strings.HasPrefix(name, "AZURE_") || strings.HasPrefix(name, "IDENTITY_") ||
 			name == "DATABASE_URL"
 	})
-	cmd.Env = append(cmd.Env, "ENTRAPG_TEST_AS_COMMAND=1", "TMPDIR="+dir, "TMP="+dir, "TEMP="+dir)
+	cmd.Env = append(cmd.Env, "ENTRAPG_TEST_AS_COMMAND=1", "TMPDIR="+dir, "TMP="+dir, "TEMP="+dir,
+		"PGCONNECT_TIMEOUT=60") // the defaults of doctor and exec are too short for a slow machine
 	out = &bytes.Buffer{}
 	cmd.Stdout, cmd.Stderr = out, out
 	return cmd, out, dir

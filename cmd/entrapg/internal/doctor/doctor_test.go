@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"slices"
@@ -251,6 +252,45 @@ func waitsFiveSecondsForEachAddress(t *testing.T) {
 	}
 	if want := "192.0.2.1:5432 does not answer within 5s\n192.0.2.2:5432 does not answer within 5s"; got == nil || got.Error != want {
 		t.Errorf("got %+v, want %q", got, want)
+	}
+}
+
+func TestDoctor_ReportsServerThatDoesNotAnswer(t *testing.T) {
+	for _, test := range []struct {
+		dsn, answer        string
+		waits              time.Duration
+		error, explanation string
+	}{
+		{"host=192.0.2.1", "", 5 * time.Second, "accepts the connection and does not answer within 5s", "a proxy cannot reach its server"},
+		{
+			"host=192.0.2.1 connect_timeout=77", "", 77 * time.Second, "accepts the connection and does not answer within 1m17s",
+			"a proxy cannot reach its server",
+		},
+		{"host=192.0.2.1", "S", 5 * time.Second, "starts the TLS handshake but does not finish it within 5s", "inspects TLS"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s, f := &state{dsn: test.dsn}, &finding{Status: statusOK}
+			if failure := (settingsStep{s}).read(t.Context(), f); failure != nil {
+				t.Fatal(failure)
+			}
+			defer s.close()
+			client, server := net.Pipe()
+			go func() {
+				io.ReadFull(server, make([]byte, 8))
+				io.WriteString(server, test.answer)
+				io.Copy(io.Discard, server)
+			}()
+			s.endpoints[0].conn = client
+			begun := time.Now()
+			got := tlsStep{s}.encrypt(t.Context(), f)
+			if got == nil || got.Error != "192.0.2.1:5432 "+test.error || !strings.Contains(got.Explanation, test.explanation) ||
+				!slices.Contains(got.Fix, "pg_isready -h 192.0.2.1 -p 5432") {
+				t.Errorf("got %+v, want %s", got, test.error)
+			}
+			if waited := time.Since(begun); waited != test.waits {
+				t.Errorf("waited %v, want %v", waited, test.waits)
+			}
+		})
 	}
 }
 

@@ -86,7 +86,7 @@ func (f roleFix) tokenUser(ctx context.Context) string {
 	if f.token.Claim != "" || f.login.Derive == nil || f.claims.Guest() { // a guest's token does not identify its role
 		return ""
 	}
-	ctx, cancel := context.WithTimeout(ctx, probeLimit)
+	ctx, cancel := f.briefly(ctx)
 	defer cancel()
 	token, err := f.login.Derive(ctx)
 	if err != nil || token.Lookup != nil {

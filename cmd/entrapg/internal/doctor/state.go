@@ -109,9 +109,14 @@ func (s *state) database() string { return cmp.Or(s.login.Config.Database, s.use
 // probeLimit bounds a second login, which only improves the advice.
 const probeLimit = 10 * time.Second
 
+// briefly bounds a second login or token request by probeLimit, or by a longer connect_timeout.
+func (s *state) briefly(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, max(probeLimit, s.answerTimeout()))
+}
+
 // probe logs in with another value of a setting, and calls do if that works.
 func (s *state) probe(ctx context.Context, key, value string, do func(context.Context, *pgx.Conn) error) error {
-	ctx, cancel := context.WithTimeout(ctx, probeLimit)
+	ctx, cancel := s.briefly(ctx)
 	defer cancel()
 	login, err := inspect.Open(connstring.WithOverride(connstring.Clean(s.dsn), key, value))
 	if err != nil {

@@ -1,6 +1,7 @@
 package execute
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -70,14 +71,18 @@ func writesRecovery(args []string, valued string) bool {
 	return false
 }
 
-// bearerTimeout bounds asksBearer, so that it delays a command only briefly if the
-// server does not respond.
+// bearerTimeout bounds asksBearer unless connect_timeout is set, so that it delays a command
+// only briefly if the server does not respond.
 const bearerTimeout = 3 * time.Second
 
 // asksBearer reports whether the server requests the token by OAUTHBEARER. It sends
 // neither a token nor a password.
 func asksBearer(ctx context.Context, login *inspect.Login, user string) bool {
-	ctx, cancel := context.WithTimeout(ctx, bearerTimeout)
+	timeout := bearerTimeout
+	if login.Settings.Value("connect_timeout") != "" {
+		timeout = cmp.Or(login.Config.ConnectTimeout, bearerTimeout)
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	asked := false
 	config := login.Config.Copy()
