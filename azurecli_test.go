@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,13 +24,22 @@ func azureCLI(t *testing.T, answer string) (calls func() int) {
 	}
 	dir := t.TempDir()
 	script := fmt.Sprintf("#!/bin/sh\necho called >>%s/calls\n%s\n", dir, answer)
-	if err := os.WriteFile(filepath.Join(dir, "az"), []byte(script), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	writeScript(t, filepath.Join(dir, "az"), script)
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	return func() int {
 		b, _ := os.ReadFile(filepath.Join(dir, "calls"))
 		return strings.Count(string(b), "called")
+	}
+}
+
+// writeScript writes an executable file. Meanwhile no other process starts: it would inherit the open
+// file, and a file that is open for writing cannot be executed (ETXTBSY).
+func writeScript(t *testing.T, path, script string) {
+	t.Helper()
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -156,9 +156,7 @@ func tools(t *testing.T) string {
 	dir := t.TempDir()
 	for _, name := range []string{"az", "azd", "pwsh"} {
 		script := fmt.Sprintf("#!/bin/sh\n%s=%s exec '%s' \"$@\"\n", asTool, name, os.Args[0])
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(script), 0o755); err != nil {
-			t.Fatal(err)
-		}
+		writeScript(t, filepath.Join(dir, name), script)
 	}
 	return dir + ":/usr/bin:/bin"
 }
