@@ -29,8 +29,7 @@ var (
 
 // A Connector opens connections that log in with a Microsoft Entra token. It is
 // created by [NewConnector] and safe for concurrent use. An idle connector has no
-// goroutines. Each token request has its own, and so can a log record. It ends with
-// the request or the record.
+// goroutines: one runs during a token request, and while a warning is logged.
 type Connector struct {
 	config   *config       // nil if err is not
 	err      error         // of the DSN or an option
@@ -120,7 +119,7 @@ func newConnector(identities *registry, opts []Option, shared bool, config *conf
 // Its errors are [*ConfigError], [*TokenError], [*UsernameError], [*LoginError] and
 // [ErrClosed], pgx's error if no server can be reached, and the errors of hooks. If a
 // rejected token cannot be replaced, the error is a LoginError joined with the reason.
-// If ctx is done, the error wraps ctx.Err().
+// If ctx ends, the error wraps context.Canceled or context.DeadlineExceeded.
 func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err := c.checkUsable(); err != nil {
 		return nil, err

@@ -55,7 +55,7 @@ type TokenError struct {
 	Credential string // the credential's type, without the package if it is azidentity's
 	Scope      string // of the token
 	Hint       string // what the error means and what to do; empty if nothing is known
-	Err        error
+	Err        error  // the cause
 }
 
 func (e *TokenError) Error() string {
@@ -79,7 +79,7 @@ func (e *TokenError) Unwrap() error { return e.Err }
 // Setting user in the DSN fixes it. No server has been dialed, unless a
 // BeforeConnect hook set the name.
 type UsernameError struct {
-	Problem string
+	Problem string   // the problem; Error adds what to do
 	Claims  []string // names of the token's claims, sorted; nil if the token was not read
 	Err     error    // the cause, or nil
 }
@@ -108,7 +108,7 @@ func (e *UsernameError) Unwrap() error { return e.Err }
 type LoginError struct {
 	User string // PostgreSQL user of the attempt
 	Hint string // what the error means on Azure and what to do; empty if nothing is known
-	Err  error
+	Err  error  // pgx's error
 
 	kind pgfail.Kind // for cmd/entrapg
 
