@@ -3,8 +3,11 @@ package credfail
 import (
 	"cmp"
 	"encoding/json"
+	"fmt"
+	"net/http"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 )
@@ -44,7 +47,8 @@ var (
 func parts(text string) []string {
 	text = dump.ReplaceAllStringFunc(text, func(found string) string {
 		response := dump.FindStringSubmatch(found)
-		return "\nHTTP " + response[1] + ": " + reason(response[2]) + "\n"
+		status, _ := strconv.Atoi(response[1])
+		return fmt.Sprintf("\nHTTP %d %s: %s\n", status, http.StatusText(status), reason(response[2]))
 	})
 	lines := strings.Split(text, "\n")
 	for i, line := range lines {

@@ -15,7 +15,7 @@ func rejecting(body string) transport {
 }
 
 func TestSummarize_IsOneLine(t *testing.T) {
-	const failed = "ClientSecretCredential authentication failed. HTTP 400: "
+	const failed = "ClientSecretCredential authentication failed. HTTP 400 Bad Request: "
 	for name, test := range map[string]struct {
 		err  error
 		want string
@@ -54,7 +54,7 @@ func TestSummarize_IsOneLine(t *testing.T) {
 func TestCondense_HasLineForEachPart(t *testing.T) {
 	err := secretCredential(rejecting(`{"error":"invalid_client","error_description":"AADSTS7000215: wrong"}`))
 	got := strings.Split(credfail.Condense(err.Error()), "\n")
-	if len(got) != 3 || got[1] != "HTTP 400: AADSTS7000215: wrong" || !strings.HasPrefix(got[2], "To troubleshoot, visit https://") {
+	if len(got) != 3 || got[1] != "HTTP 400 Bad Request: AADSTS7000215: wrong" || !strings.HasPrefix(got[2], "To troubleshoot, visit https://") {
 		t.Errorf("got %q", got)
 	}
 }
