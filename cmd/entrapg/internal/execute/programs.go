@@ -71,13 +71,13 @@ func writesRecovery(args []string, valued string) bool {
 	return false
 }
 
-// bearerTimeout bounds asksBearer unless connect_timeout is set, so that it delays a command
+// bearerTimeout bounds requestsBearer unless connect_timeout is set, so that it delays a command
 // only briefly if the server does not respond.
 const bearerTimeout = 3 * time.Second
 
-// asksBearer reports whether the server requests the token by OAUTHBEARER. It sends
+// requestsBearer reports whether the server requests the token by OAUTHBEARER. It sends
 // neither a token nor a password.
-func asksBearer(ctx context.Context, login *inspect.Login, user string) bool {
+func requestsBearer(ctx context.Context, login *inspect.Login, user string) bool {
 	timeout := bearerTimeout
 	if login.Settings.Value("connect_timeout") != "" {
 		timeout = cmp.Or(login.Config.ConnectTimeout, bearerTimeout)
@@ -104,7 +104,7 @@ func warnings(ctx context.Context, login *inspect.Login, user string, argv []str
 	if warning := writesPassword(argv); warning != "" {
 		all = append(all, warning)
 	}
-	if name := programName(argv[0]); login.Entra() && slices.Contains(clients, name) && asksBearer(ctx, login, user) {
+	if name := programName(argv[0]); login.Entra() && slices.Contains(clients, name) && requestsBearer(ctx, login, user) {
 		all = append(all, fmt.Sprintf("the server requests the token by OAUTHBEARER, which libpq cannot send for %s; "+
 			"use a program that logs in with package entrapg", name))
 	}

@@ -13,15 +13,15 @@ import (
 // that prints a generated password.
 func printBanner(out *terminal.Output, p *plan) {
 	out.Printf("\n")
-	for _, f := range p.fronts {
-		out.Printf("%s %s → %s\n", out.Good("✓"), out.Bold(f.address.String()), quote.Comment(f.upstream.name))
+	for _, b := range p.bindings {
+		out.Printf("%s %s → %s\n", out.Good("✓"), out.Bold(b.address.String()), quote.Comment(b.upstream.name))
 	}
-	var asking, open []*front
-	for _, f := range p.fronts {
-		if p.passwordOf(f) != "" {
-			asking = append(asking, f)
+	var asking, open []*binding
+	for _, b := range p.bindings {
+		if p.passwordOf(b) != "" {
+			asking = append(asking, b)
 		} else {
-			open = append(open, f)
+			open = append(open, b)
 		}
 	}
 	switch {
@@ -38,45 +38,45 @@ func printBanner(out *terminal.Output, p *plan) {
 	out.Printf("\n%s\n\n", out.Dim("Ctrl-C stops the proxy."))
 }
 
-// printCommands prints a command for each front, under a heading.
-func printCommands(out *terminal.Output, p *plan, heading string, fronts []*front) {
-	if len(fronts) == 0 {
+// printCommands prints a command for each binding, under a heading.
+func printCommands(out *terminal.Output, p *plan, heading string, bindings []*binding) {
+	if len(bindings) == 0 {
 		return
 	}
 	out.Printf("\n%s\n\n", out.Bold(heading))
-	for _, f := range fronts {
-		if !f.address.ForLibpq() {
-			out.Printf("  %s\n", quote.Comment("# "+f.address.Path+": only for clients that take the path of a socket; "+
+	for _, b := range bindings {
+		if !b.address.ForLibpq() {
+			out.Printf("  %s\n", quote.Comment("# "+b.address.Path+": only for clients that take the path of a socket; "+
 				"psql needs a name such as .s.PGSQL.5432"))
 			continue
 		}
-		out.Printf("  %s\n", psql(p, f))
+		out.Printf("  %s\n", psql(p, b))
 	}
 }
 
-// psql returns a command that connects to a front.
-func psql(p *plan, f *front) string {
-	database := f.upstream.Config().Database
+// psql returns a command that connects to a binding.
+func psql(p *plan, b *binding) string {
+	database := b.upstream.Config().Database
 	if database == "" {
 		database = "postgres"
 	}
 	settings := []string{
-		"host=" + quote.Conninfo(f.address.ClientHost()), "port=" + strconv.Itoa(int(f.address.Port)),
+		"host=" + quote.Conninfo(b.address.ClientHost()), "port=" + strconv.Itoa(int(b.address.Port)),
 		"dbname=" + quote.Conninfo(database),
 	}
 	if p.clientUser {
 		settings = append(settings, "user=USER")
 	}
-	if f.address.Path == "" {
+	if b.address.Path == "" {
 		mode := "disable"
-		if p.tlsConfig(f) != nil {
+		if p.tlsConfig(b) != nil {
 			mode = "require"
 		}
 		settings = append(settings, "sslmode="+mode)
 	}
 	command := "psql " + quote.Shell(strings.Join(settings, " "))
 	switch {
-	case p.passwordOf(f) == "" || p.password.from != "":
+	case p.passwordOf(b) == "" || p.password.from != "":
 		return command
 	case runtime.GOOS == "windows":
 		return "$env:PGPASSWORD='" + p.password.value + "'; " + command

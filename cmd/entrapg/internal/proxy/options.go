@@ -63,10 +63,10 @@ func (o *options) plan(args []string, logger *slog.Logger) (_ *plan, err error) 
 	if o.EnvFileError != nil {
 		return nil, o.EnvFileError
 	}
-	if plan.fronts, err = o.allFronts(args); err != nil {
+	if plan.bindings, err = o.allBindings(args); err != nil {
 		return nil, err
 	}
-	if err := o.admit(plan, logger); err != nil {
+	if err := o.checkAccess(plan, logger); err != nil {
 		return nil, err
 	}
 	if o.maxConnections > 0 {
@@ -80,10 +80,10 @@ func (o *options) plan(args []string, logger *slog.Logger) (_ *plan, err error) 
 		if err != nil {
 			return nil, command.UsageError("--status: " + err.Error())
 		}
-		for _, f := range plan.fronts {
-			if f.address.Conflicts(address) {
+		for _, b := range plan.bindings {
+			if b.address.Conflicts(address) {
 				return nil, command.UsageError(fmt.Sprintf("--status %s: conflicts with %s; choose another port",
-					address, f.from))
+					address, b.from))
 			}
 		}
 		plan.status = &address
@@ -94,50 +94,50 @@ func (o *options) plan(args []string, logger *slog.Logger) (_ *plan, err error) 
 	return plan, nil
 }
 
-// allFronts returns the fronts of all settings, each with its DSN.
-func (o *options) allFronts(args []string) ([]*front, error) {
-	fronts, err := listenFronts(o.listen)
+// allBindings returns the bindings of all settings, each with its DSN.
+func (o *options) allBindings(args []string) ([]*binding, error) {
+	bindings, err := listenBindings(o.listen)
 	if err != nil {
 		return nil, err
 	}
 	if o.config != "" {
-		more, err := readFronts(o.config)
+		more, err := readBindings(o.config)
 		if err != nil {
 			return nil, err
 		}
-		fronts = append(fronts, more...)
+		bindings = append(bindings, more...)
 	}
 	if len(args) > 0 && o.DSN == os.Getenv(dsnVariable) {
 		o.DSN = "" // the argument overrides the variable
 	}
-	if len(fronts) == 0 {
+	if len(bindings) == 0 {
 		address := listener.Address{Host: "127.0.0.1", Port: defaultPort}
-		fronts = append(fronts, &front{address: address, from: address.String()})
+		bindings = append(bindings, &binding{address: address, from: address.String()})
 	}
-	lacksDSN := func(f *front) bool { return !f.hasDSN }
-	if source := o.givenDSN(args); source != "" && !slices.ContainsFunc(fronts, lacksDSN) {
+	lacksDSN := func(b *binding) bool { return !b.hasDSN }
+	if source := o.givenDSN(args); source != "" && !slices.ContainsFunc(bindings, lacksDSN) {
 		return nil, command.UsageError(source + " is not used, because each address has its own DSN; remove it, or add " +
 			"--listen ADDRESS for it")
 	}
-	if slices.ContainsFunc(fronts, lacksDSN) {
+	if slices.ContainsFunc(bindings, lacksDSN) {
 		dsn, err := o.Find(args)
 		if err != nil {
 			return nil, err
 		}
-		for _, f := range fronts {
-			if !f.hasDSN {
-				f.dsn = dsn
+		for _, b := range bindings {
+			if !b.hasDSN {
+				b.dsn = dsn
 			}
 		}
 	}
-	for i, f := range fronts {
-		for _, other := range fronts[:i] {
-			if f.address.Conflicts(other.address) {
-				return nil, command.UsageError(fmt.Sprintf("%s: the address is set twice; remove one", f.from))
+	for i, b := range bindings {
+		for _, other := range bindings[:i] {
+			if b.address.Conflicts(other.address) {
+				return nil, command.UsageError(fmt.Sprintf("%s: the address is set twice; remove one", b.from))
 			}
 		}
 	}
-	return fronts, nil
+	return bindings, nil
 }
 
 // givenDSN returns the setting of this command that sets a DSN, or "".
@@ -154,9 +154,9 @@ func (o *options) givenDSN(args []string) string {
 	}
 }
 
-// admit determines which clients can log in. It returns an error for settings that
+// checkAccess determines which clients can log in. It returns an error for settings that
 // would accept clients by mistake.
-func (o *options) admit(plan *plan, logger *slog.Logger) error {
+func (o *options) checkAccess(plan *plan, logger *slog.Logger) error {
 	password, err := findPassword(o.passwordFile)
 	if err != nil {
 		return err
@@ -173,26 +173,26 @@ func (o *options) admit(plan *plan, logger *slog.Logger) error {
 	case (o.tlsCert == "") != (o.tlsKey == ""):
 		return command.UsageError("--tls-cert and --tls-key must be set together")
 	}
-	for _, f := range plan.fronts {
-		if f.address.Local() {
+	for _, b := range plan.bindings {
+		if b.address.Local() {
 			continue
 		}
 		switch {
 		case !o.allowRemote:
 			return command.UsageError(fmt.Sprintf("%s: other machines could connect; listen on 127.0.0.1, or add --allow-remote",
-				f.from))
+				b.from))
 		case password.value == "":
 			return command.UsageError(fmt.Sprintf("%s: other machines can connect; set %s or --password-file",
-				f.from, passwordVariable))
+				b.from, passwordVariable))
 		case o.tlsCert == "":
-			return command.UsageError(fmt.Sprintf("%s: other machines can connect; set --tls-cert and --tls-key", f.from))
+			return command.UsageError(fmt.Sprintf("%s: other machines can connect; set --tls-cert and --tls-key", b.from))
 		}
 	}
-	open := func(f *front) bool { return !f.address.Private() }
-	switch asks := slices.ContainsFunc(plan.fronts, open) && !o.trust; {
-	case asks && password.value == "":
+	open := func(b *binding) bool { return !b.address.Private() }
+	switch needsPassword := slices.ContainsFunc(plan.bindings, open) && !o.trust; {
+	case needsPassword && password.value == "":
 		plan.password = generatePassword()
-	case asks:
+	case needsPassword:
 		plan.password, plan.passwordFile = password, o.passwordFile
 	case password.value != "":
 		logger.Warn("the password is for TCP; the permissions of Unix sockets decide who can connect",
@@ -209,23 +209,23 @@ func (o *options) admit(plan *plan, logger *slog.Logger) error {
 // addUpstreams creates an upstream for each DSN.
 func (o *options) addUpstreams(plan *plan, logger *slog.Logger) error {
 	byDSN, secret := map[string]*upstream{}, false
-	for _, f := range plan.fronts {
-		if f.upstream = byDSN[f.dsn]; f.upstream != nil {
+	for _, b := range plan.bindings {
+		if b.upstream = byDSN[b.dsn]; b.upstream != nil {
 			continue
 		}
-		login, err := inspect.Open(f.dsn)
+		login, err := inspect.Open(b.dsn)
 		if err != nil {
-			return inFront(plan.fronts, f, err)
+			return withBinding(plan.bindings, b, err)
 		}
 		login.Close()
 		secret = secret || !login.Entra()
-		u, err := engine.NewUpstream(f.dsn, entrapg.WithLogger(logger))
+		u, err := engine.NewUpstream(b.dsn, entrapg.WithLogger(logger))
 		if err != nil {
-			return inFront(plan.fronts, f, err)
+			return withBinding(plan.bindings, b, err)
 		}
-		f.upstream = &upstream{Upstream: u, dsn: f.dsn}
-		byDSN[f.dsn] = f.upstream
-		plan.upstreams = append(plan.upstreams, f.upstream)
+		b.upstream = &upstream{Upstream: u, dsn: b.dsn}
+		byDSN[b.dsn] = b.upstream
+		plan.upstreams = append(plan.upstreams, b.upstream)
 	}
 	plan.nameUpstreams()
 	if o.clientUser && !slices.ContainsFunc(plan.upstreams, (*upstream).userIsUnset) {
@@ -237,12 +237,12 @@ func (o *options) addUpstreams(plan *plan, logger *slog.Logger) error {
 	return nil
 }
 
-// inFront adds the front to an error if its setting contains the DSN, or there are several.
-func inFront(fronts []*front, f *front, err error) error {
-	if len(fronts) == 1 && !f.hasDSN {
+// withBinding adds the binding to an error if its setting contains the DSN, or there are several.
+func withBinding(bindings []*binding, b *binding, err error) error {
+	if len(bindings) == 1 && !b.hasDSN {
 		return err
 	}
-	return errors.New(f.from + ": " + strings.TrimPrefix(err.Error(), "entrapg: "))
+	return errors.New(b.from + ": " + strings.TrimPrefix(err.Error(), "entrapg: "))
 }
 
 // warnIfReadable logs that a file with a secret can be read by every user of the machine.

@@ -39,9 +39,9 @@ func (s pages) metrics(m *monitor.Metrics) {
 	}
 	var open, waiting, accepted, sessions, cancels, rejected, received, sent []monitor.Sample
 	var logins []monitor.Distribution
-	for i, f := range s.plan.fronts {
+	for i, b := range s.plan.bindings {
 		stats := s.engines[i].Stats()
-		labels := []string{"listen", f.address.String(), "upstream", f.upstream.name}
+		labels := []string{"listen", b.address.String(), "upstream", b.upstream.name}
 		add := func(to *[]monitor.Sample, value int64, more ...string) {
 			*to = append(*to, monitor.Sample{Value: float64(value), Labels: append(labels[:len(labels):len(labels)], more...)})
 		}

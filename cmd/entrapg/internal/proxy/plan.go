@@ -17,9 +17,9 @@ import (
 
 // A plan is the validated configuration of the proxy.
 type plan struct {
-	fronts       []*front
+	bindings     []*binding
 	upstreams    []*upstream
-	password     password // the zero value if no front requires one
+	password     password // the zero value if no binding requires one
 	passwordFile string   // of password, if it is from a file
 	certificate  *certfile.Pair
 	status       *listener.Address
@@ -53,17 +53,17 @@ func (p *plan) nameUpstreams() {
 	}
 }
 
-// passwordOf returns the password that clients of a front need, or "".
-func (p *plan) passwordOf(f *front) string {
-	if f.address.Private() {
+// passwordOf returns the password that clients of a binding need, or "".
+func (p *plan) passwordOf(b *binding) string {
+	if b.address.Private() {
 		return ""
 	}
 	return p.password.value
 }
 
-// tlsConfig returns the configuration for clients of a front, or nil.
-func (p *plan) tlsConfig(f *front) *tls.Config {
-	if p.certificate == nil || f.address.Path != "" {
+// tlsConfig returns the configuration for clients of a binding, or nil.
+func (p *plan) tlsConfig(b *binding) *tls.Config {
+	if p.certificate == nil || b.address.Path != "" {
 		return nil
 	}
 	return &tls.Config{GetCertificate: p.certificate.GetCertificate, MinVersion: tls.VersionTLS12}

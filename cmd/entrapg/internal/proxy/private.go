@@ -26,8 +26,8 @@ type Private struct {
 // failed logins.
 func StartPrivate(ctx context.Context, to *engine.Upstream) (_ *Private, err error) {
 	u := &upstream{Upstream: to, name: serversOf(to)}
-	f := &front{from: "the proxy's address", upstream: u}
-	plan := &plan{fronts: []*front{f}, upstreams: []*upstream{u}}
+	b := &binding{from: "the proxy's address", upstream: u}
+	plan := &plan{bindings: []*binding{b}, upstreams: []*upstream{u}}
 	p := &Private{}
 	defer func() {
 		if err != nil && p.dir != "" {
@@ -35,13 +35,13 @@ func StartPrivate(ctx context.Context, to *engine.Upstream) (_ *Private, err err
 		}
 	}()
 	if runtime.GOOS == "windows" {
-		f.address = listener.Address{Host: "127.0.0.1"}
+		b.address = listener.Address{Host: "127.0.0.1"}
 		plan.password = generatePassword()
 	} else {
 		if p.dir, err = privateDirectory(); err != nil {
 			return nil, fmt.Errorf("the directory of the proxy's socket: %w", err)
 		}
-		if f.address, err = listener.Parse(p.dir, defaultPort); err != nil {
+		if b.address, err = listener.Parse(p.dir, defaultPort); err != nil {
 			return nil, err
 		}
 	}
@@ -49,7 +49,7 @@ func StartPrivate(ctx context.Context, to *engine.Upstream) (_ *Private, err err
 	if err := p.server.start(ctx); err != nil {
 		return nil, err
 	}
-	p.Host, p.Port, p.User, p.Password = f.address.ClientHost(), f.address.Port, u.Stats().User, plan.password.value
+	p.Host, p.Port, p.User, p.Password = b.address.ClientHost(), b.address.Port, u.Stats().User, plan.password.value
 	return p, nil
 }
 

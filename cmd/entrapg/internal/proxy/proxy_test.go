@@ -52,10 +52,10 @@ func TestProxy_DatabaseAddsNothingToPrintedCommand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &front{address: listener.Address{Host: "127.0.0.1", Port: 5432}, upstream: &upstream{Upstream: u}}
-	f.upstream.name = serversOf(u)
+	b := &binding{address: listener.Address{Host: "127.0.0.1", Port: 5432}, upstream: &upstream{Upstream: u}}
+	b.upstream.name = serversOf(u)
 	var out strings.Builder
-	printBanner(&terminal.Output{Writer: &out, Width: 80}, &plan{fronts: []*front{f}})
+	printBanner(&terminal.Output{Writer: &out, Width: 80}, &plan{bindings: []*binding{b}})
 	terminaltest.RequireHarmless(t, out.String())
 	if strings.Contains(out.String(), "\nConnect:\x1b") || strings.Count(out.String(), "\nConnect:") != 1 {
 		t.Errorf("got %s", &out)
@@ -79,7 +79,7 @@ func TestProxy_BannerHasPasswordOnlyWhereItIsRequired(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			p.fronts = append(p.fronts, &front{address: address, upstream: p.upstreams[0]})
+			p.bindings = append(p.bindings, &binding{address: address, upstream: p.upstreams[0]})
 		}
 		var out strings.Builder
 		printBanner(&terminal.Output{Writer: &out, Width: 80}, p)

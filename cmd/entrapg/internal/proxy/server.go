@@ -16,11 +16,11 @@ import (
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/listener"
 )
 
-// A server serves the fronts of a plan.
+// A server serves the bindings of a plan.
 type server struct {
 	plan    *plan
 	logger  *slog.Logger
-	engines []*engine.Server // of each front
+	engines []*engine.Server // of each binding
 	failed  chan error       // of the first listener that failed
 	serving sync.WaitGroup
 	begun   time.Time
@@ -30,10 +30,10 @@ type server struct {
 
 func newServer(plan *plan, logger *slog.Logger) *server {
 	s := &server{plan: plan, logger: logger, failed: make(chan error, 1), begun: time.Now()}
-	for _, f := range plan.fronts {
+	for _, b := range plan.bindings {
 		engine := &engine.Server{
-			Upstream: f.upstream.Upstream, TLS: plan.tlsConfig(f), Limit: plan.limit,
-			ClientUser: plan.clientUser && f.upstream.userIsUnset(), Password: plan.passwordOf(f),
+			Upstream: b.upstream.Upstream, TLS: plan.tlsConfig(b), Limit: plan.limit,
+			ClientUser: plan.clientUser && b.upstream.userIsUnset(), Password: plan.passwordOf(b),
 		}
 		s.engines = append(s.engines, engine)
 	}
@@ -42,29 +42,29 @@ func newServer(plan *plan, logger *slog.Logger) *server {
 
 // start opens all listeners, or none.
 func (s *server) start(ctx context.Context) error {
-	open := make([][]net.Listener, len(s.plan.fronts))
-	for i, f := range s.plan.fronts {
+	open := make([][]net.Listener, len(s.plan.bindings))
+	for i, b := range s.plan.bindings {
 		var err error
-		if open[i], err = listener.Listen(ctx, f.address); err != nil {
+		if open[i], err = listener.Listen(ctx, b.address); err != nil {
 			for _, listeners := range open {
 				for _, l := range listeners {
 					l.Close()
 				}
 			}
-			return fmt.Errorf("%s: %w", f.from, err)
+			return fmt.Errorf("%s: %w", b.from, err)
 		}
 		if tcp, ok := open[i][0].Addr().(*net.TCPAddr); ok {
-			f.address.Port = uint16(tcp.Port) // if it was 0
+			b.address.Port = uint16(tcp.Port) // if it was 0
 		}
 	}
-	for i, f := range s.plan.fronts {
-		s.engines[i].Logger = s.logger.With("listen", f.address.String(), "upstream", f.upstream.name)
+	for i, b := range s.plan.bindings {
+		s.engines[i].Logger = s.logger.With("listen", b.address.String(), "upstream", b.upstream.name)
 		for _, l := range open[i] {
-			s.logger.Info("listening", "listen", l.Addr().String(), "upstream", f.upstream.name)
+			s.logger.Info("listening", "listen", l.Addr().String(), "upstream", b.upstream.name)
 			s.serving.Go(func() {
 				if err := s.engines[i].Serve(l); !errors.Is(err, engine.ErrServerClosed) {
 					select {
-					case s.failed <- fmt.Errorf("%s: %w", f.from, err):
+					case s.failed <- fmt.Errorf("%s: %w", b.from, err):
 					default:
 					}
 				}
@@ -127,8 +127,8 @@ func (s *server) reload() {
 		s.logger.Warn("the password cannot be read again; the last one remains in use", "file", file, "error", err)
 		return
 	}
-	for i, f := range s.plan.fronts {
-		if !f.address.Private() {
+	for i, b := range s.plan.bindings {
+		if !b.address.Private() {
 			s.engines[i].SetPassword(password.value)
 		}
 	}

@@ -20,8 +20,8 @@ const (
 	dsnVariable    = "ENTRAPG_PROXY_DSN"
 )
 
-// A front is an address where the proxy listens for the clients of an upstream.
-type front struct {
+// A binding is an address where the proxy listens for the clients of an upstream.
+type binding struct {
 	address  listener.Address
 	dsn      string
 	hasDSN   bool   // of its own; otherwise, dsn is the command's
@@ -29,11 +29,11 @@ type front struct {
 	upstream *upstream
 }
 
-// listenFronts reads the values of --listen: ADDRESS or ADDRESS=DSN. Lines separate
+// listenBindings reads the values of --listen: ADDRESS or ADDRESS=DSN. Lines separate
 // several in a value, and commas do if there is no DSN, for the environment
 // variable.
-func listenFronts(values []string) ([]*front, error) {
-	var fronts []*front
+func listenBindings(values []string) ([]*binding, error) {
+	var bindings []*binding
 	for _, value := range values {
 		from := "--listen"
 		if variable, set := os.LookupEnv(listenVariable); set && value == variable {
@@ -43,28 +43,28 @@ func listenFronts(values []string) ([]*front, error) {
 		if !strings.Contains(value, "=") {
 			items = strings.FieldsFunc(value, func(r rune) bool { return r == '\n' || r == ',' })
 		}
-		before := len(fronts)
+		before := len(bindings)
 		for _, item := range items {
 			if item = strings.TrimSpace(item); item == "" {
 				continue
 			}
-			f, err := parseFront(item)
+			b, err := parseBinding(item)
 			if err != nil {
 				return nil, command.UsageError(from + ": " + err.Error())
 			}
-			f.from = from + " " + f.address.String()
-			fronts = append(fronts, f)
+			b.from = from + " " + b.address.String()
+			bindings = append(bindings, b)
 		}
-		if len(fronts) == before {
+		if len(bindings) == before {
 			return nil, command.UsageError(from + ": missing address, which is a port, HOST:PORT or a directory")
 		}
 	}
-	return fronts, nil
+	return bindings, nil
 }
 
-// parseFront reads ADDRESS or ADDRESS = DSN. Its errors do not contain the DSN,
+// parseBinding reads ADDRESS or ADDRESS = DSN. Its errors do not contain the DSN,
 // which can have a password.
-func parseFront(text string) (*front, error) {
+func parseBinding(text string) (*binding, error) {
 	where, value, hasDSN := strings.Cut(text, "=")
 	where, value = strings.TrimSpace(where), strings.TrimSpace(value)
 	if strings.Contains(where, "://") {
@@ -77,17 +77,17 @@ func parseFront(text string) (*front, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &front{address: address, dsn: value, hasDSN: hasDSN}, nil
+	return &binding{address: address, dsn: value, hasDSN: hasDSN}, nil
 }
 
-// readFronts reads a file with a line ADDRESS = DSN for each front. Comments
+// readBindings reads a file with a line ADDRESS = DSN for each binding. Comments
 // begin with # at the beginning of a line or after white space.
-func readFronts(path string) ([]*front, error) {
+func readBindings(path string) ([]*binding, error) {
 	content, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("--config: %w", err)
 	}
-	var fronts []*front
+	var bindings []*binding
 	n := 0
 	for line := range strings.Lines(string(bytes.TrimPrefix(content, []byte("\xef\xbb\xbf")))) {
 		n++
@@ -96,20 +96,20 @@ func readFronts(path string) ([]*front, error) {
 			continue
 		}
 		from := fmt.Sprintf("--config: %s, line %d", path, n)
-		f, err := parseFront(line)
+		b, err := parseBinding(line)
 		switch {
 		case err != nil:
 			return nil, command.UsageError(fmt.Sprintf("%s: %s", from, err))
-		case !f.hasDSN:
+		case !b.hasDSN:
 			return nil, command.UsageError(fmt.Sprintf("%s: missing DSN; a line is ADDRESS = DSN", from))
 		}
-		f.from = from
-		fronts = append(fronts, f)
+		b.from = from
+		bindings = append(bindings, b)
 	}
-	if len(fronts) == 0 {
+	if len(bindings) == 0 {
 		return nil, command.UsageError(fmt.Sprintf("--config: %s has no line ADDRESS = DSN", path))
 	}
-	return fronts, nil
+	return bindings, nil
 }
 
 // withoutComment removes a comment. A # inside the quotes of a DSN does not begin one.
