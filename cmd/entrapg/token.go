@@ -14,9 +14,11 @@ func tokenCommand(std command.Streams) *cli.Command {
 	return &cli.Command{
 		Name: "token", ArgsUsage: "[DSN]",
 		Usage:     "print an access token",
-		UsageText: "entrapg token\nPGPASSWORD=$(entrapg token) psql -U shop-api $DATABASE_URL",
+		UsageText: "entrapg token\nPGPASSWORD=$(entrapg token) psql 'host=HOST user=shop-api sslrootcert=system'",
 		Description: "Prints the access token that a login would use. Anyone who has the token can log in as you until it " +
 			"expires: do not write it to logs or files.\n" +
+			"libpq, and so psql, rejects a DSN with entra_ keys, and by default does not verify the server. With such a DSN, use " +
+			"entrapg exec \"$DATABASE_URL\" -- psql.\n" +
 			dsn.Help + " Without a DSN, the token is for the Azure public cloud.",
 		Flags: t.Flags(),
 		Action: func(ctx context.Context, c *cli.Command) error {

@@ -20,6 +20,7 @@ import (
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/azlog"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/terminal"
 	"github.com/entrapg/entrapg/internal/claims"
+	"github.com/entrapg/entrapg/internal/credfail"
 	"github.com/entrapg/entrapg/internal/imds"
 	"github.com/entrapg/entrapg/internal/inspect"
 	"github.com/entrapg/entrapg/internal/pgfail"
@@ -142,6 +143,54 @@ func TestDoctor_ExplainsMissingManagedIdentityEndpoint(t *testing.T) {
 			!slices.Equal(withoutComments(got.Fix), []string{"az login", "entra_credential=azurecli"}) {
 			t.Errorf("%s: got %+v", text, got)
 		}
+	}
+}
+
+func TestDoctor_OffersPasswordForLocalServer(t *testing.T) {
+	for host, local := range map[string]bool{
+		"localhost": true, "127.0.0.1,localhost": true, "/tmp sslmode=disable": true,
+		"db.example": false, "localhost,db.example": false,
+	} {
+		dsn := "host=" + host
+		want := []string{"az login"}
+		if local {
+			want = append(want, "entra_credential=none")
+		}
+		login, err := inspect.Open(dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := entraSteps{&state{dsn: dsn, login: login, endpoints: endpointsOf(login)}}
+		if got := withoutComments(s.fix(credfail.NoIdentity)); !slices.Equal(got, want) {
+			t.Errorf("%s without a credential: %q, want %q", host, got, want)
+		}
+		f := &finding{}
+		got := settingsStep{&state{dsn: dsn + " password=secret"}}.read(t.Context(), f)
+		if !slices.Contains(got.Fix, "# in the DSN: remove password") || slices.Contains(got.Fix, "entra_credential=none") != local {
+			t.Errorf("%s with a password: %q", host, got.Fix)
+		}
+		login.Close()
+	}
+}
+
+func TestDoctor_MentionsProxyOnThisMachine(t *testing.T) {
+	const advice = "If this is entrapg proxy, its clients need no token"
+	for host, local := range map[string]bool{"127.0.0.1": true, "/tmp sslmode=disable": true, "db.example": false} {
+		login, err := inspect.Open("user=app host=" + host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := &state{dsn: "host=" + host, login: login, endpoints: endpointsOf(login), token: &inspect.Token{User: "app"}}
+		for cause, p := range map[string]*problem{
+			"no TLS":                  tlsStep{x}.noServerTLS(x.endpoints[0]),
+			"a password is requested": serverSteps{x}.rejected(t.Context(), &entrapg.LoginError{Err: errors.New("x")}, pgfail.NotMapped),
+			"nothing is requested":    serverSteps{x}.rejected(t.Context(), &entrapg.LoginError{Err: errors.New("x")}, pgfail.NoAuthentication),
+		} {
+			if strings.Contains(p.Explanation, advice) != local {
+				t.Errorf("%s, %s: %s", host, cause, p.Explanation)
+			}
+		}
+		login.Close()
 	}
 }
 

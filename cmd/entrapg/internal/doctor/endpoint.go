@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -43,6 +44,20 @@ func endpointsOf(login *inspect.Login) []*endpoint {
 		all = append(all, &endpoint{host: h.Host, port: h.Port, tls: h.TLSConfig, network: network})
 	}
 	return all
+}
+
+// hostsOf returns the hosts of endpoints.
+func hostsOf(endpoints []*endpoint) []string {
+	var hosts []string
+	for _, e := range endpoints {
+		hosts = append(hosts, e.host)
+	}
+	return hosts
+}
+
+// areLocal reports whether all hosts are sockets or this machine.
+func areLocal(hosts []string) bool {
+	return len(hosts) > 0 && !slices.ContainsFunc(hosts, func(host string) bool { return !inspect.IsLocal(host) })
 }
 
 func isTimeout(err error) bool {

@@ -96,12 +96,8 @@ func (f fixes) scope(otherwise ...string) []string {
 // tableScope returns the scope of the hosts' cloud by package entrapg's table, or
 // "" if a service file sets another.
 func (f fixes) tableScope() string {
-	var hosts []string
-	for _, e := range f.endpoints {
-		hosts = append(hosts, e.host)
-	}
 	cloud, err := inspect.Open(
-		connstring.WithDefault("hostaddr='' sslmode=verify-full entra_credential=default", "host", strings.Join(hosts, ",")))
+		connstring.WithDefault("hostaddr='' sslmode=verify-full entra_credential=default", "host", strings.Join(hostsOf(f.endpoints), ",")))
 	if err != nil {
 		return ""
 	}
@@ -154,6 +150,15 @@ func (f fixes) objectType() string {
 		return "user"
 	}
 	return "service"
+}
+
+// withPassword returns the lines that log in with a PostgreSQL password instead of a token,
+// if all hosts are on this machine, where servers for tests and development are.
+func (f fixes) withPassword(hosts []string, comment string) []string {
+	if !areLocal(hosts) {
+		return nil
+	}
+	return append([]string{comment}, f.set("entra_credential", "none")...)
 }
 
 // firewall returns the lines that add this machine's address to the server's

@@ -34,7 +34,9 @@ func (f roleFix) explain(ctx context.Context, p *problem) {
 		p.Fix = f.set("user", f.user()[:strings.LastIndexByte(f.user(), '@')])
 		return
 	case pgfail.GuestName:
-		p.Explanation, p.Fix = f.describePrincipal("")+". "+claims.GuestRole+"; set user to that name", f.guest()
+		p.Explanation = f.describePrincipal("") + "; the token does not contain the name of a guest's role, which contains #EXT#; " +
+			"set user to that name"
+		p.Fix = f.guest()
 		return
 	case pgfail.UnnamedIdentity:
 		p.Fix = f.set("user", "ROLE")

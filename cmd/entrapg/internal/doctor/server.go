@@ -75,6 +75,9 @@ func (s serverSteps) rejected(ctx context.Context, login *entrapg.LoginError, ki
 	p := &problem{Error: words(login.Err), Explanation: login.Hint}
 	if kind.AboutRole() && s.login.Entra() {
 		roleFix{fixes(s), kind}.explain(ctx, p)
+		if kind == pgfail.NotMapped {
+			p.Explanation += s.perhapsProxy()
+		}
 		return p
 	}
 	p.Fix = s.fix(kind, login.Err)
@@ -83,6 +86,8 @@ func (s serverSteps) rejected(ctx context.Context, login *entrapg.LoginError, ki
 		p.Explanation = s.missingDatabase(ctx)
 	case pgfail.WrongPassword:
 		p.Explanation += s.passwordOrigin()
+	case pgfail.NoAuthentication:
+		p.Explanation += s.perhapsProxy()
 	}
 	return p
 }

@@ -100,6 +100,15 @@ func (s *state) principal() string {
 	return s.claims.Kind()
 }
 
+// perhapsProxy returns an addition to an explanation if all hosts are on this machine, where
+// entrapg proxy listens. A client of the proxy needs neither a token nor TLS.
+func (s *state) perhapsProxy() string {
+	if !areLocal(hostsOf(s.endpoints)) {
+		return ""
+	}
+	return ". If this is entrapg proxy, its clients need no token: give the doctor the DSN that the proxy uses"
+}
+
 // user returns the user of the login.
 func (s *state) user() string { return s.token.User }
 

@@ -121,7 +121,7 @@ func (s tlsStep) noServerTLS(e *endpoint) *problem {
 		p.Fix = disable
 	case inspect.IsLocal(e.host):
 		p.Explanation = "a token is sent over TLS only, unless the server is on this machine: turn on TLS in the server, or, if " +
-			"this is not a tunnel to another machine, set sslmode=disable"
+			"this is not a tunnel to another machine, set sslmode=disable" + s.perhapsProxy()
 		p.Fix = append(append(turnOn, "# or, if the server itself is on this machine:"), disable...)
 	case !s.login.Entra():
 		p.Explanation = "without TLS, others on the network can read the password; turn on TLS in the server"

@@ -155,9 +155,13 @@ func Command(std command.Streams) *cli.Command {
 				}
 				o.specs = append(o.specs, read...)
 			}
-			for _, addr := range []*string{&o.config.Addr, &o.config.TenantAddr, &o.config.IdentityAddr} {
-				if _, err := strconv.ParseUint(*addr, 10, 16); err == nil { // as for the proxy
-					*addr = net.JoinHostPort("127.0.0.1", *addr)
+			for _, address := range []struct {
+				flag string
+				text *string
+			}{{"addr", &o.config.Addr}, {"tenant-addr", &o.config.TenantAddr}, {"identity-addr", &o.config.IdentityAddr}} {
+				var err error
+				if *address.text, err = readAddress(*address.text); err != nil {
+					return command.UsageError("--" + address.flag + ": " + err.Error())
 				}
 			}
 			return o.run(ctx, std)
@@ -165,6 +169,23 @@ func Command(std command.Streams) *cli.Command {
 	}
 	command.WithVariables(c.Flags, "ENTRAPG_EMULATOR_")
 	return c
+}
+
+// readAddress reads an address: HOST:PORT, a port of 127.0.0.1, or nothing for any port.
+func readAddress(text string) (string, error) {
+	host, port := "127.0.0.1", text
+	if strings.Contains(text, ":") {
+		var err error
+		if host, port, err = net.SplitHostPort(text); err != nil {
+			return "", fmt.Errorf("invalid address %q; want HOST:PORT, [IPV6]:PORT or a port", text)
+		}
+	} else if text == "" {
+		return "", nil
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return "", fmt.Errorf("invalid port in %q; want a number from 1 to 65535", text)
+	}
+	return net.JoinHostPort(host, port), nil
 }
 
 // options are what flags and environment variables set.

@@ -163,6 +163,8 @@ func (s spec) check() error {
 		return fmt.Errorf("%q contains characters that do not print", s.name)
 	case strings.TrimSpace(s.name) != s.name:
 		return fmt.Errorf("%q begins or ends with white space", s.name)
+	case s.kind == "user" && !strings.Contains(s.name, "@"):
+		return fmt.Errorf("%q is not a user principal name; it must be like ann@contoso.example", s.name)
 	case s.kind == "guest" && !strings.Contains(s.name, "@"):
 		return fmt.Errorf("%q is not an email address", s.name)
 	case s.kind == "system" && !isResource(resource(s.name)):
