@@ -78,6 +78,7 @@ func (f *front) session(network net.Conn) {
 		request.Conn.Close() // ends TLS, which libpq waits for
 		return
 	}
+	request.Unlimit() // the following messages have limits of their own
 	c := newClient(request, f.backend.protocol, &f.log)
 	relay, err := f.logIn(ctx, c, faults)
 	if err != nil {

@@ -22,7 +22,9 @@ type Conn struct {
 
 	buffer      *[bufferSize]byte // from the pool, or nil
 	unread      []byte            // of buffer
-	nonblocking bool              // Read returns errWouldBlock instead of waiting
+	limited     bool              // left bounds the bytes that Read returns
+	left        int
+	nonblocking bool // Read returns errWouldBlock instead of waiting
 }
 
 // NewConn returns a Conn over a network connection.
@@ -50,8 +52,17 @@ func (c *Conn) Fill() error {
 	return err
 }
 
+// limit bounds the bytes that Read returns from now on.
+func (c *Conn) limit(n int) { c.limited, c.left = true, n }
+
 // Read returns buffered bytes, or waits.
 func (c *Conn) Read(b []byte) (int, error) {
+	if c.limited {
+		if c.left == 0 {
+			return 0, errLimit
+		}
+		b = b[:min(len(b), c.left)]
+	}
 	if len(b) == 0 {
 		return 0, nil
 	}
@@ -64,6 +75,9 @@ func (c *Conn) Read(b []byte) (int, error) {
 		}
 	}
 	n := copy(b, c.unread)
+	if c.limited {
+		c.left -= n
+	}
 	if c.unread = c.unread[n:]; len(c.unread) == 0 {
 		c.discard()
 	}
@@ -111,6 +125,8 @@ func (c *Conn) drain(secured *tls.Conn, b []byte) (n int, err error) {
 	}
 	return n, err
 }
+
+var errLimit = errors.New("the client has sent too many bytes before it authenticated")
 
 // errWouldBlock is a temporary net.Error, like one of a deadline, so that TLS does not
 // store it.

@@ -20,6 +20,12 @@ const (
 // maxStartup is PostgreSQL's limit for a startup message without its length.
 const maxStartup = 10_000
 
+// maxUnauthenticated bounds the bytes that a client sends until TLS is established, and
+// those that it sends then until it has authenticated. TLS keeps them in memory, up to
+// 64 kB for each message of a handshake. With the keys of post-quantum cryptography, the
+// first message of clients has about 2 kB.
+const maxUnauthenticated = 16 << 10
+
 // alpn is the name of the protocol in TLS, which is mandatory for direct
 // negotiation.
 const alpn = "postgresql"
@@ -52,7 +58,13 @@ type Request struct {
 	Startup *Startup
 	// Cancel cancels the query of another session. It is nil if Startup is set.
 	Cancel *CancelRequest
+
+	network *Conn // the argument of Accept
 }
+
+// Unlimit removes the limit on the bytes that the client can send. It must be called
+// before a client that has authenticated sends more.
+func (r *Request) Unlimit() { r.network.limited = false }
 
 // RequestTLS requests TLS from a server, and returns the first byte of the answer: 'S' if
 // the server is ready for the handshake, and 'N' if it does not support TLS.
@@ -82,9 +94,10 @@ func ServerTLS(config *tls.Config) *tls.Config {
 // must have a deadline.
 //
 // Accept rejects a client that sends unencrypted data after its request for TLS, as
-// PostgreSQL does.
+// PostgreSQL does. It limits the bytes that the client can send until [Request.Unlimit].
 func (t Terms) Accept(ctx context.Context, conn *Conn) (*Request, error) {
-	r := &Request{Conn: conn}
+	r := &Request{Conn: conn, network: conn}
+	conn.limit(maxUnauthenticated)
 	for askedTLS, askedGSS := false, false; ; {
 		if !askedTLS && !askedGSS && t.TLS != nil {
 			if err := conn.Fill(); err != nil {
@@ -158,6 +171,7 @@ func (t Terms) encrypt(ctx context.Context, r *Request, direct bool) error {
 		return errors.New("startup: direct TLS without ALPN")
 	}
 	r.Conn, r.Encrypted = secured, true
+	r.network.limit(maxUnauthenticated)
 	if t.AfterTLS != nil {
 		return t.AfterTLS()
 	}

@@ -38,6 +38,10 @@ var attackers = map[string]func(net.Conn){
 		conn.Write([]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"))
 		waitForEnd(conn)
 	},
+	"stall in a long handshake of TLS": func(conn net.Conn) {
+		conn.Write([]byte("\x16\x03\x01\x3f\xf0\x01\x00\xff\xff\x03\x03" + strings.Repeat("x", 0x3ff0-6)))
+		waitForEnd(conn)
+	},
 	"stall after TLS": func(conn net.Conn) {
 		conn.Write([]byte("\x00\x00\x00\x08\x04\xd2\x16\x2f"))
 		io.ReadFull(conn, make([]byte, 1))

@@ -98,6 +98,7 @@ func (c *conn) admit(request *pgwire.Request) *failure {
 	if f := c.authenticate(request); f != nil {
 		return f
 	}
+	request.Unlimit()
 	if c.admitted = s.Limit.acquire(); !c.admitted {
 		return fatal(RejectedLimit, errTooMany)
 	}

@@ -40,14 +40,18 @@ func TestServer_RejectsClientsThatDoNotStart(t *testing.T) {
 		waits  bool   // until the timeout
 		answer string // its beginning
 	}{
-		"nothing":                   {"", nil, true, ""},
-		"a part of the length":      {"\x00\x00\x00", nil, true, ""},
-		"a part of the message":     {startupMessage[:10], nil, true, ""},
-		"no password":               {startupMessage, nil, true, "R"},
-		"a part of SCRAM":           {startupMessage + scramFirst, nil, true, "R"},
-		"no startup after N":        {tlsRequest, nil, true, "N"},
-		"no handshake after S":      {tlsRequest, &tls.Config{}, true, "S"},
-		"a part of the handshake":   {tlsRequest + clientHello, &tls.Config{}, false, "SE"}, // data before S
+		"nothing":                 {"", nil, true, ""},
+		"a part of the length":    {"\x00\x00\x00", nil, true, ""},
+		"a part of the message":   {startupMessage[:10], nil, true, ""},
+		"no password":             {startupMessage, nil, true, "R"},
+		"a part of SCRAM":         {startupMessage + scramFirst, nil, true, "R"},
+		"no startup after N":      {tlsRequest, nil, true, "N"},
+		"no handshake after S":    {tlsRequest, &tls.Config{}, true, "S"},
+		"a part of the handshake": {tlsRequest + clientHello, &tls.Config{}, false, "SE"}, // data before S
+		"a handshake beyond the limit": {
+			"\x16\x03\x01\x40\x00\x01\x00\xff\xff\x03\x03" + strings.Repeat("x", 0x4000-6) + "\x16\x03\x01\x40\x00",
+			&tls.Config{}, false, "",
+		},
 		"a part of direct TLS":      {clientHello, &tls.Config{}, true, ""},
 		"direct TLS, not supported": {clientHello, nil, false, ""},
 		"HTTP":                      {"GET / HTTP/1.1\r\n\r\n", nil, false, ""},
