@@ -194,7 +194,8 @@ func TestConfig_ExistingSettingThatIsUnsafeIsReported(t *testing.T) {
 	if err := connect(t, entrapg.NewConnectorWithConfig(nil)); !errors.As(err, &invalid) {
 		t.Errorf("nil: got %v, want a ConfigError", err)
 	}
-	for _, pool := range []*pgxpool.Config{nil, {}, {ConnConfig: parse(t, "host=db.example.com")}, {ConnConfig: parse(t, "host=db.example.com"), MaxConns: 1}} {
+	parsed := parse(t, "host=db.example.com")
+	for _, pool := range []*pgxpool.Config{nil, {}, {ConnConfig: parsed}, {ConnConfig: parsed, MaxConns: 1}} {
 		if err := entrapg.ConfigurePool(pool); !errors.As(err, &invalid) {
 			t.Errorf("ConfigurePool(%v): got %v, want a ConfigError", pool, err)
 		}

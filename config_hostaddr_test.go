@@ -25,7 +25,10 @@ func TestConfig_HostaddrReplacesLookup(t *testing.T) {
 	}{
 		{"host=db.example.com hostaddr=192.0.2.1", "", "192.0.2.1:5432", "db.example.com"},
 		{"postgres://db.example.com:6432/shop?hostaddr=2001:db8::1", "", "[2001:db8::1]:6432", "db.example.com"},
-		{"host=a.example.com,b.example.com port=1,2 hostaddr=192.0.2.1,192.0.2.2", "", "192.0.2.1:1 192.0.2.2:2", "a.example.com b.example.com"},
+		{
+			"host=a.example.com,b.example.com port=1,2 hostaddr=192.0.2.1,192.0.2.2", "",
+			"192.0.2.1:1 192.0.2.2:2", "a.example.com b.example.com",
+		},
 		{"host=a.example.com,b.example.com hostaddr=,192.0.2.2", "", "198.51.100.1:5432 192.0.2.2:5432", "a.example.com b.example.com"},
 		{"hostaddr=192.0.2.1,192.0.2.2", "", "192.0.2.1:5432 192.0.2.2:5432", "192.0.2.1 192.0.2.2"},
 		{"host=db.example.com", "", "198.51.100.1:5432", "db.example.com"},

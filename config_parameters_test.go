@@ -56,21 +56,22 @@ func TestConfig_KeyThatServersDoNotKnowIsConfigError(t *testing.T) {
 func TestConfig_KeyOfLibpqWithoutEffectIsNotSentToServer(t *testing.T) {
 	clearSettings(t)
 	for setting, want := range map[string]string{
-		"gssencmode=disable":                                                    "",
-		"gssencmode=prefer":                                                     "",
-		"sslcompression=0 gssdelegation=0 gsslib=''":                            "",
-		"load_balance_hosts=disable tcp_user_timeout=0":                         "",
-		"keepalives=1 keepalives_count=3":                                       "",
-		"ssl_min_protocol_version=TLSv1":                                        "",
-		"hostaddr=192.0.2.1":                                                    "",
-		"fallback_application_name=psql":                                        "application_name=psql",
-		"fallback_application_name=psql application_name=":                      "application_name=psql",
-		"fallback_application_name=psql application_name=shop":                  "application_name=shop",
-		"client_encoding=auto":                                                  "client_encoding=UTF8",
-		"client_encoding=LATIN1":                                                "client_encoding=LATIN1",
-		"TimeZone=UTC search_path=a options='-c geqo=off' statement_timeout=5s": "TimeZone=UTC options=-c geqo=off search_path=a statement_timeout=5s",
-		"replication=database my.setting=x":                                     "my.setting=x replication=database",
-		"krbsrvname=postgres sslsni=1 sslcertmode=allow passfile=/nowhere":      "",
+		"gssencmode=disable":                                   "",
+		"gssencmode=prefer":                                    "",
+		"sslcompression=0 gssdelegation=0 gsslib=''":           "",
+		"load_balance_hosts=disable tcp_user_timeout=0":        "",
+		"keepalives=1 keepalives_count=3":                      "",
+		"ssl_min_protocol_version=TLSv1":                       "",
+		"hostaddr=192.0.2.1":                                   "",
+		"fallback_application_name=psql":                       "application_name=psql",
+		"fallback_application_name=psql application_name=":     "application_name=psql",
+		"fallback_application_name=psql application_name=shop": "application_name=shop",
+		"client_encoding=auto":                                 "client_encoding=UTF8",
+		"client_encoding=LATIN1":                               "client_encoding=LATIN1",
+		"TimeZone=UTC search_path=a options='-c geqo=off' statement_timeout=5s": "TimeZone=UTC options=-c geqo=off " +
+			"search_path=a statement_timeout=5s",
+		"replication=database my.setting=x":                                "my.setting=x replication=database",
+		"krbsrvname=postgres sslsni=1 sslcertmode=allow passfile=/nowhere": "",
 	} {
 		config, err := configOf(t, "host=db.example.com "+setting)
 		if err != nil {

@@ -37,7 +37,10 @@ func TestConfig_DSNThatPgxMisreadsIsConfigError(t *testing.T) {
 		{"'host=h'\n", "dsn", "quotation marks"},
 		{"host=h sslmode=verify_full", "sslmode", `"verify_full"; use verify-full`},
 		{"postgres://h/?sslmode=Require", "sslmode", "use verify-full, which is the default, verify-ca or require"},
-		{"host=h entra_credential=managedidentity entra_client_id=shop-api", "entra_client_id", `"shop-api" is not a client ID, which is a GUID`},
+		{
+			"host=h entra_credential=managedidentity entra_client_id=shop-api", "entra_client_id",
+			`"shop-api" is not a client ID, which is a GUID`,
+		},
 		{"host=h entra_tenant_id=contoso", "entra_tenant_id", "a GUID or a domain"},
 	} {
 		_, err := entrapg.PoolConfig(test.dsn)
@@ -56,7 +59,8 @@ func TestConfig_SpaceAroundDSNIsIgnored(t *testing.T) {
 	clearSettings(t)
 	for _, dsn := range []string{
 		"postgres://app@db.example.com/shop\n", " postgres://app@db.example.com/shop", "\ufeffpostgres://app@db.example.com/shop\r\n",
-		"postgres://db.example.com/shop?user=app\n", "\nhost=db.example.com user=app dbname=shop\n", "\ufeffhost=db.example.com user=app dbname=shop",
+		"postgres://db.example.com/shop?user=app\n", "\nhost=db.example.com user=app dbname=shop\n",
+		"\ufeffhost=db.example.com user=app dbname=shop",
 	} {
 		config, err := configOf(t, dsn)
 		if err != nil {

@@ -100,7 +100,8 @@ func TestConfig_InvalidSettingIsReportedBeforeDialing(t *testing.T) {
 		},
 		"an unknown sslmode": {
 			host + "sslmode=verify-ful", nil, "sslmode",
-			`unknown mode "verify-ful"; use verify-full, which is the default, verify-ca or require, or disable for loopback and Unix sockets`,
+			`unknown mode "verify-ful"; use verify-full, which is the default, verify-ca or require, ` +
+				`or disable for loopback and Unix sockets`,
 		},
 		"an unescaped = in a URL": {
 			"postgres://db.example.com/?options=-csearch_path=hunter2", nil, "options",
@@ -372,7 +373,8 @@ func TestConfig_RequireAuthThatAllowsTokenIsAccepted(t *testing.T) {
 
 func TestConfig_EntraKeysAreNotSentToServer(t *testing.T) {
 	config, err := entrapg.PoolConfig(
-		"postgres://db.example.com/?entra_credential=workloadidentity&entra_client_id=" + guid + "&entra_tenant_id=contoso.example&entra_scope=x&application_name=app",
+		"postgres://db.example.com/?entra_credential=workloadidentity&entra_client_id=" + guid +
+			"&entra_tenant_id=contoso.example&entra_scope=x&application_name=app",
 	)
 	if err != nil {
 		t.Fatal(err)

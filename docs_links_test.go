@@ -51,7 +51,8 @@ func TestDocs_LinksLeadToFilesAndHeadings(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range linkTo.FindAllStringSubmatch(codeSpan.ReplaceAllString(codeFence.ReplaceAllString(string(text), ""), "code"), -1) {
+		prose := codeSpan.ReplaceAllString(codeFence.ReplaceAllString(string(text), ""), "code")
+		for _, m := range linkTo.FindAllStringSubmatch(prose, -1) {
 			target, err := url.Parse(m[1])
 			if err != nil || target.Scheme != "" {
 				continue

@@ -61,18 +61,24 @@ func TestErrors_AzureMessagesHaveHints(t *testing.T) {
 		{"28000", "THE ACCESS TOKEN HAS EXPIRED. Please acquire a new token and retry.", "clock"},
 		{
 			"28000",
-			`The access token does not have a valid audience claim. Please acquire a new token for the resource "https://ossrdbms-aad.database.windows.net".`,
+			"The access token does not have a valid audience claim. " +
+				`Please acquire a new token for the resource "https://ossrdbms-aad.database.windows.net".`,
 			"entra_scope",
 		},
 		{
 			"28000",
-			`The access token doesn't have a valid audience claim. Acquire a new token for the resource "https://token.postgres.cosmos.azure.com" and try again`,
+			"The access token doesn't have a valid audience claim. " +
+				`Acquire a new token for the resource "https://token.postgres.cosmos.azure.com" and try again`,
 			"the scope of the server's cloud",
 		},
-		{"28000", `The access token does not have a valid audience claim. Please acquire a new token for the resource "%s".`, "entra_scope"},
+		{
+			"28000", `The access token does not have a valid audience claim. Please acquire a new token for the resource "%s".`,
+			"entra_scope",
+		},
 		{
 			"28000",
-			"The access token has invalid format. Please ensure the token is passed exactly as returned by the authentication endpoint and retry.",
+			"The access token has invalid format. " +
+				"Please ensure the token is passed exactly as returned by the authentication endpoint and retry.",
 			"exactly",
 		},
 		{"28000", "An error occurred while validating the access token. Please acquire a new token and retry", "tenant"},
@@ -97,7 +103,8 @@ func TestErrors_AzureMessagesHaveHints(t *testing.T) {
 		{"08P01", `client sent partial pkt in startup phase`, "5432"},
 		{
 			"28000",
-			`Service principal oid mismatch for role "app". The oid in the security label [7d] does not match the appid [8e] or oid [9f] in the token.`,
+			`Service principal oid mismatch for role "app". ` +
+				"The oid in the security label [7d] does not match the appid [8e] or oid [9f] in the token.",
 			"pgaadauth_update_principal_with_oid",
 		},
 		{"53300", `sorry, too many clients already`, "SetMaxOpenConns"},

@@ -110,7 +110,8 @@ func forgetHandled(params map[string]string) {
 	maps.DeleteFunc(params, func(key, _ string) bool {
 		_, unsupported := unsupportedKeys[strings.ToLower(key)]
 		return unsupported || slices.Contains([]string{
-			"hostaddr", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "ssl_min_protocol_version", "ssl_max_protocol_version",
+			"hostaddr", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count",
+			"ssl_min_protocol_version", "ssl_max_protocol_version",
 		}, key)
 	})
 	if fallback := params["fallback_application_name"]; fallback != "" && params["application_name"] == "" {
@@ -162,15 +163,23 @@ func FuzzConnect(f *testing.F) {
 }
 
 var dsnSeeds = []string{
-	"", "host=h", "host=h user=u sslmode=require", `host = 'a b' user = 'it\'s' port=1`, `user=a\`, "host=h sslmode=verify-ca user= user=''",
-	"postgres://h", "postgres://u@h:1,h2:2/d?sslmode=require&ssl=true", "postgresql://u:p@[::1?]:5432/d?user=x", "postgres://h?", "postgres://h/?",
-	"postgres://h/d?ssl=true", "postgres://h/d?sslmode=disable&ssl=true&ssl=false", "postgres://u%20v@h/", "postgres:///?host=/tmp&", "host=127.0.0.1 sslmode=disable",
+	"", "host=h", "host=h user=u sslmode=require", `host = 'a b' user = 'it\'s' port=1`, `user=a\`,
+	"host=h sslmode=verify-ca user= user=''",
+	"postgres://h", "postgres://u@h:1,h2:2/d?sslmode=require&ssl=true", "postgresql://u:p@[::1?]:5432/d?user=x", "postgres://h?",
+	"postgres://h/?",
+	"postgres://h/d?ssl=true", "postgres://h/d?sslmode=disable&ssl=true&ssl=false", "postgres://u%20v@h/", "postgres:///?host=/tmp&",
+	"host=127.0.0.1 sslmode=disable",
 	"postgres://h,[::1],h3?a=b", "host=h user=\t'x'y", "postgres://%75@h",
-	"host=h entra_credential=managedidentity entra_client_id=00000000-0000-0000-0000-000000000000 a=b", "postgres://u@h?entra_credential=AzureCLI&entra_tenant_id=contoso.example",
-	"postgres://u:p@h/d?entra_credential=none&sslmode=prefer", "host=h user=u password=p entra_credential=none", "host=h entra_scope='api://x/.default' entra_x=1", "postgres://h?entra%5fscope=&entra_scope=x",
-	"host=/tmp user=u sslmode=disable", "host=s.postgres.database.azure.com,h user=u sslmode=require", "host=h require_auth=!password channel_binding=require", "host=h pool_max_conns=3",
-	"host=h hostaddr=127.0.0.1", "postgres:///?hostaddr=::1,127.0.0.1", "Host=h;Port=1;Password=p", "postgres://a@b@h/d", "postgres://a/b@h/d", " postgres://h/d\n", "'host=h'",
-	"host=h gssencmode=disable keepalives=0 keepalives_idle=1 ssl_min_protocol_version=TLSv1.3 fallback_application_name=x client_encoding=auto sslcrl=x Ssl=1",
+	"host=h entra_credential=managedidentity entra_client_id=00000000-0000-0000-0000-000000000000 a=b",
+	"postgres://u@h?entra_credential=AzureCLI&entra_tenant_id=contoso.example",
+	"postgres://u:p@h/d?entra_credential=none&sslmode=prefer", "host=h user=u password=p entra_credential=none",
+	"host=h entra_scope='api://x/.default' entra_x=1", "postgres://h?entra%5fscope=&entra_scope=x",
+	"host=/tmp user=u sslmode=disable", "host=s.postgres.database.azure.com,h user=u sslmode=require",
+	"host=h require_auth=!password channel_binding=require", "host=h pool_max_conns=3",
+	"host=h hostaddr=127.0.0.1", "postgres:///?hostaddr=::1,127.0.0.1", "Host=h;Port=1;Password=p", "postgres://a@b@h/d",
+	"postgres://a/b@h/d", " postgres://h/d\n", "'host=h'",
+	"host=h gssencmode=disable keepalives=0 keepalives_idle=1 ssl_min_protocol_version=TLSv1.3 " +
+		"fallback_application_name=x client_encoding=auto sslcrl=x Ssl=1",
 }
 
 // withoutEnvironment removes the developer's environment variables from a fuzz test.

@@ -112,11 +112,12 @@ func TestLogin_NextHostIsUsedIfFirstFailsTargetSessionAttrs(t *testing.T) {
 		{attributes: "prefer-standby", first: &replica{}},
 		{attributes: "read-only", first: &replica{}},
 		{attributes: "read-write", first: &replica{standby: true}, password: "correct horse"},
-		{attributes: "any", first: &replica{messages: []pgproto3.BackendMessage{&pgproto3.ReadyForQuery{TxStatus: 'I'}}}}, // before AuthenticationOk
-		{
-			attributes: "any",
-			first:      &replica{messages: []pgproto3.BackendMessage{&pgproto3.ErrorResponse{Severity: "FATAL", Code: "57P03", Message: "starting up"}}},
-		},
+		{attributes: "any", first: &replica{messages: []pgproto3.BackendMessage{
+			&pgproto3.ReadyForQuery{TxStatus: 'I'}, // before AuthenticationOk
+		}}},
+		{attributes: "any", first: &replica{messages: []pgproto3.BackendMessage{
+			&pgproto3.ErrorResponse{Severity: "FATAL", Code: "57P03", Message: "starting up"},
+		}}},
 	} {
 		dsn := "host=127.0.0.1,127.0.0.2 user=app sslmode=disable target_session_attrs=" + test.attributes
 		opts, want := []entrapg.Option{entrapg.WithCredential(credential)}, "token-1"

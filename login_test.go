@@ -36,8 +36,12 @@ func TestLogin_EndlessOrMalformedRepliesEndLogin(t *testing.T) {
 		return append(binary.BigEndian.AppendUint32([]byte{kind}, n), make([]byte, 64)...)
 	}
 	for name, attack := range map[string]attack{
-		"notices":                 {flood: func(int) []byte { return encode(&pgproto3.NoticeResponse{Message: strings.Repeat("x", 1000)}) }},
-		"parameters":              {flood: func(n int) []byte { return encode(&pgproto3.ParameterStatus{Name: fmt.Sprint(n), Value: "on"}) }},
+		"notices": {flood: func(int) []byte {
+			return encode(&pgproto3.NoticeResponse{Message: strings.Repeat("x", 1000)})
+		}},
+		"parameters": {flood: func(n int) []byte {
+			return encode(&pgproto3.ParameterStatus{Name: fmt.Sprint(n), Value: "on"})
+		}},
 		"keys":                    {flood: func(int) []byte { return encode(&pgproto3.BackendKeyData{SecretKey: make([]byte, 200)}) }},
 		"SASL":                    {flood: func(int) []byte { return encode(&pgproto3.AuthenticationSASLContinue{Data: []byte("r=")}) }},
 		"requests for a password": {flood: func(int) []byte { return cleartextRequest }},
@@ -388,6 +392,7 @@ func TestLogin_CredentialFailureOmitsTokenAndSecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	wrong := strings.Repeat("wrong-secret-", 4)
+	tooLong := strings.Repeat(token.Token, 100)
 	does := func(answer azcore.AccessToken, err error) azcore.TokenCredential {
 		return credentialFunc(func(context.Context, string) (azcore.AccessToken, error) { return answer, err })
 	}
@@ -406,7 +411,7 @@ func TestLogin_CredentialFailureOmitsTokenAndSecret(t *testing.T) {
 		"expired":        {credential: does(azcore.AccessToken{Token: token.Token, ExpiresOn: time.Now().Add(-time.Hour)}, nil)},
 		"no expiry":      {credential: does(azcore.AccessToken{Token: token.Token}, nil)},
 		"quoted":         {credential: does(azcore.AccessToken{Token: `"` + token.Token + `"`, ExpiresOn: time.Now().Add(time.Hour)}, nil)},
-		"too long":       {credential: does(azcore.AccessToken{Token: strings.Repeat(token.Token, 100), ExpiresOn: time.Now().Add(time.Hour)}, nil)},
+		"too long":       {credential: does(azcore.AccessToken{Token: tooLong, ExpiresOn: time.Now().Add(time.Hour)}, nil)},
 		"token in error": {credential: does(azcore.AccessToken{}, fmt.Errorf("cannot read {%q}", token.Token))},
 		"nameless":       {credential: nobody},
 		"panic": {credential: credentialFunc(func(context.Context, string) (azcore.AccessToken, error) {

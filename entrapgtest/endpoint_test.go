@@ -73,10 +73,15 @@ func assertionCredential(
 }
 
 // The credential is deprecated, but EnvironmentCredential still uses it.
-func userCredential(t testing.TB, tenant *entrapgtest.Tenant, clientID, name, password string) *azidentity.UsernamePasswordCredential { //nolint:staticcheck // see above
+func userCredential(
+	t testing.TB, tenant *entrapgtest.Tenant, clientID, name, password string,
+) *azidentity.UsernamePasswordCredential { //nolint:staticcheck // see above
 	t.Helper()
-	return must[*azidentity.UsernamePasswordCredential](t)(azidentity.NewUsernamePasswordCredential(tenant.ID, clientID, name, password, //nolint:staticcheck // see above
-		&azidentity.UsernamePasswordCredentialOptions{ClientOptions: withoutRetries(tenant), DisableInstanceDiscovery: true})) //nolint:staticcheck // see above
+	options := &azidentity.UsernamePasswordCredentialOptions{ //nolint:staticcheck // see above
+		ClientOptions: withoutRetries(tenant), DisableInstanceDiscovery: true,
+	}
+	return must[*azidentity.UsernamePasswordCredential](t)( //nolint:staticcheck // see above
+		azidentity.NewUsernamePasswordCredential(tenant.ID, clientID, name, password, options))
 }
 
 func environmentCredential(t *testing.T, p *entrapgtest.Principal, tenant *entrapgtest.Tenant) azcore.TokenCredential {
@@ -304,9 +309,11 @@ func TestTenant_RejectsRequestsWithEntraMessages(t *testing.T) {
 			assertionCredential(t, app, tenant, func() (string, error) { return token(t, app, audience).Token, nil }), 400,
 			"AADSTS70021", "invalid_request",
 		},
-		"a wrong password":                  {user(alice.Name, "guess"), 400, "AADSTS50126", "invalid_grant"},
-		"an unknown user":                   {user("bob@contoso.example", alice.Password), 400, "AADSTS50034", "invalid_grant"},
-		"a guest with a name of the tenant": {user(tenant.NewGuest("bob@fabrikam.example").Name, ""), 400, "AADSTS900144", "invalid_request"},
+		"a wrong password": {user(alice.Name, "guess"), 400, "AADSTS50126", "invalid_grant"},
+		"an unknown user":  {user("bob@contoso.example", alice.Password), 400, "AADSTS50034", "invalid_grant"},
+		"a guest with a name of the tenant": {
+			user(tenant.NewGuest("bob@fabrikam.example").Name, ""), 400, "AADSTS900144", "invalid_request",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := ask(t, test.credential, audience)

@@ -76,11 +76,14 @@ func TestServer_ForgedTokenIsRejected(t *testing.T) {
 	if err := json.Unmarshal(must[[]byte](t)(base64.RawURLEncoding.DecodeString(parts[0])), &header); err != nil {
 		t.Fatal(err)
 	}
+	const attacker = "http://127.0.0.1:1/"
 	jwk := map[string]string{"kty": "RSA", "e": "AQAB", "n": base64.RawURLEncoding.EncodeToString(attackerKey.N.Bytes())}
 
+	spkiPEM := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki})
+	otherPayload := strings.Split(token(t, s.Tenant.NewServicePrincipal("y"), audience).Token, ".")[1]
 	for name, password := range map[string]string{
 		"HMAC with the public key as DER":   forge(t, genuine, jwt.SigningMethodHS256, spki, nil),
-		"HMAC with the public key as PEM":   forge(t, genuine, jwt.SigningMethodHS256, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki}), nil),
+		"HMAC with the public key as PEM":   forge(t, genuine, jwt.SigningMethodHS256, spkiPEM, nil),
 		"HMAC with the modulus":             forge(t, genuine, jwt.SigningMethodHS256, public.N.Bytes(), nil),
 		"PSS":                               forge(t, genuine, jwt.SigningMethodPS256, attackerKey, nil),
 		"alg none":                          forge(t, genuine, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, nil),
@@ -93,7 +96,7 @@ func TestServer_ForgedTokenIsRejected(t *testing.T) {
 		"kid as a path":                     signed(map[string]any{"kid": "../../../../dev/null"}),
 		"kid as a list":                     signed(map[string]any{"kid": []any{header["kid"]}}),
 		"kid of the federated issuer":       signed(map[string]any{"kid": "federation"}),
-		"kid of the tenant and another key": signed(map[string]any{"kid": header["kid"], "jwk": jwk, "jku": "http://127.0.0.1:1/", "x5u": "http://127.0.0.1:1/"}),
+		"kid of the tenant and another key": signed(map[string]any{"kid": header["kid"], "jwk": jwk, "jku": attacker, "x5u": attacker}),
 		"a federated token":                 must[string](t)(app.FederatedToken()),
 		"four parts":                        genuine + "." + parts[2],
 		"two parts":                         parts[0] + "." + parts[1],
@@ -102,7 +105,7 @@ func TestServer_ForgedTokenIsRejected(t *testing.T) {
 		"parts in another order":            parts[1] + "." + parts[0] + "." + parts[2],
 		"padding":                           genuine + "==",
 		"twice":                             genuine + genuine,
-		"another's payload":                 parts[0] + "." + strings.Split(token(t, s.Tenant.NewServicePrincipal("y"), audience).Token, ".")[1] + "." + parts[2],
+		"another's payload":                 parts[0] + "." + otherPayload + "." + parts[2],
 		"dots":                              "..",
 		"a trailing NUL":                    genuine + "\x00",
 		"a leading space":                   " " + genuine,
@@ -135,9 +138,10 @@ func TestServer_ForgedTokenIsRejected(t *testing.T) {
 			}
 		})
 	}
+	issuer2 := "https://login.microsoftonline.com/" + s.Tenant.ID + "/v2.0"
 	for name, password := range map[string]string{
 		"unchanged":                 genuine,
-		"version 2.0":               changed(jwt.MapClaims{"iss": "https://login.microsoftonline.com/" + s.Tenant.ID + "/v2.0", "ver": "2.0"}),
+		"version 2.0":               changed(jwt.MapClaims{"iss": issuer2, "ver": "2.0"}),
 		"of a clock slightly ahead": changed(jwt.MapClaims{"nbf": time.Now().Add(time.Minute).Unix()}),
 		"without nbf":               changed(jwt.MapClaims{"nbf": nil}),
 	} {
@@ -220,7 +224,8 @@ func TestServer_SessionCannotSwitchRole(t *testing.T) {
 	defer conn.Close(context.Background())
 	for _, statement := range []string{
 		`set role postgres`, `set role "other-becomes"`, `set session authorization postgres`, `alter role "app-becomes" superuser`,
-		`select rolpassword from pg_authid`, `copy (select 1) to program 'true'`, `select pg_read_file('postgresql.conf')`, `create role mine`,
+		`select rolpassword from pg_authid`, `copy (select 1) to program 'true'`, `select pg_read_file('postgresql.conf')`,
+		`create role mine`,
 	} {
 		if _, err := conn.Exec(t.Context(), statement); err == nil {
 			t.Errorf("%s succeeded", statement)

@@ -41,7 +41,8 @@ func TestHost_ManagedIdentitiesGetTokens(t *testing.T) {
 	all, single := s.Tenant.NewHost(one, vm, two), s.Tenant.NewHost(one)
 	pair, none := s.Tenant.NewHost(one, two), s.Tenant.NewHost()
 
-	const assigned, unassigned = "No User Assigned or Delegated Managed Identity found", "the requested identity isn't assigned to this resource"
+	const assigned = "No User Assigned or Delegated Managed Identity found"
+	const unassigned = "the requested identity isn't assigned to this resource"
 	for name, test := range map[string]struct {
 		host             *entrapgtest.Host
 		id               azidentity.ManagedIDKind
@@ -356,7 +357,8 @@ func TestHost_AzureArcChecksKeyFile(t *testing.T) {
 		t.Error(err)
 	}
 	for name, id := range map[string]azidentity.ManagedIDKind{
-		"client": azidentity.ClientID(user.ClientID), "object": azidentity.ObjectID(user.ObjectID), "resource": azidentity.ResourceID(user.ResourceID),
+		"client": azidentity.ClientID(user.ClientID), "object": azidentity.ObjectID(user.ObjectID),
+		"resource": azidentity.ResourceID(user.ResourceID),
 	} {
 		got, err := ask(t, managedIdentity(t, h, id), "https://"+name+".arc.example")
 		if err != nil || claim(t, got.Token, "oid") != user.ObjectID {

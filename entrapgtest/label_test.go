@@ -90,11 +90,13 @@ func TestPrincipal_NameErrorsAreAzureMessages(t *testing.T) {
 	conn := administer(t, s, "postgres")
 	s.Tenant.NewServicePrincipal("twin")
 	s.Tenant.NewUserAssignedIdentity("twin")
-	const notUnique = "Cannot validate Microsoft Entra ID user \"twin\" because its name isn't unique in the tenant.\nMake sure it's correct and retry."
+	const notUnique = "Cannot validate Microsoft Entra ID user \"twin\" because its name isn't unique in the tenant.\n" +
+		"Make sure it's correct and retry."
+	const notFound = "Could not validate AAD user Twin because its name is not found in the tenant."
 	for sql, want := range map[string]string{
 		`select pgaadauth_create_principal('twin', false, false)`:                  notUnique,
 		`create role twin; security label for pgaadauth on role twin is 'aadauth'`: notUnique,
-		`select pgaadauth_create_principal('Twin', false, false)`:                  "Could not validate AAD user Twin because its name is not found in the tenant.",
+		`select pgaadauth_create_principal('Twin', false, false)`:                  notFound,
 	} {
 		_, err := conn.Exec(t.Context(), sql, pgx.QueryExecModeSimpleProtocol)
 		var pgErr *pgconn.PgError
@@ -165,7 +167,8 @@ func TestServer_SecurityLabelMapsExistingRoles(t *testing.T) {
 	}
 
 	var labels int
-	const visible = "select count(*) from pg_seclabels where provider = 'pgaadauth' and objtype = 'role' and label ~ '^aadauth,oid=[-0-9a-f]{36},type=service$'"
+	const visible = "select count(*) from pg_seclabels where provider = 'pgaadauth' and objtype = 'role' " +
+		"and label ~ '^aadauth,oid=[-0-9a-f]{36},type=service$'"
 	if err := conn.QueryRow(t.Context(), visible).Scan(&labels); err != nil || labels != len(tests) {
 		t.Errorf("%d labels are visible, %v", labels, err)
 	}

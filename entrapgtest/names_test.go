@@ -100,7 +100,8 @@ func TestServer_IsVerifiedByEveryNameAsOnAzure(t *testing.T) {
 	_, port, _ := net.SplitHostPort(azure.Addr())
 	for host, sslmode := range map[string]string{writer: "require", private: "verify-full"} {
 		connector := entrapg.NewConnector(
-			"host="+host+" hostaddr=127.0.0.1 port="+port+" dbname=postgres sslmode="+sslmode+" sslrootcert='"+filepath.ToSlash(azure.CAFile())+"'",
+			"host="+host+" hostaddr=127.0.0.1 port="+port+" dbname=postgres sslmode="+sslmode+
+				" sslrootcert='"+filepath.ToSlash(azure.CAFile())+"'",
 			entrapg.WithCredential(alice),
 			entrapg.WithConnConfig(func(c *pgx.ConnConfig) { c.TLSConfig.ServerName = server }),
 		)

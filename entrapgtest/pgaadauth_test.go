@@ -46,14 +46,27 @@ func TestPrincipal_AdministratorCreatesRolesAsOnAzure(t *testing.T) {
 			t.Errorf("%s: %q, %v", sql, got, err)
 		}
 	}
-	for sql, want := range map[string]string{
-		`select string_agg(rolename || ' ' || principalType || ' ' || isAdmin, ', ') from pgaadauth_list_principals(true)`:                   "al user 1, db-admin service 1",
-		`select string_agg(rolename || ' ' || principalType || ' ' || isAdmin || isMfa, ', ') from pgaadauth_list_principals(false)`:         "after service 00, al user 10, before service 00, db-admin service 10, readers group 00, shop-api service 00",
-		`select objectId || ' ' || tenantId from pgaadauth_list_principals(false) where rolename = 'shop-api'`:                               api.ObjectID + " " + s.Tenant.ID,
-		`select (has_database_privilege('postgres', 'create') and pg_has_role('azure_pg_admin', 'member'))::text || current_setting('role')`: "truenone",
+	for _, test := range []struct{ sql, want string }{
+		{
+			`select string_agg(rolename || ' ' || principalType || ' ' || isAdmin, ', ') from pgaadauth_list_principals(true)`,
+			"al user 1, db-admin service 1",
+		},
+		{
+			`select string_agg(rolename || ' ' || principalType || ' ' || isAdmin || isMfa, ', ') from pgaadauth_list_principals(false)`,
+			"after service 00, al user 10, before service 00, db-admin service 10, readers group 00, shop-api service 00",
+		},
+		{
+			`select objectId || ' ' || tenantId from pgaadauth_list_principals(false) where rolename = 'shop-api'`,
+			api.ObjectID + " " + s.Tenant.ID,
+		},
+		{
+			`select (has_database_privilege('postgres', 'create') and pg_has_role('azure_pg_admin', 'member'))::text ` +
+				`|| current_setting('role')`,
+			"truenone",
+		},
 	} {
-		if got, err := ask(sql); err != nil || got != want {
-			t.Errorf("%s: %q, %v, want %q", sql, got, err, want)
+		if got, err := ask(test.sql); err != nil || got != test.want {
+			t.Errorf("%s: %q, %v, want %q", test.sql, got, err, test.want)
 		}
 	}
 

@@ -207,11 +207,13 @@ func TestServer_ValidatesTokensAsAzureDoes(t *testing.T) {
 		"an empty password":    {"app", "", "28000", validation},
 		"a quoted token": {
 			"app", `"` + genuine + `"`, "28000",
-			"The access token has invalid format. Please ensure the token is passed exactly as returned by the authentication endpoint and retry.",
+			"The access token has invalid format. " +
+				"Please ensure the token is passed exactly as returned by the authentication endpoint and retry.",
 		},
 		"a truncated token": {
 			"app", genuine[:40], "28000",
-			"The access token has invalid format. Please ensure the token is passed exactly as returned by the authentication endpoint and retry.",
+			"The access token has invalid format. " +
+				"Please ensure the token is passed exactly as returned by the authentication endpoint and retry.",
 		},
 		"a user as a service": {
 			"app", token(t, alice, audience).Token, "28000",
@@ -219,10 +221,12 @@ func TestServer_ValidatesTokensAsAzureDoes(t *testing.T) {
 		},
 		"a service as a user": {
 			"alice@contoso.example", genuine, "28000",
-			"Azure AD user token for role[alice@contoso.example] is neither an AAD_AUTH_TOKENTYPE_APP_USER or an AAD_AUTH_TOKENTYPE_APP_OBO token.",
+			"Azure AD user token for role[alice@contoso.example] is neither an AAD_AUTH_TOKENTYPE_APP_USER " +
+				"or an AAD_AUTH_TOKENTYPE_APP_OBO token.",
 		},
 		"a service as another": {
-			"app", token(t, deployer, audience).Token, "28000", `Service principal oid mismatch for role "app". The oid in the security label [` + app.ObjectID +
+			"app", token(t, deployer, audience).Token, "28000",
+			`Service principal oid mismatch for role "app". The oid in the security label [` + app.ObjectID +
 				`] does not match the appid [` + deployer.ClientID + `] or oid [` + deployer.ObjectID + `] in the token.`,
 		},
 		"a user as another": {

@@ -137,7 +137,7 @@ func TestServer_DamagedStateDirIsReported(t *testing.T) {
 	}{
 		"truncated":      {map[string]string{"state.json": `{"Version": 1, "Se`}, "state.json is damaged: unexpected end of JSON input"},
 		"empty":          {map[string]string{"state.json": ""}, "state.json is damaged"},
-		"no key":         {map[string]string{"state.json": `{"Version": 1, "Seed": "AAAA"}`}, "state.json is damaged: the seed is incomplete"},
+		"short seed":     {map[string]string{"state.json": `{"Version": 1, "Seed": "AAAA"}`}, "damaged: the seed is incomplete"},
 		"later version":  {map[string]string{"state.json": `{"Version": 7}`}, "version 7"},
 		"foreign":        {map[string]string{"letter.txt": "Dear"}, "contains letter.txt but no state.json"},
 		"data alone":     {map[string]string{"data/PG_VERSION": "15\n"}, "contains data but no state.json"},

@@ -172,7 +172,8 @@ func TestClassify_RecognizesCodesOfEntra(t *testing.T) {
 	}{
 		{
 			401,
-			"AADSTS7000215: Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, not the client secret ID, for a secret added to app 'x'.",
+			"AADSTS7000215: Invalid client secret provided. Ensure the secret being sent in the request is the client secret " +
+				"value, not the client secret ID, for a secret added to app 'x'.",
 			credfail.WrongSecret, "not its ID",
 		},
 		{401, "AADSTS7000222: The provided client secret keys for app 'x' are expired.", credfail.ExpiredSecret, "expired"},
@@ -187,7 +188,10 @@ func TestClassify_RecognizesCodesOfEntra(t *testing.T) {
 		},
 		{401, "AADSTS700024: Client assertion is not within its valid time range.", credfail.InvalidAssertion, "clock"},
 		{401, "AADSTS50027: JWT token is invalid or malformed.", credfail.InvalidAssertion, "AZURE_FEDERATED_TOKEN_FILE"},
-		{400, "AADSTS70021: No matching federated identity record found for presented assertion.", credfail.NotFederated, "federated credential"},
+		{
+			400, "AADSTS70021: No matching federated identity record found for presented assertion.",
+			credfail.NotFederated, "federated credential",
+		},
 		{
 			400, "AADSTS700211: No matching federated identity record found for presented assertion issuer 'x'.",
 			credfail.NotFederated, "federated credential",
@@ -215,18 +219,21 @@ func TestClassify_RecognizesCodesOfEntra(t *testing.T) {
 		},
 		{
 			400,
-			"AADSTS70011: The provided request must include a 'scope' input parameter. The provided value for the input parameter 'scope' is not valid. The scope x is not valid.",
+			"AADSTS70011: The provided request must include a 'scope' input parameter. " +
+				"The provided value for the input parameter 'scope' is not valid. The scope x is not valid.",
 			credfail.InvalidScope, "/.default",
 		},
 		{
 			400,
-			"AADSTS1002012: The provided value for scope x is not valid. Client credential flows must have a scope value with /.default suffixed to the resource identifier (application ID URI).",
+			"AADSTS1002012: The provided value for scope x is not valid. Client credential flows must have a scope value " +
+				"with /.default suffixed to the resource identifier (application ID URI).",
 			credfail.InvalidScope, "/.default",
 		},
 		{400, "AADSTS50074: Strong Authentication is required.", credfail.NeedsSecondFactor, "second factor"},
 		{
 			400,
-			"AADSTS50076: Due to a configuration change made by your administrator, or because you moved to a new location, you must use multi-factor authentication to access 'x'.",
+			"AADSTS50076: Due to a configuration change made by your administrator, or because you moved to a new location, " +
+				"you must use multi-factor authentication to access 'x'.",
 			credfail.NeedsSecondFactor, "second factor",
 		},
 		{400, "AADSTS50079: The user is required to use multi-factor authentication.", credfail.NeedsSecondFactor, "second factor"},
@@ -304,7 +311,8 @@ func TestClassify_RecognizesManagedIdentityEndpoints(t *testing.T) {
 	t.Setenv("IDENTITY_HEADER", "x")
 	check(t, managedIdentity(other, answer(
 		http.StatusBadRequest,
-		`{"statusCode":400,"message":"No User Assigned or Delegated Managed Identity found for specified ClientId/ResourceId/PrincipalId."}`,
+		`{"statusCode":400,"message":"No User Assigned or Delegated Managed Identity found for specified `+
+			`ClientId/ResourceId/PrincipalId."}`,
 	)), credfail.NoSuchIdentity, "assign it")
 	check(t, managedIdentity(other, noMetadata(dialError(syscall.ECONNREFUSED))),
 		credfail.StaleEndpoint, "IDENTITY_ENDPOINT")
@@ -340,11 +348,16 @@ func TestClassify_RecognizesNetworkErrors(t *testing.T) {
 			errors.New("wsarecv: An existing connection was forcibly closed by the remote host."), credfail.Unreachable,
 			"network",
 		},
-		"inspected TLS":   {x509.UnknownAuthorityError{}, credfail.UntrustedCertificate, "proxy"},
-		"inspected TLS 2": {errors.New("x509: “login.microsoftonline.com” certificate is not trusted"), credfail.UntrustedCertificate, "proxy"},
-		"proxy":           {errors.New("proxyconnect tcp: dial tcp 127.0.0.1:9: connect: connection refused"), credfail.Proxy, "HTTPS_PROXY"},
-		"proxy 2":         {errors.New("Proxy Authentication Required"), credfail.Proxy, "HTTPS_PROXY"},
-		"something else":  {io.ErrUnexpectedEOF, credfail.Unknown, ""},
+		"inspected TLS": {x509.UnknownAuthorityError{}, credfail.UntrustedCertificate, "proxy"},
+		"inspected TLS 2": {
+			errors.New("x509: “login.microsoftonline.com” certificate is not trusted"),
+			credfail.UntrustedCertificate, "proxy",
+		},
+		"proxy": {
+			errors.New("proxyconnect tcp: dial tcp 127.0.0.1:9: connect: connection refused"), credfail.Proxy, "HTTPS_PROXY",
+		},
+		"proxy 2":        {errors.New("Proxy Authentication Required"), credfail.Proxy, "HTTPS_PROXY"},
+		"something else": {io.ErrUnexpectedEOF, credfail.Unknown, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			check(t, secretCredential(fail(test.cause)), test.kind, test.hint)
@@ -360,6 +373,8 @@ func TestClassify_RecognizesNetworkErrors(t *testing.T) {
 
 func TestClassify_RecognizesDeveloperTools(t *testing.T) {
 	emptyEnvironment(t)
+	const refreshTokenExpired = "ERROR: AADSTS700082: The refresh token has expired due to inactivity.\n" +
+		"Interactive authentication is needed. Please run:\naz login"
 	cli := func() error { return get(azidentity.NewAzureCLICredential(nil)) }
 	azd := func() error { return get(azidentity.NewAzureDeveloperCLICredential(nil)) }
 	powerShell := func() error { return get(azidentity.NewAzurePowerShellCredential(nil)) }
@@ -377,22 +392,15 @@ func TestClassify_RecognizesDeveloperTools(t *testing.T) {
 	}{
 		{"az", "ERROR: Please run 'az login' to setup account.", cli, credfail.NotLoggedIn, "az login"},
 		{"az", "ERROR: Please run 'az login' to setup account.", chain, credfail.NotLoggedIn, "az login"},
-		{
-			"az",
-			"ERROR: AADSTS700082: The refresh token has expired due to inactivity.\nInteractive authentication is needed. Please run:\naz login",
-			cli, credfail.LoginExpired, "log in again",
-		},
-		{
-			"az",
-			"ERROR: AADSTS700082: The refresh token has expired due to inactivity.\nInteractive authentication is needed. Please run:\naz login",
-			chain, credfail.LoginExpired, "log in again",
-		},
+		{"az", refreshTokenExpired, cli, credfail.LoginExpired, "log in again"},
+		{"az", refreshTokenExpired, chain, credfail.LoginExpired, "log in again"},
 		{"az", "ERROR: AADSTS90055: There are too many requests.", cli, credfail.Throttled, "wait"},
 		{"az", "ERROR: AADSTS90033: A transient error has occurred. Please try again.", cli, credfail.ServiceFailed, "try again"},
 		{"az", "ERROR: AADSTS50000: There was an error issuing a token.", cli, credfail.ServiceFailed, "try again"},
 		{
 			"azd",
-			`{"type":"consoleMessage","timestamp":"2026-01-01T00:00:00Z","data":{"message":"\nERROR: fetching token: not logged in, run ` + "`azd auth login`" + ` to login\n"}}`,
+			`{"type":"consoleMessage","timestamp":"2026-01-01T00:00:00Z","data":` +
+				`{"message":"\nERROR: fetching token: not logged in, run ` + "`azd auth login`" + ` to login\n"}}`,
 			azd, credfail.NotLoggedIn, "azd auth login",
 		},
 		{"azd", `{"error":"not logged in, run ` + "`azd auth login`" + ` to login"}`, chain, credfail.NotLoggedIn, "azd auth login"},

@@ -184,11 +184,13 @@ func TestClient_SendsNoIdentityHeaderThroughProxy(t *testing.T) {
 func TestClient_ReachesEveryAnnouncedEndpointDirectly(t *testing.T) {
 	const endpoint = "http://172.16.0.4:2377/metadata/identity/oauth2/token"
 	for name, environment := range map[string]map[string]string{
-		"App Service":    {"IDENTITY_ENDPOINT": endpoint, "IDENTITY_HEADER": "secret"},
-		"Azure Arc":      {"IDENTITY_ENDPOINT": endpoint, "IMDS_ENDPOINT": "http://172.16.0.4:2377"},
-		"Azure ML":       {"MSI_ENDPOINT": endpoint, "MSI_SECRET": "secret"},
-		"Cloud Shell":    {"MSI_ENDPOINT": endpoint},
-		"Service Fabric": {"IDENTITY_ENDPOINT": endpoint, "IDENTITY_HEADER": "secret", "IDENTITY_SERVER_THUMBPRINT": strings.Repeat("ab", 20)},
+		"App Service": {"IDENTITY_ENDPOINT": endpoint, "IDENTITY_HEADER": "secret"},
+		"Azure Arc":   {"IDENTITY_ENDPOINT": endpoint, "IMDS_ENDPOINT": "http://172.16.0.4:2377"},
+		"Azure ML":    {"MSI_ENDPOINT": endpoint, "MSI_SECRET": "secret"},
+		"Cloud Shell": {"MSI_ENDPOINT": endpoint},
+		"Service Fabric": {
+			"IDENTITY_ENDPOINT": endpoint, "IDENTITY_HEADER": "secret", "IDENTITY_SERVER_THUMBPRINT": strings.Repeat("ab", 20),
+		},
 	} {
 		noEnvironment(t)
 		t.Setenv("IDENTITY_SERVER_THUMBPRINT", "")

@@ -44,8 +44,8 @@ const (
 // for Unknown, because an unexplained rejection most likely does.
 func (k Kind) aboutTokens() bool {
 	switch k {
-	case NoTLS, HostNotAllowed, ServerFull, RoleFull, DatabaseFull, DatabaseClosed, NoLogin, NoDatabase, NoConnectPrivilege, NotReady, NoSuitableHost,
-		UnknownParameter, InvalidParameter, TransactionPooling:
+	case NoTLS, HostNotAllowed, ServerFull, RoleFull, DatabaseFull, DatabaseClosed, NoLogin, NoDatabase, NoConnectPrivilege,
+		NotReady, NoSuitableHost, UnknownParameter, InvalidParameter, TransactionPooling:
 		return false
 	default:
 		return true
