@@ -15,11 +15,6 @@ import (
 // defaultPort is PostgreSQL's default port.
 const defaultPort = 5432
 
-const (
-	listenVariable = "ENTRAPG_PROXY_LISTEN"
-	dsnVariable    = "ENTRAPG_PROXY_DSN"
-)
-
 // A binding is an address where the proxy listens for the clients of an upstream.
 type binding struct {
 	address  listener.Address
@@ -34,11 +29,8 @@ type binding struct {
 // variable.
 func listenBindings(values []string) ([]*binding, error) {
 	var bindings []*binding
+	from := sourceOf("listen", strings.Join(values, "\n"))
 	for _, value := range values {
-		from := "--listen"
-		if variable, set := os.LookupEnv(listenVariable); set && value == variable {
-			from = listenVariable
-		}
 		items := strings.Split(value, "\n")
 		if !strings.Contains(value, "=") {
 			items = strings.FieldsFunc(value, func(r rune) bool { return r == '\n' || r == ',' })
@@ -83,9 +75,10 @@ func parseBinding(text string) (*binding, error) {
 // readBindings reads a file with a line ADDRESS = DSN for each binding. Comments
 // begin with # at the beginning of a line or after white space.
 func readBindings(path string) ([]*binding, error) {
+	source := sourceOf("config", path)
 	content, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("--config: %w", err)
+		return nil, fmt.Errorf("%s: %w", source, err)
 	}
 	var bindings []*binding
 	n := 0
@@ -95,7 +88,7 @@ func readBindings(path string) ([]*binding, error) {
 		if line == "" {
 			continue
 		}
-		from := fmt.Sprintf("--config: %s, line %d", path, n)
+		from := fmt.Sprintf("%s: %s, line %d", source, path, n)
 		b, err := parseBinding(line)
 		switch {
 		case err != nil:
@@ -107,7 +100,7 @@ func readBindings(path string) ([]*binding, error) {
 		bindings = append(bindings, b)
 	}
 	if len(bindings) == 0 {
-		return nil, command.UsageError(fmt.Sprintf("--config: %s has no line ADDRESS = DSN", path))
+		return nil, command.UsageError(fmt.Sprintf("%s: %s has no line ADDRESS = DSN", source, path))
 	}
 	return bindings, nil
 }

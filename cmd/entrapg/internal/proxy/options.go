@@ -52,6 +52,20 @@ func (o *options) run(ctx context.Context, args []string, std command.Streams) e
 	return serve(ctx, plan, std.Out, log.Logger)
 }
 
+// variablePrefix begins the names of the environment variables of flags.
+const variablePrefix = "ENTRAPG_PROXY_"
+
+const dsnVariable = variablePrefix + "DSN"
+
+// sourceOf returns what sets the value of a flag: the flag or its environment variable.
+func sourceOf(flag, value string) string {
+	variable := variablePrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+	if set, ok := os.LookupEnv(variable); ok && value == strings.Trim(set, "\n") {
+		return variable
+	}
+	return "--" + flag
+}
+
 // plan checks all settings. The plan must be closed.
 func (o *options) plan(args []string, logger *slog.Logger) (_ *plan, err error) {
 	plan := &plan{clientUser: o.clientUser, grace: o.grace, readyWithoutToken: o.readyWithoutToken, version: o.version}
@@ -73,17 +87,18 @@ func (o *options) plan(args []string, logger *slog.Logger) (_ *plan, err error) 
 		plan.maxConnections, plan.limit = o.maxConnections, engine.NewLimit(o.maxConnections)
 	}
 	if o.status != "" {
+		plan.statusFrom = sourceOf("status", o.status)
 		address, err := listener.Parse(o.status, 9090)
 		if err == nil && address.Path != "" {
 			err = errors.New("must be HOST:PORT or a port")
 		}
 		if err != nil {
-			return nil, command.UsageError("--status: " + err.Error())
+			return nil, command.UsageError(plan.statusFrom + ": " + err.Error())
 		}
 		for _, b := range plan.bindings {
 			if b.address.Conflicts(address) {
-				return nil, command.UsageError(fmt.Sprintf("--status %s: conflicts with %s; choose another port",
-					address, b.from))
+				return nil, command.UsageError(fmt.Sprintf("%s %s: conflicts with %s; choose another port",
+					plan.statusFrom, address, b.from))
 			}
 		}
 		plan.status = &address
@@ -162,7 +177,7 @@ func (o *options) checkAccess(plan *plan, logger *slog.Logger) error {
 		return err
 	}
 	if o.passwordFile != "" {
-		warnIfReadable(logger, "--password-file", o.passwordFile)
+		warnIfReadable(logger, sourceOf("password-file", o.passwordFile), o.passwordFile)
 	}
 	switch {
 	case o.trust && password.value != "":
@@ -200,7 +215,7 @@ func (o *options) checkAccess(plan *plan, logger *slog.Logger) error {
 	}
 	if o.tlsCert != "" {
 		if plan.certificate, err = certfile.Load(o.tlsCert, o.tlsKey, logger); err != nil {
-			return fmt.Errorf("--tls-cert, --tls-key: %w", err)
+			return fmt.Errorf("%s, %s: %w", sourceOf("tls-cert", o.tlsCert), sourceOf("tls-key", o.tlsKey), err)
 		}
 	}
 	return nil
@@ -232,7 +247,7 @@ func (o *options) addUpstreams(plan *plan, logger *slog.Logger) error {
 		return command.UsageError("--client-user is not used with a user in the DSN or in PGUSER; remove one")
 	}
 	if o.config != "" && secret {
-		warnIfReadable(logger, "--config", o.config)
+		warnIfReadable(logger, sourceOf("config", o.config), o.config)
 	}
 	return nil
 }

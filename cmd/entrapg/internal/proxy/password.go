@@ -24,16 +24,17 @@ func findPassword(file string) (password, error) {
 	value, set := os.LookupEnv(passwordVariable)
 	os.Unsetenv(passwordVariable)
 	p := password{value, passwordVariable}
+	source := sourceOf("password-file", file)
 	switch {
 	case set && file != "":
-		return p, command.UsageError(passwordVariable + " and --password-file both set the password; remove one")
+		return p, command.UsageError(passwordVariable + " and " + source + " both set the password; remove one")
 	case file != "":
 		content, err := os.ReadFile(file)
 		if err != nil {
-			return p, fmt.Errorf("--password-file: %w", err)
+			return p, fmt.Errorf("%s: %w", source, err)
 		}
 		value = strings.TrimSuffix(strings.TrimSuffix(string(content), "\n"), "\r")
-		p = password{value, "--password-file " + file}
+		p = password{value, source + " " + file}
 	case !set:
 		return password{}, nil
 	}

@@ -23,6 +23,7 @@ type plan struct {
 	passwordFile string   // of password, if it is from a file
 	certificate  *certfile.Pair
 	status       *listener.Address
+	statusFrom   string // the setting of status
 
 	clientUser        bool
 	maxConnections    int

@@ -89,7 +89,7 @@ func Command(std command.Streams) *cli.Command {
 			Usage:     "lowest `LEVEL` of log records: debug, info, warn or error",
 		},
 	)
-	command.WithVariables(flags, "ENTRAPG_PROXY_")
+	command.WithVariables(flags, variablePrefix)
 	return &cli.Command{
 		Name: "proxy", ArgsUsage: "[DSN]",
 		Usage: "log in for programs that cannot hold a token",

@@ -3,7 +3,9 @@ package proxy
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -13,8 +15,10 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/urfave/cli/v3"
 
 	"github.com/entrapg/entrapg"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/engine"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/listener"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/quote"
@@ -35,6 +39,35 @@ func TestProxy_CommentsEndOutsideOfQuotes(t *testing.T) {
 		if got := withoutComment(line); got != want {
 			t.Errorf("%q: %q, want %q", line, got, want)
 		}
+	}
+}
+
+func TestProxy_ErrorsNameFlagOrVariable(t *testing.T) {
+	run := func(args ...string) error {
+		std := command.Streams{Out: &terminal.Output{Writer: io.Discard}, Err: io.Discard}
+		root := &cli.Command{Commands: []*cli.Command{Command(std)}}
+		return root.Run(t.Context(), append([]string{"entrapg", "proxy"}, args...))
+	}
+	missing := filepath.Join(t.TempDir(), "missing")
+	for _, test := range []struct{ flag, value string }{
+		{"--status", "/a/path"},
+		{"--status", "127.0.0.1:5432"},
+		{"--config", missing},
+		{"--password-file", missing},
+		{"--listen", "a b"},
+		{"--listen", "5433\na b"},
+		{"--listen", "192.0.2.1:5433"},
+	} {
+		t.Run(test.flag, func(t *testing.T) {
+			if err := run(test.flag, test.value, "postgres://127.0.0.1/"); err == nil || !strings.HasPrefix(err.Error(), test.flag) {
+				t.Errorf("%s %q: %v", test.flag, test.value, err)
+			}
+			variable := "ENTRAPG_PROXY_" + strings.ToUpper(strings.ReplaceAll(test.flag[2:], "-", "_"))
+			t.Setenv(variable, test.value)
+			if err := run("postgres://127.0.0.1/"); err == nil || !strings.HasPrefix(err.Error(), variable) {
+				t.Errorf("%s=%q: %v", variable, test.value, err)
+			}
+		})
 	}
 }
 

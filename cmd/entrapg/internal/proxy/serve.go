@@ -36,7 +36,7 @@ func serve(ctx context.Context, p *plan, out *terminal.Output, logger *slog.Logg
 	if p.status != nil {
 		listeners, err := listener.Listen(ctx, *p.status)
 		if err != nil {
-			return fmt.Errorf("--status %s: %w", p.status, err)
+			return fmt.Errorf("%s %s: %w", p.statusFrom, p.status, err)
 		}
 		for _, l := range listeners {
 			defer monitor.Serve(l, pages{s}.all()).Close()
