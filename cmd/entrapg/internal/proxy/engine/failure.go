@@ -15,6 +15,8 @@ import (
 	"github.com/entrapg/entrapg"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/logwriter"
 	"github.com/entrapg/entrapg/internal/credfail"
+	"github.com/entrapg/entrapg/internal/inspect"
+	"github.com/entrapg/entrapg/internal/pgfail"
 	"github.com/entrapg/entrapg/internal/pgwire"
 )
 
@@ -113,6 +115,9 @@ func explain(err error, l *clientLogin) *failure {
 		e.Code, e.Message = configError, err.Error()
 	case errors.Is(err, entrapg.ErrClosed):
 		return fatal(RejectedShutdown, errShuttingDown)
+	case inspect.KindOf(err) == pgfail.NoSuitableHost:
+		e.Message = fmt.Sprintf("no host of %s satisfies target_session_attrs: %s",
+			l.servers, strings.ReplaceAll(cause(err), "ValidateConnect failed: ", ""))
 	case l.takeover.Begun():
 		e.Code, e.Message = connectionFailure, fmt.Sprintf("the connection to %s broke during the login: %s",
 			l.servers, cause(err))

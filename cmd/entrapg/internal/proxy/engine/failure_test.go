@@ -133,6 +133,16 @@ func TestFailure_HasCodeAndCauseForClient(t *testing.T) {
 	}
 }
 
+func TestFailure_ExplainsThatNoHostIsSuitable(t *testing.T) {
+	s := server(t)
+	p := start(t, &engine.Server{Upstream: upstream(t, s.DSN()+"&target_session_attrs=standby", withApp(newIdentity(t, s))...)})
+	got := p.rejection(t, "")
+	if got.Code != "08001" || !strings.HasSuffix(got.Message, "satisfies target_session_attrs: server is not in hot standby mode") ||
+		!strings.Contains(got.Hint, "target_session_attrs=any") {
+		t.Errorf("rejected with %+v", got)
+	}
+}
+
 // A sameToken is a credential that has only one token.
 type sameToken struct{ azcore.AccessToken }
 

@@ -277,8 +277,8 @@ func TestSession_ReplicatesPhysically(t *testing.T) {
 		{"primary", "T", ""},
 		{"read-write", "yes", ""},
 		{"prefer-standby", "on", ""},
-		{"standby", "1", "is not a standby"},
-		{"read-only", "true", "are not read-only"},
+		{"standby", "1", "not in hot standby mode"},
+		{"read-only", "true", "connection is not read only"},
 	} {
 		p := start(t, &engine.Server{Upstream: upstream(t, s.DSN()+"&target_session_attrs="+test.attrs, withApp(app)...)})
 		client := dialWire(t, "tcp", p.addr.String())

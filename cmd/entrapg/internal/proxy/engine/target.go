@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -22,13 +21,13 @@ func validatePhysical(attrs string, next pgconn.ValidateConnectFunc) pgconn.Vali
 		readOnlySession := standby || readOnly == "on"
 		switch {
 		case attrs == "primary" && standby:
-			return errors.New("the server is a standby")
+			return pgconn.ErrStandbyConnection
 		case attrs == "standby" && !standby:
-			return errors.New("the server is not a standby")
+			return pgconn.ErrPrimaryConnection
 		case attrs == "read-write" && readOnlySession:
-			return errors.New("sessions of the server are read-only")
+			return pgconn.ErrReadOnlyConnection
 		case attrs == "read-only" && !readOnlySession:
-			return errors.New("sessions of the server are not read-only")
+			return pgconn.ErrReadWriteConnection
 		}
 		return nil
 	}
