@@ -28,7 +28,7 @@ func measureSessions(ctx context.Context, n int) (_ string, err error) {
 	if err := b.writeCertificate(b.dir); err != nil {
 		return "", err
 	}
-	stop, err := b.answerQueries()
+	stop, err := answerQueries(b.host, b.dir)
 	if err != nil {
 		return "", err
 	}
@@ -124,13 +124,13 @@ func openFiles(pid int) (int, error) {
 	return len(entries), err
 }
 
-// answerQueries listens in place of PostgreSQL.
-func (b *proxyBench) answerQueries() (stop func(), err error) {
-	certificate, err := tls.LoadX509KeyPair(filepath.Join(b.dir, "bench.crt"), filepath.Join(b.dir, "bench.key"))
+// answerQueries listens in place of PostgreSQL, with the certificate in a directory.
+func answerQueries(host, dir string) (stop func(), err error) {
+	certificate, err := tls.LoadX509KeyPair(filepath.Join(dir, "bench.crt"), filepath.Join(dir, "bench.key"))
 	if err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("tcp", net.JoinHostPort(b.host, "5432"))
+	l, err := net.Listen("tcp", net.JoinHostPort(host, "5432"))
 	if err != nil {
 		return nil, err
 	}

@@ -24,10 +24,9 @@ func printBanner(out *terminal.Output, p *plan) {
 			open = append(open, b)
 		}
 	}
-	switch {
-	case p.password.from == "":
+	if p.password.from == "" {
 		printCommands(out, p, "Connect, with a password that is valid until the proxy ends:", asking)
-	default:
+	} else {
 		printCommands(out, p, "Connect, with the password of "+p.password.from+":", asking)
 	}
 	if len(asking) > 0 {
