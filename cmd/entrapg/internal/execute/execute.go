@@ -33,7 +33,8 @@ func Command(std command.Streams) *cli.Command {
 			"The DSN accepts all keys of libpq. Those that have no environment variable, such as keepalives, are " +
 			"ignored with a warning. With --proxy, the keys that make verification stricter, such as sslcrl, are errors. " +
 			"As in libpq, PG* variables are defaults for settings that the DSN omits. PGPASSFILE and PGSERVICE are removed " +
-			"from the command's environment, which contains the settings that they lead to.\n" +
+			"from the command's environment, which contains the settings that they lead to, and so are ENTRAPG_PROXY_DSN, " +
+			"ENTRAPG_PROXY_LISTEN and ENTRAPG_PROXY_PASSWORD, which can contain passwords.\n" +
 			"The command replaces entrapg: it gets the terminal, signals and standard input, and its exit code is the " +
 			"result. If it does not run, the exit code is 127 if it is not found, and 126 otherwise.\n" +
 			"If the server rejects the login, the command shows only the server's message, such as \"password authentication " +
