@@ -24,8 +24,10 @@ type client struct {
 var errEnded = errors.New("the session has ended")
 
 func newClient(r *pgwire.Request, newest pgwire.Version, log *loginLog) *client {
+	// pgx sends every setting that it does not know to the server: here, one of Server.DSN.
+	unknown := func(p pgwire.Parameter) bool { return p == pgwire.Parameter{Name: "hostaddr"} }
 	c := &client{
-		Conn: r.Conn, log: log, startup: r.Startup, greeting: pgwire.NegotiateVersion(r.Startup, newest),
+		Conn: r.Conn, log: log, startup: r.Startup.Without(unknown), greeting: pgwire.NegotiateVersion(r.Startup, newest),
 		login: Login{
 			Time: time.Now(), User: r.Startup.Get("user"), Database: r.Startup.Get("database"),
 			Application: r.Startup.Get("application_name"), TLS: r.Encrypted,

@@ -104,6 +104,12 @@ func setEnviron(t *testing.T, environ []string) {
 	}
 }
 
+// newUser adds a user of a tenant that tests share. They sign in by name, which must be
+// unique.
+func newUser(tenant *entrapgtest.Tenant) *entrapgtest.Principal {
+	return tenant.NewUser(strings.ToLower(rand.Text()) + "@contoso.example")
+}
+
 func ask(t testing.TB, credential azcore.TokenCredential, resource string) (azcore.AccessToken, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -139,7 +145,7 @@ func TestTenant_AzidentityCredentialsGetAcceptedTokens(t *testing.T) {
 	s := share(t)
 	tenant := s.Tenant
 	app := tenant.NewServicePrincipal("deployer")
-	alice := tenant.NewUser("alice@contoso.example")
+	alice := newUser(tenant)
 	pod := tenant.NewUserAssignedIdentity("pod")
 	registered, key := selfSigned(t)
 	spare, _ := selfSigned(t)
@@ -209,7 +215,7 @@ func TestTenant_RejectsRequestsWithEntraMessages(t *testing.T) {
 	app, other := tenant.NewServicePrincipal("deployer"), tenant.NewServicePrincipal("other")
 	pod := tenant.NewUserAssignedIdentity("pod")
 	vm := tenant.NewSystemAssignedIdentity("Microsoft.Compute/virtualMachines/vm1")
-	alice := tenant.NewUser("carol@contoso.example")
+	alice := newUser(tenant)
 	registered, key := selfSigned(t)
 	foreign, foreignKey := selfSigned(t)
 	app.Certificates = []*x509.Certificate{registered}
@@ -342,7 +348,7 @@ func TestTenant_RejectsRequestsWithEntraMessages(t *testing.T) {
 
 func TestTenant_TokenEndpointWorksWithoutSDK(t *testing.T) {
 	tenant := share(t).Tenant
-	app, alice := tenant.NewServicePrincipal("deployer"), tenant.NewUser("dave@contoso.example")
+	app, alice := tenant.NewServicePrincipal("deployer"), newUser(tenant)
 	client := tenant.ClientOptions().Transport
 	endpoint := tenant.URL() + "/" + strings.ToUpper(tenant.ID) + "/oauth2/v2.0/token"
 	post := func(t *testing.T, form url.Values, user, password string) (int, map[string]any) {
@@ -423,7 +429,7 @@ func TestTenant_TokenEndpointWorksWithoutSDK(t *testing.T) {
 
 func TestTenant_PasswordGrantTokenNamesUserAndClient(t *testing.T) {
 	tenant := share(t).Tenant
-	erin, client := tenant.NewUser("erin@contoso.example"), uuid.NewString()
+	erin, client := newUser(tenant), uuid.NewString()
 	credential := userCredential(t, tenant, client, erin.Name, erin.Password)
 	scope := policy.TokenRequestOptions{Scopes: []string{audience + "/.default"}}
 	record := must[azidentity.AuthenticationRecord](t)(credential.Authenticate(t.Context(), &scope))

@@ -48,7 +48,8 @@ func enterable(t testing.TB, name string) string {
 	return dir
 }
 
-// checkServerWorks starts a server and logs in to it with its DSN.
+// checkServerWorks starts a server and logs in to it with its DSN, with entrapg and with
+// pgx alone.
 func checkServerWorks(t testing.TB) {
 	t.Helper()
 	s := start(t, entrapgtest.Config{})
@@ -64,8 +65,17 @@ func checkServerWorks(t testing.TB) {
 	if admin(t, s, "select session_user::text") != "postgres" {
 		t.Errorf("%s is not the superuser", s.AdminDSN())
 	}
-	if l := s.Logins(); len(l) != 1 || l[0].User != alice.Name || l[0].Application != "" || l[0].Database != "postgres" {
-		t.Errorf("logins: %+v", l)
+	if _, err := session(t, s, alice); err != nil {
+		t.Errorf("%s with pgx: %v", s.DSN(), err)
+	}
+	logins := s.Logins()
+	for _, l := range logins {
+		if l.User != alice.Name || l.Application != "" || l.Database != "postgres" {
+			t.Errorf("login: %+v", l)
+		}
+	}
+	if len(logins) != 2 {
+		t.Errorf("%d logins, want 2", len(logins))
 	}
 }
 

@@ -270,7 +270,7 @@ func (s *Server) CAFile() string { return s.caFile }
 func (s *Server) DSN(settings ...string) string {
 	fixed := []setting{{"dbname", "postgres"}, {"sslmode", "verify-full"}, {"sslrootcert", s.caFile}}
 	if os.Getenv("PGHOSTADDR") != "" {
-		fixed = append(fixed, setting{"hostaddr", ""}) // for entrapg and libpq; pgx alone does not read the variable
+		fixed = append(fixed, setting{"hostaddr", ""}) // for entrapg and libpq; newClient removes what pgx alone makes of it
 	}
 	address := hostnames(s.config.Hostnames).address(s.front.listener)
 	return connectionURL(address, append(fixed, defaults(s.tempDir)...), settings)
