@@ -18,7 +18,7 @@ func newTokenWait(credential *credentialSource) *tokenWait {
 }
 
 // start returns a context that expires when the time has elapsed, and a function that
-// releases it and subtracts the elapsed time. While a managed-identity endpoint is
+// releases it and subtracts the elapsed time. While a managed identity endpoint is
 // temporarily unavailable, the context expires later, by the credential's extension.
 func (w *tokenWait) start(ctx context.Context) (context.Context, func()) {
 	start, left := time.Now(), w.left

@@ -19,7 +19,7 @@ type transport func(*http.Request) (*http.Response, error)
 
 func (f transport) Do(r *http.Request) (*http.Response, error) { return f(r) }
 
-// unavailable returns the source of a credential whose managed-identity endpoint has
+// unavailable returns the source of a credential whose managed identity endpoint has
 // answered that it is temporarily unavailable.
 func unavailable(t *testing.T) *credentialSource {
 	t.Helper()

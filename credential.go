@@ -32,7 +32,7 @@ type credentialKind struct {
 	typ     string   // azidentity's type, accepted in DSNs too
 	keys    []string // of the DSN that it uses, in addition to entra_scope
 	environ bool     // reads azidentity's variables for keys that the DSN does not set
-	hosted  bool     // can use a managed-identity endpoint
+	hosted  bool     // can use a managed identity endpoint
 	create  func(credentialChoice, clientOptions) (azcore.TokenCredential, error)
 }
 

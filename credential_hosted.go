@@ -11,7 +11,7 @@ import (
 	"github.com/entrapg/entrapg/internal/token"
 )
 
-// A hostedCredential is a credential that can use a managed-identity endpoint. Its
+// A hostedCredential is a credential that can use a managed identity endpoint. Its
 // requests time out after requestTimeout, unless the endpoint is temporarily
 // unavailable.
 type hostedCredential struct {

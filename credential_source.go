@@ -21,7 +21,7 @@ type credentialSource struct {
 	name    string        // in errors and logs
 	timeout time.Duration // of one request
 	create  func() (azcore.TokenCredential, error)
-	monitor *imds.Monitor // nil if it uses no managed-identity endpoint
+	monitor *imds.Monitor // nil if it uses no managed identity endpoint
 
 	settings credfail.Settings // that choose the identity
 
@@ -65,7 +65,7 @@ func (s *credentialSource) get() (azcore.TokenCredential, error) {
 	return s.created, nil
 }
 
-// progress describes the last answer of a managed-identity endpoint to a request
+// progress describes the last answer of a managed identity endpoint to a request
 // that timed out. It returns "" if there is none.
 func (s *credentialSource) progress() string {
 	if s.monitor == nil || s.name != managedIdentityType && !s.monitor.Unavailable() {
@@ -82,7 +82,7 @@ func (s *credentialSource) wait() time.Duration {
 	return s.timeout
 }
 
-// extension returns how much longer Connect waits while a managed-identity endpoint
+// extension returns how much longer Connect waits while a managed identity endpoint
 // is temporarily unavailable.
 func (s *credentialSource) extension() time.Duration {
 	if s.monitor == nil || !s.monitor.Unavailable() {

@@ -10,7 +10,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// An entraError is an error response of Entra or of a managed-identity endpoint.
+// An entraError is an error response of Entra or of a managed identity endpoint.
 type entraError struct {
 	status  int
 	code    int // AADSTS code; 0 for an error of the endpoint itself

@@ -48,8 +48,8 @@ Usage: {{code (usage .)}}
 {{with table .}}
 {{.}}{{end}}{{end}}`
 
-// typed matches what users type: flags, variables and keys.
-var typed = regexp.MustCompile(`--[a-z][a-z-]*|\bPG\*|\.s\.PGSQL\.\d+|\b(PG[A-Z]+|[A-Z]+(_[A-Z]+)+|[a-z]+(_[a-z]+)+)\b`)
+// typed matches what users type: flags, variables, keys, sockets and calls.
+var typed = regexp.MustCompile(`--[a-z][a-z-]*|\bPG\*|\.s\.PGSQL\.(\d+|PORT)|\w+\(\w+=True\)|\b(PG[A-Z]+|[A-Z]+(_[A-Z]+)+|[a-z]+(_[a-z]+)+)\b`)
 
 func code(s string) string   { return "`" + s + "`" }
 func marked(s string) string { return typed.ReplaceAllStringFunc(s, code) }

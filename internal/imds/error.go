@@ -3,7 +3,7 @@ package imds
 import "fmt"
 
 // NoEndpoint is the text of the error if no Instance Metadata Service can be reached.
-const NoEndpoint = "no managed-identity endpoint answers; managed identities exist only on Azure"
+const NoEndpoint = "no managed identity endpoint answers; managed identities exist only on Azure"
 
 // NotAzure is part of the error's text if something other than Azure answers at the
 // address of the Instance Metadata Service.

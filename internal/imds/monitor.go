@@ -61,9 +61,9 @@ func (m *Monitor) Progress() string {
 	case p == nil:
 		return ""
 	case p.status != 0:
-		return "the managed-identity endpoint answers " + statusText(p.status)
+		return "the managed identity endpoint answers " + statusText(p.status)
 	case p.connected:
-		return "the managed-identity endpoint accepts the connection and does not answer"
+		return "the managed identity endpoint accepts the connection and does not answer"
 	}
 	return NoEndpoint
 }

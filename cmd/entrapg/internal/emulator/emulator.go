@@ -27,129 +27,17 @@ import (
 // Command returns the command emulator, which writes to std.
 func Command(std command.Streams) *cli.Command {
 	o := &options{}
-	var file string
-	principal := func(kind, usage string) cli.Flag {
-		return command.EachFlag(kind, usage+"; can be repeated", func(s string) error {
-			o.specs = append(o.specs, fromFlag(kind, s))
-			return nil
-		})
-	}
 	c := &cli.Command{
 		Name:  "emulator",
 		Usage: "emulate Azure on this machine, for programs in any language",
 		UsageText: "entrapg emulator\nentrapg emulator --identity shop-api --env-file emulator.env\n" +
 			"entrapg emulator --state ~/.entrapg --service jobs --as jobs",
-		Description: "Starts a PostgreSQL that checks Entra tokens as Azure does, an Entra tenant, and a managed identity " +
-			"endpoint, on fixed ports, until Ctrl-C, SIGTERM or SIGHUP. It prints settings for programs, to paste into a " +
-			"shell, and then a line for each login with the result and the reason. It requires the programs of " +
-			"PostgreSQL on this machine, or another server set by --upstream.\n" +
-			"Each principal gets a role of the same name. An administrator, db-admin unless --admin names others, can " +
-			"create roles in the database postgres as on Azure, with pgaadauth_create_principal and the other functions " +
-			"of pgaadauth, and map existing roles with SECURITY LABEL for \"pgaadauth\". With --no-roles, your own scripts " +
-			"create the roles.\n" +
-			"A principals file has a line for each principal: its kind (admin, user, guest, group, identity, system or " +
-			"service), its name, and the members of a group. Quote names that contain spaces. An administrator whose name " +
-			"contains @ is a user. The name of a system identity is the part of its resource ID after /providers/, such as " +
-			"Microsoft.Web/sites/shop. Without a principal that is not an administrator or a group, the emulator " +
-			"creates the identity shop-api, which is also the member of groups that have none.\n" +
-			"The settings are for one principal: the first identity or, without one, the first other principal. With --as, " +
-			"the emulator prints settings for each principal that you name. The settings for a group log one of its members " +
-			"in as the group. Settings do not log in as an administrator, unless you name it with --as.\n" +
-			"The settings work for entrapg, for psql, and for programs that use Microsoft's libraries. The same code works " +
-			"for each kind of principal, because AZURE_TOKEN_CREDENTIALS selects the credential:\n" +
-			"Go: azidentity.NewDefaultAzureCredential with DisableInstanceDiscovery: true in its options. On macOS and Windows, " +
-			"Go ignores SSL_CERT_FILE, which users, guests and service principals need: set GODEBUG=x509usefallbackroots=1 and " +
-			"call x509.SetFallbackRoots with a pool that contains the certificates of that file. The entrapg command does so.\n" +
-			"Node.js: new DefaultAzureCredential({ disableInstanceDiscovery: true }) of @azure/identity.\n" +
-			"Python: DefaultAzureCredential(disable_instance_discovery=True) of azure-identity. For users and guests, it ignores " +
-			"the tenant's port: start the emulator with --tenant-addr 127.0.0.1:443.\n" +
-			"In each language, get a token for " + entrapgtest.DefaultScope + ", and log in to DATABASE_URL " +
-			"with the token as the password and PGUSER as the user. SSL_CERT_FILE and REQUESTS_CA_BUNDLE replace the " +
-			"certificates that a program trusts otherwise.\n" +
-			"An address is HOST:PORT, or a port of 127.0.0.1. Each flag can be set by its environment variable; several " +
-			"values are separated by newlines. docs/emulator.md describes the image of the emulator, Compose and CI.\n" +
-			"With --state, the certificate authority, the tenant, client IDs, secrets and data are the same at each start, so " +
-			".env files and settings of an IDE remain valid. The principals are those of the flags: name them at each start. " +
-			"Only PGPASSWORD, which is a token, expires.",
-		Flags: []cli.Flag{
-			&cli.StringFlag{
-				Name: "addr", Value: "127.0.0.1:15432", Destination: &o.config.Addr,
-				Usage: "`ADDRESS` of the server",
-			},
-			&cli.StringFlag{
-				Name: "tenant-addr", Value: "127.0.0.1:15433", Destination: &o.config.TenantAddr,
-				Usage: "`ADDRESS` of the tenant, over HTTPS",
-			},
-			&cli.StringFlag{
-				Name: "identity-addr", Value: "127.0.0.1:15434", Destination: &o.config.IdentityAddr,
-				Usage: "`ADDRESS` of the managed identity endpoint, over HTTP",
-			},
-			command.EachFlag("hostname",
-				"another `NAME` that the certificate is valid for; can be repeated, and settings contain "+
-					"the first instead of 0.0.0.0", func(s string) error {
-					o.config.Hostnames = append(o.config.Hostnames, s)
-					return nil
-				}),
-			&cli.StringFlag{
-				Name: "upstream", Destination: &o.config.Upstream,
-				Usage: "`DSN` of a superuser, with password, on an existing PostgreSQL",
-			},
-			&cli.StringFlag{
-				Name: "state", TakesFile: true, Destination: &o.config.StateDir,
-				Usage: "keep secrets and data in this `DIRECTORY`, and use those of earlier starts",
-			},
-			&cli.DurationFlag{
-				Name: "token-life", Value: time.Hour, Destination: &o.config.TokenLife, Validator: command.AtLeast(time.Second),
-				Usage: "how long tokens are valid, a `DURATION` of at least 1s",
-			},
-			command.EachFlag("env-file",
-				"also write the settings into a new `FILE` in the format of .env files, which is removed at the end; "+
-					"can be repeated, and the second contains the settings of the second --as", func(s string) error {
-					o.envFiles = append(o.envFiles, s)
-					return nil
-				}),
-			&cli.BoolFlag{
-				Name: "world-readable", Destination: &o.worldReadable,
-				Usage: "let every user read --env-file, as programs in other containers need; settings contain secrets",
-			},
-			&cli.StringFlag{
-				Name: "ca-file", TakesFile: true, Destination: &o.config.CAFile,
-				Usage: "write the certificate that programs trust into this `FILE`, where other users can read it; it is removed at the end",
-			},
-			command.EachFlag("as",
-				"print the settings of the principal with this `NAME`; can be repeated, --env-file contains the first",
-				func(s string) error {
-					o.as = append(o.as, s)
-					return nil
-				}),
-			&cli.StringFlag{
-				Name: "principals", TakesFile: true, Destination: &file,
-				Usage: "read principals from this `FILE`",
-			},
-			&cli.BoolFlag{
-				Name: "no-roles", Destination: &o.noRoles,
-				Usage: "create no roles except those of administrators",
-			},
-			&cli.BoolFlag{
-				Name: "group-sync", Destination: &o.config.GroupSync,
-				Usage: "give members of groups their own roles: every 30 minutes, and when an administrator calls " +
-					"pgaadauth_sync_roles_for_group_members",
-			},
-			principal("admin", "`NAME` of an Entra administrator"),
-			principal("user", "user principal `NAME` of a user"),
-			principal(
-				"guest",
-				"`EMAIL` address of a guest, after an identity provider and # if it is not of another tenant: live.com#bob@outlook.com",
-			),
-			principal("group", "`NAME` of a group, and =MEMBER,MEMBER for its members"),
-			principal("identity", "`NAME` of a user-assigned identity"),
-			principal("system", "`RESOURCE` of a system-assigned identity"),
-			principal("service", "display `NAME` of a service principal"),
-		},
+		Description:  description,
+		Flags:        o.flags(),
 		ArgValidator: command.NoArguments,
 		Action: func(ctx context.Context, _ *cli.Command) error {
-			if file != "" {
-				read, err := readPrincipals(file)
+			if o.principals != "" {
+				read, err := readPrincipals(o.principals)
 				if err != nil {
 					return err
 				}
@@ -194,8 +82,94 @@ type options struct {
 	envFiles      []string
 	worldReadable bool
 	noRoles       bool
+	principals    string // a file
 	specs         []spec
 	as            []string
+}
+
+// flags returns the flags that set o.
+func (o *options) flags() []cli.Flag {
+	principal := func(kind, usage string) cli.Flag {
+		return command.EachFlag(kind, usage+"; can be repeated", func(s string) error {
+			o.specs = append(o.specs, fromFlag(kind, s))
+			return nil
+		})
+	}
+	return []cli.Flag{
+		&cli.StringFlag{
+			Name: "addr", Value: "127.0.0.1:15432", Destination: &o.config.Addr,
+			Usage: "`ADDRESS` of the server",
+		},
+		&cli.StringFlag{
+			Name: "tenant-addr", Value: "127.0.0.1:15433", Destination: &o.config.TenantAddr,
+			Usage: "`ADDRESS` of the tenant, over HTTPS",
+		},
+		&cli.StringFlag{
+			Name: "identity-addr", Value: "127.0.0.1:15434", Destination: &o.config.IdentityAddr,
+			Usage: "`ADDRESS` of the managed identity endpoint, over HTTP",
+		},
+		command.EachFlag("hostname",
+			"another `NAME` that the certificate is valid for; can be repeated, and settings contain "+
+				"the first instead of 0.0.0.0", func(s string) error {
+				o.config.Hostnames = append(o.config.Hostnames, s)
+				return nil
+			}),
+		&cli.StringFlag{
+			Name: "upstream", Destination: &o.config.Upstream,
+			Usage: "`DSN` of a superuser, with password, on an existing PostgreSQL",
+		},
+		&cli.StringFlag{
+			Name: "state", TakesFile: true, Destination: &o.config.StateDir,
+			Usage: "keep secrets and data in this `DIRECTORY`, and use those of earlier starts",
+		},
+		&cli.DurationFlag{
+			Name: "token-life", Value: time.Hour, Destination: &o.config.TokenLife, Validator: command.AtLeast(time.Second),
+			Usage: "how long tokens are valid, a `DURATION` of at least 1s",
+		},
+		command.EachFlag("env-file",
+			"also write the settings into a new `FILE` in the format of .env files, which is removed at the end; "+
+				"can be repeated, and the second contains the settings of the second --as", func(s string) error {
+				o.envFiles = append(o.envFiles, s)
+				return nil
+			}),
+		&cli.BoolFlag{
+			Name: "world-readable", Destination: &o.worldReadable,
+			Usage: "let every user read --env-file, as programs in other containers need; settings contain secrets",
+		},
+		&cli.StringFlag{
+			Name: "ca-file", TakesFile: true, Destination: &o.config.CAFile,
+			Usage: "write the certificate that programs trust into this `FILE`, where other users can read it; it is removed at the end",
+		},
+		command.EachFlag("as",
+			"print the settings of the principal with this `NAME`; can be repeated, --env-file contains the first",
+			func(s string) error {
+				o.as = append(o.as, s)
+				return nil
+			}),
+		&cli.StringFlag{
+			Name: "principals", TakesFile: true, Destination: &o.principals,
+			Usage: "read principals from this `FILE`",
+		},
+		&cli.BoolFlag{
+			Name: "no-roles", Destination: &o.noRoles,
+			Usage: "create no roles except those of administrators",
+		},
+		&cli.BoolFlag{
+			Name: "group-sync", Destination: &o.config.GroupSync,
+			Usage: "give members of groups their own roles: every 30 minutes, and when an administrator calls " +
+				"pgaadauth_sync_roles_for_group_members",
+		},
+		principal("admin", "`NAME` of an Entra administrator"),
+		principal("user", "user principal `NAME` of a user"),
+		principal(
+			"guest",
+			"`EMAIL` address of a guest, after an identity provider and # if it is not of another tenant: live.com#bob@outlook.com",
+		),
+		principal("group", "`NAME` of a group, and =MEMBER,MEMBER for its members"),
+		principal("identity", "`NAME` of a user-assigned identity"),
+		principal("system", "`RESOURCE` of a system-assigned identity"),
+		principal("service", "display `NAME` of a service principal"),
+	}
 }
 
 // flagOf names the flags that set fields of the configuration.

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/urfave/cli/v3"
+
 	"github.com/entrapg/entrapg"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/dsn"
@@ -35,6 +37,83 @@ type options struct {
 	check                          bool
 	logFormat, logLevel            string
 	version                        string // of this program
+}
+
+// flags returns the flags that set o, which contains the defaults.
+func (o *options) flags() []cli.Flag {
+	return append(o.Flags(),
+		command.EachFlag("listen",
+			"`ADDRESS` for clients, or ADDRESS=DSN for a separate upstream; can be repeated (default: 127.0.0.1:5432, unless "+
+				"--config lists addresses)",
+			func(s string) error {
+				o.listen = append(o.listen, s) // an error here would show the DSN
+				return nil
+			}),
+		&cli.StringFlag{
+			Name: "config", TakesFile: true, Destination: &o.config,
+			Usage: "read a line ADDRESS = DSN for each upstream from this `FILE`",
+		},
+		&cli.StringFlag{
+			Name: "password-file", TakesFile: true, Destination: &o.passwordFile,
+			Usage: "read the proxy's own password from this `FILE`; ENTRAPG_PROXY_PASSWORD can set it instead",
+		},
+		&cli.BoolFlag{
+			Name: "trust", Destination: &o.trust,
+			Usage: "require no password: every program on this machine, or in this pod, can log in",
+		},
+		&cli.BoolFlag{
+			Name: "allow-remote", Destination: &o.allowRemote,
+			Usage: "allow addresses that other machines can reach; requires a password and --tls-cert",
+		},
+		&cli.StringFlag{
+			Name: "tls-cert", TakesFile: true, Destination: &o.tlsCert,
+			Usage: "`FILE` with the certificate for clients over TCP, which must then use TLS; read again when it changes",
+		},
+		&cli.StringFlag{
+			Name: "tls-key", TakesFile: true, Destination: &o.tlsKey,
+			Usage: "`FILE` with the key of the certificate",
+		},
+		&cli.BoolFlag{
+			Name: "client-user", Destination: &o.clientUser,
+			Usage: "log in as the user that the client names, if the DSN sets none; otherwise the client's user is ignored",
+		},
+		&cli.IntFlag{
+			Name: "max-connections", Destination: &o.maxConnections, HideDefault: true,
+			Usage: "reject clients beyond this `NUMBER`, not counting those that have not authenticated; 0 is no limit",
+			Validator: func(n int) error {
+				if n < 0 {
+					return fmt.Errorf("must be at least 0")
+				}
+				return nil
+			},
+		},
+		&cli.DurationFlag{
+			Name: "grace", Value: o.grace, Destination: &o.grace, Validator: command.AtLeast(0),
+			Usage: "on SIGTERM, let sessions end for this `DURATION` before they are closed",
+		},
+		&cli.StringFlag{
+			Name: "status", Destination: &o.status,
+			Usage: "answer /startup, /liveness, /readiness and /metrics over HTTP on this `ADDRESS`",
+		},
+		&cli.DurationFlag{
+			Name: "ready-without-token", Value: o.readyWithoutToken, Destination: &o.readyWithoutToken,
+			Validator: command.AtLeast(0),
+			Usage:     "let /readiness fail when token requests have failed for this `DURATION` and no token is valid; 0 is never",
+		},
+		&cli.BoolFlag{
+			Name: "check", Destination: &o.check,
+			Usage: "log in to each upstream once, report the result, and exit",
+		},
+		&cli.StringFlag{
+			Name: "log-format", Value: o.logFormat, Destination: &o.logFormat, Validator: command.OneOf("text", "json"),
+			Usage: "`FORMAT` of log records: text or json",
+		},
+		&cli.StringFlag{
+			Name: "log-level", Value: o.logLevel, Destination: &o.logLevel,
+			Validator: command.OneOf("debug", "info", "warn", "error"),
+			Usage:     "lowest `LEVEL` of log records: debug, info, warn or error",
+		},
+	)
 }
 
 // run checks all settings before it listens.
