@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -56,5 +57,29 @@ func TestExec_VerifiesServerWhereverCommandRuns(t *testing.T) {
 	r := runAs(t, env, "exec", dsn+quote.DSNSetting(false, "sslrootcert", s.CAFile()), "--", "sh", "-c", "cd / && exec "+psql)
 	if r.code != 0 || r.stdout != "roots-require\n" {
 		t.Errorf("%+v", r)
+	}
+}
+
+func TestToken_ExampleVerifiesServer(t *testing.T) {
+	t.Parallel()
+	s := azureServer(t)
+	var script strings.Builder
+	for line := range strings.Lines(runAs(t, nil, "token", "--help").stdout) {
+		if strings.HasPrefix(line, "  export ") || strings.HasPrefix(line, "  PGPASSWORD=") {
+			script.WriteString(line)
+		}
+	}
+	example := strings.NewReplacer("$(entrapg token)", "secret", "psql", installed(t, "psql"),
+		"HOST", "localhost port="+portOf(t, s)+" dbname=postgres", "shop-api", "token-example").Replace(script.String())
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", example)
+	cmd.Env = []string{"HOME=" + t.TempDir()}
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "certificate") {
+		t.Errorf("%s%s%v", example, out, err)
+	}
+	for _, login := range s.Logins() {
+		if login.User == "token-example" {
+			t.Errorf("%sthe server got the token: %+v", example, login)
+		}
 	}
 }

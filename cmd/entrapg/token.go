@@ -13,12 +13,15 @@ func tokenCommand(std command.Streams) *cli.Command {
 	var t dsn.Target
 	return &cli.Command{
 		Name: "token", ArgsUsage: "[DSN]",
-		Usage:     "print an access token",
-		UsageText: "entrapg token\nPGPASSWORD=$(entrapg token) psql 'host=HOST user=shop-api sslrootcert=system'",
+		Usage: "print an access token",
+		UsageText: "entrapg exec -- psql\nentrapg token\nexport PGSSLMODE=verify-full PGSSLROOTCERT=system\n" +
+			"PGPASSWORD=$(entrapg token) psql 'host=HOST user=shop-api'",
 		Description: "Prints the access token that a login would use. Anyone who has the token can log in as you until it " +
 			"expires: do not write it to logs or files.\n" +
-			"libpq, and so psql, rejects a DSN with entra_ keys, and by default does not verify the server. With such a DSN, use " +
-			"entrapg exec \"$DATABASE_URL\" -- psql.\n" +
+			"For psql and other programs that read PG* variables, use entrapg exec, which makes them verify the server. " +
+			"Any other program that gets the token must verify the server itself. libpq does not by default: set " +
+			"sslmode=verify-full, and sslrootcert to a file with root certificates, or to system with libpq 16 or newer. " +
+			"libpq rejects a DSN with entra_ keys.\n" +
 			dsn.Help + " Without a DSN, the token is for the Azure public cloud.",
 		Flags: t.Flags(),
 		Action: func(ctx context.Context, c *cli.Command) error {
