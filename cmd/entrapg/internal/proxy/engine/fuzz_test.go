@@ -6,6 +6,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"github.com/entrapg/entrapg/internal/pgwire"
 )
 
 // FuzzServer_Client sends arbitrary bytes to a proxy with a password. No client may reach
@@ -20,10 +22,11 @@ func FuzzServer_Client(f *testing.F) {
 		f.Add([]byte(seed), 0)
 		f.Add([]byte(seed), 3)
 	}
-	u := unreached(f)
+	u, verifier := unreached(f), pgwire.NewVerifier("secret", 1)
 	f.Fuzz(func(t *testing.T, sent []byte, piece int) {
-		s := &Server{Upstream: u, Password: "secret", StartupTimeout: time.Second}
+		s := &Server{Upstream: u, StartupTimeout: time.Second}
 		s.setUp()
+		s.verifier.Store(verifier)
 		client, network := net.Pipe()
 		s.accept(network)
 		answers := make(chan []byte, 1)
