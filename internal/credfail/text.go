@@ -39,13 +39,17 @@ var (
 	dump = regexp.MustCompile(
 		`(?s)\s*(?:GET|POST) https?://\S+\n-{10,}\nRESPONSE (\d+)[^\n]*\n-{10,}\n(.*?)\n-{10,}\n?`)
 
+	// indentation matches the tabs by which a chain of credentials indents the errors of its
+	// members.
+	indentation = regexp.MustCompile(`(?m)^\t+`)
+
 	link = regexp.MustCompile(`\s*To troubleshoot, visit https://\S+`)
 )
 
 // parts returns the lines of a text that are not empty, without indentation, after
 // replacing the HTTP responses in it.
 func parts(text string) []string {
-	text = dump.ReplaceAllStringFunc(text, func(found string) string {
+	text = dump.ReplaceAllStringFunc(indentation.ReplaceAllString(text, ""), func(found string) string {
 		response := dump.FindStringSubmatch(found)
 		status, _ := strconv.Atoi(response[1])
 		return fmt.Sprintf("\nHTTP %d %s: %s\n", status, http.StatusText(status), reason(response[2]))

@@ -53,6 +53,10 @@ func TestSummarize_IsOneLine(t *testing.T) {
 
 func TestCondense_HasLineForEachPart(t *testing.T) {
 	err := secretCredential(rejecting(`{"error":"invalid_client","error_description":"AADSTS7000215: wrong"}`))
+	chain := "Attempted credentials:\n\t" + strings.ReplaceAll(err.Error(), "\n", "\n\t")
+	if got := credfail.Condense(chain); got != "Attempted credentials:\n"+credfail.Condense(err.Error()) {
+		t.Errorf("as a member of a chain: %q", got)
+	}
 	got := strings.Split(credfail.Condense(err.Error()), "\n")
 	if len(got) != 3 || got[1] != "HTTP 400 Bad Request: AADSTS7000215: wrong" || !strings.HasPrefix(got[2], "To troubleshoot, visit https://") {
 		t.Errorf("got %q", got)
