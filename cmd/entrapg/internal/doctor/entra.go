@@ -115,7 +115,8 @@ func (s entraSteps) fix(kind credfail.Kind) []string {
 	case credfail.NeedsSecondFactor:
 		return []string{"az login --scope " + cmp.Or(fix.tableScope(), "SCOPE")}
 	case credfail.LoginExpired, credfail.NoIdentity, credfail.NotLoggedIn, credfail.NoEndpoint:
-		return append(fix.logIn(), fix.withPassword(hostsOf(s.endpoints), "# or, for a server without Entra: with a PostgreSQL password")...)
+		return append(fix.logIn(),
+			fix.withPassword(hostsOf(s.endpoints), "# or, for a server without Entra: with a PostgreSQL password")...)
 	case credfail.WrongPassword:
 		return []string{quote.Export("AZURE_USERNAME", "NAME@DOMAIN"), quote.Export("AZURE_PASSWORD", "PASSWORD")}
 	case credfail.UnknownUser:

@@ -307,7 +307,10 @@ func (s serverSteps) describe(ctx context.Context, f *finding) *problem {
 	if err != nil {
 		return &problem{
 			Error: err.Error(), Explanation: "the login works, but the first query fails",
-			Fix: []string{"# repeats the login and a query with another program", fixes(s).commandLine("exec") + " -- psql -Xc 'select version()'"},
+			Fix: []string{
+				"# repeats the login and a query with another program",
+				fixes(s).commandLine("exec") + " -- psql -Xc 'select version()'",
+			},
 		}
 	}
 	encrypted := "plaintext"

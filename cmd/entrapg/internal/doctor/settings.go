@@ -87,7 +87,8 @@ func (s settingsStep) fix(e *entrapg.ConfigError) []string {
 		return fix.set("target_session_attrs", spelling.Closest(value, kinds, "any"))
 	case "password":
 		hosts := strings.Split(cmp.Or(s.settings().Value("host"), s.settings().Value("hostaddr"), "localhost"), ",")
-		return append(fix.drop(e.Setting), fix.withPassword(hosts, "# or, to log in with this password instead of a token: keep it, and add")...)
+		return append(fix.drop(e.Setting),
+			fix.withPassword(hosts, "# or, to log in with this password instead of a token: keep it, and add")...)
 	case "user", "dbname": // begins or ends with white space
 		return fix.set(e.Setting, strings.TrimSpace(value))
 	case "entra_credential":
