@@ -150,7 +150,8 @@ func TestErrors_TokenErrorIsOneLineWithHint(t *testing.T) {
 		t.Fatalf("got %v, want a TokenError that wraps azidentity's error with the response", err)
 	}
 	text := err.Error()
-	if strings.Contains(text, "\n") || !strings.Contains(text, " HTTP 401 Unauthorized: AADSTS7000215: ") || !strings.HasSuffix(text, ": "+token.Hint) {
+	if strings.Contains(text, "\n") || !strings.Contains(text, " HTTP 401 Unauthorized: AADSTS7000215: ") ||
+		!strings.HasSuffix(text, ": "+token.Hint) {
 		t.Errorf("got %s", text)
 	}
 }

@@ -58,7 +58,8 @@ func TestCondense_HasLineForEachPart(t *testing.T) {
 		t.Errorf("as a member of a chain: %q", got)
 	}
 	got := strings.Split(credfail.Condense(err.Error()), "\n")
-	if len(got) != 3 || got[1] != "HTTP 400 Bad Request: AADSTS7000215: wrong" || !strings.HasPrefix(got[2], "To troubleshoot, visit https://") {
+	if len(got) != 3 || got[1] != "HTTP 400 Bad Request: AADSTS7000215: wrong" ||
+		!strings.HasPrefix(got[2], "To troubleshoot, visit https://") {
 		t.Errorf("got %q", got)
 	}
 }

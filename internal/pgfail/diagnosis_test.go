@@ -165,7 +165,7 @@ func TestClassify_RecognizesMethodsWithoutToken(t *testing.T) {
 		"GSS":           {require, host{askGSS}, pgfail.NotMapped, "pgaadauth_create_principal", false, true},
 		"SCRAM":         {require, host{askSCRAM}, pgfail.NotMapped, "mapped", false, true},
 		"invalid SCRAM": {"", host{askSCRAM, bearerStatus("")}, pgfail.NotMapped, "mapped", false, true},
-		"nothing":       {require, host{askNothing}, pgfail.NoAuthentication, "entra_credential=none", false, true},
+		"nothing":       {require, host{askNothing}, pgfail.NoAuthentication, "but every Azure server does", false, true},
 		"OAUTHBEARER":   {require, host{askBearer, bearerStatus("invalid_token")}, pgfail.NotAToken, "tenant", true, false},
 		"misleading OAUTHBEARER": {
 			"", host{askBearer, bearerStatus("failed: server requested")}, pgfail.NotAToken, "tenant", true, false,
