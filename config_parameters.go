@@ -33,7 +33,7 @@ func (k unsupportedKey) err(key string) error {
 
 const (
 	noOAuth      = "not supported; omit it, the token comes from entra_credential"
-	noRevocation = "revocation lists are not supported; set TLSConfig.VerifyConnection by WithConnConfig"
+	noRevocation = "revocation lists are not supported; omit it, or, in a program, set TLSConfig.VerifyConnection by WithConnConfig"
 	noSCRAMKey   = "logging in with a SCRAM key is not supported; omit it"
 	notAKey      = "not a key of a DSN"
 )
@@ -44,7 +44,7 @@ var unsupportedKeys = map[string]unsupportedKey{
 	"gsslib":        {problem: "authentication by GSSAPI is not used; omit it"},
 	"load_balance_hosts": {
 		harmless: []string{"disable"},
-		problem:  "not supported; use stdlib.RandomizeHostOrderFunc as a BeforeConnect hook",
+		problem:  "not supported; omit it, or, in a program, use stdlib.RandomizeHostOrderFunc as a BeforeConnect hook",
 	},
 	"oauth_ca_file":       {problem: noOAuth},
 	"oauth_client_id":     {problem: "not supported", use: "entra_client_id"},
@@ -58,8 +58,8 @@ var unsupportedKeys = map[string]unsupportedKey{
 	"sslcompression":      {harmless: []string{"0"}, problem: "compression by TLS is not supported; omit it"},
 	"sslcrl":              {problem: noRevocation},
 	"sslcrldir":           {problem: noRevocation},
-	"sslkeylogfile":       {problem: "not supported; set TLSConfig.KeyLogWriter by WithConnConfig"},
-	"tcp_user_timeout":    {harmless: []string{"0"}, problem: "not supported; use keepalives_idle, or a DialFunc set by WithConnConfig"},
+	"sslkeylogfile":       {problem: "not supported; omit it, or, in a program, set TLSConfig.KeyLogWriter by WithConnConfig"},
+	"tcp_user_timeout":    {harmless: []string{"0"}, problem: "not supported; use keepalives_idle, or, in a program, a DialFunc set by WithConnConfig"},
 
 	// Obsolete keys of libpq.
 	"authtype": {problem: "obsolete; omit it"},

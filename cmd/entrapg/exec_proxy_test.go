@@ -38,6 +38,25 @@ func TestExecProxy_CommandOutlivesItsToken(t *testing.T) {
 	}
 }
 
+func TestExecProxy_DatabaseURLIsThatOfProxy(t *testing.T) {
+	t.Parallel()
+	s := azureServer(t)
+	_, env := identityWith(t, s, "exec-proxy-url", true)
+	psql := installed(t, "psql")
+	for name, args := range map[string][]string{
+		"in DATABASE_URL": {"exec", "--proxy", "--", "sh", "-c", psql + ` -XAtc 'select session_user' "$DATABASE_URL"`},
+		"in the argument": {"exec", "--proxy", s.DSN(), "--", "sh", "-c", psql + ` -XAtc 'select session_user' "$DATABASE_URL"`},
+	} {
+		if r := runAs(t, env, args...); r.code != 0 || r.stdout != "exec-proxy-url\n" || r.stderr != "" {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+	r := runAs(t, env, "exec", "--proxy", "--", psql, "-XAtc", "select 1", s.DSN("connect_timeout=20"))
+	if !strings.Contains(r.stderr, "names the host 127.0.0.1, so the command connects to it and not through the proxy") {
+		t.Errorf("a host in an argument: %+v", r)
+	}
+}
+
 func TestExecProxy_HidesTokenAndSocketIsPrivate(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS == "windows" {

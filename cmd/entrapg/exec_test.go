@@ -34,6 +34,26 @@ func TestExec_TokenIsOnlyInEnvironment(t *testing.T) {
 	}
 }
 
+func TestExec_WarnsOfMistakes(t *testing.T) {
+	t.Parallel()
+	s := azureServer(t)
+	_, env := identityWith(t, s, "exec-mistakes", true)
+	psql := installed(t, "psql")
+	if r := runAs(t, env, "exec", "--", psql, "-XAtc", "select 1", s.DSN("entra_credential=default")); r.code == 0 ||
+		!strings.Contains(r.stderr, "libpq does not know the key entra_credential in the command's argument") {
+		t.Errorf("an entra_ key: %+v", r)
+	}
+	if r := runAs(t, env, "exec", "dbname=shop", "--", psql); r.code != command.Failed ||
+		!strings.Contains(r.stderr, "replaces DATABASE_URL") {
+		t.Errorf("an argument without a host: %+v", r)
+	}
+	guest := s.Tenant.NewGuest("exec-guest@fabrikam.example")
+	if r := runAs(t, azureCLI(t, s, guest), "exec", "--", psql, "--version"); r.code != 0 ||
+		!strings.Contains(r.stderr, "such as exec-guest_fabrikam.example#EXT#@") {
+		t.Errorf("a guest: %+v", r)
+	}
+}
+
 func TestExec_DialsAddressOfPGHOSTADDR(t *testing.T) {
 	t.Parallel()
 	s := azureServer(t)

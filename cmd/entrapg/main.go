@@ -63,6 +63,9 @@ func run(ctx context.Context, args []string, stdout, stderr *os.File) int {
 			text = "entrapg: " + text
 		}
 		fmt.Fprintln(messages, text)
+		if config := new(entrapg.ConfigError); errors.As(err, &config) && config.Setting == "host" && dsn.HidesHost() {
+			fmt.Fprintln(messages, "the DSN that you pass replaces DATABASE_URL, and is not combined with it")
+		}
 		if noToken := new(entrapg.TokenError); errors.As(err, &noToken) {
 			fmt.Fprintf(messages, "run '%s' for an explanation and the fix\n", dsn.CommandLine("doctor", dsn.Current()))
 		}

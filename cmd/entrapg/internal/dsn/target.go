@@ -14,6 +14,7 @@ import (
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/quote"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/roots"
+	"github.com/entrapg/entrapg/internal/connstring"
 	"github.com/entrapg/entrapg/internal/inspect"
 )
 
@@ -84,6 +85,11 @@ func (t *Target) Find(args []string) (string, error) {
 		return "", errEmptyVariable
 	}
 	return "", errNoDSN
+}
+
+// HidesHost reports whether the argument or --dsn sets no host and replaces DATABASE_URL.
+func HidesHost() bool {
+	return passed != "" && os.Getenv("DATABASE_URL") != "" && connstring.Parse(passed).Value("host") == ""
 }
 
 // InEnvironment reports whether the environment sets the login, by DATABASE_URL or by

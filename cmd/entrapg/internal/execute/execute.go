@@ -39,6 +39,10 @@ func Command(std command.Streams) *cli.Command {
 			"result. If it does not run, the exit code is 127 if it is not found, and 126 otherwise.\n" +
 			"If the server rejects the login, the command shows only the server's message, such as \"password authentication " +
 			"failed\", because entrapg has exited. 'entrapg doctor' explains the message. With --proxy, it includes a hint.\n" +
+			"The command must not name the server. libpq rejects a DSN with entra_ keys in an argument, as in psql " +
+			"$DATABASE_URL, and with --proxy, a host in an argument bypasses the proxy. Write entrapg exec \"$DATABASE_URL\" -- psql. " +
+			"With --proxy, DATABASE_URL in the command's environment is the DSN of the proxy, and PGSSLMODE=disable applies to " +
+			"all connections of the command.\n" +
 			"A token is valid for about an hour. The server checks it only at login, so open sessions continue. A command " +
 			"that opens connections later needs --proxy: it then connects through a proxy on a private socket, which logs " +
 			"in with a current token for as long as the command runs. libpq cannot send a token by OAUTHBEARER: exec " +
@@ -100,7 +104,7 @@ func run(ctx context.Context, t *dsn.Target, byProxy bool, args []string, std co
 		return err
 	}
 	defer remove()
-	for _, warning := range append(ignored, warnings(ctx, login, token.User, argv)...) {
+	for _, warning := range append(ignored, warnings(ctx, login, token, argv)...) {
 		fmt.Fprintln(std.Err, "entrapg: warning:", warning)
 	}
 	if ctx.Err() != nil { // interrupted before the command runs

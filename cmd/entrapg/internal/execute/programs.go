@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,6 +13,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/dsn"
+	"github.com/entrapg/entrapg/internal/claims"
+	"github.com/entrapg/entrapg/internal/connstring"
 	"github.com/entrapg/entrapg/internal/inspect"
 )
 
@@ -98,13 +102,45 @@ func requestsBearer(ctx context.Context, login *inspect.Login, user string) bool
 	return asked
 }
 
+// derivedForGuest returns a warning for a user that is derived from the token of a guest, or "".
+func derivedForGuest(token *inspect.Token) string {
+	c, err := claims.Parse(token.Value)
+	if err != nil || token.Claim == "" || !c.Guest() || strings.Contains(token.User, "#EXT#") {
+		return ""
+	}
+	return claims.GuestRole + "; set user or PGUSER to that name, such as " + c.GuestName()
+}
+
+// entraKeyInArgument returns a warning for a command whose argument is a DSN with a key of
+// package entrapg, or "".
+func entraKeyInArgument(argv []string) string {
+	for _, arg := range argv[1:] {
+		if !dsn.Is(arg) || !slices.Contains(clients, programName(argv[0])) {
+			continue
+		}
+		for _, key := range slices.Sorted(maps.Keys(connstring.InDSN(arg))) {
+			if strings.HasPrefix(key, "entra_") {
+				return fmt.Sprintf("libpq does not know the key %s in the command's argument; pass that DSN to entrapg instead: "+
+					"entrapg exec DSN -- %s", key, programName(argv[0]))
+			}
+		}
+	}
+	return ""
+}
+
 // warnings returns warnings to show before a command runs.
-func warnings(ctx context.Context, login *inspect.Login, user string, argv []string) []string {
+func warnings(ctx context.Context, login *inspect.Login, token *inspect.Token, argv []string) []string {
 	var all []string
+	if warning := derivedForGuest(token); warning != "" {
+		all = append(all, warning)
+	}
+	if warning := entraKeyInArgument(argv); warning != "" {
+		all = append(all, warning)
+	}
 	if warning := writesPassword(argv); warning != "" {
 		all = append(all, warning)
 	}
-	if name := programName(argv[0]); login.Entra() && slices.Contains(clients, name) && requestsBearer(ctx, login, user) {
+	if name := programName(argv[0]); login.Entra() && slices.Contains(clients, name) && requestsBearer(ctx, login, token.User) {
 		all = append(all, fmt.Sprintf("the server requests the token by OAUTHBEARER, which libpq cannot send for %s; "+
 			"use a program that logs in with package entrapg", name))
 	}

@@ -3,11 +3,16 @@ package execute
 import (
 	"context"
 	"fmt"
+	"net"
+	"net/url"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/command"
+	"github.com/entrapg/entrapg/cmd/entrapg/internal/dsn"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy"
 	"github.com/entrapg/entrapg/cmd/entrapg/internal/proxy/engine"
 	"github.com/entrapg/entrapg/internal/connstring"
@@ -34,8 +39,8 @@ func openForProxy(dsn string) (login *inspect.Login, warnings []string, err erro
 
 // runByProxy runs a command and a proxy for it, which stops when the command
 // ends. The command can open connections as long as it runs.
-func runByProxy(ctx context.Context, std command.Streams, login *inspect.Login, dsn, path string, argv []string) error {
-	upstream, err := engine.NewUpstream(dsn)
+func runByProxy(ctx context.Context, std command.Streams, login *inspect.Login, upstreamDSN, path string, argv []string) error {
+	upstream, err := engine.NewUpstream(upstreamDSN)
 	if err != nil {
 		return err
 	}
@@ -52,6 +57,9 @@ func runByProxy(ctx context.Context, std command.Streams, login *inspect.Login, 
 		return fmt.Errorf("exec: %w", err)
 	}
 	defer p.Close()
+	if warning := bypasses(login, argv); warning != "" {
+		fmt.Fprintln(std.Err, "entrapg: warning:", warning)
+	}
 	env := environ(os.Environ(), proxyVariablesOf(p, login), runtime.GOOS == "windows")
 	return resultOf(std, argv[0], runChild(path, argv, env))
 }
@@ -70,6 +78,39 @@ func proxyVariablesOf(p *proxy.Private, login *inspect.Login) map[string]string 
 	for _, key := range keysOf(func(k libpqKey) bool { return k.variable != "" && !k.proxied }) {
 		env[libpqKeys[key].variable] = ""
 	}
+	env["DATABASE_URL"] = urlOf(p, login.Config.Database)
 	addParameters(env, login.Config.RuntimeParams)
 	return env
+}
+
+// urlOf returns a proxy's DSN for programs that read DATABASE_URL. The host of a Unix socket
+// is in the query, because not every driver accepts it elsewhere.
+func urlOf(p *proxy.Private, database string) string {
+	u := url.URL{Scheme: "postgres", Path: "/" + database}
+	query := url.Values{"sslmode": {"disable"}}
+	port := strconv.Itoa(int(p.Port))
+	if p.Password == "" {
+		query.Set("host", p.Host)
+		query.Set("port", port)
+		query.Set("user", p.User)
+	} else {
+		u.Host, u.User = net.JoinHostPort(p.Host, port), url.UserPassword(p.User, p.Password)
+	}
+	u.RawQuery = strings.ReplaceAll(query.Encode(), "+", "%20")
+	return u.String()
+}
+
+// bypasses returns a warning for a command that names a host of the login, or "".
+func bypasses(login *inspect.Login, argv []string) string {
+	hosts, _ := hostsAndPorts(login)
+	for host := range strings.SplitSeq(hosts, ",") {
+		for _, arg := range argv[1:] {
+			inDSN := dsn.Is(arg) && slices.Contains(strings.Split(connstring.InDSN(arg).Value("host"), ","), host)
+			if inDSN || arg == host || arg == "--host="+host || arg == "-h"+host || login.Azure && strings.Contains(arg, host) {
+				return fmt.Sprintf("an argument of the command names the host %s, so the command connects to it and not through "+
+					"the proxy; remove the host from the arguments", host)
+			}
+		}
+	}
+	return ""
 }
