@@ -24,7 +24,7 @@ var ErrClosed = errors.New("entrapg: the connector is closed")
 // resolution that makes a connection unsafe for a token; no token is sent then.
 type ConfigError struct {
 	Setting string // a key of the DSN, "dsn" for the whole DSN, or the name of an option or of a field that a hook sets
-	Origin  string // a variable such as PGSSLMODE, or "service NAME in FILE"; empty for the DSN and options
+	Origin  string // a variable such as PGSSLMODE, "service NAME in FILE", or "claim NAME" of the token; empty for the DSN and options
 	Problem string // the problem, and what to do
 	Err     error  // the cause, or nil
 

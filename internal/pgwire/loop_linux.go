@@ -10,7 +10,7 @@ import (
 )
 
 // A loop relays the bytes of many sessions in one goroutine, with epoll. With a goroutine for
-// each direction, as in [pumps], short queries take longer: a goroutine makes an unsuccessful
+// each direction, as in [copier], short queries take longer: a goroutine makes an unsuccessful
 // read before it sleeps, and waking it takes more system calls. docs/performance.md has figures.
 //
 // A loop starts with its first session and ends with its last. There are at most half as many

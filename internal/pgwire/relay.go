@@ -53,7 +53,7 @@ type mover interface {
 func (r *Relay) Run() {
 	r.mu.Lock()
 	if r.mover = newPair(r); r.mover == nil {
-		r.mover = pumps{r}
+		r.mover = copier{r}
 	}
 	if r.stop.Load() != nil {
 		r.mover.stop()

@@ -153,14 +153,14 @@ func attack(t *testing.T, name string, crowd int, address string) (stop func()) 
 }
 
 // TestAttack_ClientsWithPasswordLogIn attacks a process that can open only few files, so that
-// few connections fill the lobby.
+// few connections suffice.
 func TestAttack_ClientsWithPasswordLogIn(t *testing.T) {
 	s := server(t)
 	u := to(t, s, newIdentity(t, s))
 	config, caFile := newTLS(t)
 	files := openDescriptors(t) + 400
 	if !limitFiles(t, files) {
-		files = 8 * minLobby
+		files = 8 * minPending
 	}
 	for name := range attackers {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
@@ -178,23 +178,23 @@ func TestAttack_ClientsWithPasswordLogIn(t *testing.T) {
 	}
 }
 
-// minLobby is the size of the lobby if the number of files does not matter.
-const minLobby = 1024
+// minPending is the number of pending clients if the number of files does not matter.
+const minPending = 1024
 
-func TestAttack_FillsLobby(t *testing.T) {
+func TestAttack_FillsPendingClients(t *testing.T) {
 	s := server(t)
 	p := start(t, &engine.Server{Upstream: to(t, s, newIdentity(t, s)), Password: password})
-	survive(t, p, "stall in SCRAM", "", minLobby)
+	survive(t, p, "stall in SCRAM", "", minPending)
 }
 
 // survive logs in and cancels a query during an attack. The attacker does not have the
-// password, and holds more connections than the lobby. A login may fail, but a retry must
+// password, and holds more connections than can be pending. A login may fail, but a retry must
 // succeed.
-func survive(t *testing.T, p *running, attacker, settings string, lobby int) {
+func survive(t *testing.T, p *running, attacker, settings string, pending int) {
 	t.Helper()
 	conn := p.connect(t, settings)
 	goroutines, descriptors, memory := runtime.NumGoroutine(), openDescriptors(t), memoryInUse()
-	stop := attack(t, attacker, lobby+lobby/6, p.addr.String())
+	stop := attack(t, attacker, pending+pending/6, p.addr.String())
 
 	await(t, "a login of pgx during the attack", func() bool {
 		second, err := p.tryConnect(t, settings)
@@ -231,7 +231,7 @@ func survive(t *testing.T, p *running, attacker, settings string, lobby int) {
 	open, more := p.Stats().Open, memoryInUse()-memory
 	t.Logf("%+v", p.Stats())
 	t.Logf("%d connections and %d KiB during the attack, %d bytes of log", open, more>>10, len(p.log.String()))
-	if most := 2*lobby + 50; open > int64(most) || runtime.NumGoroutine() > goroutines+most {
+	if most := 2*pending + 50; open > int64(most) || runtime.NumGoroutine() > goroutines+most {
 		t.Errorf("%d connections are open, and %d goroutines run", open, runtime.NumGoroutine())
 	}
 	if more > 128<<20 {

@@ -21,8 +21,8 @@ type conn struct {
 	begun    time.Time
 	logAttrs []any // of its records
 
-	place    int         // in the lobby, or outside
-	dropped  atomic.Bool // from the lobby
+	index    int         // in pendingClients, or notPending
+	dropped  atomic.Bool // from pendingClients
 	admitted bool        // has a slot of the Limit
 
 	key   *key
@@ -53,7 +53,7 @@ func (c *conn) open() *pgwire.Relay {
 		return nil
 	case request.Cancel != nil:
 		if k := s.keys.lookUp(*request.Cancel); k != nil {
-			s.lobby.leave(c)
+			s.pending.remove(c)
 			s.forward(k)
 		}
 		request.Conn.Close() // ends TLS, which libpq waits for
@@ -69,7 +69,7 @@ func (c *conn) open() *pgwire.Relay {
 		c.reject(request, f)
 		return nil
 	}
-	s.lobby.leave(c)
+	s.pending.remove(c)
 	c.network.SetDeadline(time.Time{})
 	session, early, f := c.logIn(request)
 	if f != nil {

@@ -70,7 +70,7 @@ type Server struct {
 	ctx      context.Context // of all logins; ends when sessions are closed
 	cancel   context.CancelFunc
 
-	lobby       *lobby
+	pending     *pendingClients
 	keys        keys
 	cancelSlots chan struct{} // of requests that are forwarded
 	running     sync.WaitGroup
@@ -98,7 +98,7 @@ func (s *Server) setUp() {
 		if s.log == nil {
 			s.log = slog.New(slog.DiscardHandler)
 		}
-		s.quiet.log, s.lobby = s.log, newLobby(lobbySize(s.Limit.size(), maxFiles()))
+		s.quiet.log, s.pending = s.log, newPendingClients(maxPending(s.Limit.size(), maxFiles()))
 		s.ctx, s.cancel = context.WithCancel(context.Background())
 		s.cancelSlots = make(chan struct{}, maxCancels)
 		s.listeners, s.conns = map[net.Listener]struct{}{}, map[*conn]struct{}{}
@@ -155,12 +155,12 @@ func (s *Server) accept(network net.Conn) {
 	s.accepted.Add(1)
 	c := &conn{server: s, network: network, begun: time.Now()}
 	network.SetDeadline(c.begun.Add(cmp.Or(s.StartupTimeout, DefaultStartupTimeout)))
-	s.lobby.enter(c)
+	s.pending.add(c)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing { // and possibly waiting for those that are running
 		network.Close()
-		s.lobby.leave(c)
+		s.pending.remove(c)
 		return
 	}
 	s.conns[c] = struct{}{}
@@ -169,7 +169,7 @@ func (s *Server) accept(network net.Conn) {
 
 // done forgets a connection that has ended.
 func (s *Server) done(c *conn) {
-	s.lobby.leave(c)
+	s.pending.remove(c)
 	if c.admitted { // before Stats no longer counts the connection
 		s.Limit.release()
 	}
@@ -253,7 +253,7 @@ func (s *Server) stopListening() {
 	for l := range s.listeners {
 		l.Close()
 	}
-	s.lobby.clear()
+	s.pending.clear()
 }
 
 func (s *Server) endSessions() {
@@ -278,7 +278,7 @@ func (s *Server) Stats() Stats {
 	}
 	s.mu.Unlock()
 	return Stats{
-		Open: open, Waiting: int64(s.lobby.count()), Accepted: s.accepted.Load(), Sessions: s.sessions.Load(), Cancels: s.forwarded.Load(),
+		Open: open, Waiting: int64(s.pending.count()), Accepted: s.accepted.Load(), Sessions: s.sessions.Load(), Cancels: s.forwarded.Load(),
 		Login: s.logins.snapshot(), Rejected: s.rejected.snapshot(),
 		FromClients: received, ToClients: sent,
 	}

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-func TestLobby_SizeFollowsSlotsAndFiles(t *testing.T) {
+func TestPendingClients_SizeFollowsSlotsAndFiles(t *testing.T) {
 	for _, test := range []struct{ slots, files, want int }{
 		{0, 1 << 20, 1024}, // no limit
 		{100, 1 << 20, 1024},
@@ -17,15 +17,15 @@ func TestLobby_SizeFollowsSlotsAndFiles(t *testing.T) {
 		{0, 1024, 128},
 		{100, 4, 1},
 	} {
-		if got := lobbySize(test.slots, test.files); got != test.want {
+		if got := maxPending(test.slots, test.files); got != test.want {
 			t.Errorf("%d slots and %d files: %d, want %d", test.slots, test.files, got, test.want)
 		}
 	}
 }
 
-// TestLobby_KeepsClientsThatAuthenticateSoon counts the clients that are dropped
+// TestPendingClients_KeepsClientsThatAuthenticateSoon counts the clients that are dropped
 // before they leave, depending on the number of others that connect in the meantime.
-func TestLobby_KeepsClientsThatAuthenticateSoon(t *testing.T) {
+func TestPendingClients_KeepsClientsThatAuthenticateSoon(t *testing.T) {
 	const size, clients = 100, 1000
 	for _, test := range []struct{ others, least, most int }{
 		{0, 0, 0},
@@ -33,30 +33,30 @@ func TestLobby_KeepsClientsThatAuthenticateSoon(t *testing.T) {
 		{size, clients / 2, clients * 7 / 10},     // 58 %
 		{2 * size, clients * 8 / 10, clients - 1}, // 93 %; not all of them
 	} {
-		l := newLobby(size)
+		l := newPendingClients(size)
 		var at time.Time
-		enter := func() *conn {
+		add := func() *conn {
 			at = at.Add(time.Millisecond)
 			c := &conn{network: nowhere{}, begun: at}
-			l.enter(c)
+			l.add(c)
 			l.mu.Lock()
 			l.dropped = 0 // they leave at once
 			l.mu.Unlock()
 			return c
 		}
 		for range 10 * size {
-			enter()
+			add()
 		}
 		dropped := 0
 		for range clients {
-			c := enter()
+			c := add()
 			for range test.others {
-				enter()
+				add()
 			}
 			if c.dropped.Load() {
 				dropped++
 			} else {
-				l.leave(c)
+				l.remove(c)
 			}
 		}
 		if dropped < test.least || dropped > test.most {
@@ -71,29 +71,29 @@ type nowhere struct{ net.Conn }
 func (nowhere) SetReadDeadline(time.Time) error  { return nil }
 func (nowhere) SetWriteDeadline(time.Time) error { return nil }
 
-func TestLobby_BoundsDroppedClientsThatHaveNotLeft(t *testing.T) {
+func TestPendingClients_BoundsDroppedClientsThatHaveNotLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 4
-		l := newLobby(size)
-		var entered []*conn
+		l := newPendingClients(size)
+		var added []*conn
 		for range 2 * size {
 			c := &conn{network: nowhere{}}
-			l.enter(c)
-			entered = append(entered, c)
+			l.add(c)
+			added = append(added, c)
 		}
 		last := &conn{network: nowhere{}}
-		go l.enter(last)
+		go l.add(last)
 		synctest.Wait()
-		if l.count() != size || l.dropped != size || slices.Contains(l.waiting, last) {
-			t.Errorf("%d clients are in the lobby, and %d that were dropped have not left", l.count(), l.dropped)
+		if l.count() != size || l.dropped != size || slices.Contains(l.clients, last) {
+			t.Errorf("%d clients are pending, and %d that were dropped have not left", l.count(), l.dropped)
 		}
-		for _, c := range entered {
-			l.leave(c)
-			l.leave(c) // has no effect
+		for _, c := range added {
+			l.remove(c)
+			l.remove(c) // has no effect
 		}
 		synctest.Wait()
-		if l.count() != 1 || l.dropped != 0 || l.waiting[0] != last {
-			t.Errorf("finally, %d clients are in the lobby, and %d that were dropped have not left", l.count(), l.dropped)
+		if l.count() != 1 || l.dropped != 0 || l.clients[0] != last {
+			t.Errorf("finally, %d clients are pending, and %d that were dropped have not left", l.count(), l.dropped)
 		}
 	})
 }

@@ -8,33 +8,33 @@ import (
 	"time"
 )
 
-// A pumps relays with a goroutine for each direction.
-type pumps struct{ relay *Relay }
+// A copier relays with a goroutine for each direction.
+type copier struct{ relay *Relay }
 
-func (p pumps) run() {
+func (c copier) run() {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		p.up()
+		c.up()
 	}()
-	p.down()
+	c.down()
 	<-done
-	p.relay.Server.Close()
-	p.relay.Client.Close()
+	c.relay.Server.Close()
+	c.relay.Client.Close()
 }
 
-func (p pumps) stop() {
-	p.relay.Client.SetWriteDeadline(time.Now().Add(time.Second))
-	p.relay.Server.SetDeadline(time.Unix(1, 0))
+func (c copier) stop() {
+	c.relay.Client.SetWriteDeadline(time.Now().Add(time.Second))
+	c.relay.Server.SetDeadline(time.Unix(1, 0))
 	// The end of TLS can take 5 seconds if the other side reads nothing.
-	time.AfterFunc(time.Second+linger, p.close)
+	time.AfterFunc(time.Second+linger, c.close)
 }
 
-func (p pumps) close() { p.relay.closeNetwork() }
+func (c copier) close() { c.relay.closeNetwork() }
 
 // up relays from the client to the server until the client's end.
-func (p pumps) up() {
-	r := p.relay
+func (c copier) up() {
+	r := c.relay
 	server := r.ToServer
 	if server == nil {
 		server = r.Server
@@ -53,8 +53,8 @@ func (p pumps) up() {
 }
 
 // down relays from the server to the client until the server's end.
-func (p pumps) down() {
-	r := p.relay
+func (c copier) down() {
+	r := c.relay
 	err := pump(r.Client, r.Server, r.FromServer, r.countSent)
 	if errors.Is(err, errWrite) {
 		r.Server.Close()
