@@ -26,7 +26,7 @@ func askTurnover(ctx context.Context, b *bench) ([]*Row, error) {
 	window := pick(b.short, 200*time.Millisecond, life*7/8)
 	b.tokensLive(life)
 	defer b.tokensLive(0)
-	row := &Row{Name: "slowest connect while a token is replaced", Unit: "ms", Figures: map[string]Figure{}}
+	row := &Row{Name: "slowest connect, token replaced", Unit: "ms", Figures: map[string]Figure{}}
 
 	entra, err := b.open(ctx, ways[0], clientSecret(b.principal, latency), nil)
 	if err != nil {
