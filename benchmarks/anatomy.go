@@ -81,6 +81,6 @@ func anatomy(ctx context.Context, b *bench) ([]Part, error) {
 		part("login: token check, PostgreSQL's fork and authentication", median(login)),
 		part("for comparison: PostgreSQL alone, with a SCRAM password of 4096 iterations", median(server)),
 		part("pgx after the login", median(after)),
-		part("whole", total),
+		part("total", total),
 	}, nil
 }

@@ -146,10 +146,10 @@ func measure(ctx context.Context, short bool) (_ *Results, failure error) {
 	if r.Anatomy, err = anatomy(ctx, b); err != nil {
 		return r, fmt.Errorf("the parts of a Connect: %w", err)
 	}
-	progress("the picture")
+	progress("the chart")
 	t, row, err := watch(ctx, b)
 	if err != nil {
-		return r, fmt.Errorf("the picture: %w", err)
+		return r, fmt.Errorf("the chart: %w", err)
 	}
 	r.Timeline, r.Rows = t, append(r.Rows, row)
 	progress("the proxy")
