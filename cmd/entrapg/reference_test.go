@@ -49,7 +49,8 @@ Usage: {{code (usage .)}}
 {{.}}{{end}}{{end}}`
 
 // typed matches what users type: flags, variables, keys, sockets and calls.
-var typed = regexp.MustCompile(`--[a-z][a-z-]*|\bPG\*|\.s\.PGSQL\.(\d+|PORT)|\w+\(\w+=True\)|\b(PG[A-Z]+|[A-Z]+(_[A-Z]+)+|[a-z]+(_[a-z]+)+)\b`)
+var typed = regexp.MustCompile(`"?\$[A-Z_]+"?|--[a-z][a-z-]*|\bPG\*|\.s\.PGSQL\.(\d+|PORT)|\w+\(\w+=True\)|` +
+	`\b(PG[A-Z]+|[A-Z]+(_[A-Z]+)+|[a-z]+(_[a-z]+)+)\b`)
 
 func code(s string) string   { return "`" + s + "`" }
 func marked(s string) string { return typed.ReplaceAllStringFunc(s, code) }
