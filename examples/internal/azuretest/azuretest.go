@@ -14,15 +14,15 @@ import (
 )
 
 const (
-	tokenLife = 2 * time.Second
-	atLeast   = 3 * time.Second // how long a program works at least, so that tokens expire
+	tokenLife = 4 * time.Second
+	atLeast   = 6 * time.Second // how long a program works at least, so that tokens expire
 	pause     = 100 * time.Millisecond
 	resource  = "https://ossrdbms-aad.database.windows.net"
 )
 
 // Run tests a program twice, each time in an empty database:
 //
-//   - as on Azure, with a managed identity whose tokens are valid for two seconds.
+//   - as on Azure, with a managed identity whose tokens are valid for four seconds.
 //     The program's work is repeated until several tokens have expired, and must
 //     log in each time.
 //   - as on a laptop, with a local server and entra_credential=none. The work is
