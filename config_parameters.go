@@ -59,7 +59,10 @@ var unsupportedKeys = map[string]unsupportedKey{
 	"sslcrl":              {problem: noRevocation},
 	"sslcrldir":           {problem: noRevocation},
 	"sslkeylogfile":       {problem: "not supported; omit it, or, in a program, set TLSConfig.KeyLogWriter by WithConnConfig"},
-	"tcp_user_timeout":    {harmless: []string{"0"}, problem: "not supported; use keepalives_idle, or, in a program, a DialFunc set by WithConnConfig"},
+	"tcp_user_timeout": {
+		harmless: []string{"0"},
+		problem:  "not supported; use keepalives_idle, or, in a program, a DialFunc set by WithConnConfig",
+	},
 
 	// Obsolete keys of libpq.
 	"authtype": {problem: "obsolete; omit it"},
