@@ -57,11 +57,11 @@ func NotEmpty(value string) error {
 	return nil
 }
 
-// AtLeast returns a validator that rejects shorter durations.
-func AtLeast(least time.Duration) func(time.Duration) error {
-	return func(d time.Duration) error {
-		if d < least {
-			return fmt.Errorf("must be at least %s", least)
+// AtLeast returns a validator that rejects smaller numbers or shorter durations.
+func AtLeast[T int | time.Duration](least T) func(T) error {
+	return func(value T) error {
+		if value < least {
+			return fmt.Errorf("must be at least %v", least)
 		}
 		return nil
 	}

@@ -79,16 +79,11 @@ func (o *options) flags() []cli.Flag {
 		},
 		&cli.IntFlag{
 			Name: "max-connections", Destination: &o.maxConnections, HideDefault: true,
-			Usage: "reject clients beyond this `NUMBER`, not counting those that have not authenticated; 0 is no limit",
-			Validator: func(n int) error {
-				if n < 0 {
-					return fmt.Errorf("must be at least 0")
-				}
-				return nil
-			},
+			Usage:     "reject clients beyond this `NUMBER`, not counting those that have not authenticated; 0 is no limit",
+			Validator: command.AtLeast(0),
 		},
 		&cli.DurationFlag{
-			Name: "grace", Value: o.grace, Destination: &o.grace, Validator: command.AtLeast(0),
+			Name: "grace", Value: o.grace, Destination: &o.grace, Validator: command.AtLeast[time.Duration](0),
 			Usage: "on SIGTERM, let sessions end for this `DURATION` before they are closed",
 		},
 		&cli.StringFlag{
@@ -97,7 +92,7 @@ func (o *options) flags() []cli.Flag {
 		},
 		&cli.DurationFlag{
 			Name: "ready-without-token", Value: o.readyWithoutToken, Destination: &o.readyWithoutToken,
-			Validator: command.AtLeast(0),
+			Validator: command.AtLeast[time.Duration](0),
 			Usage:     "let /readiness fail when token requests have failed for this `DURATION` and no token is valid; 0 is never",
 		},
 		&cli.BoolFlag{
