@@ -114,8 +114,11 @@ func derivedForGuest(token *inspect.Token) string {
 // entraKeyInArgument returns a warning for a command whose argument is a DSN with a key of
 // package entrapg, or "".
 func entraKeyInArgument(argv []string) string {
+	if !slices.Contains(clients, programName(argv[0])) {
+		return ""
+	}
 	for _, arg := range argv[1:] {
-		if !dsn.Is(arg) || !slices.Contains(clients, programName(argv[0])) {
+		if !dsn.Is(arg) {
 			continue
 		}
 		for _, key := range slices.Sorted(maps.Keys(connstring.InDSN(arg))) {
@@ -131,14 +134,10 @@ func entraKeyInArgument(argv []string) string {
 // warnings returns warnings to show before a command runs.
 func warnings(ctx context.Context, login *inspect.Login, token *inspect.Token, argv []string) []string {
 	var all []string
-	if warning := derivedForGuest(token); warning != "" {
-		all = append(all, warning)
-	}
-	if warning := entraKeyInArgument(argv); warning != "" {
-		all = append(all, warning)
-	}
-	if warning := writesPassword(argv); warning != "" {
-		all = append(all, warning)
+	for _, warning := range []string{derivedForGuest(token), entraKeyInArgument(argv), writesPassword(argv)} {
+		if warning != "" {
+			all = append(all, warning)
+		}
 	}
 	if name := programName(argv[0]); login.Entra() && slices.Contains(clients, name) && requestsBearer(ctx, login, token.User) {
 		all = append(all, fmt.Sprintf("the server requests the token by OAUTHBEARER, which libpq cannot send for %s; "+

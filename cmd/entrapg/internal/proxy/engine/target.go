@@ -7,10 +7,10 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// validatePhysical returns what replaces next, which checks target_session_attrs, for a client
-// that replicates physically. next queries the server, which such a session cannot. A server
-// of PostgreSQL 14 or newer reports its state at the login. Of the servers of prefer-standby,
-// the first one is used.
+// validatePhysical returns a hook that replaces next for a client that replicates
+// physically. next checks target_session_attrs with a query, which such a session cannot
+// run. PostgreSQL 14 and newer report the same state at the login. With prefer-standby, the
+// first server is used.
 func validatePhysical(attrs string, next pgconn.ValidateConnectFunc) pgconn.ValidateConnectFunc {
 	return func(ctx context.Context, conn *pgconn.PgConn) error {
 		recovery, readOnly := conn.ParameterStatus("in_hot_standby"), conn.ParameterStatus("default_transaction_read_only")

@@ -98,12 +98,10 @@ func (u *Upstream) beforeConnect(ctx context.Context, config *pgx.ConnConfig) er
 
 // serversOf returns the addresses of a configuration, for messages.
 func serversOf(config *pgconn.Config) string {
-	_, first := pgconn.NetworkAddress(config.Host, config.Port)
-	all := []string{first}
-	for _, f := range config.Fallbacks {
-		if _, address := pgconn.NetworkAddress(f.Host, f.Port); !slices.Contains(all, address) {
-			all = append(all, address)
-		}
+	var all []string
+	for _, host := range inspect.Hosts(config) {
+		_, address := pgconn.NetworkAddress(host.Host, host.Port)
+		all = append(all, address)
 	}
 	return strings.Join(all, ", ")
 }
