@@ -118,7 +118,11 @@ func TestChecker_AllowsOnlyEffectsOfTheFault(t *testing.T) {
 		{"another cause", func(u *checker) { u.begin(f, time.Now()) }, sqlDB, 0, context.DeadlineExceeded, 1},
 		{"too early", func(u *checker) { u.begin(f, time.Now().Add(time.Minute)) }, sqlDB, 0, io.EOF, 1},
 		{"too late", func(u *checker) { u.begin(f, time.Now()); u.ended = time.Now().Add(-2 * time.Minute) }, sqlDB, 0, io.EOF, 1},
-		{"in flight at its end", func(u *checker) { u.begin(f, time.Now()); u.ended = time.Now().Add(-2 * time.Minute) }, sqlDB, time.Hour, io.EOF, 0},
+		{
+			"in flight at its end",
+			func(u *checker) { u.begin(f, time.Now()); u.ended = time.Now().Add(-2 * time.Minute) },
+			sqlDB, time.Hour, io.EOF, 0,
+		},
 		{"without a fault", func(*checker) {}, sqlDB, 0, io.EOF, 1},
 	} {
 		u := &checker{}

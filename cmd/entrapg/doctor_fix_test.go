@@ -178,7 +178,8 @@ func TestDoctor_LimitIsRaisedOnceFixIsPasted(t *testing.T) {
 			f.paste(t, strings.ReplaceAll(test.limit, "ROLE", role))
 			last, _ := visit(t, f.env, command.Failed)
 			fix := strings.ReplaceAll(test.fix, "ROLE", role)
-			if last.Step != "login" || !strings.Contains(last.Explanation, test.explanation) || !slices.Equal(pasted(last.Fix), []string{fix}) {
+			if last.Step != "login" || !strings.Contains(last.Explanation, test.explanation) ||
+				!slices.Equal(pasted(last.Fix), []string{fix}) {
 				t.Fatalf("got %+v, want %s", last, fix)
 			}
 			f.paste(t, fix)
@@ -584,7 +585,8 @@ func TestDoctor_ExplainsTokenOfUser(t *testing.T) {
 	} {
 		f := &failing{env: with(env, s.DSN()+"&user="+user)}
 		last, _ := visit(t, f.env, command.Failed)
-		if last.Step != "login" || !strings.Contains(last.Explanation, test.explanation) || !strings.Contains(last.Explanation, "the token belongs to the user ") ||
+		if last.Step != "login" || !strings.Contains(last.Explanation, test.explanation) ||
+			!strings.Contains(last.Explanation, "the token belongs to the user ") ||
 			slices.Contains(last.Fix, "az logout && az login") != (test.other != "") {
 			t.Errorf("%s: got %+v", user, last)
 		}

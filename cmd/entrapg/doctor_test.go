@@ -153,12 +153,14 @@ func TestDoctor_ExplainsAzureErrorAndFix(t *testing.T) {
 		{"28000", "The access token has expired. Acquire a new token and try again.", "", "clock", "date -u"},
 		{
 			"28000",
-			`The access token does not have a valid audience claim. Please acquire a new token for the resource "https://ossrdbms-aad.database.usgovcloudapi.net".`,
+			"The access token does not have a valid audience claim. Please acquire a new token for the resource " +
+				`"https://ossrdbms-aad.database.usgovcloudapi.net".`,
 			"", "another service or cloud", "entrapg whoami",
 		},
 		{
 			"28000",
-			`The access token doesn't have a valid audience claim. Acquire a new token for the resource "https://token.postgres.cosmos.azure.com" and try again`,
+			"The access token doesn't have a valid audience claim. Acquire a new token for the resource " +
+				`"https://token.postgres.cosmos.azure.com" and try again`,
 			"", "another service or cloud", "entrapg whoami",
 		},
 		{
@@ -167,7 +169,8 @@ func TestDoctor_ExplainsAzureErrorAndFix(t *testing.T) {
 		},
 		{
 			"28000",
-			"The access token has invalid format. Please ensure the token is passed exactly as returned by the authentication endpoint and retry.",
+			"The access token has invalid format. Please ensure the token is passed exactly as returned by the " +
+				"authentication endpoint and retry.",
 			"", "changed or truncated", "port=5432",
 		},
 		{"28000", "An error occurred while validating the access token. Please acquire a new token and retry", "", "tenant", "entrapg whoami"},
@@ -217,7 +220,8 @@ func TestDoctor_ExplainsAzureErrorAndFix(t *testing.T) {
 		{"42501", `permission denied for database "postgres"`, "", "CONNECT", `grant connect on database "postgres" to "ROLE";`},
 		{
 			"28000",
-			`Service principal oid mismatch for role "ROLE". The oid in the security label [7d] does not match the appid [8e] or oid [9f] in the token.`,
+			`Service principal oid mismatch for role "ROLE". The oid in the security label [7d] does not match ` +
+				"the appid [8e] or oid [9f] in the token.",
 			"", "another object ID",
 			"select * from pgaadauth_update_principal_with_oid('ROLE', 'OBJECT_ID', 'service', false, false);",
 		},

@@ -711,7 +711,10 @@ func TestEmulator_ReportsInvalidArguments(t *testing.T) {
 	}{
 		{[]string{"--principals", file("identity a\nrobot b\n")}, `--principals: FILE, line 2: unknown kind "robot"`},
 		{[]string{"--principals", file("identity a\n\nidentity\n")}, "--principals: FILE, line 3: missing name after identity"},
-		{[]string{"--principals", file("identity my app\n")}, `--principals: FILE, line 1: unexpected "app"; quote a name that contains spaces`},
+		{
+			[]string{"--principals", file("identity my app\n")},
+			`--principals: FILE, line 1: unexpected "app"; quote a name that contains spaces`,
+		},
 		{[]string{"--principals", file("identity \"my app\n")}, `--principals: FILE, line 1: missing " at the end of a name`},
 		{[]string{"--principals", file("identity \"my app\"x\n")}, `--principals: FILE, line 1: unexpected "x" after a quoted name`},
 		{[]string{"--principals", file("i\x00d\x00")}, "save it as UTF-8"},

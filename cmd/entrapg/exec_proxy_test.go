@@ -117,10 +117,16 @@ func TestExecProxy_ReportsFailuresBeforeCommandRuns(t *testing.T) {
 		"invalid DSN":     {env, []string{"host=h sslmode=prefer", "--", "echo", "ran"}, command.Failed, "sslmode"},
 		"no such command": {env, []string{"--", "no-such-command"}, 127, `"no-such-command" is not in PATH`},
 		"database that is a connection string": {
-			env, []string{"host=localhost dbname='host=evil.example'", "--", "echo", "ran"}, command.Failed, "dbname: looks like a connection string",
+			env,
+			[]string{"host=localhost dbname='host=evil.example'", "--", "echo", "ran"},
+			command.Failed,
+			"dbname: looks like a connection string",
 		},
 		"user that is a connection string": {
-			env, []string{"host=localhost user=postgres://evil.example", "--", "echo", "ran"}, command.Failed, "user: looks like a connection string",
+			env,
+			[]string{"host=localhost user=postgres://evil.example", "--", "echo", "ran"},
+			command.Failed,
+			"user: looks like a connection string",
 		},
 	} {
 		r := runAs(t, test.env, append([]string{"exec", "--proxy"}, test.args...)...)

@@ -57,7 +57,11 @@ func TestProxy_RejectsUnsafeAndContradictorySettings(t *testing.T) {
 		{"", []string{"--grace", "10", upstream}, "--grace: invalid value"},
 		{"", []string{"--log-format", "xml", upstream}, "must be text or json"},
 		{"", []string{"--log-level", "loud", upstream}, "must be debug, info, warn or error"},
-		{"", []string{"--listen", "5433=" + upstream, upstream}, "the DSN of the argument is not used, because each address has its own DSN"},
+		{
+			"",
+			[]string{"--listen", "5433=" + upstream, upstream},
+			"the DSN of the argument is not used, because each address has its own DSN",
+		},
 		{"", []string{"--listen", "5433=" + upstream, "--dsn", upstream}, "the DSN of --dsn is not used"},
 		{"ENTRAPG_PROXY_DSN=" + upstream, []string{"--listen", "5433=" + upstream}, "the DSN of ENTRAPG_PROXY_DSN is not used"},
 		{"", []string{"--listen", "localhost:5433", "--listen", "5433", upstream}, "the address is set twice"},
@@ -85,7 +89,8 @@ func TestProxy_RejectsUnsafeAndContradictorySettings(t *testing.T) {
 		}
 		r := runAs(t, env, append([]string{"proxy"}, test.args...)...)
 		if r.code != command.Misuse || !strings.Contains(r.stderr, test.want) || r.stdout != "" {
-			t.Errorf("%s %q: exit code %d, want %d and %q:\n%s%s", test.env, test.args, r.code, command.Misuse, test.want, r.stderr, r.stdout)
+			t.Errorf("%s %q: exit code %d, want %d and %q:\n%s%s",
+				test.env, test.args, r.code, command.Misuse, test.want, r.stderr, r.stdout)
 		}
 	}
 }

@@ -36,7 +36,10 @@ func TestDoctor_EscapesOnTerminal(t *testing.T) {
 	out := &terminal.Output{Writer: &b, Color: true, Live: true, Width: 80}
 	f := &finding{
 		Step: "TLS", Status: statusFailed, Found: []string{terminaltest.Control},
-		problem: problem{Error: terminaltest.Control, Explanation: terminaltest.Control, Fix: []string{"# " + terminaltest.Control, "x " + terminaltest.Control}},
+		problem: problem{
+			Error: terminaltest.Control, Explanation: terminaltest.Control,
+			Fix: []string{"# " + terminaltest.Control, "x " + terminaltest.Control},
+		},
 	}
 	f.write(out)
 	text := b.String()
@@ -71,7 +74,8 @@ func TestDoctor_CommentsAreHarmlessInZsh(t *testing.T) {
 		"# it's $HOME, \"quoted >touched <(touch touched) =(touch touched) ${x:=y} !! \\", "# > touched",
 	}
 	var b bytes.Buffer
-	(&finding{Step: "x", Status: statusFailed, problem: problem{Fix: append(lines, "echo pasted")}}).write(&terminal.Output{Writer: &b, Width: 80})
+	f := &finding{Step: "x", Status: statusFailed, problem: problem{Fix: append(lines, "echo pasted")}}
+	f.write(&terminal.Output{Writer: &b, Width: 80})
 	_, text, _ := strings.Cut(b.String(), "to fix it\n")
 	if strings.ContainsAny(text, "'\"`$;&|<>()!{\\") {
 		t.Errorf("got %s", text)
@@ -273,7 +277,8 @@ func TestDoctor_SQLHasNoInjectedStatement(t *testing.T) {
 				}
 				bare := line
 				for _, quoted := range []string{
-					quote.Literal(x.token.User), quote.Identifier(x.token.User), quote.Literal(injection), quote.Literal(x.claims.GuestName()), quote.Identifier(x.login.Config.Database),
+					quote.Literal(x.token.User), quote.Identifier(x.token.User), quote.Literal(injection),
+					quote.Literal(x.claims.GuestName()), quote.Identifier(x.login.Config.Database),
 					quote.Literal("aadauth,oid=" + x.claims.Text("oid") + ",type=service"), quote.Literal("aadauth,oid=" + x.claims.Text("oid") + ",type=user"),
 					quote.Literal(x.claims.Text("oid")),
 				} {

@@ -54,11 +54,13 @@ func TestDoctor_PutsServerNameInAzureCommands(t *testing.T) {
 		},
 		"no answer": {
 			networkSteps{x}.unreachable(e, context.DeadlineExceeded), "firewall does not accept this machine's address",
-			"az postgres flexible-server firewall-rule create " + group + ` --server-name shop --name doctor --start-ip-address "$address" --end-ip-address "$address"`,
+			"az postgres flexible-server firewall-rule create " + group +
+				` --server-name shop --name doctor --start-ip-address "$address" --end-ip-address "$address"`,
 		},
 		"refused": {networkSteps{x}.unreachable(e, errRefused), "5432", "az postgres flexible-server start --name shop " + group},
 		"a slim container": {
-			tlsStep{x}.noTLS(e, x509.UnknownAuthorityError{}, []*x509.Certificate{{Issuer: pkix.Name{CommonName: "DigiCert Global Root G2"}}}),
+			tlsStep{x}.noTLS(e, x509.UnknownAuthorityError{},
+				[]*x509.Certificate{{Issuer: pkix.Name{CommonName: "DigiCert Global Root G2"}}}),
 			"DigiCert Global Root G2 is missing on this machine", "apk add ca-certificates",
 		},
 		"another tenant": {
@@ -68,7 +70,8 @@ func TestDoctor_PutsServerNameInAzureCommands(t *testing.T) {
 		"not from here": {
 			rejected(`no pg_hba.conf entry for host "203.0.113.7", user "shop-api", database "shop", SSL encryption`),
 			"firewall",
-			"az postgres flexible-server firewall-rule create " + group + ` --server-name shop --name doctor --start-ip-address "$address" --end-ip-address "$address"`,
+			"az postgres flexible-server firewall-rule create " + group +
+				` --server-name shop --name doctor --start-ip-address "$address" --end-ip-address "$address"`,
 		},
 		"a private address": {&problem{Explanation: describe([]string{"10.1.0.4"}, true)}, "a private endpoint or a virtual network", ""},
 		"a public address":  {&problem{Explanation: describe([]string{"20.61.0.9"}, true)}, "public", ""},
@@ -184,7 +187,8 @@ func TestDoctor_MentionsProxyOnThisMachine(t *testing.T) {
 		for cause, p := range map[string]*problem{
 			"no TLS":                  tlsStep{x}.noServerTLS(x.endpoints[0]),
 			"a password is requested": serverSteps{x}.rejected(t.Context(), &entrapg.LoginError{Err: errors.New("x")}, pgfail.NotMapped),
-			"nothing is requested":    serverSteps{x}.rejected(t.Context(), &entrapg.LoginError{Err: errors.New("x")}, pgfail.NoAuthentication),
+			"nothing is requested": serverSteps{x}.rejected(
+				t.Context(), &entrapg.LoginError{Err: errors.New("x")}, pgfail.NoAuthentication),
 		} {
 			if strings.Contains(p.Explanation, advice) != local {
 				t.Errorf("%s, %s: %s", host, cause, p.Explanation)

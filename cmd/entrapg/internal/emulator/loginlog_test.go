@@ -54,7 +54,8 @@ func TestLoginLog_OutputThatIsNotReadDelaysNothing(t *testing.T) {
 func TestLoginLog_ShortensNamesOfClients(t *testing.T) {
 	var text bytes.Buffer
 	long := strings.Repeat("x", 8000)
-	writeLogin(&terminal.Output{Writer: &text, Width: 80}, entrapgtest.Login{User: long, Database: long, Application: long, Code: "28000", Reason: long})
+	writeLogin(&terminal.Output{Writer: &text, Width: 80},
+		entrapgtest.Login{User: long, Database: long, Application: long, Code: "28000", Reason: long})
 	if n := text.Len(); n > 2000 {
 		t.Errorf("a login is logged in %d bytes", n)
 	}

@@ -272,7 +272,8 @@ func TestLibpq_RejectsUnsupportedSettings(t *testing.T) {
 	for _, test := range []struct{ dsn, variable, want string }{
 		{
 			"host=h require_auth=oauth", "",
-			"entrapg: require_auth: must allow password, because libpq cannot send the token by OAUTHBEARER; use require_auth=password or omit it",
+			"entrapg: require_auth: must allow password, because libpq cannot send the token by OAUTHBEARER; " +
+				"use require_auth=password or omit it",
 		},
 		{"host=h", "PGREQUIREAUTH=!password", "entrapg: require_auth (PGREQUIREAUTH): must allow password"},
 		{"postgres://h/host%3Devil.example%20sslmode%3Ddisable", "", "entrapg: dbname: looks like a connection string"},

@@ -48,7 +48,8 @@ func TestFailure_OfServerIsForwarded(t *testing.T) {
 		if got.Hint != "" && !strings.HasSuffix(got.Hint, ".") && !strings.HasSuffix(got.Hint, "?") {
 			t.Errorf("%s: the hint is not a sentence: %q", name, got.Hint)
 		}
-		if log := p.log.String(); strings.Contains(test.settings, "dbname=") && !strings.Contains(log, test.settings[len("dbname="):]+"`: ") {
+		log := p.log.String()
+		if strings.Contains(test.settings, "dbname=") && !strings.Contains(log, test.settings[len("dbname="):]+"`: ") {
 			t.Errorf("%s: the error in the log has another database: %s", name, log)
 		}
 		if test.rejection == nil && got.File == "" {
@@ -81,7 +82,9 @@ func TestFailure_HasCodeAndCauseForClient(t *testing.T) {
 			"08001", "connection refused",
 			engine.RejectedNetwork,
 		},
-		"unknown host": {"postgres://u@no-such-host.invalid/", entrapgtest.Faults{}, "08001", "no-such-host.invalid", engine.RejectedNetwork},
+		"unknown host": {
+			"postgres://u@no-such-host.invalid/", entrapgtest.Faults{}, "08001", "no-such-host.invalid", engine.RejectedNetwork,
+		},
 		"silent": {
 			"postgres://u@" + silent.Addr().String() + "/?connect_timeout=1",
 			entrapgtest.Faults{},
@@ -157,7 +160,9 @@ func TestFailure_HidesToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	inject(t, s, entrapgtest.Faults{Reject: &entrapgtest.Rejection{Code: "28000", Message: "the token is " + token.Token, Hint: token.Token}})
+	inject(t, s, entrapgtest.Faults{
+		Reject: &entrapgtest.Rejection{Code: "28000", Message: "the token is " + token.Token, Hint: token.Token},
+	})
 	dsn := strings.Replace(s.DSN(), "://", "://"+app.Name+"@", 1)
 	p := start(t, &engine.Server{Upstream: upstream(t, dsn, withApp(&sameToken{token})...)})
 	if got := p.rejection(t, ""); got.Message != "the token is [token]" || got.Hint != "[token]" {
